@@ -1,0 +1,62 @@
+/** The agent's state as the Status document. */
+import { formatIpv4, formatPrefix } from '../model/ipv4.js';
+import type { Agent } from './agent.js';
+import { apiVersion, type Status, type StatusDatapath } from './status.js';
+
+export function snapshot(agent: Agent, version: string): Status {
+  const { node } = agent.options;
+  const { held, network, backend } = agent;
+  return {
+    apiVersion,
+    kind: 'Status',
+    version,
+    phase: agent.phase,
+    ready: isReady(agent),
+    problems: problemsOf(agent),
+    node: { id: node.id, bootId: node.bootId, publicIp: formatIpv4(node.publicIp) },
+    lease: held
+      ? {
+          subnet: formatPrefix(held.lease.subnet),
+          state: held.state,
+          deadlineSeconds: secondsLeft(held.deadlineMs, agent.ports.clock.now()),
+        }
+      : null,
+    network: network ? formatPrefix(network.network) : null,
+    backend:
+      backend && network
+        ? { type: backend.type, port: network.backend.type === 'udp' ? network.backend.port : null }
+        : null,
+    interface: { name: node.interface.name, address: formatIpv4(node.interface.address), mtu: node.interface.mtu },
+    peers: agent.peers.current.map(peer => ({
+      subnet: formatPrefix(peer.subnet),
+      publicIp: formatIpv4(peer.publicIp),
+      nodeId: peer.nodeId ?? null,
+    })),
+    rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: printable(key), reason })),
+    datapath: datapathOf(agent),
+  };
+}
+
+/** Ready and able to keep its promise: a lease that etcd has not confirmed for its whole TTL is not. */
+export function isReady(agent: Agent): boolean {
+  return agent.phase === 'ready' && agent.held?.state === 'held' && agent.reconciler.failures < 3;
+}
+
+function problemsOf(agent: Agent): readonly string[] {
+  const lease = agent.held && agent.held.state !== 'held' ? [`the lease is ${agent.held.state}`] : [];
+  return [...(agent.problem === undefined ? [] : [agent.problem]), ...lease, ...agent.reconciler.problems];
+}
+
+function secondsLeft(deadlineMs: number, nowMs: number): number | null {
+  return deadlineMs === Infinity ? null : Math.round((deadlineMs - nowMs) / 1000);
+}
+
+function datapathOf(agent: Agent): StatusDatapath {
+  const { pid, ...stats } = agent.ports.datapath.stats();
+  return { ...stats, pid: pid ?? null };
+}
+
+/** Keys come from the store as they are: no control bytes into a terminal. */
+function printable(key: string): string {
+  return key.replace(/[^\x20-\x7e]/g, '?').slice(0, 200);
+}

@@ -1,0 +1,22 @@
+/** A backend is a pure function from our lease and our peers to a Plan. */
+import type { BackendInfo, Lease } from '../model/lease.js';
+import type { NetworkConfig } from '../model/network.js';
+import type { Node } from '../model/node.js';
+import type { Plan } from '../model/plan.js';
+
+export interface BackendContext {
+  readonly network: NetworkConfig;
+  readonly node: Node;
+  readonly ipMasquerade: 'off' | 'on' | 'not-fully-random';
+  readonly forwardRules: boolean;
+}
+
+export interface Backend {
+  readonly type: BackendInfo['type'];
+  /** Bytes of the largest inner packet, for Docker and for the link. */
+  readonly mtu: number;
+  /** What peers must know. */
+  announce(): BackendInfo;
+  /** Pure and independent of the order of `peers`. */
+  plan(self: Lease, peers: readonly Lease[]): Plan;
+}

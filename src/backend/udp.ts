@@ -1,0 +1,62 @@
+/**
+ * The udp backend: bare inner packets in UDP, as flannel's. Every lease of the network is a peer whatever its
+ * BackendType, and is reached on our own configured port (flannel-compat.md section 0, rule 6).
+ */
+import type { Lease } from '../model/lease.js';
+import { sortTunnelRoutes, type HostPlan, type Plan } from '../model/plan.js';
+import { TartanError } from '../lib/errors.js';
+import type { Backend, BackendContext } from './backend.js';
+
+/** Outer IPv4 header (20) and UDP header (8). */
+const overheadBytes = 28;
+/** RFC 791: every host must take 68 bytes in one piece. */
+const smallestMtu = 68;
+export const udpDevice = 'tartan0';
+/** Below every route that carries traffic: the tunnel's own has metric 0. */
+const unreachableMetric = 4096;
+
+export function udpBackend(context: BackendContext & { readonly port: number }): Backend {
+  const { node, port } = context;
+  const mtu = node.interface.mtu - overheadBytes;
+  if (mtu < smallestMtu) {
+    throw new TartanError(
+      'HOST_REFUSED',
+      `MTU ${node.interface.mtu} of ${node.interface.name} leaves no room for the tunnel, at least ${smallestMtu + overheadBytes} is needed`,
+    );
+  }
+  return {
+    type: 'udp',
+    mtu,
+    announce: () => ({ type: 'udp' }),
+    plan: (self, peers): Plan => ({
+      tunnel: sortTunnelRoutes(peers.map(peer => ({ subnet: peer.subnet, hop: peer.publicIp, port }))),
+      host: hostPlan(context, self, mtu),
+    }),
+  };
+}
+
+function hostPlan(context: BackendContext, self: Lease, mtu: number): HostPlan {
+  const { network } = context.network;
+  return {
+    links: [{ name: udpDevice, mtu, address: { base: self.subnet.base, length: 32 } }],
+    routes: [
+      // First, so that no packet of the overlay ever finds only the default route.
+      { kind: 'unreachable', destination: network, metric: unreachableMetric },
+      { kind: 'device', destination: network, device: udpDevice, metric: 0 },
+    ],
+    sysctls: [
+      ['net.ipv4.ip_forward', '1'],
+      [`net.ipv4.conf.${udpDevice}.accept_redirects`, '0'],
+      [`net.ipv4.conf.${udpDevice}.send_redirects`, '0'],
+      // The tunnel carries IPv4 only: no router solicitations of the kernel's own into it.
+      [`net.ipv6.conf.${udpDevice}.disable_ipv6`, '1'],
+    ],
+    firewall: {
+      network,
+      subnet: self.subnet,
+      device: udpDevice,
+      forward: context.forwardRules,
+      masquerade: context.ipMasquerade,
+    },
+  };
+}

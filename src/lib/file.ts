@@ -1,0 +1,87 @@
+/**
+ * Files that others read while we write them: old or complete, never partial, also after a power cut. The name is
+ * replaced by rename(2), so a symbolic link in its place is not followed.
+ */
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { errnoOf } from './errors.js';
+
+/**
+ * @param mode exact permission bits, whatever the umask
+ * @returns false when the file already had this content and was left alone
+ * @throws Error in Node's shape (ENOSPC, EROFS); the old file is untouched then
+ */
+export function writeFileAtomic(path: string, content: string, mode: number): boolean {
+  if (readBounded(path, Buffer.byteLength(content) + 1) === content) return false;
+  const directory = dirname(path);
+  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  const temporary = join(directory, `.${basename(path)}.${process.pid}`);
+  rmSync(temporary, { force: true });
+  try {
+    const fd = openSync(
+      temporary,
+      constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
+      mode,
+    );
+    try {
+      writeFileSync(fd, content);
+      fchmodSync(fd, mode);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+  syncDirectory(directory);
+  return true;
+}
+
+function syncDirectory(directory: string): void {
+  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } catch (error) {
+    // Some filesystems cannot sync a directory; the rename itself is done.
+    if (errnoOf(error) !== 'EINVAL') throw error;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * A small regular file as text.
+ * @returns undefined when it is absent, not a regular file's name, unreadable, or longer than `maxBytes`
+ */
+export function readBounded(path: string, maxBytes: number): string | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch {
+    return undefined;
+  }
+  try {
+    const buffer = Buffer.alloc(maxBytes + 1);
+    let length = 0;
+    for (let count = 1; count > 0 && length <= maxBytes; length += count)
+      count = readSync(fd, buffer, length, buffer.length - length, null);
+    return length > maxBytes ? undefined : buffer.toString('utf8', 0, length);
+  } catch {
+    return undefined;
+  } finally {
+    closeSync(fd);
+  }
+}

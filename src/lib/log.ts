@@ -1,0 +1,51 @@
+/**
+ * Logging: JSON lines by pino on standard output, written synchronously so that the last words before an exit are
+ * not lost. `event` is a stable dotted name for machines, the message is for people.
+ */
+import { pino, type DestinationStream } from 'pino';
+
+export type LogFields = Readonly<Record<string, unknown>>;
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
+
+export interface Log {
+  debug(event: string, message: string, fields?: LogFields): void;
+  info(event: string, message: string, fields?: LogFields): void;
+  warn(event: string, message: string, fields?: LogFields): void;
+  error(event: string, message: string, fields?: LogFields): void;
+}
+
+export function openLog(
+  level: LogLevel,
+  destination: DestinationStream = pino.destination({ dest: 1, sync: true }),
+): Log {
+  const logger = pino(
+    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: label => ({ level: label }) } },
+    destination,
+  );
+  return {
+    debug: (event, message, fields) => logger.debug({ event, ...fields }, message),
+    info: (event, message, fields) => logger.info({ event, ...fields }, message),
+    warn: (event, message, fields) => logger.warn({ event, ...fields }, message),
+    error: (event, message, fields) => logger.error({ event, ...fields }, message),
+  };
+}
+
+export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** Says something the first time, then at growing distances while it stays true: for waits that may last days. */
+export class Repeated {
+  #count = 0;
+  #next = 1;
+
+  /** True on the 1st, 2nd, 4th, 8th ... call since the last `reset`. */
+  due(): boolean {
+    if (++this.#count < this.#next) return false;
+    this.#next *= 2;
+    return true;
+  }
+
+  reset(): void {
+    this.#count = 0;
+    this.#next = 1;
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * Which leases of a set are peers of ours. One bad entry is refused alone; the others are not touched. The result
+ * does not depend on the order of the input.
+ */
+import {
+  formatPrefix,
+  prefixContains,
+  prefixCovers,
+  prefixesOverlap,
+  samePrefix,
+  type Ipv4,
+  type Prefix,
+} from './ipv4.js';
+import { formatLeaseKey, type Lease, type LeaseSet, type RejectedEntry } from './lease.js';
+
+export interface Vantage {
+  readonly network: Prefix;
+  readonly subnet: Prefix;
+  readonly publicIp: Ipv4;
+}
+
+export interface VettedLeases {
+  readonly peers: readonly Lease[];
+  readonly rejected: readonly RejectedEntry[];
+  /** Subnets that share one public address: routed, as flannel does, and worth a metric. */
+  readonly sharedAddresses: number;
+}
+
+export function vetLeases(set: LeaseSet, self: Vantage): VettedLeases {
+  const peers: Lease[] = [];
+  const rejected = [...set.rejected];
+  // The older lease keeps its range: an entry made later cannot take traffic away from it.
+  const byAge = [...set.leases].sort(
+    (a, b) => Number(a.createRevision - b.createRevision) || a.subnet.base - b.subnet.base,
+  );
+  const taken = new Intervals();
+  for (const lease of byAge) {
+    if (samePrefix(lease.subnet, self.subnet)) continue;
+    const reason = refuse(lease, self, taken);
+    if (reason === undefined) {
+      peers.push(lease);
+      taken.add(lease.subnet);
+    } else {
+      rejected.push({ key: formatLeaseKey(lease.subnet), revision: lease.revision, reason });
+    }
+  }
+  const addresses = new Set(peers.map(peer => peer.publicIp));
+  return { peers, rejected, sharedAddresses: peers.length - addresses.size };
+}
+
+function refuse(lease: Lease, self: Vantage, taken: Intervals): string | undefined {
+  const { network, subnet, publicIp } = self;
+  if (lease.subnet.length <= network.length || !prefixCovers(network, lease.subnet))
+    return `is not a part of the network ${formatPrefix(network)}`;
+  if (prefixesOverlap(lease.subnet, subnet)) return `overlaps our own subnet ${formatPrefix(subnet)}`;
+  if (lease.publicIp === publicIp) return 'has our own public address';
+  if (prefixContains(network, lease.publicIp)) return 'has a public address inside the overlay network';
+  const other = taken.overlapping(lease.subnet);
+  return other && `overlaps the older lease ${formatPrefix(other)}`;
+}
+
+/** Disjoint prefixes with look-up of an overlap by every enclosing and enclosed length: at most 32 probes. */
+class Intervals {
+  readonly #bases = new Map<number, Prefix>();
+  readonly #covering = new Set<string>();
+
+  add(prefix: Prefix): void {
+    this.#bases.set(prefix.base, prefix);
+    for (let length = prefix.length; length >= 0; length--) this.#covering.add(key(prefix.base, length));
+  }
+
+  overlapping(prefix: Prefix): Prefix | undefined {
+    for (let length = 0; length <= prefix.length; length++) {
+      const found = this.#bases.get(maskTo(prefix.base, length));
+      if (found && prefixesOverlap(found, prefix)) return found;
+    }
+    if (!this.#covering.has(key(prefix.base, prefix.length))) return undefined;
+    return [...this.#bases.values()].find(found => prefixesOverlap(found, prefix));
+  }
+}
+
+function maskTo(base: number, length: number): number {
+  return length === 0 ? 0 : (base & (0xffffffff << (32 - length))) >>> 0;
+}
+
+function key(base: number, length: number): string {
+  return `${maskTo(base, length)}/${length}`;
+}

@@ -1,0 +1,143 @@
+/**
+ * A lease as it stands in etcd under `<prefix>/subnets/`: key `A.B.C.D-L`, value as flannel writes it (Go member
+ * order, no spaces) with our `nodeId` and `bootId` as further members, which flannel ignores.
+ */
+import { TartanError } from '../lib/errors.js';
+import { formatIpv4, isUnicastHost, prefixAround, readIpv4, shown, type Ipv4, type Prefix } from './ipv4.js';
+import { jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js';
+import { nodeIdPattern } from './node.js';
+
+/** What peers must know to send to a node. The udp backend publishes nothing of its own. */
+export type BackendInfo =
+  | { readonly type: 'udp' }
+  | { readonly type: 'vxlan'; readonly vni: number; readonly mac: string }
+  | { readonly type: 'other'; readonly name: string };
+
+/** The value of a lease key. */
+export interface LeaseValue {
+  readonly publicIp: Ipv4;
+  readonly backend: BackendInfo;
+  /** Absent in an entry that flannel wrote. */
+  readonly nodeId: string | undefined;
+  readonly bootId: string | undefined;
+  /** The owner said goodbye: peers drop the route at once. */
+  readonly released: boolean;
+}
+
+export interface Lease extends LeaseValue {
+  readonly subnet: Prefix;
+  /** etcd's create_revision: a new owner has a higher one. */
+  readonly createRevision: bigint;
+  /** etcd's mod_revision. */
+  readonly revision: bigint;
+  /** etcd lease id in decimal; '0' is a reservation, which never expires. */
+  readonly leaseId: string;
+}
+
+/** A key or value under `<prefix>/subnets/` that is not a lease we can use: refused alone. */
+export interface RejectedEntry {
+  readonly key: string;
+  readonly revision: bigint;
+  readonly reason: string;
+}
+
+/** Always the whole set, never a difference. */
+export interface LeaseSet {
+  readonly leases: readonly Lease[];
+  readonly rejected: readonly RejectedEntry[];
+  /** Store revision the set was read at. */
+  readonly revision: bigint;
+}
+
+const maxValueBytes = 16 * 1024;
+const keyGrammar = /^([0-9.]{7,15})-([0-9]{1,2})$/;
+
+/** @returns undefined unless `name` (the key below `subnets/`) is exactly what formatLeaseKey would write */
+export function readLeaseKey(name: string): Prefix | undefined {
+  const match = keyGrammar.exec(name);
+  const base = readIpv4(match?.[1] ?? '');
+  const length = Number(match?.[2]);
+  if (base === undefined || !(length >= 1 && length <= 31)) return undefined;
+  const subnet = prefixAround(base, length);
+  return formatLeaseKey(subnet) === name ? subnet : undefined;
+}
+
+export function formatLeaseKey(subnet: Prefix): string {
+  return `${formatIpv4(subnet.base)}-${subnet.length}`;
+}
+
+/** @throws TartanError CONFIG_INVALID with the reason */
+export function parseLeaseValue(text: string): LeaseValue {
+  const members = parseJsonObject(text, 'the lease value', maxValueBytes);
+  const publicIp = readPublicIp(members.get('publicip'));
+  return {
+    publicIp,
+    backend: readBackendInfo(members),
+    nodeId: readId(members, 'nodeId'),
+    bootId: readId(members, 'bootId'),
+    released: members.get('released') === true,
+  };
+}
+
+export function formatLeaseValue(value: LeaseValue): string {
+  return JSON.stringify({
+    PublicIP: formatIpv4(value.publicIp),
+    PublicIPv6: null,
+    ...formatBackendInfo(value.backend),
+    ...(value.nodeId === undefined ? {} : { nodeId: value.nodeId }),
+    ...(value.bootId === undefined ? {} : { bootId: value.bootId }),
+    ...(value.released ? { released: true } : {}),
+  });
+}
+
+export function sameOwner(value: LeaseValue, node: { readonly id: string }): boolean {
+  return value.nodeId === node.id;
+}
+
+function readPublicIp(value: unknown): Ipv4 {
+  // Go accepts the IPv4-mapped form; no other spelling of an address is taken.
+  const text = typeof value === 'string' ? value.replace(/^::ffff:(?=[0-9.]+$)/i, '') : '';
+  const address = readIpv4(text);
+  if (address === undefined) throw refusal('PublicIP', value ?? null, 'an IPv4 address in quotes');
+  if (!isUnicastHost(address)) throw refusal('PublicIP', value, 'a unicast address that a host can have');
+  return address;
+}
+
+function readId(members: JsonObject, name: string): string | undefined {
+  const value = members.get(name.toLowerCase());
+  if (value === undefined) return undefined;
+  if (typeof value !== 'string' || !nodeIdPattern.test(value)) throw refusal(name, value, 'letters, digits, . _ or -');
+  return value;
+}
+
+function readBackendInfo(members: JsonObject): BackendInfo {
+  const value = members.get('backendtype') ?? '';
+  if (typeof value !== 'string' || !/^[A-Za-z0-9-]{0,32}$/.test(value))
+    throw refusal('BackendType', value, 'a backend name');
+  const type = value.toLowerCase();
+  if (type === '' || type === 'udp') return { type: 'udp' };
+  if (type !== 'vxlan') return { type: 'other', name: type };
+  const data = jsonMembers(members.get('backenddata'));
+  const vni = data?.get('vni') ?? 1;
+  const mac = data?.get('vtepmac');
+  if (typeof mac !== 'string' || !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac))
+    throw refusal('BackendData.VtepMAC', mac ?? null, 'six octets in hex');
+  if (typeof vni !== 'number' || !Number.isInteger(vni) || vni < 0 || vni > 0xffffff)
+    throw refusal('BackendData.VNI', vni, '0 to 16777215');
+  return { type: 'vxlan', vni, mac: mac.toLowerCase() };
+}
+
+function formatBackendInfo(backend: BackendInfo): object {
+  switch (backend.type) {
+    case 'udp':
+      return {};
+    case 'vxlan':
+      return { BackendType: 'vxlan', BackendData: { VNI: backend.vni, VtepMAC: backend.mac } };
+    case 'other':
+      return { BackendType: backend.name };
+  }
+}
+
+function refusal(field: string, value: unknown, expected: string): TartanError {
+  return new TartanError('CONFIG_INVALID', `lease value: ${field} is ${shown(kindOf(value))}, expected ${expected}`);
+}

@@ -1,0 +1,182 @@
+/**
+ * The network document, `<prefix>/config`: parsed as flannel parses it (pkg/subnet/config.go, CheckNetworkConfig),
+ * with errors that name the field, and refusing what flannel accepts and then cannot run (SubnetMin above SubnetMax,
+ * networks that no host can route).
+ */
+import IPCIDR from 'ip-cidr';
+import { TartanError } from '../lib/errors.js';
+import { jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js';
+import {
+  formatIpv4,
+  formatPrefix,
+  ipv4FromNumber,
+  prefixAround,
+  prefixContains,
+  prefixLast,
+  prefixesOverlap,
+  parsePrefix,
+  readIpv4,
+  shown,
+  type Ipv4,
+  type Prefix,
+} from './ipv4.js';
+
+export type BackendConfig =
+  | { readonly type: 'udp'; readonly port: number }
+  /** A backend that flannel knows and this version does not run. */
+  | { readonly type: 'later'; readonly name: string };
+
+export interface NetworkConfig {
+  readonly network: Prefix;
+  readonly subnetLength: number;
+  /** Base of the first and of the last subnet that may be leased. */
+  readonly subnetMin: Ipv4;
+  readonly subnetMax: Ipv4;
+  readonly backend: BackendConfig;
+  /** Things accepted but worth one log line. */
+  readonly warnings: readonly string[];
+}
+
+export const defaultUdpPort = 8285;
+const maxBytes = 64 * 1024;
+const laterBackends = ['vxlan', 'host-gw', 'wireguard', 'ipip', 'ipsec', 'alloc', 'extension', 'tencent-vpc'];
+
+/** @throws TartanError CONFIG_INVALID that names the field, what it held and what was expected */
+export function parseNetworkConfig(text: string): NetworkConfig {
+  const members = parseJsonObject(text, 'the network document', maxBytes);
+  refuseFractions(text);
+  refuseFamilies(members);
+  const warnings: string[] = [];
+  const network = readNetwork(members.get('network'), warnings);
+  const subnetLength = readSubnetLength(members.get('subnetlen'), network);
+  const { subnetMin, subnetMax } = readRange(members, network, subnetLength);
+  if (members.get('enablenftables') === true)
+    warnings.push('EnableNFTables is accepted; rules are kept with iptables in this version');
+  return { network, subnetLength, subnetMin, subnetMax, backend: readBackend(members), warnings };
+}
+
+/** Every subnet that may be leased, by number: `subnetAt(config, 0)` is the first. */
+export function subnetCount(config: NetworkConfig): number {
+  return (config.subnetMax - config.subnetMin) / 2 ** (32 - config.subnetLength) + 1;
+}
+
+export function subnetAt(config: NetworkConfig, index: number): Prefix {
+  return {
+    base: ipv4FromNumber(config.subnetMin + index * 2 ** (32 - config.subnetLength)),
+    length: config.subnetLength,
+  };
+}
+
+/** Whether a subnet is one that this network would lease. */
+export function isLeasable(config: NetworkConfig, subnet: Prefix): boolean {
+  return subnet.length === config.subnetLength && subnet.base >= config.subnetMin && subnet.base <= config.subnetMax;
+}
+
+function invalid(field: string, value: unknown, expected: string): TartanError {
+  return new TartanError('CONFIG_INVALID', `network document: ${field} is ${kindOf(value)}, expected ${expected}`);
+}
+
+/** JSON.parse turns 24.0 and 2.4e1 into 24, which Go refuses: flannel hosts of the cluster would not start. */
+function refuseFractions(text: string): void {
+  const match = /"(subnetlen|port|vni|mtu)"\s*:\s*(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)/gi;
+  for (const [, field, number] of text.matchAll(match)) {
+    if (!/^-?\d+$/.test(number ?? ''))
+      throw invalid(field ?? '', `${number}`, 'a whole number without point or exponent');
+  }
+}
+
+function readBoolean(members: JsonObject, name: string, fallback: boolean): boolean {
+  const value = members.get(name.toLowerCase());
+  if (value === undefined || value === null) return fallback;
+  if (typeof value !== 'boolean') throw invalid(name, value, 'true or false');
+  return value;
+}
+
+function refuseFamilies(members: JsonObject): void {
+  readBoolean(members, 'EnableNFTables', false);
+  if (!readBoolean(members, 'EnableIPv4', true)) throw invalid('EnableIPv4', false, 'true: this version carries IPv4');
+  if (readBoolean(members, 'EnableIPv6', false))
+    throw invalid('EnableIPv6', true, 'false: this version carries IPv4 only');
+}
+
+const unroutable = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4', '240.0.0.0/4'].map(parsePrefix);
+
+function readNetwork(value: unknown, warnings: string[]): Prefix {
+  const expected = 'an IPv4 range such as "10.5.0.0/16"';
+  if (typeof value !== 'string') throw invalid('Network', value ?? null, expected);
+  const [address, length] = value.split('/');
+  const given = readIpv4(address ?? '');
+  if (given === undefined || !/^([1-9]|[12]\d|3[0-2])$/.test(length ?? '') || !IPCIDR.isValidCIDR(value))
+    throw invalid('Network', value, expected);
+  const network = prefixAround(given, Number(length));
+  if (network.base !== given)
+    warnings.push(`Network ${shown(value)} has host bits set, ${formatPrefix(network)} is used`);
+  const bad = unroutable.find(range => prefixesOverlap(range, network));
+  if (bad) throw invalid('Network', value, `a unicast range outside ${formatPrefix(bad)}`);
+  return network;
+}
+
+function readSubnetLength(value: unknown, network: Prefix): number {
+  const text = formatPrefix(network);
+  if (value === undefined || value === null || value === 0) {
+    if (network.length > 28) throw invalid('Network', text, 'a range of /28 or larger, so that subnets fit in it');
+    return network.length <= 22 ? 24 : network.length + 2;
+  }
+  if (typeof value !== 'number' || !Number.isInteger(value))
+    throw invalid('SubnetLen', value, 'a whole number such as 24');
+  if (value < network.length + 2 || value > 30)
+    throw invalid('SubnetLen', value, `${network.length + 2} to 30 for Network ${text}`);
+  return value;
+}
+
+function readRange(members: JsonObject, network: Prefix, subnetLength: number): { subnetMin: Ipv4; subnetMax: Ipv4 } {
+  const size = 2 ** (32 - subnetLength);
+  // The first subnet is left out unless named: its base is the network's own address.
+  const subnetMin = readBound(members, 'SubnetMin', network, subnetLength) ?? ipv4FromNumber(network.base + size);
+  const subnetMax =
+    readBound(members, 'SubnetMax', network, subnetLength) ?? ipv4FromNumber(prefixLast(network) - size + 1);
+  if (subnetMin > subnetMax)
+    throw invalid('SubnetMin', formatIpv4(subnetMin), `an address not above SubnetMax ${formatIpv4(subnetMax)}`);
+  return { subnetMin, subnetMax };
+}
+
+function readBound(
+  members: JsonObject,
+  name: 'SubnetMin' | 'SubnetMax',
+  network: Prefix,
+  subnetLength: number,
+): Ipv4 | undefined {
+  const value = members.get(name.toLowerCase());
+  if (value === undefined) return undefined;
+  const address = typeof value === 'string' ? readIpv4(value) : undefined;
+  if (address === undefined) throw invalid(name, value, 'an IPv4 address');
+  // flannel takes the zero address for "not given".
+  if (address === 0) return undefined;
+  if (!prefixContains(network, address)) throw invalid(name, value, `an address in ${formatPrefix(network)}`);
+  if (prefixAround(address, subnetLength).base !== address)
+    throw invalid(name, value, `the first address of a /${subnetLength}`);
+  return address;
+}
+
+function readBackend(members: JsonObject): BackendConfig {
+  if (!members.has('backend')) return { type: 'udp', port: defaultUdpPort };
+  const backend = jsonMembers(members.get('backend'));
+  if (!backend) throw invalid('Backend', members.get('backend'), 'an object such as {"Type":"udp"}');
+  const value = backend.get('type');
+  const type = typeof value === 'string' ? value.toLowerCase() : '';
+  if (type === 'udp') return { type, port: readNumber(backend, 'Port', 65535) || defaultUdpPort };
+  if (!laterBackends.includes(type)) throw invalid('Backend.Type', value ?? null, '"udp"');
+  readNumber(backend, 'Port', 65535);
+  readNumber(backend, 'VNI', 0xffffff);
+  readNumber(backend, 'MTU', 65535);
+  return { type: 'later', name: type };
+}
+
+/** @returns 0 when the member is absent */
+function readNumber(backend: JsonObject, name: string, max: number): number {
+  const value = backend.get(name.toLowerCase());
+  if (value === undefined || value === null) return 0;
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > max)
+    throw invalid(`Backend.${name}`, value, `a whole number from 0 to ${max}`);
+  return value;
+}

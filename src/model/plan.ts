@@ -1,0 +1,62 @@
+/**
+ * What one node's host must look like: the whole set, compared by value. A backend makes a Plan from its lease and
+ * its peers; the reconciler makes the host equal to it. Nothing here does I/O.
+ */
+import { comparePrefixes, formatIpv4, formatPrefix, type Ipv4, type Prefix } from './ipv4.js';
+
+/** Packets to `subnet` go to `hop`:`port` in UDP. */
+export interface TunnelRoute {
+  readonly subnet: Prefix;
+  readonly hop: Ipv4;
+  readonly port: number;
+}
+
+export interface LinkPlan {
+  readonly name: string;
+  /** Bytes of the largest inner packet. */
+  readonly mtu: number;
+  /** The only IPv4 address of ours on the link. */
+  readonly address: Prefix;
+}
+
+export type RoutePlan =
+  | { readonly kind: 'device'; readonly destination: Prefix; readonly device: string; readonly metric: number }
+  | { readonly kind: 'unreachable'; readonly destination: Prefix; readonly metric: number };
+
+/** Packet filter rules that let overlay traffic pass whatever Docker's own rules say (iptables vocabulary). */
+export interface FirewallPlan {
+  readonly network: Prefix;
+  readonly subnet: Prefix;
+  readonly device: string;
+  /** Accept forwarded packets of the overlay. */
+  readonly forward: boolean;
+  /** Masquerade what leaves the overlay, never what stays in it. */
+  readonly masquerade: 'off' | 'on' | 'not-fully-random';
+}
+
+export interface HostPlan {
+  readonly links: readonly LinkPlan[];
+  readonly routes: readonly RoutePlan[];
+  /** Path below /proc/sys with dots for slashes, and the value it must have. */
+  readonly sysctls: readonly (readonly [name: string, value: string])[];
+  readonly firewall: FirewallPlan | undefined;
+}
+
+export interface Plan {
+  readonly tunnel: readonly TunnelRoute[];
+  readonly host: HostPlan;
+}
+
+export function formatTunnelRoute(route: TunnelRoute): string {
+  return `${formatPrefix(route.subnet)} via ${formatIpv4(route.hop)}:${route.port}`;
+}
+
+export function formatRoute(route: RoutePlan): string {
+  const destination = `${formatPrefix(route.destination)} metric ${route.metric}`;
+  return route.kind === 'device' ? `${destination} dev ${route.device}` : `${destination} unreachable`;
+}
+
+/** Sorted by subnet, as the route table in shared memory must be. */
+export function sortTunnelRoutes(routes: readonly TunnelRoute[]): TunnelRoute[] {
+  return [...routes].sort((a, b) => comparePrefixes(a.subnet, b.subnet));
+}

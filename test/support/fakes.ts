@@ -1,0 +1,182 @@
+/** Fakes that record calls as text, for the agent's and the reconciler's unit tests. */
+import type { Datapath, DatapathConfig } from '../../src/datapath/datapath.js';
+import type { HostNetwork } from '../../src/host/host.js';
+import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { Wake } from '../../src/lib/wake.js';
+import type { Lease, LeaseSet } from '../../src/model/lease.js';
+import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
+import { formatRoute, formatTunnelRoute } from '../../src/model/plan.js';
+import type { HeldLease, LeaseRequest, LeaseStore } from '../../src/store/store.js';
+
+export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', revision = 5n): Lease {
+  return {
+    subnet: parsePrefix(subnet),
+    publicIp: parseIpv4(publicIp),
+    backend: { type: 'udp' },
+    nodeId,
+    bootId: 'boot',
+    released: false,
+    createRevision: revision,
+    revision,
+    leaseId: '77',
+  };
+}
+
+export class FakeHost implements HostNetwork {
+  readonly calls: string[] = [];
+  /** Thrown by the next passes, first one first. */
+  readonly failures: Error[] = [];
+  conflicts: readonly string[] = [];
+  #ring: () => void = () => {};
+  #last = '';
+
+  async apply(want: Parameters<HostNetwork['apply']>[0]): ReturnType<HostNetwork['apply']> {
+    const text = [
+      ...want.links.map(link => `link ${link.name} mtu ${link.mtu} ${formatPrefix(link.address)}`),
+      ...want.routes.map(formatRoute),
+    ].join('; ');
+    this.calls.push(`apply ${text}`);
+    const failure = this.failures.shift();
+    if (failure) throw failure;
+    const changes = text === this.#last ? [] : ['changed'];
+    this.#last = text;
+    return { changes, conflicts: this.conflicts };
+  }
+
+  ring(): void {
+    this.#ring();
+  }
+
+  onChange(listener: () => void): void {
+    this.#ring = listener;
+  }
+
+  async interfaces(): ReturnType<HostNetwork['interfaces']> {
+    return [];
+  }
+
+  async routeTo(): ReturnType<HostNetwork['routeTo']> {
+    return undefined;
+  }
+
+  async defaultRoute(): ReturnType<HostNetwork['defaultRoute']> {
+    return undefined;
+  }
+
+  async cleanup(): ReturnType<HostNetwork['cleanup']> {
+    return { changes: [], conflicts: [] };
+  }
+
+  async close(): Promise<void> {}
+}
+
+export class FakeDatapath implements Datapath {
+  readonly calls: string[] = [];
+  readonly failures: Error[] = [];
+  readonly device = 'tartan0';
+  readonly adopted = false;
+  lastForwardUntilMs = 0;
+  #generation = 0;
+
+  async start(config: DatapathConfig): Promise<void> {
+    this.calls.push(
+      `start ${formatPrefix(config.subnet)} on ${formatIpv4(config.bindAddress)}:${config.port} mtu ${config.mtu}`,
+    );
+    const failure = this.failures.shift();
+    if (failure) throw failure;
+  }
+
+  publish(routes: Parameters<Datapath['publish']>[0]): number {
+    this.calls.push(`publish ${routes.map(formatTunnelRoute).join(', ')}`);
+    return ++this.#generation;
+  }
+
+  forwardUntil(bootMs: number): void {
+    this.lastForwardUntilMs = bootMs;
+  }
+
+  fence(lost: boolean): void {
+    this.calls.push(`fence ${lost}`);
+  }
+
+  stats(): ReturnType<Datapath['stats']> {
+    return {
+      engine: 'tun',
+      pid: 1,
+      threads: 2,
+      generationPublished: this.#generation,
+      generationAdopted: this.#generation,
+      counters: {},
+      respawns: 0,
+      warnings: [],
+    };
+  }
+
+  onChange(): void {}
+  async close(): Promise<void> {}
+  async remove(): Promise<void> {}
+}
+
+/** A store whose answers a test scripts; the last answer of a list is repeated. */
+export class FakeStore implements LeaseStore {
+  readonly networks: (string | Error)[] = ['{"Network":"10.5.0.0/16"}'];
+  readonly acquired: (FakeHeld | Error)[] = [new FakeHeld(fakeLease('10.5.1.0/24', '192.0.2.1', 'n'))];
+  readonly requests: LeaseRequest[] = [];
+  readonly #sets: LeaseSet[] = [];
+  readonly #more = new Wake();
+
+  push(...leases: Lease[]): void {
+    this.#sets.push({ leases, rejected: [], revision: 9n });
+    this.#more.ring();
+  }
+
+  async network(): Promise<NetworkConfig> {
+    const next = this.networks.length > 1 ? this.networks.shift() : this.networks[0];
+    if (typeof next !== 'string') throw next;
+    return parseNetworkConfig(next);
+  }
+
+  async acquire(want: LeaseRequest): Promise<HeldLease> {
+    this.requests.push(want);
+    const next = this.acquired.length > 1 ? this.acquired.shift() : this.acquired[0];
+    if (!(next instanceof FakeHeld)) throw next;
+    return next;
+  }
+
+  async *watch({ signal }: { readonly signal: AbortSignal }): AsyncIterable<LeaseSet> {
+    for (;;) {
+      for (let set = this.#sets.shift(); set; set = this.#sets.shift()) yield set;
+      await this.#more.wait(60_000, signal);
+    }
+  }
+
+  async close(): Promise<void> {}
+}
+
+export class FakeHeld implements HeldLease {
+  state: HeldLease['state'] = 'held';
+  closed = false;
+  deadlineMs = 1e12;
+  renewedAtMs = 0;
+  readonly #lost = new AbortController();
+  readonly lease: Lease;
+
+  constructor(lease: Lease) {
+    this.lease = lease;
+  }
+
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  lose(error: Error): void {
+    this.state = 'lost';
+    this.#lost.abort(error);
+  }
+
+  onChange(): void {}
+  async release(): Promise<void> {}
+  async close(): Promise<void> {
+    this.closed = true;
+  }
+}

@@ -1,0 +1,57 @@
+import { expect, it } from 'vitest';
+import { chooseBackend } from '../../src/backend/all.js';
+import { parseIpv4 } from '../../src/model/ipv4.js';
+import { parseNetworkConfig } from '../../src/model/network.js';
+import { formatRoute, formatTunnelRoute } from '../../src/model/plan.js';
+import { fakeLease } from '../support/fakes.js';
+
+function context(document: string, mtu = 1500): Parameters<typeof chooseBackend>[0] {
+  const address = parseIpv4('192.0.2.1');
+  return {
+    network: parseNetworkConfig(document),
+    node: { id: 'n', bootId: 'b', publicIp: address, interface: { name: 'eth0', address, mtu } },
+    ipMasquerade: 'off',
+    forwardRules: true,
+  };
+}
+
+const self = fakeLease('10.5.1.0/24', '192.0.2.1', 'n');
+
+it('the udp plan as text', () => {
+  const backend = chooseBackend(context('{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Port":9000}}'));
+  const plan = backend.plan(self, [fakeLease('10.5.3.0/24', '192.0.2.3'), fakeLease('10.5.2.0/24', '192.0.2.2')]);
+  expect(plan.tunnel.map(formatTunnelRoute)).toEqual([
+    '10.5.2.0/24 via 192.0.2.2:9000',
+    '10.5.3.0/24 via 192.0.2.3:9000',
+  ]);
+  expect(plan.host.routes.map(formatRoute)).toEqual([
+    '10.5.0.0/16 metric 4096 unreachable',
+    '10.5.0.0/16 metric 0 dev tartan0',
+  ]);
+  expect(plan.host.links).toEqual([{ name: 'tartan0', mtu: 1472, address: { base: self.subnet.base, length: 32 } }]);
+  expect(plan.host.sysctls[0]).toEqual(['net.ipv4.ip_forward', '1']);
+  expect(backend.announce()).toEqual({ type: 'udp' });
+});
+
+it('does not depend on the order of the peers', () => {
+  const backend = chooseBackend(context('{"Network":"10.5.0.0/16"}'));
+  const peers = [9, 4, 200, 2, 77].map(number => fakeLease(`10.5.${number}.0/24`, `192.0.2.${number}`));
+  expect(backend.plan(self, [...peers].reverse())).toEqual(backend.plan(self, peers));
+});
+
+it('carries peers of any BackendType, as flannel does', () => {
+  const backend = chooseBackend(context('{"Network":"10.5.0.0/16"}'));
+  const odd = { ...fakeLease('10.5.9.0/24', '192.0.2.9'), backend: { type: 'other', name: 'host-gw' } as const };
+  expect(backend.plan(self, [odd]).tunnel).toHaveLength(1);
+});
+
+it.each(['vxlan', 'host-gw', 'wireguard'])('%s is refused with its name', type => {
+  expect(() => chooseBackend(context(`{"Network":"10.5.0.0/16","Backend":{"Type":"${type}"}}`))).toThrow(
+    `Backend.Type is '${type}'`,
+  );
+});
+
+it('an interface too small for the tunnel is refused', () => {
+  expect(() => chooseBackend(context('{"Network":"10.5.0.0/16"}', 95))).toThrow('MTU 95 of eth0');
+  expect(chooseBackend(context('{"Network":"10.5.0.0/16"}', 96)).mtu).toBe(68);
+});

@@ -1,0 +1,93 @@
+import { afterEach, expect, it, vi } from 'vitest';
+import { chooseBackend } from '../../src/backend/all.js';
+import { Reconciler, type Desired } from '../../src/agent/reconciler.js';
+import { TartanError } from '../../src/lib/errors.js';
+import { silentLog } from '../../src/lib/log.js';
+import { parseIpv4 } from '../../src/model/ipv4.js';
+import { parseNetworkConfig } from '../../src/model/network.js';
+import { FakeDatapath, fakeLease, FakeHost } from '../support/fakes.js';
+
+const address = parseIpv4('192.0.2.1');
+const backend = chooseBackend({
+  network: parseNetworkConfig('{"Network":"10.5.0.0/16"}'),
+  node: { id: 'n', bootId: 'b', publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } },
+  ipMasquerade: 'off',
+  forwardRules: true,
+});
+const self = fakeLease('10.5.1.0/24', '192.0.2.1', 'n');
+const stop = new AbortController();
+let passes = 0;
+
+function start(
+  peers: () => Desired['peers'],
+  signal = new AbortController(),
+): { host: FakeHost; datapath: FakeDatapath; reconciler: Reconciler; signal: AbortController } {
+  const host = new FakeHost();
+  const datapath = new FakeDatapath();
+  const reconciler = new Reconciler({ host, datapath, log: silentLog }, () => ({ backend, self, peers: peers() }));
+  passes = 0;
+  reconciler.run(60_000, AbortSignal.any([signal.signal, stop.signal]), () => void passes++).catch(() => {});
+  return { host, datapath, reconciler, signal };
+}
+
+afterEach(() => vi.useRealTimers());
+
+it('applies the host plan and publishes the peers, then rests', async () => {
+  const { host, datapath } = start(() => [fakeLease('10.5.2.0/24', '192.0.2.2')]);
+  await vi.waitFor(() => expect(passes).toBe(1));
+  expect(host.calls).toEqual([
+    'apply link tartan0 mtu 1472 10.5.1.0/32; 10.5.0.0/16 metric 4096 unreachable; 10.5.0.0/16 metric 0 dev tartan0',
+  ]);
+  expect(datapath.calls).toEqual(['publish 10.5.2.0/24 via 192.0.2.2:8285']);
+});
+
+it('ten thousand rings cost few passes, and an unchanged table is not published again', async () => {
+  const { datapath, reconciler } = start(() => [fakeLease('10.5.2.0/24', '192.0.2.2')]);
+  await vi.waitFor(() => expect(passes).toBe(1));
+  for (let count = 0; count < 10_000; count++) reconciler.ring();
+  await vi.waitFor(() => expect(passes).toBe(2));
+  expect(datapath.calls).toHaveLength(1);
+});
+
+it('a peer that moved is one new table', async () => {
+  let hop = '192.0.2.2';
+  const { datapath, reconciler } = start(() => [fakeLease('10.5.2.0/24', hop)]);
+  await vi.waitFor(() => expect(passes).toBe(1));
+  hop = '192.0.2.9';
+  reconciler.ring();
+  await vi.waitFor(() => expect(datapath.calls).toHaveLength(2));
+  expect(datapath.calls[1]).toBe('publish 10.5.2.0/24 via 192.0.2.9:8285');
+});
+
+it('a host that refuses keeps no route from the data plane and is tried again', async () => {
+  const signal = new AbortController();
+  const host = new FakeHost();
+  const datapath = new FakeDatapath();
+  host.failures.push(new TartanError('HOST_REFUSED', 'no'), new TartanError('HOST_REFUSED', 'still no'));
+  const reconciler = new Reconciler({ host, datapath, log: silentLog }, () => ({ backend, self, peers: [] }));
+  passes = 0;
+  reconciler.run(60_000, signal.signal, () => void passes++).catch(() => {});
+  await vi.waitFor(() => expect(reconciler.failures).toBe(1));
+  expect(reconciler.problems).toEqual(['no']);
+  expect(datapath.calls).toEqual(['publish ']);
+  await vi.waitFor(() => expect(passes).toBe(1), 5000);
+  expect(reconciler.failures).toBe(0);
+  expect(reconciler.problems).toEqual([]);
+  expect(host.calls).toHaveLength(3);
+  signal.abort();
+});
+
+it('a change seen by the kernel rings', async () => {
+  const { host } = start(() => []);
+  await vi.waitFor(() => expect(passes).toBe(1));
+  host.ring();
+  await vi.waitFor(() => expect(passes).toBe(2));
+});
+
+it('conflicts are shown as problems', async () => {
+  const { host, reconciler } = start(() => []);
+  await vi.waitFor(() => expect(passes).toBe(1));
+  host.conflicts = ['route_conflict 10.5.0.0/16'];
+  reconciler.ring();
+  await vi.waitFor(() => expect(reconciler.problems).toEqual(['route_conflict 10.5.0.0/16']));
+});
