@@ -1,0 +1,84 @@
+/**
+ * Keeps our rules with the iptables programs, whichever kernel interface is behind them (nft or legacy). One
+ * `iptables-save` a pass; nothing is run when all is as planned, else one `iptables-restore --noflush` for each table,
+ * which changes all of it or nothing. Several daemons on a machine take turns by the lock of iptables (`--wait`).
+ */
+import { errnoOf } from '../../lib/errors.js';
+import type { Log } from '../../lib/log.js';
+import type { FirewallPlan } from '../../model/plan.js';
+import type { Step } from '../step.js';
+import { runCommand, type RunCommand } from './command.js';
+import { diffFirewall, restoreText, type TableChange } from './rules.js';
+import { parseSaveText } from './save-text.js';
+
+export interface FirewallOptions {
+  readonly log: Log;
+  readonly run?: RunCommand;
+}
+
+export interface FirewallSteps {
+  readonly steps: readonly Step[];
+  readonly conflicts: readonly string[];
+}
+
+const noIptables = 'there is no iptables program';
+
+export class Iptables {
+  readonly #run: RunCommand;
+  readonly #log: Log;
+  #randomFully = true;
+
+  constructor(options: FirewallOptions) {
+    this.#run = options.run ?? runCommand;
+    this.#log = options.log;
+  }
+
+  /** @param plan undefined when nothing of ours is to stay */
+  async steps(plan: FirewallPlan | undefined, signal: AbortSignal): Promise<FirewallSteps> {
+    let text: string;
+    try {
+      text = await this.#run('iptables-save', [], '', signal);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return withoutIptables(plan);
+      throw error;
+    }
+    const { changes, conflicts } = diffFirewall(plan, parseSaveText(text), { randomFully: this.#randomFully });
+    return { steps: changes.map(change => this.#step(change, plan, signal)), conflicts };
+  }
+
+  #step(change: TableChange, plan: FirewallPlan | undefined, signal: AbortSignal): Step {
+    return {
+      text: change.commands.map(command => `iptables -t ${change.table} ${command}`).join('; '),
+      run: async () => {
+        try {
+          await this.#restore(change, signal);
+        } catch (error) {
+          if (!change.commands.some(command => command.includes('--random-fully'))) throw error;
+          await this.#withoutRandom(change, plan, signal);
+        }
+      },
+    };
+  }
+
+  async #restore(change: TableChange, signal: AbortSignal): Promise<void> {
+    await this.#run('iptables-restore', ['--noflush', '--wait=5'], restoreText(change), signal);
+  }
+
+  /** Older than iptables 1.6.2 or Linux 3.13: ports are chosen less randomly, all else is the same. */
+  async #withoutRandom(refused: TableChange, plan: FirewallPlan | undefined, signal: AbortSignal): Promise<void> {
+    const saved = parseSaveText(await this.#run('iptables-save', [], '', signal));
+    const { changes } = diffFirewall(plan, saved, { randomFully: false });
+    const change = changes.find(({ table }) => table === refused.table);
+    if (change) await this.#restore(change, signal);
+    this.#randomFully = false;
+    this.#log.warn('firewall.not_random', 'iptables refuses --random-fully: masquerading goes on without it');
+  }
+}
+
+/** Without the program nothing of ours can be there either. */
+function withoutIptables(plan: FirewallPlan | undefined): FirewallSteps {
+  if (!plan || (!plan.forward && plan.masquerade === 'off')) return { steps: [], conflicts: [] };
+  if (plan.masquerade === 'off') return { steps: [], conflicts: ['no iptables: forward rules not kept'] };
+  const reason = `${noIptables}; install it, or start with --ip-masq=false`;
+  return { steps: [{ text: 'masquerade', run: () => Promise.reject(new Error(reason)) }], conflicts: [] };
+}

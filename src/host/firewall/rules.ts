@@ -1,0 +1,218 @@
+/**
+ * The packet filter rules of the overlay and, from what `iptables-save` says, the commands that make them so. Pure.
+ * Every rule of ours carries one comment; only those, the chain that we made and a DOCKER-USER that we made and
+ * nobody uses are ever removed. Why each rule is there stands beside it; the facts are Docker 20.10 to 28.5's.
+ */
+import { formatPrefix, parsePrefix, prefixesOverlap, readIpv4, type Prefix } from '../../model/ipv4.js';
+import type { FirewallPlan } from '../../model/plan.js';
+import {
+  canonicalRule,
+  endsChain,
+  splitWords,
+  targetOf,
+  valueOf,
+  type SavedRule,
+  type SavedTable,
+} from './save-text.js';
+
+export type TableName = 'raw' | 'filter' | 'nat';
+
+export interface TableChange {
+  readonly table: TableName;
+  /** Commands for iptables-restore, made together or not at all. */
+  readonly commands: readonly string[];
+}
+
+export interface FirewallDifference {
+  readonly changes: readonly TableChange[];
+  readonly conflicts: readonly string[];
+}
+
+export interface FirewallContext {
+  /** iptables knows --random-fully (1.6.2). */
+  readonly randomFully: boolean;
+}
+
+const comment = 'tartan';
+const marked = `-m comment --comment ${comment}`;
+const dockerUser = 'DOCKER-USER';
+const masqueradeChain = 'TARTAN-POSTRTG';
+const multicast = '224.0.0.0/4';
+
+/** @param plan undefined when nothing of ours is to stay */
+export function diffFirewall(
+  plan: FirewallPlan | undefined,
+  saved: ReadonlyMap<string, SavedTable>,
+  context: FirewallContext,
+): FirewallDifference {
+  const table = (name: TableName): SavedTable => saved.get(name) ?? new Map();
+  const conflicts: string[] = [];
+  const all: readonly TableChange[] = [
+    { table: 'raw', commands: syncRaw(plan, table('raw')) },
+    { table: 'filter', commands: syncFilter(plan, table('filter')) },
+    { table: 'nat', commands: syncNat(plan, table('nat'), context, conflicts) },
+  ];
+  return { changes: all.filter(({ commands }) => commands.length > 0), conflicts };
+}
+
+/** What iptables-restore reads. */
+export function restoreText(change: TableChange): string {
+  return [`*${change.table}`, ...change.commands, 'COMMIT', ''].join('\n');
+}
+
+/**
+ * Docker 28 drops in raw PREROUTING what goes to a container and does not come in on its bridge, before any rule of
+ * the filter table is asked. Ours is first, and only for what comes in on the overlay device, so that nobody on the
+ * underlay can use it by forging a source.
+ */
+function rawRules(plan: FirewallPlan): readonly string[] {
+  const { network, subnet } = texts(plan);
+  return plan.forward ? [`-s ${network} -d ${subnet} -i ${deviceOf(plan)} ${marked} -j ACCEPT`] : [];
+}
+
+/**
+ * Both directions of the tunnel, by device: between two local containers Docker's own rules go on deciding
+ * (`--icc=false`, isolation of networks). Nothing wider, as flannel's accepting of all from and to the network would
+ * be: container to world and its answers pass by Docker's own rules in every version, and world to container passes
+ * by them for published ports; DOCKER-USER comes before those rules, so accepting more here would open every
+ * unpublished port.
+ */
+function forwardRules(plan: FirewallPlan): readonly string[] {
+  const { network } = texts(plan);
+  const device = deviceOf(plan);
+  if (!plan.forward) return [];
+  return [
+    `-s ${network} -d ${network} -i ${device} ${marked} -j ACCEPT`,
+    `-s ${network} -d ${network} -o ${device} ${marked} -j ACCEPT`,
+  ];
+}
+
+/**
+ * What enters the tunnel keeps its source (ACCEPT and not RETURN: a masquerade of Docker's further down must not
+ * see it), unless it is from outside of the network: peers take packets of the network only, so it gets the tunnel's
+ * address. What leaves the overlay gets the host's. Between local bridges nothing is decided: Docker's hairpin rules
+ * come after ours.
+ */
+function masqueradeRules(plan: FirewallPlan, randomFully: boolean): readonly string[] {
+  if (plan.masquerade === 'off') return [];
+  const { network, subnet } = texts(plan);
+  const device = deviceOf(plan);
+  const masquerade = `-j MASQUERADE${randomFully && plan.masquerade === 'on' ? ' --random-fully' : ''}`;
+  return [
+    `-s ${network} -d ${network} -o ${device} ${marked} -j ACCEPT`,
+    `-s ${subnet} -d ${multicast} ${marked} -j RETURN`,
+    `-s ${subnet} ! -d ${network} ${marked} ${masquerade}`,
+    `! -s ${network} -d ${network} -o ${device} ${marked} ${masquerade}`,
+  ];
+}
+
+function syncRaw(plan: FirewallPlan | undefined, table: SavedTable): readonly string[] {
+  return syncChain(table, 'PREROUTING', plan ? rawRules(plan) : [], have => isOurs(have[0]));
+}
+
+/** Docker keeps a DOCKER-USER that it finds, with its rules, and jumps to it before all of its own (since 17.06). */
+function syncFilter(plan: FirewallPlan | undefined, table: SavedTable): readonly string[] {
+  const want = plan ? forwardRules(plan) : [];
+  const rules = syncChain(
+    table,
+    dockerUser,
+    want,
+    have => lastOurs(have) < firstAt(have, rule => !isOurs(rule) && endsChain(rule)),
+  );
+  const forward = table.get('FORWARD') ?? [];
+  const jump = `${marked} -j ${dockerUser}`;
+  const reached = (have: readonly SavedRule[]): boolean =>
+    firstAt(have, rule => targetOf(rule) === dockerUser) < firstAt(have, comesTooLate);
+  if (want.length > 0) {
+    const needed = forward.some(isOurs) || !reached(forward) ? [jump] : [];
+    const create = table.has(dockerUser) ? [] : [`-N ${dockerUser}`];
+    return [...create, ...rules, ...syncChain(table, 'FORWARD', needed, reached)];
+  }
+  const madeByUs = forward.some(isOurs) && isUnused(table, dockerUser);
+  return [...syncChain(table, 'FORWARD', [], reached), ...rules, ...(madeByUs ? [`-X ${dockerUser}`] : [])];
+}
+
+function syncNat(
+  plan: FirewallPlan | undefined,
+  table: SavedTable,
+  context: FirewallContext,
+  conflicts: string[],
+): readonly string[] {
+  const want = plan ? masqueradeRules(plan, context.randomFully) : [];
+  const rules = syncChain(table, masqueradeChain, want, have => have.slice(0, want.length).every(isOurs));
+  const jumps = syncChain(table, 'POSTROUTING', want.length > 0 ? [`${marked} -j ${masqueradeChain}`] : [], have => {
+    const rival = firstAt(have, rule => !isOurs(rule) && !!plan && hidesSources(rule, plan.network));
+    return firstAt(have, isOurs) < rival;
+  });
+  if (want.length > 0) return [...(table.has(masqueradeChain) ? [] : [`-N ${masqueradeChain}`]), ...rules, ...jumps];
+  if (!table.has(masqueradeChain)) return jumps;
+  const unused = isUnused(table, masqueradeChain);
+  if (!unused) conflicts.push(`rule_conflict nat ${masqueradeChain}: rules that are not ours use this chain, it stays`);
+  return [...jumps, ...rules, ...(unused ? [`-X ${masqueradeChain}`] : [])];
+}
+
+/** @param placed whether our rules, being all there, are where they work */
+function syncChain(
+  table: SavedTable,
+  chain: string,
+  want: readonly string[],
+  placed: (have: readonly SavedRule[]) => boolean,
+): readonly string[] {
+  const have = table.get(chain) ?? [];
+  const ours = have.filter(isOurs);
+  const same =
+    ours.length === want.length &&
+    ours.every((rule, i) => canonicalRule(rule.words) === canonicalRule(splitWords(want[i] ?? '')));
+  if (same && (want.length === 0 || placed(have))) return [];
+  return [
+    ...ours.map(rule => `-D ${chain} ${rule.text}`),
+    // Each at the top, so the last goes in first; a position would have to be counted among others' rules.
+    ...[...want].reverse().map(rule => `-I ${chain} ${rule}`),
+  ];
+}
+
+function isOurs(rule: SavedRule | undefined): boolean {
+  return rule !== undefined && valueOf(rule, '--comment') === comment;
+}
+
+/** Position of the first such rule, beyond the end when there is none. */
+function firstAt(have: readonly SavedRule[], is: (rule: SavedRule) => boolean): number {
+  const at = have.findIndex(is);
+  return at < 0 ? have.length : at;
+}
+
+function lastOurs(have: readonly SavedRule[]): number {
+  return have.findLastIndex(isOurs);
+}
+
+/** In FORWARD: chains of Docker that drop, or the end of all. */
+function comesTooLate(rule: SavedRule): boolean {
+  const target = targetOf(rule) ?? '';
+  return (target.startsWith('DOCKER') && target !== dockerUser) || endsChain(rule);
+}
+
+/** Nothing but rules of ours in the chain, and only rules of ours that lead to it. */
+function isUnused(table: SavedTable, chain: string): boolean {
+  const elsewhere = [...table].filter(([name]) => name !== chain).flatMap(([, rules]) => rules);
+  const foreignJump = elsewhere.some(rule => targetOf(rule) === chain && !isOurs(rule));
+  return table.has(chain) && !foreignJump && (table.get(chain) ?? []).every(isOurs);
+}
+
+/** Docker's rule with --ip-masq=true: masquerades a bridge that is part of the overlay. */
+function hidesSources(rule: SavedRule, network: Prefix): boolean {
+  const source = valueOf(rule, '-s');
+  if (targetOf(rule) !== 'MASQUERADE' || source === undefined) return false;
+  const [address = '', length = '32'] = source.split('/');
+  if (readIpv4(address) === undefined || !/^([12]?\d|3[0-2])$/.test(length)) return false;
+  return prefixesOverlap(parsePrefix(`${address}/${length}`), network);
+}
+
+function texts(plan: FirewallPlan): { readonly network: string; readonly subnet: string } {
+  return { network: formatPrefix(plan.network), subnet: formatPrefix(plan.subnet) };
+}
+
+/** The one text among the values of a rule: it must be one word for iptables-restore. */
+function deviceOf(plan: FirewallPlan): string {
+  if (!/^[A-Za-z0-9_.-]{1,15}$/.test(plan.device)) throw new RangeError(`'${plan.device}' is not the name of a link`);
+  return plan.device;
+}

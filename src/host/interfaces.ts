@@ -1,0 +1,153 @@
+/**
+ * The choice of the interface that carries the tunnel, in flannel's order: --iface one by one, --iface-regex one by
+ * one (addresses, then names), --iface-can-reach; with none of them --public-ip as if it were an --iface, or else the
+ * default route. What was tried and what there is stands in the one error.
+ */
+import { messageOf, TartanError } from '../lib/errors.js';
+import { formatIpv4, isUnicastHost, readIpv4, type Ipv4 } from '../model/ipv4.js';
+import type { HostAddress, HostInterface, HostNetwork } from './host.js';
+
+export interface InterfaceChoice {
+  readonly iface: readonly string[];
+  readonly ifaceRegex: readonly RegExp[];
+  readonly ifaceCanReach?: Ipv4;
+  readonly publicIp?: Ipv4;
+}
+
+export interface ChosenInterface {
+  readonly name: string;
+  /** Where the tunnel's packets leave from. */
+  readonly address: Ipv4;
+  readonly mtu: number;
+  /** What peers send to: --public-ip, or the address. */
+  readonly publicIp: Ipv4;
+  /** `--iface eth1`, `default route` ... */
+  readonly reason: string;
+}
+
+/** Undefined when the one thing asked for is not there; `why` says so for people. */
+type Found = { readonly link: HostInterface; readonly address: Ipv4 } | { readonly why: string };
+
+interface Candidate {
+  readonly reason: string;
+  readonly find: () => Promise<Found> | Found;
+}
+
+type Reader = Pick<HostNetwork, 'interfaces' | 'routeTo' | 'defaultRoute'>;
+
+/** @throws TartanError HOST_REFUSED that lists what was tried and which interfaces there are */
+export async function chooseInterface(host: Reader, choice: InterfaceChoice): Promise<ChosenInterface> {
+  const links = await host.interfaces();
+  const tried: string[] = [];
+  for (const { reason, find } of candidates(host, links, choice)) {
+    const found = await Promise.resolve()
+      .then(find)
+      .catch((error: unknown): Found => ({ why: messageOf(error) }));
+    const why = 'why' in found ? found.why : refusal(found.link, found.address, choice.publicIp);
+    if (why !== undefined || 'why' in found) {
+      tried.push(`${reason}: ${why}`);
+      continue;
+    }
+    const { link, address } = found;
+    return { name: link.name, address, mtu: link.mtu, publicIp: choice.publicIp ?? address, reason };
+  }
+  throw new TartanError(
+    'HOST_REFUSED',
+    `no interface for the tunnel: ${tried.join('; ')}. There is ${links.map(describe).join(', ') || 'none'}: ` +
+      'name one with --iface',
+  );
+}
+
+function candidates(host: Reader, links: readonly HostInterface[], choice: InterfaceChoice): Candidate[] {
+  const { iface, ifaceRegex, ifaceCanReach, publicIp } = choice;
+  const named = [
+    ...iface.map(value => ({ reason: `--iface ${value}`, find: () => byValue(links, value) })),
+    ...ifaceRegex.map(regex => ({ reason: `--iface-regex ${regex.source}`, find: () => byRegex(links, regex) })),
+    ...(ifaceCanReach === undefined
+      ? []
+      : [
+          {
+            reason: `--iface-can-reach ${formatIpv4(ifaceCanReach)}`,
+            find: () => byRoute(host, links, ifaceCanReach),
+          },
+        ]),
+  ];
+  if (named.length > 0) return named;
+  if (publicIp === undefined) return [{ reason: 'default route', find: () => byDefaultRoute(host, links) }];
+  return [{ reason: `--public-ip ${formatIpv4(publicIp)}`, find: () => byPublicIp(links, publicIp) }];
+}
+
+function byValue(links: readonly HostInterface[], value: string): Found {
+  const address = readIpv4(value);
+  if (address !== undefined) return byAddress(links, address);
+  const link = links.find(({ name }) => name === value);
+  return link ? withFirstAddress(link) : { why: 'no such interface' };
+}
+
+function byAddress(links: readonly HostInterface[], address: Ipv4): Found {
+  const link = links.find(({ addresses }) => addresses.some(one => one.address === address));
+  return link ? { link, address } : { why: 'no interface has this address' };
+}
+
+function byPublicIp(links: readonly HostInterface[], publicIp: Ipv4): Found {
+  const found = byAddress(links, publicIp);
+  return 'why' in found ? { why: `${found.why}; behind NAT give --iface too` } : found;
+}
+
+function byRegex(links: readonly HostInterface[], regex: RegExp): Found {
+  const ordered = [...links].sort((a, b) => a.index - b.index);
+  for (const link of ordered) {
+    const match = usableAddresses(link).find(one => regex.test(formatIpv4(one.address)));
+    if (match) return { link, address: match.address };
+  }
+  const named = ordered.filter(({ name }) => regex.test(name)).map(withFirstAddress);
+  return named.find(found => 'link' in found) ?? named[0] ?? { why: 'no address and no name of an interface matches' };
+}
+
+async function byRoute(host: Reader, links: readonly HostInterface[], destination: Ipv4): Promise<Found> {
+  const route = await host.routeTo(destination);
+  const link = links.find(({ name }) => name === route?.interfaceName);
+  return route && link ? { link, address: route.source } : { why: 'no route leads there' };
+}
+
+async function byDefaultRoute(host: Reader, links: readonly HostInterface[]): Promise<Found> {
+  const route = await host.defaultRoute();
+  const link = links.find(({ name }) => name === route?.interfaceName);
+  return link ? withFirstAddress(link) : { why: 'there is none in the main table' };
+}
+
+function withFirstAddress(link: HostInterface): Found {
+  const [first] = usableAddresses(link);
+  return first ? { link, address: first.address } : { why: `${link.name} has no usable IPv4 address` };
+}
+
+/** Global before link-local, then those that stay, then the kernel's order; loopback never. */
+export function usableAddresses(link: HostInterface): readonly HostAddress[] {
+  const rank = (one: HostAddress): number => (isUnicastHost(one.address) ? 0 : 2) + (one.permanent ? 0 : 1);
+  // Array.sort is stable: equals keep the kernel's order.
+  return link.addresses.filter(isUsable).sort((a, b) => rank(a) - rank(b));
+}
+
+function isUsable(one: HostAddress): boolean {
+  return !one.deprecated && (isUnicastHost(one.address) || isLinkLocal(one.address));
+}
+
+/** RFC 3927: 169.254/16. */
+function isLinkLocal(address: Ipv4): boolean {
+  return address >>> 16 === 0xa9fe;
+}
+
+/** Why an interface that was found cannot carry the tunnel. */
+function refusal(link: HostInterface, address: Ipv4, publicIp: Ipv4 | undefined): string | undefined {
+  const text = formatIpv4(address);
+  if (link.mtu === 0) return `${link.name} says MTU 0`;
+  if (!isUnicastHost(address) && !isLinkLocal(address)) return `${text} on ${link.name} is not reachable for peers`;
+  if (isLinkLocal(address) && publicIp === undefined)
+    return `${text} on ${link.name} is link-local, peers refuse it; give --public-ip too`;
+  return undefined;
+}
+
+function describe(link: HostInterface): string {
+  const addresses = link.addresses.map(one => formatIpv4(one.address)).join(' ');
+  return `${link.name} (${addresses || 'no IPv4 address'}${link.up ? '' : ', down'})`;
+}

@@ -1,0 +1,223 @@
+/**
+ * HostNetwork on the Linux kernel: links, addresses and routes by netlink, settings by /proc/sys, packet filter rules
+ * by iptables, all of the network namespace this process is in. Two sockets: one asks, one at a time; the other only
+ * listens, so that a flood of others' changes cannot drown an answer. What is ours is told by protocol 84 (routes,
+ * addresses), by the names of links in the plan, and by the comment of a rule.
+ */
+import { TartanError } from '../lib/errors.js';
+import type { Log } from '../lib/log.js';
+import { native } from '../lib/native.js';
+import { parsePrefix, prefixAround, type Ipv4, type Prefix } from '../model/ipv4.js';
+import type { HostPlan } from '../model/plan.js';
+import { Iptables } from './firewall/iptables.js';
+import type { RunCommand } from './firewall/command.js';
+import type { ApplyOptions, HostAddress, HostInterface, HostNetwork, HostState } from './host.js';
+import { clearLink, diffLink, type LinkStep } from './links.js';
+import { Changes } from './netlink/changes.js';
+import { NetlinkSocket, type NetlinkDoor } from './netlink/socket.js';
+import { mainTable, scopeHost, scopeLink, type KernelAddress, type KernelLink } from './netlink/messages.js';
+import { Rtnetlink } from './netlink/rtnetlink.js';
+import { diffRoutes, routeProtocol, type RouteContext, type RouteStep } from './routes.js';
+import { attempt, impossible, runSteps, type Step, type StepResults } from './step.js';
+import { sysctlSteps } from './sysctl.js';
+
+export interface KernelHostOptions {
+  readonly log: Log;
+  /** Marks routes and addresses as ours. */
+  readonly protocol?: number;
+  /** Links whose addresses `cleanup` removes. */
+  readonly linkNames?: readonly string[];
+  readonly netlink?: NetlinkDoor;
+  readonly run?: RunCommand;
+}
+
+/** @throws an errno error when the kernel gives no netlink socket */
+export function openKernelHost(options: KernelHostOptions): HostNetwork {
+  return new KernelHost(options);
+}
+
+/** As a plan names it; the backends choose it. */
+const overlayLinks: readonly string[] = ['tartan0'];
+const everything: Prefix = parsePrefix('0.0.0.0/0');
+
+class KernelHost implements HostNetwork {
+  readonly #rtnetlink: Rtnetlink;
+  readonly #changes: Changes;
+  readonly #firewall: Iptables;
+  readonly #protocol: number;
+  readonly #linkNames: readonly string[];
+  #pass: Promise<unknown> = Promise.resolve();
+
+  constructor(options: KernelHostOptions) {
+    const door = options.netlink ?? native();
+    this.#protocol = options.protocol ?? routeProtocol;
+    this.#linkNames = options.linkNames ?? overlayLinks;
+    this.#firewall = new Iptables(options);
+    this.#rtnetlink = new Rtnetlink(() => new NetlinkSocket(door));
+    this.#changes = new Changes(door, options.log);
+  }
+
+  async interfaces(): Promise<readonly HostInterface[]> {
+    const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
+    return links.map(({ index, name, mtu, up }) => ({
+      index,
+      name,
+      mtu,
+      up,
+      addresses: addresses.filter(one => one.linkIndex === index).map(hostAddress),
+    }));
+  }
+
+  async routeTo(address: Ipv4): Promise<{ readonly interfaceName: string; readonly source: Ipv4 } | undefined> {
+    const route = await this.#rtnetlink.routeTo(address);
+    if (route?.linkIndex === undefined || route.source === undefined) return undefined;
+    const name = linkNames(await this.#rtnetlink.links()).get(route.linkIndex);
+    return name === undefined ? undefined : { interfaceName: name, source: route.source };
+  }
+
+  async defaultRoute(): Promise<{ readonly interfaceName: string; readonly gateway: Ipv4 | undefined } | undefined> {
+    const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes()]);
+    const first = routes.find(
+      route => route.table === mainTable && route.destination.length === 0 && route.type === 'unicast',
+    );
+    if (first?.multipath)
+      throw new TartanError('HOST_REFUSED', 'the default route has several next hops: name the interface with --iface');
+    const name = first && linkNames(links).get(first.linkIndex ?? -1);
+    return first && name !== undefined ? { interfaceName: name, gateway: first.gateway } : undefined;
+  }
+
+  apply(want: HostPlan, o: ApplyOptions): Promise<HostState> {
+    return this.#inTurn(async () => {
+      const results: StepResults = { changes: [], failures: [] };
+      const conflicts: string[] = [];
+      await runSteps(await sysctlSteps(want.sysctls), results, o.signal);
+      await attempt('read links', results, async () => runSteps(await this.#linkSteps(want), results, o.signal));
+      await attempt('read routes', results, () => this.#applyRoutes(want.routes, results, conflicts, o.signal));
+      await attempt('read firewall', results, () => this.#applyFirewall(want.firewall, results, conflicts, o.signal));
+      return state(results, conflicts, o.signal);
+    });
+  }
+
+  cleanup(o: ApplyOptions): Promise<HostState> {
+    return this.#inTurn(async () => {
+      const results: StepResults = { changes: [], failures: [] };
+      const conflicts: string[] = [];
+      await attempt('read routes', results, () => this.#applyRoutes([], results, conflicts, o.signal));
+      await attempt('read links', results, async () => runSteps(await this.#clearSteps(), results, o.signal));
+      await attempt('read firewall', results, () => this.#applyFirewall(undefined, results, conflicts, o.signal));
+      return state(results, conflicts, o.signal);
+    });
+  }
+
+  onChange(listener: () => void): void {
+    this.#changes.onChange(listener);
+  }
+
+  async close(): Promise<void> {
+    this.#changes.close();
+    await this.#pass;
+    this.#rtnetlink.close();
+  }
+
+  /** Two passes at once would each see the other's half. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#pass.then(work);
+    this.#pass = turn.catch(() => {});
+    return turn;
+  }
+
+  async #linkSteps(want: HostPlan): Promise<Step[]> {
+    const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
+    return want.links
+      .flatMap(plan => {
+        const carried = want.routes.filter(route => route.kind === 'device' && route.device === plan.name);
+        const overlay = carried.map(route => route.destination);
+        return diffLink(plan, links, addresses, { protocol: this.#protocol, overlay });
+      })
+      .map(step => this.#linkStep(step));
+  }
+
+  async #clearSteps(): Promise<Step[]> {
+    const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
+    const context = { protocol: this.#protocol, overlay: [everything] };
+    return links
+      .filter(link => this.#linkNames.includes(link.name))
+      .flatMap(link => clearLink(link, addresses, context))
+      .map(step => this.#linkStep(step));
+  }
+
+  async #applyRoutes(
+    want: HostPlan['routes'],
+    results: StepResults,
+    conflicts: string[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes()]);
+    const context: RouteContext = { protocol: this.#protocol, links: linkNames(links) };
+    const difference = diffRoutes(want, routes, context);
+    conflicts.push(...difference.conflicts);
+    const steps = difference.steps.map(step => this.#routeStep(step));
+    await runSteps(steps, results, signal);
+  }
+
+  async #applyFirewall(
+    want: HostPlan['firewall'],
+    results: StepResults,
+    conflicts: string[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const firewall = await this.#firewall.steps(want, signal);
+    conflicts.push(...firewall.conflicts);
+    await runSteps(firewall.steps, results, signal);
+  }
+
+  #linkStep(step: LinkStep): Step {
+    const rtnetlink = this.#rtnetlink;
+    switch (step.action) {
+      case 'change':
+        return { text: step.text, run: () => rtnetlink.changeLink(step.index, step.change) };
+      case 'add address':
+        return { text: step.text, run: () => rtnetlink.addAddress(step.index, step.address, this.#protocol) };
+      case 'remove address':
+        return { text: step.text, run: () => rtnetlink.removeAddress(step.index, step.address) };
+      case 'refuse':
+        return impossible(step.text, step.reason);
+    }
+  }
+
+  #routeStep(step: RouteStep): Step {
+    const rtnetlink = this.#rtnetlink;
+    switch (step.action) {
+      case 'add':
+        return { text: step.text, run: () => rtnetlink.addRoute(step.route) };
+      case 'replace':
+        return { text: step.text, run: () => rtnetlink.replaceRoute(step.route, step.old) };
+      case 'remove':
+        return { text: step.text, run: () => rtnetlink.removeRoute(step.route) };
+      case 'refuse':
+        return impossible(step.text, step.reason);
+    }
+  }
+}
+
+function state(results: StepResults, conflicts: readonly string[], signal: AbortSignal): HostState {
+  signal.throwIfAborted();
+  if (results.failures.length > 0) {
+    throw new TartanError('HOST_REFUSED', `the host is not as planned: ${results.failures.join('; ')}`);
+  }
+  return { changes: results.changes, conflicts };
+}
+
+function linkNames(links: readonly KernelLink[]): ReadonlyMap<number, string> {
+  return new Map(links.map(link => [link.index, link.name]));
+}
+
+function hostAddress(one: KernelAddress): HostAddress {
+  return {
+    address: one.address,
+    prefix: prefixAround(one.peer, one.length),
+    scope: one.scope === scopeHost ? 'host' : one.scope === scopeLink ? 'link' : 'global',
+    deprecated: one.deprecated,
+    permanent: one.permanent,
+  };
+}

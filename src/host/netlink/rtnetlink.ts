@@ -1,0 +1,107 @@
+/** The requests of rtnetlink(7) that this program makes, by name. "It is so already" is success. */
+import { errnoOf } from '../../lib/errors.js';
+import type { Ipv4, Prefix } from '../../model/ipv4.js';
+import {
+  changeLink,
+  dumpAddresses,
+  dumpLinks,
+  dumpRoutes,
+  linkAddress,
+  lookUpRoute,
+  messageTypes,
+  readAddress,
+  readLink,
+  readRoute,
+  routeMessage,
+  type KernelAddress,
+  type KernelLink,
+  type KernelRoute,
+  type LinkChange,
+  type RouteTarget,
+} from './messages.js';
+import { addFlags, type NetlinkSocket } from './socket.js';
+
+/** What RTM_GETROUTE answers where no packet would leave. */
+const noRoute = ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'];
+
+export class Rtnetlink {
+  readonly #open: () => NetlinkSocket;
+  #current: NetlinkSocket;
+  #closed = false;
+
+  /** @throws what `open` throws */
+  constructor(open: () => NetlinkSocket) {
+    this.#open = open;
+    this.#current = open();
+  }
+
+  /** Opened again after a failure of reading, which fails the requests of that moment only. */
+  get #socket(): NetlinkSocket {
+    if (this.#current.ended && !this.#closed) this.#current = this.#open();
+    return this.#current;
+  }
+
+  async links(): Promise<KernelLink[]> {
+    return this.#socket.dump(messageTypes.getLink, dumpLinks(), readLink);
+  }
+
+  async addresses(): Promise<KernelAddress[]> {
+    return this.#socket.dump(messageTypes.getAddress, dumpAddresses(), readAddress);
+  }
+
+  /** Of every table, in the kernel's order. */
+  async routes(): Promise<KernelRoute[]> {
+    return this.#socket.dump(messageTypes.getRoute, dumpRoutes(), readRoute);
+  }
+
+  async routeTo(destination: Ipv4): Promise<KernelRoute | undefined> {
+    try {
+      return await this.#socket.get(messageTypes.getRoute, lookUpRoute(destination), readRoute);
+    } catch (error) {
+      if (noRoute.includes(errnoOf(error) ?? '')) return undefined;
+      throw error;
+    }
+  }
+
+  async changeLink(index: number, change: LinkChange): Promise<void> {
+    return this.#socket.change(messageTypes.newLink, 0, changeLink(index, change));
+  }
+
+  async addAddress(index: number, address: Prefix, protocol: number): Promise<void> {
+    const body = linkAddress(index, address, protocol);
+    return unless('EEXIST', this.#socket.change(messageTypes.newAddress, addFlags.exclusive, body));
+  }
+
+  async removeAddress(index: number, address: Prefix): Promise<void> {
+    const body = linkAddress(index, address, 0);
+    return unless('EADDRNOTAVAIL', this.#socket.change(messageTypes.deleteAddress, 0, body));
+  }
+
+  /** @throws EEXIST where another route has this destination and metric */
+  async addRoute(route: RouteTarget): Promise<void> {
+    return this.#socket.change(messageTypes.newRoute, addFlags.exclusive, routeMessage(route));
+  }
+
+  /** Behind the old one, then the old one goes; NLM_F_REPLACE would take the first it finds, whosever it is. */
+  async replaceRoute(route: RouteTarget, old: RouteTarget): Promise<void> {
+    await unless('EEXIST', this.#socket.change(messageTypes.newRoute, addFlags.append, routeMessage(route)));
+    await this.removeRoute(old);
+  }
+
+  async removeRoute(route: RouteTarget): Promise<void> {
+    return unless('ESRCH', this.#socket.change(messageTypes.deleteRoute, 0, routeMessage(route)));
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#current.close();
+  }
+}
+
+async function unless(code: string, request: Promise<void>): Promise<void> {
+  try {
+    await request;
+  } catch (error) {
+    if (errnoOf(error) !== code) throw error;
+  }
+}

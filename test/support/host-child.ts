@@ -1,0 +1,50 @@
+/**
+ * The kernel's HostNetwork in a process of its own, inside a namespace: one JSON line a call on standard input, one
+ * a result on standard output, and a line `"change"` for every ring. Ends with its input.
+ */
+import { createInterface } from 'node:readline';
+import { openKernelHost } from '../../src/host/kernel-host.js';
+import { messageOf, isTartanError } from '../../src/lib/errors.js';
+import { silentLog } from '../../src/lib/log.js';
+import type { Ipv4 } from '../../src/model/ipv4.js';
+import type { HostPlan } from '../../src/model/plan.js';
+
+export type HostCall =
+  | { readonly call: 'interfaces' | 'defaultRoute' | 'cleanup' }
+  | { readonly call: 'routeTo'; readonly address: Ipv4 }
+  | { readonly call: 'apply'; readonly plan: HostPlan }
+  /** Keeps the event loop busy, so that nothing is read meanwhile. */
+  | { readonly call: 'block'; readonly ms: number };
+
+const host = openKernelHost({ log: silentLog });
+host.onChange(() => console.log('"change"'));
+
+function answer(request: HostCall): Promise<unknown> {
+  const { signal } = new AbortController();
+  switch (request.call) {
+    case 'interfaces':
+      return host.interfaces();
+    case 'defaultRoute':
+      return host.defaultRoute();
+    case 'routeTo':
+      return host.routeTo(request.address);
+    case 'apply':
+      // JSON has no undefined.
+      return host.apply({ ...request.plan, firewall: request.plan.firewall ?? undefined }, { signal });
+    case 'cleanup':
+      return host.cleanup({ signal });
+    case 'block':
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, request.ms);
+      return Promise.resolve();
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  // A line is a HostCall of the test that started this process.
+  const result = await answer(JSON.parse(line) as HostCall).then(
+    value => ({ value }),
+    (error: unknown) => ({ error: messageOf(error), code: isTartanError(error) ? error.code : undefined }),
+  );
+  console.log(JSON.stringify(result));
+}
+await host.close();

@@ -1,0 +1,293 @@
+/** The netlink socket and its messages against a made-up kernel. */
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { Changes } from '../../src/host/netlink/changes.js';
+import {
+  changeGroups,
+  dumpRoutes,
+  linkAddress,
+  messageTypes,
+  readAddress,
+  readLink,
+  readRoute,
+  routeMessage,
+} from '../../src/host/netlink/messages.js';
+import { Rtnetlink } from '../../src/host/netlink/rtnetlink.js';
+import { NetlinkSocket, type NetlinkDoor } from '../../src/host/netlink/socket.js';
+import { silentLog } from '../../src/lib/log.js';
+import type { NativeWatchListener } from '../../src/lib/native.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+
+const target = {
+  destination: parsePrefix('10.5.0.0/16'),
+  metric: 7,
+  tos: 0,
+  table: 254,
+  protocol: 84,
+  typeNumber: 1,
+  scope: 253,
+  linkIndex: 3,
+  gateway: undefined,
+};
+
+interface Request {
+  readonly type: number;
+  readonly flags: number;
+  readonly sequence: number;
+}
+
+/** Answers with what `reply` makes of each request, in a later turn of the event loop. */
+class FakeKernel implements NetlinkDoor {
+  readonly requests: Request[] = [];
+  readonly closed: number[] = [];
+  readonly listeners: NativeWatchListener[] = [];
+  groups: readonly number[] = [];
+  reply: (request: Request) => readonly Buffer[] = () => [];
+
+  netlinkOpen(groups: readonly number[]): number {
+    this.groups = groups;
+    return 100 + this.listeners.length;
+  }
+
+  netlinkSend(_fd: number, bytes: Uint8Array): void {
+    const message = Buffer.from(bytes);
+    const request = {
+      type: message.readUInt16LE(4),
+      flags: message.readUInt16LE(6),
+      sequence: message.readUInt32LE(8),
+    };
+    this.requests.push(request);
+    setImmediate(() => this.reply(request).forEach(datagram => this.listeners.at(-1)?.(undefined, datagram)));
+  }
+
+  watch(_fd: number, _bytes: number, listener: NativeWatchListener): { close(): void; unref(): void } {
+    this.listeners.push(listener);
+    return { close: () => {}, unref: () => {} };
+  }
+
+  closeFd(fd: number): void {
+    this.closed.push(fd);
+  }
+}
+
+function message(type: number, flags: number, sequence: number, body: Uint8Array): Buffer {
+  const padded = Buffer.alloc((body.length + 3) & ~3);
+  padded.set(body);
+  const header = Buffer.alloc(16);
+  header.writeUInt32LE(16 + body.length, 0);
+  header.writeUInt16LE(type, 4);
+  header.writeUInt16LE(flags, 6);
+  header.writeUInt32LE(sequence, 8);
+  return Buffer.concat([header, padded]);
+}
+
+function number(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value);
+  return bytes;
+}
+
+const error = 2;
+const done = 3;
+
+function acknowledged(request: Request, errno = 0): Buffer {
+  return message(error, 0, request.sequence, Buffer.concat([number(errno), Buffer.alloc(16)]));
+}
+
+let kernel: FakeKernel;
+beforeEach(() => {
+  kernel = new FakeKernel();
+});
+
+describe('requests', () => {
+  test('one at a time, each with a number of its own, and only its own answer counts', async () => {
+    kernel.reply = request => [Buffer.concat([acknowledged({ ...request, sequence: 999 }, -1), acknowledged(request)])];
+    const socket = new NetlinkSocket(kernel);
+    await Promise.all([socket.change(24, 0, new Uint8Array()), socket.change(24, 0, new Uint8Array())]);
+    expect(kernel.requests.map(({ sequence }) => sequence)).toEqual([1, 2]);
+    expect(kernel.groups).toEqual([]);
+  });
+
+  test("a refusal has its errno's name and the kernel's words", async () => {
+    const words = Buffer.concat([Buffer.from([20, 0, 1, 0]), Buffer.from('Nexthop is bad\0\0')]);
+    kernel.reply = request => [
+      message(
+        error,
+        0x300,
+        request.sequence,
+        Buffer.concat([number(-17), message(24, 0, request.sequence, Buffer.alloc(0)), words]),
+      ),
+    ];
+    const refused = new NetlinkSocket(kernel).change(24, 0, new Uint8Array());
+    await expect(refused).rejects.toMatchObject({ code: 'EEXIST', syscall: 'netlink' });
+    await expect(refused).rejects.toThrow(/^EEXIST: Nexthop is bad/);
+  });
+
+  test('a list comes in many messages; one that makes no sense is left out', async () => {
+    const route = routeMessage(target);
+    kernel.reply = request => [
+      Buffer.concat([message(24, 2, request.sequence, route), message(24, 2, request.sequence, route.subarray(0, 14))]),
+      message(24, 2, request.sequence, route),
+      message(done, 2, request.sequence, number(0)),
+    ];
+    const routes = await new NetlinkSocket(kernel).dump(messageTypes.getRoute, dumpRoutes(), readRoute);
+    expect(routes).toHaveLength(2);
+    expect(routes[0]).toMatchObject({ ...target, type: 'unicast', multipath: false });
+  });
+
+  test('a list that changed while it was read is read again', async () => {
+    kernel.reply = request => {
+      const interrupted = kernel.requests.length < 3 ? 0x10 : 0;
+      return [
+        message(24, 2 | interrupted, request.sequence, routeMessage(target)),
+        message(done, 2, request.sequence, number(0)),
+      ];
+    };
+    expect(await new NetlinkSocket(kernel).dump(messageTypes.getRoute, dumpRoutes(), readRoute)).toHaveLength(1);
+    expect(kernel.requests).toHaveLength(3);
+  });
+
+  test('a list that never stands still is an error, not a loop', async () => {
+    kernel.reply = request => [message(done, 0x10, request.sequence, number(0))];
+    const dump = new NetlinkSocket(kernel).dump(messageTypes.getRoute, dumpRoutes(), readRoute);
+    await expect(dump).rejects.toMatchObject({ code: 'EINTR' });
+    expect(kernel.requests).toHaveLength(10);
+  });
+
+  test('a list that ends with an error', async () => {
+    kernel.reply = request => [message(done, 2, request.sequence, number(-12))];
+    const dump = new NetlinkSocket(kernel).dump(messageTypes.getRoute, dumpRoutes(), readRoute);
+    await expect(dump).rejects.toMatchObject({ code: 'ENOMEM' });
+  });
+
+  test('no answer: an error after the deadline, and the late one harms nobody', async () => {
+    const socket = new NetlinkSocket(kernel, { timeoutMs: 20 });
+    await expect(socket.change(24, 0, new Uint8Array())).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    kernel.listeners[0]?.(undefined, acknowledged({ type: 24, flags: 0, sequence: 1 }, -1));
+    kernel.reply = request => [acknowledged(request)];
+    await socket.change(24, 0, new Uint8Array());
+  });
+
+  test('an overrun fails the request of the moment, garbage too, and the socket goes on', async () => {
+    const socket = new NetlinkSocket(kernel);
+    kernel.reply = () => (kernel.listeners[0]?.('ENOBUFS', undefined), []);
+    await expect(socket.change(24, 0, new Uint8Array())).rejects.toMatchObject({ code: 'ENOBUFS' });
+    kernel.reply = () => [Buffer.alloc(16, 0xff)];
+    await expect(socket.change(24, 0, new Uint8Array())).rejects.toThrow(/header length/);
+    kernel.reply = request => [acknowledged(request)];
+    await socket.change(24, 0, new Uint8Array());
+  });
+
+  test('a send that fails, a close in between', async () => {
+    const socket = new NetlinkSocket(kernel);
+    const send = vi.spyOn(kernel, 'netlinkSend').mockImplementationOnce(() => {
+      throw Object.assign(new Error('EPERM'), { code: 'EPERM' });
+    });
+    await expect(socket.change(24, 0, new Uint8Array())).rejects.toMatchObject({ code: 'EPERM' });
+    send.mockRestore();
+    const waiting = socket.change(24, 0, new Uint8Array());
+    const refused = expect(waiting).rejects.toMatchObject({ code: 'ECANCELED' });
+    await vi.waitFor(() => expect(kernel.requests).toHaveLength(1));
+    socket.close();
+    socket.close();
+    await refused;
+    await expect(socket.change(24, 0, new Uint8Array())).rejects.toMatchObject({ code: 'ECANCELED' });
+    expect(kernel.closed).toEqual([100]);
+  });
+});
+
+describe('rtnetlink', () => {
+  test('"it is so already" is success, other refusals are not', async () => {
+    const rtnetlink = new Rtnetlink(() => new NetlinkSocket(kernel));
+    const answers: Readonly<Record<number, number>> = {
+      [messageTypes.newAddress]: -17,
+      [messageTypes.deleteAddress]: -99,
+      [messageTypes.deleteRoute]: -3,
+      [messageTypes.newRoute]: -17,
+    };
+    kernel.reply = request => [acknowledged(request, answers[request.type])];
+    await rtnetlink.addAddress(3, parsePrefix('10.5.1.0/32'), 84);
+    await rtnetlink.removeAddress(3, parsePrefix('10.5.1.0/32'));
+    await rtnetlink.removeRoute(target);
+    await rtnetlink.replaceRoute(target, target);
+    await expect(rtnetlink.addRoute(target)).rejects.toMatchObject({ code: 'EEXIST' });
+  });
+
+  test('a socket that broke is opened again for the next request', async () => {
+    const rtnetlink = new Rtnetlink(() => new NetlinkSocket(kernel));
+    kernel.listeners[0]?.('EIO', undefined);
+    expect(kernel.closed).toEqual([100]);
+    kernel.reply = request => [acknowledged(request)];
+    await rtnetlink.addRoute(target);
+    expect(kernel.listeners).toHaveLength(2);
+    rtnetlink.close();
+    await expect(rtnetlink.addRoute(target)).rejects.toMatchObject({ code: 'ECANCELED' });
+    expect(kernel.listeners).toHaveLength(2);
+  });
+});
+
+describe('messages', () => {
+  test('what is written is what is read', () => {
+    expect(readRoute(Buffer.from(routeMessage(target)))).toMatchObject(target);
+    expect(readAddress(Buffer.from(linkAddress(3, parsePrefix('10.5.1.0/32'), 84)))).toEqual({
+      linkIndex: 3,
+      address: parseIpv4('10.5.1.0'),
+      peer: parseIpv4('10.5.1.0'),
+      length: 32,
+      scope: 0,
+      permanent: false,
+      deprecated: false,
+      protocol: 84,
+    });
+  });
+
+  test.each([0, 1, 3, 11, 13, 19])('%i bytes of nothing are no message', length => {
+    for (const fill of [0, 1, 0xff]) {
+      const bytes = Buffer.alloc(length, fill);
+      expect([readLink(bytes), readAddress(bytes), readRoute(bytes)]).toEqual([undefined, undefined, undefined]);
+    }
+  });
+});
+
+describe('changes', () => {
+  beforeEach(() => {
+    vi.useFakeTimers();
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  test('the first rings at once, a flood at growing distances, a lost message like any other', () => {
+    const changes = new Changes(kernel, silentLog);
+    expect(kernel.groups).toEqual(changeGroups);
+    let rings = 0;
+    changes.onChange(() => rings++);
+    kernel.listeners[0]?.('ENOBUFS', undefined);
+    vi.advanceTimersByTime(1);
+    expect(rings).toBe(1);
+    for (let ms = 0; ms < 10_000; ms++) {
+      kernel.listeners[0]?.(undefined, Buffer.alloc(16));
+      vi.advanceTimersByTime(1);
+    }
+    expect(rings).toBeGreaterThan(20);
+    expect(rings).toBeLessThan(30);
+    vi.advanceTimersByTime(1100);
+    const before = rings;
+    kernel.listeners[0]?.(undefined, Buffer.alloc(16));
+    vi.advanceTimersByTime(1);
+    expect(rings).toBe(before + 1);
+    changes.close();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test('a socket that broke is opened again, and what was missed is looked for', () => {
+    const changes = new Changes(kernel, silentLog);
+    let rings = 0;
+    changes.onChange(() => rings++);
+    kernel.listeners[0]?.('EBADF', undefined);
+    vi.advanceTimersByTime(1100);
+    expect(kernel.listeners).toHaveLength(2);
+    expect(rings).toBe(1);
+    changes.close();
+    expect(kernel.closed).toEqual([100, 101]);
+  });
+});
