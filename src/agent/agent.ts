@@ -8,7 +8,6 @@ import type { Clock } from '../lib/clock.js';
 import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { retrying } from '../lib/retry.js';
-import { chooseBackend } from '../backend/all.js';
 import type { Backend, BackendContext } from '../backend/backend.js';
 import type { Datapath } from '../datapath/datapath.js';
 import type { DockerFiles } from '../docker/docker.js';
@@ -42,6 +41,8 @@ export interface AgentOptions {
   readonly forwardRules: boolean;
   readonly checkSource: boolean;
   readonly checkDestination: boolean;
+  /** @throws TartanError CONFIG_INVALID for a backend this version does not run */
+  readonly chooseBackend: (context: BackendContext) => Backend;
   /** Refuses a network that would cut the host off. */
   readonly checkNetwork: (network: NetworkConfig) => void;
 }
@@ -95,7 +96,7 @@ export class Agent {
     return this.#retrying('network.waiting', signal, ['CONFIG_INVALID', 'STORE_UNAVAILABLE'], async () => {
       const network = await this.ports.store.network({ signal });
       this.options.checkNetwork(network);
-      const backend = chooseBackend({ ...this.options, network });
+      const backend = this.options.chooseBackend({ ...this.options, network });
       for (const warning of network.warnings) this.ports.log.warn('network.warning', warning);
       this.network = network;
       this.backend = backend;
@@ -115,10 +116,13 @@ export class Agent {
       this.ports.store.acquire(request, { signal }),
     );
     this.held = held;
+    let state = held.state;
     held.onChange(() => {
-      this.ports.log.info('lease.state', `the lease of ${formatPrefix(held.lease.subnet)} is ${held.state}`, {
-        state: held.state,
-      });
+      if (held.state !== state)
+        this.ports.log.info('lease.state', `the lease of ${formatPrefix(held.lease.subnet)} is ${held.state}`, {
+          state: held.state,
+        });
+      state = held.state;
       this.reconciler.ring();
     });
     this.ports.log.info('lease.acquired', `subnet ${formatPrefix(held.lease.subnet)} is ours`, {

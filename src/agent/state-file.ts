@@ -29,33 +29,61 @@ const prefix = z.string().transform((text, context) => {
     return z.NEVER;
   }
 });
-const body = z.strictObject({ nodeId: z.string(), network: prefix, subnet: prefix });
+const body = z.strictObject({
+  nodeId: z.string(),
+  network: prefix,
+  subnet: prefix,
+  files: z.array(z.string().startsWith('/')),
+});
 const file = z.strictObject({ version: z.literal(version), sha256: z.string(), body: z.unknown() });
 
 export class StateFile {
   readonly path: string;
 
-  constructor(stateDir: string) {
+  readonly #files: readonly string[];
+
+  /** @param files what this daemon writes outside its own directories, for `tartan cleanup` */
+  constructor(stateDir: string, files: readonly string[] = []) {
     this.path = join(stateDir, 'state.json');
+    this.#files = files;
   }
 
   read(nodeId: string): StateRead {
+    const read = this.#read();
+    if (read.kind !== 'found' || read.state.nodeId === nodeId) return read;
+    return this.#refused(`belongs to node ${read.state.nodeId}`);
+  }
+
+  /** The files that a daemon of this state directory wrote; none when that cannot be told. */
+  writtenFiles(): readonly string[] {
+    const read = this.#read();
+    return read.kind === 'found' ? read.state.files : [];
+  }
+
+  #read(): { kind: 'found'; state: z.infer<typeof body> } | Exclude<StateRead, { kind: 'found' }> {
     const text = readBounded(this.path, maxBytes);
     if (text === undefined) return { kind: 'absent' };
-    const refused = (reason: string): StateRead => ({ kind: 'refused', reason: `${this.path} ${reason}` });
     try {
       const outer = file.parse(JSON.parse(text));
-      if (checksum(outer.body) !== outer.sha256) return refused('is damaged: its checksum does not fit');
-      const state = body.parse(outer.body);
-      return state.nodeId === nodeId ? { kind: 'found', state } : refused(`belongs to node ${state.nodeId}`);
+      if (checksum(outer.body) !== outer.sha256) return this.#refused('is damaged: its checksum does not fit');
+      return { kind: 'found', state: body.parse(outer.body) };
     } catch {
-      return refused(`is not a state file of version ${version}`);
+      return this.#refused(`is not a state file of version ${version}`);
     }
+  }
+
+  #refused(reason: string): { readonly kind: 'refused'; readonly reason: string } {
+    return { kind: 'refused', reason: `${this.path} ${reason}` };
   }
 
   /** @throws Error in Node's shape; the old file stays */
   write(state: State): void {
-    const content = { nodeId: state.nodeId, network: formatPrefix(state.network), subnet: formatPrefix(state.subnet) };
+    const content = {
+      nodeId: state.nodeId,
+      network: formatPrefix(state.network),
+      subnet: formatPrefix(state.subnet),
+      files: this.#files,
+    };
     writeFileAtomic(this.path, `${JSON.stringify({ version, sha256: checksum(content), body: content })}\n`, 0o600);
   }
 }

@@ -16,7 +16,7 @@ export interface Status {
   /** What it waits for or suffers from, one line each; empty when all is well. */
   readonly problems: readonly string[];
   readonly node: { readonly id: string; readonly bootId: string; readonly publicIp: string | null };
-  /** Seconds are of CLOCK_BOOTTIME; a reservation has no deadline. */
+  /** Seconds left until etcd drops the lease if it hears nothing from us; a reservation has no deadline. */
   readonly lease: {
     readonly subnet: string;
     readonly state: LeaseState;

@@ -90,10 +90,6 @@ export function formatLeaseValue(value: LeaseValue): string {
   });
 }
 
-export function sameOwner(value: LeaseValue, node: { readonly id: string }): boolean {
-  return value.nodeId === node.id;
-}
-
 function readPublicIp(value: unknown): Ipv4 {
   // Go accepts the IPv4-mapped form; no other spelling of an address is taken.
   const text = typeof value === 'string' ? value.replace(/^::ffff:(?=[0-9.]+$)/i, '') : '';

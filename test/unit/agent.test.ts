@@ -6,6 +6,7 @@ import { Agent } from '../../src/agent/agent.js';
 import { isReady, snapshot } from '../../src/agent/snapshot.js';
 import { StateFile } from '../../src/agent/state-file.js';
 import type { DockerSettings } from '../../src/docker/docker.js';
+import { chooseBackend } from '../../src/backend/all.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import { FakeDatapath, FakeHeld, fakeLease, FakeHost, FakeStore } from '../support/fakes.js';
@@ -58,6 +59,7 @@ function make() {
       forwardRules: true,
       checkSource: true,
       checkDestination: true,
+      chooseBackend,
       checkNetwork: () => {},
     },
   );

@@ -37,12 +37,18 @@ it('the state file gives back what was written, to its own node only', () => {
   const file = new StateFile(directory);
   expect(file.read('node-1')).toEqual({ kind: 'absent' });
   file.write(state);
-  expect(file.read('node-1')).toEqual({ kind: 'found', state });
+  expect(file.read('node-1')).toMatchObject({ kind: 'found', state });
   expect(file.read('node-2')).toMatchObject({
     kind: 'refused',
     reason: expect.stringContaining('belongs to node node-1'),
   });
   expect(statSync(file.path).mode & 0o777).toBe(0o600);
+});
+
+it('the state file remembers what was written outside, for cleanup', () => {
+  expect(new StateFile(directory).writtenFiles()).toEqual([]);
+  new StateFile(directory, ['/run/x/subnet.env']).write(state);
+  expect(new StateFile(directory).writtenFiles()).toEqual(['/run/x/subnet.env']);
 });
 
 it('any single changed byte of the state file refuses it as a whole', () => {
