@@ -1,0 +1,57 @@
+/** What the operator's tool asks of the cluster: single reads and writes, no loops. */
+import type { Lease, RejectedEntry } from '../model/lease.js';
+import { LeaseTable } from './entries.js';
+import { Keys, onlyKey } from './keys.js';
+import type { Kv } from './kv.js';
+import type { AbortOptions } from './store.js';
+
+export interface TimedLease extends Lease {
+  /** Seconds left as the store says; null for a reservation, 0 when it ended meanwhile. */
+  readonly ttlSeconds: number | null;
+}
+
+export interface TimedLeases {
+  readonly leases: readonly TimedLease[];
+  readonly rejected: readonly RejectedEntry[];
+  readonly revision: bigint;
+}
+
+/** Questions about leases in flight at once. */
+const askers = 16;
+
+/** @throws TartanError STORE_UNAVAILABLE, PERMISSION */
+export async function listLeases(kv: Kv, prefix: string, { signal }: AbortOptions): Promise<TimedLeases> {
+  const keys = new Keys(prefix);
+  const table = new LeaseTable(keys);
+  table.replace(await kv.list(keys.subnets, { signal }));
+  const { leases, rejected, revision } = table.snapshot();
+  const ids = [...new Set(leases.map(({ leaseId }) => leaseId))].filter(id => id !== '0');
+  const seconds = new Map<string, number>();
+  const ask = async (): Promise<void> => {
+    for (let id = ids.pop(); id !== undefined; id = ids.pop())
+      seconds.set(id, (await kv.timeToLive(id, { signal }))?.ttlSeconds ?? 0);
+  };
+  await Promise.all(Array.from({ length: askers }, ask));
+  const timed = leases.map(lease => ({
+    ...lease,
+    ttlSeconds: lease.leaseId === '0' ? null : (seconds.get(lease.leaseId) ?? 0),
+  }));
+  return { leases: timed, rejected, revision };
+}
+
+/** @returns undefined when the key does not exist */
+export async function getNetworkText(kv: Kv, prefix: string, { signal }: AbortOptions): Promise<string | undefined> {
+  return readNetworkText(kv, new Keys(prefix), signal);
+}
+
+export async function putNetworkText(kv: Kv, prefix: string, text: string, { signal }: AbortOptions): Promise<void> {
+  const { config } = new Keys(prefix);
+  // A write is never sent twice: a read before it finds the endpoint that answers.
+  await kv.list(onlyKey(config), { signal });
+  await kv.commit([], [{ kind: 'put', key: config, value: Buffer.from(text), leaseId: '0' }], { signal });
+}
+
+export async function readNetworkText(kv: Kv, keys: Keys, signal: AbortSignal): Promise<string | undefined> {
+  const { entries } = await kv.list(onlyKey(keys.config), { signal });
+  return entries[0]?.value.toString('utf8');
+}

@@ -1,0 +1,115 @@
+/**
+ * The endpoints of one cluster, one in use at a time. Whatever fails on it moves everyone to the next: an answer comes
+ * from some endpoint, or the error names the last reason.
+ */
+import { messageOf, TartanError } from '../../lib/errors.js';
+import { callTimeoutMs, Connection } from './connection.js';
+import type { EtcdOptions } from './options.js';
+import { NoAnswer, plainMessage, troubleOf } from './trouble.js';
+
+export interface CallOptions {
+  readonly signal: AbortSignal;
+  readonly timeoutMs?: number;
+  /** A write that must not be sent twice: the first failure of an endpoint ends the call. */
+  readonly once?: boolean;
+}
+
+export class Endpoints {
+  readonly #options: EtcdOptions;
+  #index: number;
+  #live: Connection | undefined;
+  #withLogin: boolean;
+  readonly #closed = new AbortController();
+
+  constructor(options: EtcdOptions) {
+    this.#options = options;
+    this.#withLogin = options.username !== undefined;
+    // Hosts of one configuration do not all lean on the first member.
+    this.#index = Math.floor(Math.random() * options.endpoints.length);
+  }
+
+  /**
+   * @throws the client's own error where it is an answer (troubleOf tells which), TartanError STORE_UNAVAILABLE when
+   * no endpoint gave one
+   */
+  async call<T>(attempt: (connection: Connection) => Promise<T>, options: CallOptions): Promise<T> {
+    const signal = AbortSignal.any([options.signal, this.#closed.signal]);
+    let logins = 0;
+    for (let tried = 0; ;) {
+      const connection = this.connection();
+      try {
+        return await within(options.timeoutMs ?? callTimeoutMs, signal, () => attempt(connection));
+      } catch (error) {
+        options.signal.throwIfAborted();
+        const trouble = troubleOf(error);
+        if (logins++ === 0 && this.#loginAgain(trouble, connection)) continue;
+        if (trouble !== 'transport' && trouble !== 'token') throw error;
+        this.leave(connection);
+        if (options.once || ++tried >= this.#options.endpoints.length) throw unavailable(connection, error);
+      }
+    }
+  }
+
+  connection(): Connection {
+    if (this.#closed.signal.aborted) throw new TartanError('STORE_UNAVAILABLE', 'the etcd client is closed');
+    const endpoint = this.#options.endpoints[this.#index] ?? '';
+    try {
+      this.#live ??= new Connection(endpoint, this.#options, this.#withLogin);
+      return this.#live;
+    } catch (cause) {
+      // The files were good when the store was opened: they are being replaced, or were broken since.
+      throw new TartanError('STORE_UNAVAILABLE', `cannot connect to etcd: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  /** Throws the connection away and goes on to the next endpoint, if nobody has done so before. */
+  leave(connection: Connection): void {
+    if (this.#live === connection) {
+      this.#live = undefined;
+      this.#index = (this.#index + 1) % this.#options.endpoints.length;
+    }
+    connection.close();
+  }
+
+  close(): void {
+    this.#closed.abort(new TartanError('STORE_UNAVAILABLE', 'the etcd client is closed'));
+    this.#live?.close();
+  }
+
+  /** @returns whether a new connection may do better by its login */
+  #loginAgain(trouble: string, connection: Connection): boolean {
+    if (trouble === 'login-unknown') this.#withLogin = false;
+    else if (trouble === 'login-needed' && this.#options.username !== undefined) this.#withLogin = true;
+    else if (trouble !== 'token') return false;
+    if (this.#live === connection) this.#live = undefined;
+    connection.close();
+    return true;
+  }
+}
+
+function unavailable(connection: Connection, cause: unknown): TartanError {
+  return new TartanError(
+    'STORE_UNAVAILABLE',
+    `etcd does not answer at ${connection.endpoint} (${plainMessage(cause)}): check that it runs and can be reached`,
+    { cause },
+  );
+}
+
+/** The client's own deadlines do not cover a connection that never opens. */
+async function within<T>(timeoutMs: number, signal: AbortSignal, run: () => Promise<T>): Promise<T> {
+  signal.throwIfAborted();
+  return new Promise<T>((resolve, reject) => {
+    const settle = (act: () => void): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+      act();
+    };
+    const onAbort = (): void => settle(() => reject(signal.reason));
+    const timer = setTimeout(() => settle(() => reject(new NoAnswer(timeoutMs))), timeoutMs);
+    signal.addEventListener('abort', onAbort, { once: true });
+    run().then(
+      value => settle(() => resolve(value)),
+      (error: unknown) => settle(() => reject(error)),
+    );
+  });
+}

@@ -1,0 +1,90 @@
+/**
+ * How etcd is reached: endpoints, TLS files, login. Files are read anew for each client, so that rotated certificates
+ * are taken up without a restart. Neither a password nor a key is ever part of a message.
+ */
+import { X509Certificate, createPrivateKey } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { rootCertificates } from 'node:tls';
+import { messageOf, TartanError } from '../../lib/errors.js';
+
+export interface EtcdOptions {
+  /** `http://host:port` or `https://host:port`. */
+  readonly endpoints: readonly string[];
+  readonly prefix: string;
+  readonly caFile?: string;
+  readonly certFile?: string;
+  readonly keyFile?: string;
+  readonly username?: string;
+  readonly password?: string;
+  /** Send a password in clear to another host. */
+  readonly insecureEtcd?: boolean;
+}
+
+export interface TlsFiles {
+  readonly rootCertificate: Buffer;
+  readonly privateKey?: Buffer;
+  readonly certChain?: Buffer;
+}
+
+/** @throws TartanError CONFIG_INVALID for an unusable file, USAGE for options that do not go together */
+export function checkEtcdOptions(options: EtcdOptions): void {
+  if (options.endpoints.length === 0) throw new TartanError('USAGE', 'no etcd endpoint is given');
+  for (const endpoint of options.endpoints) {
+    if (hostOf(endpoint) === undefined)
+      throw new TartanError('USAGE', 'an etcd endpoint is not of the form http://host:port or https://host:port');
+    if (options.password && !options.insecureEtcd && isPlain(endpoint) && !isLoopback(endpoint)) {
+      throw new TartanError(
+        'USAGE',
+        `the etcd password would cross the network in clear to ${endpoint}: use https, or --insecure-etcd if that is meant`,
+      );
+    }
+  }
+  if (options.endpoints.some(endpoint => !isPlain(endpoint))) readTlsFiles(options);
+}
+
+/** @returns undefined when nothing is given: TLS then trusts the system's roots */
+export function readTlsFiles(options: EtcdOptions): TlsFiles | undefined {
+  const { caFile, certFile, keyFile } = options;
+  if ((certFile === undefined) !== (keyFile === undefined))
+    throw new TartanError('USAGE', 'an etcd client certificate needs its key: give --etcd-certfile and --etcd-keyfile');
+  if (caFile === undefined && certFile === undefined) return undefined;
+  const rootCertificate =
+    caFile === undefined ? Buffer.from(rootCertificates.join('\n')) : readPem('--etcd-cafile', caFile, asCertificate);
+  if (certFile === undefined || keyFile === undefined) return { rootCertificate };
+  return {
+    rootCertificate,
+    certChain: readPem('--etcd-certfile', certFile, asCertificate),
+    privateKey: readPem('--etcd-keyfile', keyFile, createPrivateKey),
+  };
+}
+
+export function isPlain(endpoint: string): boolean {
+  return !endpoint.startsWith('https://');
+}
+
+function asCertificate(pem: Buffer): X509Certificate {
+  return new X509Certificate(pem);
+}
+
+function readPem(flag: string, path: string, parse: (pem: Buffer) => unknown): Buffer {
+  const expected = flag === '--etcd-keyfile' ? 'an unencrypted private key' : 'a certificate';
+  try {
+    const pem = readFileSync(path);
+    parse(pem);
+    return pem;
+  } catch (cause) {
+    throw new TartanError(
+      'CONFIG_INVALID',
+      `${flag} ${path} cannot be used (${messageOf(cause)}), expected ${expected} in PEM`,
+    );
+  }
+}
+
+function hostOf(endpoint: string): string | undefined {
+  return /^https?:\/\/(\[[0-9a-fA-F:]+\]|[^/:@\s]+):\d{1,5}$/.exec(endpoint)?.[1];
+}
+
+function isLoopback(endpoint: string): boolean {
+  const host = hostOf(endpoint) ?? '';
+  return host === 'localhost' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host);
+}

@@ -1,0 +1,79 @@
+/**
+ * One watch on the raw stream. It ends for good at the first sign of anything but events: the caller lists again. The
+ * package's Watcher is not used: it loses events when a stream dies early and cannot tell a compaction.
+ */
+import type { IWatchResponse } from 'etcd3';
+import { messageOf } from '../../lib/errors.js';
+import type { KeyEvent, WatchEnd, WatchRequest } from '../kv.js';
+import type { Connection } from './connection.js';
+import { readEvent } from './wire.js';
+
+/** The stream must be confirmed within this; after that HTTP/2 pings watch over it. */
+const openTimeoutMs = 3_000;
+
+/** @param signal ends the watch, as the end of the connection does */
+export async function watchStream(
+  connection: Connection,
+  request: WatchRequest,
+  signal: AbortSignal,
+): Promise<WatchEnd> {
+  const over = AbortSignal.any([signal, connection.closed]);
+  return new Promise<WatchEnd>(resolve => {
+    let cancel = (): void => {};
+    let ended = false;
+    const end = (kind: WatchEnd['kind'], reason: string): void => {
+      if (ended) return;
+      ended = true;
+      clearTimeout(timer);
+      over.removeEventListener('abort', onOver);
+      cancel();
+      resolve({ kind, reason });
+    };
+    const onOver = (): void => end('broken', 'the connection was given up');
+    const timer = setTimeout(() => end('broken', `no watch within ${openTimeoutMs} ms`), openTimeoutMs);
+    over.addEventListener('abort', onOver, { once: true });
+    if (over.aborted) return onOver();
+    connection.etcd.watchClient.watch().then(
+      stream => {
+        cancel = () => stream.cancel();
+        // A cancelled stream reports that as an error: somebody must be listening.
+        stream.on('error', error => end('broken', messageOf(error)));
+        stream.on('end', () => end('broken', 'the stream ended'));
+        if (ended) return cancel();
+        const read = reader(request, end, () => clearTimeout(timer));
+        stream.on('data', response => ended || read(response));
+        stream.write({
+          create_request: {
+            key: request.range.start,
+            range_end: request.range.end,
+            start_revision: String(request.revision),
+            fragment: true,
+          },
+        });
+      },
+      error => end('broken', messageOf(error)),
+    );
+  });
+}
+
+function reader(
+  request: WatchRequest,
+  end: (kind: WatchEnd['kind'], reason: string) => void,
+  onCreated: () => void,
+): (response: IWatchResponse) => void {
+  let parts: KeyEvent[] = [];
+  return response => {
+    if (response.canceled) {
+      const compacted = response.compact_revision !== '0';
+      return end(compacted ? 'compacted' : 'broken', response.cancel_reason || 'the watch was cancelled by etcd');
+    }
+    if (response.header.cluster_id !== request.clusterId) return end('broken', 'another etcd cluster answers');
+    if (response.created) onCreated();
+    for (const event of response.events) parts.push(readEvent(event));
+    // A fragment is a part of one revision or batch: it counts once it is whole.
+    if (response.fragment || parts.length === 0) return;
+    const events = parts;
+    parts = [];
+    request.onEvents(events);
+  };
+}

@@ -1,0 +1,47 @@
+/** Between our terms and etcd's messages: all 64-bit numbers of etcd3 are decimal text, enumerations are names. */
+import { CompareResult, CompareTarget, type ICompare, type IEvent, type IKeyValue, type IRequestOp } from 'etcd3';
+import type { Compare, KeyEvent, KeyValue, Write } from '../kv.js';
+
+export function readKeyValue(kv: IKeyValue): KeyValue {
+  return {
+    key: kv.key,
+    value: kv.value,
+    createRevision: BigInt(kv.create_revision),
+    modRevision: BigInt(kv.mod_revision),
+    leaseId: kv.lease,
+  };
+}
+
+export function readEvent(event: IEvent): KeyEvent {
+  // The types say 'Delete', the wire says 'DELETE'.
+  return event.type.toLowerCase() === 'delete'
+    ? { kind: 'delete', key: event.kv.key, revision: BigInt(event.kv.mod_revision) }
+    : { kind: 'put', entry: readKeyValue(event.kv) };
+}
+
+export function writeCompare(compare: Compare): ICompare {
+  const { Equal, Less } = CompareResult;
+  switch (compare.kind) {
+    case 'unchanged-since':
+      return {
+        key: compare.range.start,
+        range_end: compare.range.end,
+        target: CompareTarget.Mod,
+        result: Less,
+        mod_revision: String(compare.revision + 1n),
+      };
+    case 'absent':
+      return { key: compare.key, target: CompareTarget.Create, result: Equal, create_revision: '0' };
+    case 'value':
+      return { key: compare.key, target: CompareTarget.Value, result: Equal, value: compare.value };
+    case 'modified-at':
+      return { key: compare.key, target: CompareTarget.Mod, result: Equal, mod_revision: String(compare.revision) };
+    case 'lease':
+      return { key: compare.key, target: CompareTarget.Lease, result: Equal, lease: compare.leaseId };
+  }
+}
+
+export function writeOperation(write: Write): IRequestOp {
+  if (write.kind === 'delete') return { request_delete_range: { key: write.key } };
+  return { request_put: { key: write.key, value: write.value, lease: write.leaseId } };
+}

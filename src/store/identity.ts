@@ -1,0 +1,72 @@
+/** Another live host with our identity or our address: the one thing about the cluster that a starting node refuses. */
+import { TartanError } from '../lib/errors.js';
+import { formatIpv4, formatPrefix } from '../model/ipv4.js';
+import type { Lease } from '../model/lease.js';
+import type { Node } from '../model/node.js';
+import type { StoreContext } from './context.js';
+import type { TimeToLive } from './kv.js';
+
+const longestRenewSeconds = 300;
+
+/** How often a lease is renewed. */
+export function renewSeconds(ttlSeconds: number): number {
+  return Math.min(ttlSeconds / 3, longestRenewSeconds);
+}
+
+/** Its owner renewed it so lately that it must be alive, or died just now. */
+export function isFresh({ ttlSeconds, grantedSeconds }: TimeToLive): boolean {
+  return grantedSeconds - ttlSeconds <= freshSeconds(grantedSeconds);
+}
+
+function freshSeconds(grantedSeconds: number): number {
+  return 1.5 * renewSeconds(grantedSeconds) + 1;
+}
+
+/** @throws TartanError DUPLICATE_NODE that names the other and the next step */
+export async function refuseDuplicates(
+  context: StoreContext,
+  leases: readonly Lease[],
+  node: Node,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const lease of leases) {
+    const clash = clashOf(lease, node);
+    if (clash === undefined) continue;
+    if (lease.leaseId === '0') {
+      if (clash === 'address') throw duplicate(context, lease, node, undefined);
+      continue;
+    }
+    const time = await context.kv.timeToLive(lease.leaseId, { signal });
+    if (time && isFresh(time)) throw duplicate(context, lease, node, time);
+  }
+}
+
+/**
+ * One identity at two addresses in two boots is a copied disk; two identities at one address are two hosts with one
+ * --public-ip. Our own reboot keeps the address.
+ */
+function clashOf(lease: Lease, node: Node): 'address' | 'identity' | undefined {
+  if (lease.nodeId === undefined || lease.released) return undefined;
+  if (lease.nodeId !== node.id) return lease.publicIp === node.publicIp ? 'address' : undefined;
+  return lease.bootId !== node.bootId && lease.publicIp !== node.publicIp ? 'identity' : undefined;
+}
+
+function duplicate(context: StoreContext, other: Lease, node: Node, time: TimeToLive | undefined): TartanError {
+  const who = `node ${other.nodeId} at ${formatIpv4(other.publicIp)} with subnet ${formatPrefix(other.subnet)}`;
+  const what =
+    other.nodeId === node.id
+      ? `another live host has our node id: ${who}, while we are at ${formatIpv4(node.publicIp)}`
+      : `another live host has our public address: ${who}, while we are node ${node.id}`;
+  const fix =
+    other.nodeId === node.id
+      ? 'A copied disk: remove the state directory of one of them, or give one a --node-id'
+      : 'Give one of them another --public-ip';
+  return new TartanError('DUPLICATE_NODE', `${what}. ${fix}. ${whenGone(context, other, time)}`);
+}
+
+function whenGone(context: StoreContext, other: Lease, time: TimeToLive | undefined): string {
+  const key = context.keys.subnet(other.subnet).toString();
+  if (!time) return `If that host is gone, remove its reservation: etcdctl del ${key}`;
+  const waitSeconds = Math.ceil(freshSeconds(time.grantedSeconds) - (time.grantedSeconds - time.ttlSeconds)) + 1;
+  return `If that host is gone, start again in ${waitSeconds} s, or now after: etcdctl del ${key}`;
+}

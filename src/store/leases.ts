@@ -1,0 +1,79 @@
+/** The lease store over any inner port: the same logic on etcd and in memory. */
+import type { Clock } from '../lib/clock.js';
+import { TartanError } from '../lib/errors.js';
+import type { Log } from '../lib/log.js';
+import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
+import type { LeaseSet } from '../model/lease.js';
+import { Inner } from './abort.js';
+import { acquireLease } from './acquire.js';
+import { readNetworkText } from './cluster.js';
+import type { StoreContext } from './context.js';
+import { Keeper } from './keeper.js';
+import { Keys } from './keys.js';
+import type { Kv } from './kv.js';
+import type { AbortOptions, HeldLease, LeaseRequest, LeaseStore } from './store.js';
+import { watchLeases } from './watch.js';
+
+export interface LeaseStoreOptions {
+  readonly prefix: string;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** How often everything is read again, whatever the watch says. */
+  readonly sweepMs?: number;
+  /** Hand out subnets of nodes that left without a goodbye, when no other is free. */
+  readonly reuseQuarantined?: boolean;
+}
+
+/** The store owns `kv` from here on. */
+export function openLeaseStore(kv: Kv, options: LeaseStoreOptions): LeaseStore {
+  const { prefix, log, clock, sweepMs = 60_000, reuseQuarantined = false } = options;
+  return new Leases({ kv, keys: new Keys(prefix), log, clock, sweepMs, reuseQuarantined });
+}
+
+class Leases implements LeaseStore {
+  readonly #context: StoreContext;
+  readonly #held = new Set<Keeper>();
+  readonly #life = new AbortController();
+
+  constructor(context: StoreContext) {
+    this.#context = context;
+  }
+
+  async network({ signal }: AbortOptions): Promise<NetworkConfig> {
+    const { kv, keys } = this.#context;
+    const text = await readNetworkText(kv, keys, signal);
+    if (text !== undefined) return parseNetworkConfig(text);
+    const key = keys.config.toString();
+    throw new TartanError(
+      'CONFIG_INVALID',
+      `there is no network document at ${key} in etcd: write one, for example etcdctl put ${key} '{"Network":"10.5.0.0/16"}'`,
+    );
+  }
+
+  async acquire(want: LeaseRequest, { signal }: AbortOptions): Promise<HeldLease> {
+    const inner = new Inner(signal, this.#life.signal);
+    try {
+      const claim = await acquireLease(this.#context, want, inner.signal);
+      const keeper = new Keeper(this.#context, want, claim).start();
+      this.#held.add(keeper);
+      return keeper;
+    } finally {
+      inner.end();
+    }
+  }
+
+  async *watch({ signal }: AbortOptions): AsyncIterable<LeaseSet> {
+    const inner = new Inner(signal, this.#life.signal);
+    try {
+      yield* watchLeases(this.#context, inner.signal);
+    } finally {
+      inner.end();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#life.abort(new TartanError('STORE_UNAVAILABLE', 'the lease store is closed'));
+    await Promise.all([...this.#held].map(keeper => keeper.close()));
+    await this.#context.kv.close();
+  }
+}

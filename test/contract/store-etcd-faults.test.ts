@@ -1,0 +1,236 @@
+/** What only a real etcd can do to us: compaction, pauses, restarts, lost replies, huge values, dead endpoints. */
+import { createServer, type AddressInfo } from 'node:net';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { bootClock } from '../../src/lib/clock.js';
+import { silentLog } from '../../src/lib/log.js';
+import { formatPrefix, samePrefix } from '../../src/model/ipv4.js';
+import type { LeaseSet } from '../../src/model/lease.js';
+import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
+import { Keys } from '../../src/store/keys.js';
+import type { Kv } from '../../src/store/kv.js';
+import { openLeaseStore } from '../../src/store/leases.js';
+import type { LeaseStore } from '../../src/store/store.js';
+import { EtcdServer, freePort } from '../support/etcd.js';
+import { Relay } from '../support/relay.js';
+import { all, before, del, nodeOf, prefix, put, requestOf, until } from '../support/store.js';
+
+const key = (subnet: string): string => `${prefix}/subnets/${subnet}`;
+const flannel = (publicIp: string): string => `{"PublicIP":"${publicIp}","PublicIPv6":null}`;
+
+let server: EtcdServer;
+let relay: Relay;
+let kv: Kv;
+let life: AbortController;
+const opened: LeaseStore[] = [];
+
+beforeAll(async () => {
+  server = await EtcdServer.start();
+});
+afterAll(async () => server.stop());
+beforeEach(async () => {
+  await server.ctl('del', '--prefix', '');
+  relay = await Relay.open(server.port);
+  kv = openEtcd({ endpoints: [server.endpoint], prefix }, silentLog);
+  life = new AbortController();
+});
+afterEach(async () => {
+  life.abort();
+  await Promise.all(opened.splice(0).map(async store => store.close()));
+  await kv.close();
+  await relay.close();
+});
+
+function open(endpoints: readonly string[] = [relay.endpoint], wrap = (inner: Kv): Kv => inner): LeaseStore {
+  const inner = wrap(openEtcd({ endpoints, prefix }, silentLog));
+  const store = openLeaseStore(inner, { prefix, log: silentLog, clock: bootClock });
+  opened.push(store);
+  return store;
+}
+
+function collect(store: LeaseStore): LeaseSet[] {
+  const sets: LeaseSet[] = [];
+  void (async () => {
+    for await (const set of store.watch({ signal: life.signal })) sets.push(set);
+  })().catch(() => {});
+  return sets;
+}
+
+const names = (set: LeaseSet | undefined): readonly string[] =>
+  (set?.leases ?? []).map(lease => formatPrefix(lease.subnet)).sort();
+const o = (): { signal: AbortSignal } => ({ signal: life.signal });
+
+describe('the watch', () => {
+  it('learns what happened while it was away and the history was compacted', async () => {
+    await put(kv, key('10.5.2.0-24'), flannel('192.0.2.2'));
+    await put(kv, key('10.5.3.0-24'), flannel('192.0.2.3'));
+    const sets = collect(open());
+    await until('the first set', () => sets.length > 0);
+    relay.cut();
+    await del(kv, key('10.5.3.0-24'));
+    await put(kv, key('10.5.4.0-24'), flannel('192.0.2.4'));
+    const { revision } = await kv.list(new Keys(prefix).subnets, o());
+    await server.ctl('compact', String(revision), '--physical');
+    relay.restore();
+    await until('the present set', () => names(sets.at(-1)).join() === '10.5.2.0/24,10.5.4.0/24', 5000);
+    for (const set of sets) expect(names(set)).toContain('10.5.2.0/24');
+  });
+
+  it('tells a compaction of its start revision', async () => {
+    await put(kv, key('10.5.2.0-24'), flannel('192.0.2.2'));
+    await put(kv, key('10.5.2.0-24'), flannel('192.0.2.3'));
+    const listing = await kv.list(new Keys(prefix).subnets, o());
+    await server.ctl('compact', String(listing.revision));
+    const request = { range: new Keys(prefix).subnets, revision: 1n, clusterId: listing.clusterId, onEvents: () => {} };
+    expect(await kv.watch(request, o())).toMatchObject({ kind: 'compacted' });
+  });
+
+  it('yields nothing at all because of an outage', async () => {
+    await put(kv, key('10.5.2.0-24'), flannel('192.0.2.2'));
+    const sets = collect(open());
+    await until('the first set', () => sets.length > 0);
+    relay.cut();
+    await put(kv, key('10.5.3.0-24'), flannel('192.0.2.3'));
+    relay.restore();
+    await until('the new set', () => sets.length > 1, 5000);
+    expect(sets.map(names)).toEqual([['10.5.2.0/24'], ['10.5.2.0/24', '10.5.3.0/24']]);
+  });
+
+  it('converges with values larger together than a gRPC message', async () => {
+    await put(kv, key('10.5.2.0-24'), flannel('192.0.2.2'));
+    for (const name of ['1', '2', '3']) await put(kv, key(`junk/${name}`), 'A'.repeat(1_500_000));
+    const sets = collect(open());
+    await until('the set', () => sets.length > 0);
+    expect(names(sets[0])).toEqual(['10.5.2.0/24']);
+    expect(sets[0]?.rejected.map(entry => entry.key)).toEqual(['junk/1', 'junk/2', 'junk/3']);
+    for (const name of ['4', '5', '6']) await put(kv, key(`junk/${name}`), 'A'.repeat(1_500_000));
+    await put(kv, key('10.5.3.0-24'), flannel('192.0.2.3'));
+    await until('the next set', () => names(sets.at(-1)).length === 2);
+  });
+
+  it('reads many pages as one set', async () => {
+    for (let page = 0; page < 13; page++) {
+      const writes = Array.from({ length: 100 }, (_, index) => ({
+        kind: 'put' as const,
+        key: Buffer.from(key(`10.5.${page}.${index * 2}-31`)),
+        value: Buffer.from(flannel('192.0.2.2')),
+        leaseId: '0',
+      }));
+      await kv.commit([], writes, o());
+    }
+    const sets = collect(open());
+    await until('the set', () => sets.length > 0);
+    expect(new Set(names(sets[0])).size).toBe(1300);
+  });
+});
+
+describe('a held lease', () => {
+  it('is unknown while etcd is stopped, and held again with the same subnet after', async () => {
+    const lease = await open([server.endpoint]).acquire(requestOf(nodeOf(1), { ttlSeconds: 4 }), o());
+    const { subnet } = lease.lease;
+    server.signal('SIGSTOP');
+    try {
+      await until('unknown', () => lease.state === 'unknown');
+    } finally {
+      server.signal('SIGCONT');
+    }
+    await until('held', () => lease.state === 'held' && lease.deadlineMs > bootClock.now());
+    await until('in etcd', async () => (await all(kv, key(''))).length === 1);
+    expect(samePrefix(lease.lease.subnet, subnet)).toBe(true);
+    expect(lease.lost.aborted).toBe(false);
+  });
+
+  it('survives a restart of etcd', async () => {
+    const lease = await open([server.endpoint]).acquire(requestOf(nodeOf(1), { ttlSeconds: 6 }), o());
+    const { leaseId } = lease.lease;
+    await server.restart();
+    const { renewedAtMs } = lease;
+    await until('renewed', () => lease.renewedAtMs > renewedAtMs);
+    expect(lease).toMatchObject({ state: 'held', lease: { leaseId } });
+  });
+
+  it('registers the same subnet in an etcd that lost everything', async () => {
+    for (let filler = 0; filler < 20; filler++) await put(kv, '/filler', String(filler));
+    const lease = await open([server.endpoint]).acquire(
+      requestOf(nodeOf(1), { previous: [before('10.5.77.0/24')] }),
+      o(),
+    );
+    const old = lease.lease;
+    await server.restart({ wipe: true });
+    await until('registered', () => lease.state === 'held' && lease.lease.leaseId !== old.leaseId);
+    expect((await all(kv, prefix)).map(entry => entry.key)).toEqual([
+      `${prefix}/held/10.5.77.0-24`,
+      key('10.5.77.0-24'),
+    ]);
+  });
+
+  it('finds its lease again when the reply of the transaction was lost', async () => {
+    const leases = async (): Promise<number> => (await server.ctl('lease', 'list')).trim().split('\n').length;
+    const earlier = await leases();
+    let lose = true;
+    const losing = (inner: Kv): Kv => ({
+      ...bound(inner),
+      async commit(...given) {
+        if (!lose) return inner.commit(...given);
+        lose = false;
+        relay.mute = true;
+        return inner.commit(...given).finally(() => (relay.mute = false));
+      },
+    });
+    const lease = await open([relay.endpoint], losing).acquire(requestOf(nodeOf(1)), o());
+    expect(lose).toBe(false);
+    const entries = await all(kv, key(''));
+    expect(entries).toMatchObject([{ leaseId: lease.lease.leaseId, modRevision: lease.lease.revision }]);
+    expect(await leases()).toBe(earlier + 1);
+  });
+
+  it('is lost, not taken back, when the host slept while another took the subnet', async () => {
+    const want = requestOf(nodeOf(1), { ttlSeconds: 2, previous: [before('10.5.7.0/24')] });
+    const lease = await open().acquire(want, o());
+    relay.cut();
+    await until('expired', async () => (await all(kv, key(''))).length === 0);
+    await put(kv, key('10.5.7.0-24'), flannel('192.0.2.66'));
+    relay.restore();
+    await until('lost', () => lease.lost.aborted, 5000);
+    expect((await all(kv, key('10.5.7.0-24')))[0]?.value).toBe(flannel('192.0.2.66'));
+  });
+});
+
+describe('endpoints', () => {
+  it('are left when they refuse, or accept and say nothing', async () => {
+    const silent = createServer(() => {});
+    await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve));
+    const hole = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const dead = `http://127.0.0.1:${await freePort()}`;
+    try {
+      const stores = Array.from({ length: 6 }, () => open([hole, dead, server.endpoint]));
+      const leases = await Promise.all(
+        stores.map(async (store, index) => store.acquire(requestOf(nodeOf(index + 1)), o())),
+      );
+      expect(leases.map(lease => lease.state)).toEqual(leases.map(() => 'held'));
+    } finally {
+      silent.close();
+      silent.unref();
+    }
+  });
+
+  it('that do not answer are named', async () => {
+    const endpoint = `http://127.0.0.1:${await freePort()}`;
+    await expect(open([endpoint]).network(o())).rejects.toMatchObject({
+      code: 'STORE_UNAVAILABLE',
+      message: expect.stringContaining(endpoint),
+    });
+  });
+});
+
+function bound(inner: Kv): Kv {
+  return {
+    list: (...given) => inner.list(...given),
+    commit: (...given) => inner.commit(...given),
+    grantLease: (...given) => inner.grantLease(...given),
+    keepAlive: (...given) => inner.keepAlive(...given),
+    revokeLease: (...given) => inner.revokeLease(...given),
+    timeToLive: (...given) => inner.timeToLive(...given),
+    watch: (...given) => inner.watch(...given),
+    close: () => inner.close(),
+  };
+}

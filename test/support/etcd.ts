@@ -1,0 +1,175 @@
+/**
+ * A real etcd for tests: own child process, ephemeral loopback ports, its own temporary directory, stopped by its pid.
+ * Binaries: TARTAN_ETCD and TARTAN_ETCDCTL, else from PATH, else unpacked by the set-up script.
+ */
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { accessSync, constants, mkdtempSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+const unpacked = fileURLToPath(new URL('../../.cache/tools/usr/bin', import.meta.url));
+
+export interface EtcdServerOptions {
+  /** More command line arguments. */
+  readonly args?: readonly string[];
+  /** Restart on the same ports. */
+  readonly ports?: readonly [client: number, peer: number];
+  readonly scheme?: 'http' | 'https';
+}
+
+export class EtcdServer {
+  readonly endpoint: string;
+  readonly port: number;
+  readonly #directory: string;
+  readonly #options: EtcdServerOptions;
+  readonly #ports: readonly [number, number];
+  #child: ChildProcess;
+
+  private constructor(directory: string, ports: readonly [number, number], options: EtcdServerOptions) {
+    this.#directory = directory;
+    this.#ports = ports;
+    this.#options = options;
+    this.port = ports[0];
+    this.endpoint = `${options.scheme ?? 'http'}://127.0.0.1:${ports[0]}`;
+    this.#child = this.#spawn();
+  }
+
+  static async start(options: EtcdServerOptions = {}): Promise<EtcdServer> {
+    const directory = mkdtempSync(join(tmpdir(), `tartan-etcd-${process.pid}-`));
+    const server = new EtcdServer(directory, options.ports ?? [await freePort(), await freePort()], options);
+    try {
+      await server.#healthy();
+      return server;
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
+  }
+
+  /** A file in its directory: `data/...`, `log`. */
+  file(name: string): string {
+    return join(this.#directory, name);
+  }
+
+  get pid(): number {
+    const { pid } = this.#child;
+    if (pid === undefined) throw new Error('etcd was not started');
+    return pid;
+  }
+
+  signal(name: 'SIGSTOP' | 'SIGCONT' | 'SIGKILL'): void {
+    process.kill(this.pid, name);
+  }
+
+  /** Kills the process, keeps the data, starts again on the same ports. */
+  async restart(o: { readonly wipe?: boolean } = {}): Promise<void> {
+    await this.kill();
+    if (o.wipe) rmSync(join(this.#directory, 'data'), { recursive: true, force: true });
+    this.#child = this.#spawn();
+    await this.#healthy();
+  }
+
+  async kill(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const gone = new Promise(resolve => this.#child.once('exit', resolve));
+    this.#child.kill('SIGKILL');
+    await gone;
+  }
+
+  async stop(): Promise<void> {
+    await this.kill();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  /** etcdctl with the v3 API; its standard output. */
+  async ctl(...args: readonly string[]): Promise<string> {
+    const { stdout } = await run(binary('TARTAN_ETCDCTL', 'etcdctl'), ['--endpoints', this.endpoint, ...args], {
+      env: { ...process.env, ETCDCTL_API: '3' },
+    });
+    return stdout;
+  }
+
+  #spawn(): ChildProcess {
+    const [client, peer] = this.#ports.map(port => `127.0.0.1:${port}`);
+    const url = `${this.#options.scheme ?? 'http'}://${client}`;
+    const log = openSync(join(this.#directory, 'log'), 'a', 0o600);
+    const args = [
+      ['--name', 'test', '--data-dir', join(this.#directory, 'data')],
+      ['--listen-client-urls', url, '--advertise-client-urls', url],
+      ['--listen-peer-urls', `http://${peer}`, '--initial-advertise-peer-urls', `http://${peer}`],
+      ['--initial-cluster', `test=http://${peer}`, '--logger', 'zap', '--log-level', 'warn'],
+      this.#options.args ?? [],
+    ].flat();
+    // A killed test run must not leave it behind: the kernel ends it with us.
+    const command = ['--pdeathsig', 'KILL', binary('TARTAN_ETCD', 'etcd'), ...args];
+    const child = spawn('setpriv', command, { stdio: ['ignore', log, log] });
+    child.on('error', () => {});
+    closeSync(log);
+    return child;
+  }
+
+  /** Another etcd on our port would pass a health check: our own child must be alive as well. */
+  async #healthy(): Promise<void> {
+    const end = Date.now() + 20_000;
+    for (; Date.now() < end; await delay(50)) {
+      if (this.#child.exitCode !== null || this.#child.pid === undefined)
+        throw new Error(`etcd ended: ${readFileSync(join(this.#directory, 'log'), 'utf8').slice(-2000)}`);
+      if (await this.#answers()) return;
+    }
+    throw new Error('etcd did not become healthy within 20 s');
+  }
+
+  async #answers(): Promise<boolean> {
+    try {
+      // With TLS only that the port is open: the tests' own client shows the rest.
+      if (this.#options.scheme === 'https') return !(await isFree(this.port));
+      return (await fetch(`${this.endpoint}/health`, { signal: AbortSignal.timeout(1000) })).ok;
+    } catch {
+      return false;
+    }
+  }
+}
+
+function binary(variable: string, name: string): string {
+  const given = process.env[variable];
+  if (given) return given;
+  const directories = [...(process.env['PATH'] ?? '').split(delimiter), unpacked];
+  const found = directories.map(directory => join(directory, name)).find(isExecutable);
+  if (!found) throw new Error(`no ${name}: set ${variable}, or run test/support/setup.sh`);
+  return found;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export async function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() =>
+        address && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port')),
+      );
+    });
+  });
+}
+
+async function isFree(port: number): Promise<boolean> {
+  return new Promise(resolve => {
+    const server = createServer();
+    server.on('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}

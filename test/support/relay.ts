@@ -1,0 +1,57 @@
+/** A TCP relay on loopback between a client and a server under test: cuts, refuses, or swallows the replies. */
+import { createServer, connect, type AddressInfo, type Server, type Socket } from 'node:net';
+
+export class Relay {
+  /** Replies of the server are swallowed. */
+  mute = false;
+  #open = true;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(server: Server, target: number) {
+    this.#server = server;
+    server.on('connection', client => this.#accept(client, target));
+  }
+
+  static async open(target: number): Promise<Relay> {
+    const server = createServer();
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+    return new Relay(server, target);
+  }
+
+  get endpoint(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** Ends all connections; new ones end at once. */
+  cut(): void {
+    this.#open = false;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  restore(): void {
+    this.#open = true;
+  }
+
+  async close(): Promise<void> {
+    this.cut();
+    await new Promise(resolve => this.#server.close(resolve));
+  }
+
+  #accept(client: Socket, target: number): void {
+    client.on('error', () => {});
+    if (!this.#open) return void client.destroy();
+    const server = connect(target, '127.0.0.1');
+    server.on('error', () => client.destroy());
+    for (const socket of [client, server]) {
+      this.#sockets.add(socket);
+      socket.on('close', () => {
+        this.#sockets.delete(socket);
+        client.destroy();
+        server.destroy();
+      });
+    }
+    client.on('data', bytes => server.write(bytes));
+    server.on('data', bytes => this.mute || client.write(bytes));
+  }
+}
