@@ -1,0 +1,20 @@
+/*
+ * The Node-API addon: one init function per file, each adds its functions to `exports`. Plain C, no node-gyp: it is
+ * built with gcc and the headers of the node-api-headers package alone.
+ */
+#include "addon.h"
+
+static napi_value init(napi_env env, napi_value exports)
+{
+	add_string(env, exports, "build", TARTAN_BUILD);
+	tun_init(env, exports);
+	udp_init(env, exports);
+	table_init(env, exports);
+	handover_init(env, exports);
+	netlink_init(env, exports);
+	watch_init(env, exports);
+	system_init(env, exports);
+	return exports;
+}
+
+NAPI_MODULE(NODE_GYP_MODULE_NAME, init)

@@ -1,0 +1,80 @@
+/*
+ * Shared by the files of the addon: reading arguments, making results, throwing. Every reader throws a JavaScript
+ * exception and returns false when the value is not what was expected; a function that gets false or NULL closes what
+ * it opened and returns NULL at once.
+ */
+#ifndef TARTAN_ADDON_H
+#define TARTAN_ADDON_H
+
+#define NAPI_VERSION 8
+#include <node_api.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct route_slot;
+
+/* Longest file name taken from JavaScript, with its NUL. */
+#define PATH_BYTES 4096
+
+void tun_init(napi_env env, napi_value exports);
+void udp_init(napi_env env, napi_value exports);
+void table_init(napi_env env, napi_value exports);
+void handover_init(napi_env env, napi_value exports);
+void netlink_init(napi_env env, napi_value exports);
+void watch_init(napi_env env, napi_value exports);
+void system_init(napi_env env, napi_value exports);
+
+/* error.c */
+
+/* True for napi_ok; otherwise makes sure that an exception is pending. */
+bool ok(napi_env env, napi_status status);
+/* Throws an Error in Node's shape; `subject` is the file, link or address at fault, or NULL. Returns NULL. */
+napi_value throw_errno(napi_env env, int err, const char *syscall, const char *subject);
+napi_value throw_type(napi_env env, const char *name, const char *expected);
+/* The constant name of an errno, such as "EBUSY". */
+const char *errno_name(int err);
+
+/* argument.c */
+
+/* Exactly `count` arguments; a missing one reads as undefined. `self` may be NULL. */
+bool read_arguments(napi_env env, napi_callback_info info, size_t count, napi_value *arguments, napi_value *self);
+bool read_u32(napi_env env, napi_value value, const char *name, uint32_t *result);
+bool read_u16(napi_env env, napi_value value, const char *name, uint16_t *result);
+/* A positive number of bytes or milliseconds that fits an int. */
+bool read_int(napi_env env, napi_value value, const char *name, int *result);
+bool read_descriptor(napi_env env, napi_value value, int *result);
+bool read_bool(napi_env env, napi_value value, const char *name, bool *result);
+/* At most size - 1 bytes and no NUL inside. */
+bool read_text(napi_env env, napi_value value, const char *name, char *text, size_t size);
+bool read_number(napi_env env, napi_value value, const char *name, double *result);
+
+/* result.c */
+
+void add_function(napi_env env, napi_value object, const char *name, napi_callback function);
+void add_string(napi_env env, napi_value object, const char *name, const char *text);
+void add_number(napi_env env, napi_value object, const char *name, double number);
+void add_descriptors(napi_env env, napi_value object, const char *name, const int *descriptors, size_t count);
+napi_value new_object(napi_env env);
+napi_value new_number(napi_env env, double number);
+/* A number for JavaScript, or NULL with the descriptor closed. */
+napi_value new_descriptor(napi_env env, int fd);
+/* The object, or NULL when an exception is pending from an add_ function. */
+napi_value finished(napi_env env, napi_value object);
+
+/* slot.c */
+
+/* Why a table is refused, and the number of the first route at fault. */
+struct slot_fault {
+	uint32_t number;
+	const char *why;
+};
+
+/* `routes` is four numbers a route: network, length, hop, port. */
+bool slot_check(const uint32_t *routes, uint32_t count, struct slot_fault *fault);
+/* Fills a slot that nobody reads from routes that passed slot_check(). */
+void slot_fill(struct route_slot *slot, uint32_t generation, const uint32_t *routes, uint32_t count);
+/* Bounds, generation and checksum of a slot are as they must be. */
+bool slot_intact(const struct route_slot *slot, uint32_t generation);
+
+#endif

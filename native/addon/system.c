@@ -1,0 +1,125 @@
+/* Small system calls: doorbells, locks, closing, sd_notify, the boot clock, capabilities. */
+#include "addon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+static napi_value event_fd(napi_env env, napi_callback_info info)
+{
+	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	(void)info;
+	return fd < 0 ? throw_errno(env, errno, "eventfd", NULL) : new_descriptor(env, fd);
+}
+
+static napi_value ring(napi_env env, napi_callback_info info)
+{
+	const uint64_t one = 1;
+	napi_value argv[1];
+	int fd;
+
+	if (!read_arguments(env, info, 1, argv, NULL) || !read_descriptor(env, argv[0], &fd))
+		return NULL;
+	/* EAGAIN: it has been rung 2^64 times and nobody looked; it still rings. */
+	if (write(fd, &one, sizeof one) < 0 && errno != EAGAIN)
+		return throw_errno(env, errno, "write", NULL);
+	return NULL;
+}
+
+static napi_value close_fd(napi_env env, napi_callback_info info)
+{
+	napi_value argv[1];
+	int fd;
+
+	if (!read_arguments(env, info, 1, argv, NULL) || !read_descriptor(env, argv[0], &fd))
+		return NULL;
+	/* On Linux the descriptor is gone after EINTR too. */
+	if (close(fd) < 0 && errno != EINTR)
+		return throw_errno(env, errno, "close", NULL);
+	return NULL;
+}
+
+static napi_value lock_file(napi_env env, napi_callback_info info)
+{
+	char path[PATH_BYTES];
+	napi_value argv[1];
+	int fd, err;
+
+	if (!read_arguments(env, info, 1, argv, NULL) || !read_text(env, argv[0], "the path", path, sizeof path))
+		return NULL;
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return throw_errno(env, errno, "open", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return new_descriptor(env, fd);
+	err = errno;
+	close(fd);
+	return err == EWOULDBLOCK ? NULL : throw_errno(env, err, "flock", path);
+}
+
+static napi_value notify(napi_env env, napi_callback_info info)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char state[PATH_BYTES], path[sizeof address.sun_path];
+	napi_value argv[2];
+	size_t length;
+	int fd, err = 0;
+
+	if (!read_arguments(env, info, 2, argv, NULL) || !read_text(env, argv[0], "the socket", path, sizeof path) ||
+	    !read_text(env, argv[1], "the state", state, sizeof state))
+		return NULL;
+	length = strlen(path);
+	memcpy(address.sun_path, path, length);
+	if (path[0] == '@')
+		address.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return throw_errno(env, errno, "socket", NULL);
+	/* An abstract name is exactly its bytes: no NUL after it counts. */
+	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
+		err = errno;
+	close(fd);
+	return err ? throw_errno(env, err, "sendto", path) : NULL;
+}
+
+static napi_value boot_ms(napi_env env, napi_callback_info info)
+{
+	struct timespec now;
+	(void)info;
+	if (clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+		return throw_errno(env, errno, "clock_gettime", NULL);
+	return new_number(env, (double)now.tv_sec * 1000 + (double)(now.tv_nsec / 1000000));
+}
+
+static napi_value capabilities(napi_env env, napi_callback_info info)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct words[_LINUX_CAPABILITY_U32S_3] = { 0 };
+	napi_value mask;
+	(void)info;
+	if (syscall(SYS_capget, &header, words) < 0)
+		return throw_errno(env, errno, "capget", NULL);
+	return ok(env, napi_create_bigint_uint64(env, (uint64_t)words[1].effective << 32 | words[0].effective, &mask))
+		       ? mask
+		       : NULL;
+}
+
+void system_init(napi_env env, napi_value exports)
+{
+	add_function(env, exports, "eventFd", event_fd);
+	add_function(env, exports, "ring", ring);
+	add_function(env, exports, "closeFd", close_fd);
+	add_function(env, exports, "lockFile", lock_file);
+	add_function(env, exports, "notify", notify);
+	add_function(env, exports, "bootMs", boot_ms);
+	add_function(env, exports, "capabilities", capabilities);
+}

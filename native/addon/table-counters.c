@@ -1,0 +1,58 @@
+/* What the data process reports; every value is taken as a number to show and nothing more. */
+#include "addon.h"
+#include "table.h"
+
+static const char *const counter_names[COUNTER_COUNT] = {
+#define COUNTER_NAME(name) #name,
+	COUNTERS(COUNTER_NAME)
+#undef COUNTER_NAME
+};
+
+uint32_t table_threads(const struct counters_file *c)
+{
+	const uint32_t threads = atomic_load(&c->threads);
+	return threads < THREADS_MAX ? threads : THREADS_MAX;
+}
+
+static double summed(const struct counters_file *c, uint32_t counter)
+{
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < table_threads(c); i++)
+		sum += atomic_load_explicit(&c->thread[i].counters[counter], memory_order_relaxed);
+	return (double)sum;
+}
+
+static uint32_t lowest_adopted(const struct counters_file *c)
+{
+	uint32_t lowest = UINT32_MAX;
+	for (uint32_t i = 0; i < table_threads(c); i++) {
+		const uint32_t generation = atomic_load(&c->thread[i].generation);
+		if (generation < lowest)
+			lowest = generation;
+	}
+	return lowest == UINT32_MAX ? 0 : lowest;
+}
+
+static napi_value counters_method(napi_env env, napi_callback_info info)
+{
+	struct table *t = table_of(env, info, 0, NULL);
+	napi_value object, counters;
+	if (!t)
+		return NULL;
+	object = new_object(env);
+	counters = new_object(env);
+	if (!object || !counters)
+		return NULL;
+	for (uint32_t i = 0; i < COUNTER_COUNT; i++)
+		add_number(env, counters, counter_names[i], summed(t->counters, i));
+	add_number(env, object, "pid", atomic_load(&t->counters->pid));
+	add_number(env, object, "threads", table_threads(t->counters));
+	add_number(env, object, "adopted", lowest_adopted(t->counters));
+	ok(env, napi_set_named_property(env, object, "counters", counters));
+	return finished(env, object);
+}
+
+void table_add_counters(napi_env env, napi_value object)
+{
+	add_function(env, object, "counters", counters_method);
+}

@@ -1,0 +1,125 @@
+/* The JavaScript object over the two mapped files; its methods are in table-words.c, -routes.c and -counters.c. */
+#include "addon.h"
+#include "table.h"
+
+#include <stdlib.h>
+
+static const napi_type_tag table_tag = { 0x2b7e151628aed2a6, 0xabf7158809cf4f3c };
+
+static void table_finalize(napi_env env, void *data, void *hint)
+{
+	(void)env;
+	(void)hint;
+	table_close(data);
+	free(data);
+}
+
+/* The table behind `this`, open or not, and the arguments. NULL after an exception. */
+static struct table *table_or_closed(napi_env env, napi_callback_info info, size_t count, napi_value *argv)
+{
+	napi_value self;
+	bool same = false;
+	void *data;
+	if (!read_arguments(env, info, count, argv, &self))
+		return NULL;
+	if (napi_check_object_type_tag(env, self, &table_tag, &same) != napi_ok || !same ||
+	    napi_unwrap(env, self, &data) != napi_ok) {
+		throw_type(env, "this", "a table");
+		return NULL;
+	}
+	return data;
+}
+
+struct table *table_of(napi_env env, napi_callback_info info, size_t count, napi_value *argv)
+{
+	struct table *t = table_or_closed(env, info, count, argv);
+	if (t && !t->routes) {
+		napi_throw_error(env, "ERR_CLOSED", "the route table is closed");
+		return NULL;
+	}
+	return t;
+}
+
+static napi_value close_method(napi_env env, napi_callback_info info)
+{
+	struct table *t = table_or_closed(env, info, 0, NULL);
+	if (t)
+		table_close(t);
+	return NULL;
+}
+
+static napi_value table_object(napi_env env, const struct table *opened)
+{
+	struct table *t = malloc(sizeof *t);
+	napi_value object = new_object(env);
+
+	if (t)
+		table_clear(t);
+	if (!t || !object || !ok(env, napi_wrap(env, object, t, table_finalize, NULL, NULL))) {
+		free(t);
+		return NULL;
+	}
+	/* Until the object is whole the caller owns what was opened, and a collected one closes nothing. */
+	ok(env, napi_type_tag_object(env, object, &table_tag));
+	add_number(env, object, "routesFd", opened->routes_fd);
+	add_number(env, object, "routesReadOnlyFd", opened->routes_read_only_fd);
+	add_number(env, object, "countersFd", opened->counters_fd);
+	table_add_words(env, object);
+	table_add_routes(env, object);
+	table_add_counters(env, object);
+	add_function(env, object, "close", close_method);
+	object = finished(env, object);
+	if (object)
+		*t = *opened;
+	return object;
+}
+
+static napi_value create_table(napi_env env, napi_callback_info info)
+{
+	char directory[PATH_BYTES];
+	struct table t;
+	const char *step;
+	napi_value argv[1], object;
+	int err;
+
+	if (!read_arguments(env, info, 1, argv, NULL) ||
+	    !read_text(env, argv[0], "the directory", directory, sizeof directory))
+		return NULL;
+	err = table_create(&t, directory, &step);
+	if (err)
+		return throw_errno(env, err, step, directory);
+	object = table_object(env, &t);
+	if (!object)
+		table_close(&t);
+	return object;
+}
+
+static napi_value adopt_table(napi_env env, napi_callback_info info)
+{
+	int routes_fd, counters_fd, err;
+	struct table t;
+	const char *step;
+	napi_value argv[2], object;
+
+	if (!read_arguments(env, info, 2, argv, NULL) || !read_descriptor(env, argv[0], &routes_fd) ||
+	    !read_descriptor(env, argv[1], &counters_fd))
+		return NULL;
+	err = table_adopt(&t, routes_fd, counters_fd, &step);
+	if (err)
+		return throw_errno(env, err, step, NULL);
+	object = table_object(env, &t);
+	if (!object) {
+		/* The two that were passed in are still the caller's. */
+		t.routes_read_only_fd = -1;
+		t.counters_fd = -1;
+		table_close(&t);
+	}
+	return object;
+}
+
+void table_init(napi_env env, napi_value exports)
+{
+	add_function(env, exports, "createTable", create_table);
+	add_function(env, exports, "adoptTable", adopt_table);
+	add_function(env, exports, "checkRoutes", table_check_routes);
+}

@@ -1,0 +1,40 @@
+/* The two files of the run directory as tartand holds them: descriptors and mappings, opened and closed together. */
+#ifndef TARTAN_TABLE_H
+#define TARTAN_TABLE_H
+
+#include <node_api.h>
+
+#include "../datapath/layout.h"
+
+struct table {
+	int routes_fd;
+	int routes_read_only_fd;
+	int counters_fd;
+	struct routes_file *routes;
+	/* Mapped read-only: the data process is its one writer. */
+	const struct counters_file *counters;
+};
+
+/* table-file.c: return 0 or an errno, with the call that failed in `step`; on failure nothing is left open. */
+int table_create(struct table *table, const char *directory, const char **step);
+/* Takes the descriptors over when it succeeds. */
+int table_adopt(struct table *table, int routes_fd, int counters_fd, const char **step);
+/* May be called again and on a table that was never opened. */
+void table_close(struct table *table);
+void table_clear(struct table *table);
+
+/* table.c: the open table behind `this`, and the arguments; NULL after an exception. */
+struct table *table_of(napi_env env, napi_callback_info info, size_t count, napi_value *argv);
+
+/* The methods of the JavaScript object. */
+void table_add_words(napi_env env, napi_value object);
+void table_add_routes(napi_env env, napi_value object);
+void table_add_counters(napi_env env, napi_value object);
+napi_value table_check_routes(napi_env env, napi_callback_info info);
+
+/* The slot in use, or NULL when the file is not as tartand would have written it. */
+const struct route_slot *table_live_slot(const struct routes_file *file);
+/* Never more than the file has room for, whatever it says. */
+uint32_t table_threads(const struct counters_file *counters);
+
+#endif

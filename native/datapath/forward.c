@@ -1,0 +1,174 @@
+/*
+ * The packet rules (see forward.h). The order of the checks is the order of the counters in layout.h: what is cheap
+ * and says most about the sender comes first, so that a stranger's bytes are not even parsed.
+ */
+#include "forward.h"
+
+static enum verdict drop(struct outcome *out, enum counter why)
+{
+	out->counter = why;
+	return DROP;
+}
+
+static bool in_prefix(uint32_t address, uint32_t network, uint32_t length)
+{
+	uint32_t mask = ipv4_mask(length);
+
+	return (address & mask) == (network & mask);
+}
+
+static bool in_own_subnet(const struct self *self, uint32_t address)
+{
+	return in_prefix(address, self->subnet, self->subnet_length);
+}
+
+/* The directed broadcast of a prefix; a /31 or /32 has none (RFC 3021). */
+static bool is_broadcast_of(uint32_t address, uint32_t network, uint32_t length)
+{
+	return length < 31 && address == (network | ~ipv4_mask(length));
+}
+
+static const struct icmp_error net_unreachable = { .type = ICMP_UNREACHABLE, .code = ICMP_CODE_NETWORK };
+static const struct icmp_error time_exceeded = { .type = ICMP_TIME_EXCEEDED, .code = ICMP_CODE_TTL };
+
+/* A broadcast as far as this node knows the prefixes; `r` may be NULL. */
+static bool is_broadcast(const struct self *self, const struct route *r, uint32_t address)
+{
+	if (is_broadcast_of(address, self->network, self->network_length) ||
+	    is_broadcast_of(address, self->subnet, self->subnet_length))
+		return true;
+	return r != NULL && is_broadcast_of(address, r->network, r->length);
+}
+
+/* Dropped, and the sender is told when the rules of ICMP allow it. */
+static enum verdict refuse(struct outcome *out, const struct packet *p, const struct self *self, const struct route *r)
+{
+	const struct ipv4 *h = &out->header;
+
+	if (is_broadcast(self, r, h->source) || is_broadcast(self, r, h->destination))
+		return DROP;
+	return icmp_may_answer(p, h) ? REPLY_ICMP : DROP;
+}
+
+static enum verdict refuse_route(struct outcome *out, const struct packet *p, const struct self *self)
+{
+	out->counter = tx_noroute;
+	out->error = net_unreachable;
+	return refuse(out, p, self, NULL);
+}
+
+static enum verdict refuse_ttl(struct outcome *out, const struct packet *p, const struct self *self,
+			       const struct route *r)
+{
+	out->counter = tx_ttl;
+	out->error = time_exceeded;
+	return refuse(out, p, self, r);
+}
+
+static enum verdict refuse_size(struct outcome *out, const struct packet *p, const struct self *self,
+				const struct route *r)
+{
+	out->counter = tx_oversize;
+	out->error = (struct icmp_error){
+		.type = ICMP_UNREACHABLE,
+		.code = ICMP_CODE_FRAGMENTATION_NEEDED,
+		.mtu = (uint16_t)self->mtu, /* below the packet's length, which fits 16 bits */
+	};
+	return out->header.dont_fragment ? refuse(out, p, self, r) : DROP;
+}
+
+enum verdict forward_outbound(struct packet *p, const struct self *self, const struct route_table *routes,
+			      struct outcome *out)
+{
+	static const enum counter counter_of[IPV4_FAULTS] = {
+		[IPV4_SHORT] = tx_short,           [IPV4_BAD_VERSION] = tx_bad_version,
+		[IPV4_BAD_IHL] = tx_bad_ihl,       [IPV4_BAD_LENGTH] = tx_bad_len,
+		[IPV4_BAD_CHECKSUM] = tx_bad_csum,
+	};
+	struct ipv4 *h = &out->header;
+
+	*out = (struct outcome){ .counter = tx_ok };
+	if (self->gate != GATE_OPEN)
+		return drop(out, self->gate == GATE_FENCED ? tx_fenced : tx_orphaned);
+	enum ipv4_fault fault = ipv4_parse(p, h);
+	if (fault != IPV4_SOUND)
+		return drop(out, counter_of[fault]);
+	p->length = h->total_bytes;
+	if (ipv4_is_martian(h->source))
+		return drop(out, tx_bad_src);
+	if (!(self->flags & FLAG_NO_SOURCE_CHECK) && !in_own_subnet(self, h->source))
+		return drop(out, tx_spoof_src);
+	/* Our own subnet would come straight back through the bridge and the TUN. */
+	const struct route *r = in_own_subnet(self, h->destination) ? NULL : route_table_find(routes, h->destination);
+	if (r == NULL)
+		return refuse_route(out, p, self);
+	if (h->ttl <= 1)
+		return refuse_ttl(out, p, self, r);
+	if (p->length > self->mtu)
+		return refuse_size(out, p, self, r);
+	ipv4_decrement_ttl(p);
+	out->hop = (struct next_hop){ .address = r->hop, .port = r->port };
+	return SEND_TO_PEER;
+}
+
+/* What is judged before a byte of it is read; rx_ok when it is worth parsing. */
+static enum counter check_datagram(const struct packet *p, const struct outer *outer, const struct self *self,
+				   const struct route *member)
+{
+	if (outer->truncated || p->length > self->mtu)
+		return rx_oversize;
+	if (p->length < IPV4_HEADER_BYTES)
+		return rx_short;
+	/* Our own address as outer source is forged, whatever a table says. */
+	return member == NULL || outer->source == self->public_ip ? rx_not_member : rx_ok;
+}
+
+/* The rules about the inner addresses and what the header asks for; rx_ok when the packet may pass. */
+static enum counter check_inner(const struct packet *p, const struct ipv4 *h, const struct outer *outer,
+				const struct self *self, const struct route_table *routes)
+{
+	if (h->ttl == 0)
+		return rx_ttl;
+	if (ipv4_is_martian(h->source))
+		return rx_martian;
+	if (!(self->flags & FLAG_NO_SOURCE_CHECK)) {
+		const struct route *of_source = route_table_find(routes, h->source);
+		if (of_source == NULL || of_source->hop != outer->source)
+			return rx_spoof_src;
+	}
+	if (!(self->flags & FLAG_NO_DESTINATION_CHECK) && !in_own_subnet(self, h->destination))
+		return rx_bad_dst;
+	if (ipv4_has_source_route(p, h))
+		return rx_srcroute;
+	return ipv4_fragment_impossible(h) ? rx_bad_frag : rx_ok;
+}
+
+enum verdict forward_inbound(struct packet *p, const struct outer *outer, const struct self *self,
+			     const struct route_table *routes, struct outcome *out)
+{
+	static const enum counter counter_of[IPV4_FAULTS] = {
+		[IPV4_SHORT] = rx_short,           [IPV4_BAD_VERSION] = rx_bad_version,
+		[IPV4_BAD_IHL] = rx_bad_ihl,       [IPV4_BAD_LENGTH] = rx_bad_len,
+		[IPV4_BAD_CHECKSUM] = rx_bad_csum,
+	};
+	struct ipv4 *h = &out->header;
+
+	*out = (struct outcome){ .counter = rx_ok };
+	if (self->gate != GATE_OPEN)
+		return drop(out, self->gate == GATE_FENCED ? rx_fenced : rx_orphaned);
+	const struct route *member = route_table_member(routes, outer->source);
+	enum counter why = check_datagram(p, outer, self, member);
+	if (why != rx_ok)
+		return drop(out, why);
+	enum ipv4_fault fault = ipv4_parse(p, h);
+	if (fault != IPV4_SOUND)
+		return drop(out, counter_of[fault]);
+	why = check_inner(p, h, outer, self, routes);
+	if (why != rx_ok)
+		return drop(out, why);
+	out->trimmed = h->total_bytes < p->length;
+	out->options = h->header_bytes > IPV4_HEADER_BYTES;
+	out->strange_port = outer->port != member->port;
+	p->length = h->total_bytes;
+	return WRITE_TO_TUN;
+}

@@ -1,0 +1,60 @@
+/*
+ * The decision about one packet, in either direction: where it goes and the one counter it ends in. No system call
+ * and no state but the arguments, so that it can be fuzzed, timed and tested by tables; the loops act on it.
+ */
+#ifndef TARTAN_FORWARD_H
+#define TARTAN_FORWARD_H
+
+#include "icmp.h"
+#include "layout.h"
+#include "route-table.h"
+
+enum verdict { SEND_TO_PEER, WRITE_TO_TUN, REPLY_ICMP, DROP };
+
+/* OPEN lets packets through; the others drop both directions and have counters of their own. */
+enum gate { GATE_OPEN, GATE_FENCED, GATE_ORPHANED };
+
+/* This node, as the header of the routes file describes it at the top of a turn. */
+struct self {
+	uint32_t network;
+	uint32_t network_length;
+	uint32_t subnet; /* also the tunnel address */
+	uint32_t subnet_length;
+	uint32_t public_ip;
+	uint32_t flags;
+	uint32_t mtu;
+	enum gate gate;
+};
+
+struct next_hop {
+	uint32_t address;
+	uint16_t port;
+};
+
+/* Where a datagram came from. */
+struct outer {
+	uint32_t source;
+	uint16_t port;
+	bool truncated; /* MSG_TRUNC: the rest of it is lost */
+};
+
+struct outcome {
+	enum counter counter; /* exactly one; for a packet that passes, the one to use if sending it succeeds */
+	/* Counted beside it. */
+	bool trimmed;
+	bool options;
+	bool strange_port;
+	struct next_hop hop;     /* of SEND_TO_PEER */
+	struct icmp_error error; /* of REPLY_ICMP */
+	struct ipv4 header;      /* set from REPLY_ICMP and SEND_TO_PEER on; its TTL is the one received */
+};
+
+/* From the TUN: SEND_TO_PEER (TTL lowered, length trimmed), REPLY_ICMP or DROP. */
+enum verdict forward_outbound(struct packet *p, const struct self *self, const struct route_table *routes,
+			      struct outcome *out);
+
+/* From the underlay: WRITE_TO_TUN (length trimmed) or DROP; never an answer. */
+enum verdict forward_inbound(struct packet *p, const struct outer *outer, const struct self *self,
+			     const struct route_table *routes, struct outcome *out);
+
+#endif

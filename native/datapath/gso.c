@@ -1,0 +1,94 @@
+/* Rules of the virtio header; see gso.h. */
+#include "gso.h"
+#include "ipv4.h"
+#include <linux/virtio_net.h>
+
+/* Of kernel 6.2 (USO); older headers do not name it. */
+#define GSO_UDP_L4 5u
+
+#define TCP_CHECKSUM_AT 16u
+#define UDP_CHECKSUM_AT 6u
+#define UDP_HEADER_BYTES 8u
+#define TCP_HEADER_MIN 20u
+
+struct transport {
+	size_t header_bytes;
+	size_t checksum_at;
+};
+
+/* The transport header that the type of segmentation needs, when it is there whole. */
+static enum gso_fault find_transport(uint8_t type, const struct packet *p, const struct ipv4 *h, struct transport *t)
+{
+	if (h->protocol != (type == GSO_UDP_L4 ? PROTOCOL_UDP : PROTOCOL_TCP))
+		return GSO_BAD_PROTOCOL;
+	*t = (struct transport){ UDP_HEADER_BYTES, UDP_CHECKSUM_AT };
+	if (type != GSO_UDP_L4)
+		*t = (struct transport){ (size_t)(packet_u8(p, h->header_bytes + 12) >> 4) * 4, TCP_CHECKSUM_AT };
+	if (type != GSO_UDP_L4 && t->header_bytes < TCP_HEADER_MIN)
+		return GSO_BAD_PACKET;
+	return h->header_bytes + t->header_bytes <= p->length ? GSO_SOUND : GSO_BAD_PACKET;
+}
+
+enum gso_fault vnet_header_check(const struct vnet_header *v, const struct packet *p)
+{
+	if (vnet_header_is_plain(v))
+		return GSO_SOUND;
+	/* We finish checksums ourselves except in a packet that the kernel is to cut. */
+	if (v->flags != VIRTIO_NET_HDR_F_NEEDS_CSUM)
+		return GSO_BAD_FLAGS;
+	uint8_t type = (uint8_t)(v->gso_type & ~VIRTIO_NET_HDR_GSO_ECN);
+	if (type != VIRTIO_NET_HDR_GSO_TCPV4 && v->gso_type != GSO_UDP_L4)
+		return GSO_BAD_TYPE;
+
+	struct ipv4 h;
+	if (ipv4_parse(p, &h) != IPV4_SOUND || h.total_bytes != p->length || ipv4_is_fragment(&h))
+		return GSO_BAD_PACKET;
+	struct transport t;
+	enum gso_fault fault = find_transport(type, p, &h, &t);
+	if (fault != GSO_SOUND)
+		return fault;
+	size_t headers = h.header_bytes + t.header_bytes;
+	if (v->header_bytes != headers)
+		return GSO_BAD_HEADER_BYTES;
+	if (v->gso_size < GSO_SIZE_MIN)
+		return GSO_BAD_SIZE;
+	size_t payload = p->length - headers;
+	if (payload <= v->gso_size || payload > (size_t)v->gso_size * GSO_SEGMENTS_MAX)
+		return GSO_BAD_SEGMENTS;
+	if (v->checksum_start != h.header_bytes || v->checksum_offset != t.checksum_at)
+		return GSO_BAD_CHECKSUM_PLACE;
+	return GSO_SOUND;
+}
+
+static uint16_t get_u16(const uint8_t *bytes)
+{
+	return (uint16_t)(bytes[0] | (uint32_t)bytes[1] << 8);
+}
+
+static void put_u16(uint8_t *bytes, uint16_t value)
+{
+	bytes[0] = (uint8_t)value;
+	bytes[1] = (uint8_t)(value >> 8);
+}
+
+void vnet_header_get(struct vnet_header *v, const uint8_t bytes[VNET_HEADER_BYTES])
+{
+	*v = (struct vnet_header){
+		.flags = bytes[0],
+		.gso_type = bytes[1],
+		.header_bytes = get_u16(bytes + 2),
+		.gso_size = get_u16(bytes + 4),
+		.checksum_start = get_u16(bytes + 6),
+		.checksum_offset = get_u16(bytes + 8),
+	};
+}
+
+void vnet_header_put(const struct vnet_header *v, uint8_t bytes[VNET_HEADER_BYTES])
+{
+	bytes[0] = v->flags;
+	bytes[1] = v->gso_type;
+	put_u16(bytes + 2, v->header_bytes);
+	put_u16(bytes + 4, v->gso_size);
+	put_u16(bytes + 6, v->checksum_start);
+	put_u16(bytes + 8, v->checksum_offset);
+}

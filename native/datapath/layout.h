@@ -1,0 +1,177 @@
+/*
+ * The two files in the run directory that are the whole conversation between tartand and tartan-datapath, and the
+ * message by which a data process hands its descriptors to a new tartand. Both programs include this header; a change
+ * of any byte of it is a new LAYOUT_VERSION.
+ *
+ * `routes`   written by tartand alone; the data process holds a read-only descriptor and maps it read-only.
+ * `counters` written by the data process alone, one block per thread; tartand trusts no value in it.
+ *
+ * Every word has one writer. Both files are little-endian and made with posix_fallocate, so that a full tmpfs is an
+ * error at the start and not SIGBUS later; they are never truncated while mapped.
+ */
+#ifndef TARTAN_LAYOUT_H
+#define TARTAN_LAYOUT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define LAYOUT_MAGIC 0x4e545254u /* "TRTN" */
+#define LAYOUT_VERSION 1u
+
+#define ROUTES_MAX 65536u
+/* Open addressing at half load or less: a look-up touches a few slots whatever the number of peers. */
+#define INDEX_MAX (2u * ROUTES_MAX)
+
+#define THREADS_MAX 8u
+#define QUEUES_MAX 4u
+
+/* One subnet of a peer. Addresses are in host order everywhere in this file. */
+struct route {
+	uint32_t network; /* host bits zero */
+	uint8_t length;   /* 1..32 */
+	uint8_t reserved;
+	uint16_t port; /* UDP port of the peer, host order */
+	uint32_t hop;  /* public address of the peer */
+	uint32_t reserved2;
+};
+
+/*
+ * A complete table. `routes` is sorted by network and disjoint. `by_network` and `by_hop` hold route number + 1 at
+ * index_hash(key) & (index_size - 1) and after, 0 ends a probe; by_hop holds one route of each hop. `lengths` has bit
+ * L set when a route of length L exists, so that a look-up probes the lengths in use only. `checksum` is
+ * table_checksum() over what the words before it announce.
+ */
+struct route_slot {
+	uint32_t generation;
+	uint32_t count;
+	uint32_t index_size; /* power of two, >= 2 * count, at least 2 */
+	uint32_t reserved;
+	uint64_t lengths;
+	uint64_t checksum;
+	struct route routes[ROUTES_MAX];
+	uint32_t by_network[INDEX_MAX];
+	uint32_t by_hop[INDEX_MAX];
+};
+
+/* Bits of routes_file.flags */
+#define FLAG_NO_SOURCE_CHECK 1u
+#define FLAG_NO_DESTINATION_CHECK 2u
+
+struct routes_file {
+	uint32_t magic;
+	uint32_t version;
+	uint32_t size; /* sizeof(struct routes_file) */
+	/* Identity; written before the data process starts and constant while it lives. */
+	uint32_t network;
+	uint32_t network_length;
+	uint32_t subnet; /* also the tunnel address */
+	uint32_t subnet_length;
+	uint32_t public_ip;
+	uint32_t port;
+	uint32_t flags;
+	/* Words that change. */
+	_Atomic uint32_t mtu;
+	_Atomic uint32_t fence;          /* 1: the subnet is lost, drop both directions */
+	_Atomic uint32_t drain;          /* 1: stop reading, flush, exit */
+	_Atomic uint32_t generation;     /* published; its table is in slot[generation % 2] */
+	_Atomic uint64_t forward_until;  /* CLOCK_BOOTTIME nanoseconds; past it drop both directions */
+	uint8_t pad[192];
+	struct route_slot slot[2];
+};
+
+/*
+ * Counters, in the order in which the checks are made (dataplane.md section 2). X(name). Each packet read ends in
+ * exactly one of them, except in the ones of COUNTERS_BESIDE, which are counted in addition.
+ */
+#define COUNTERS_RX(X) \
+	X(rx_ok) X(rx_fenced) X(rx_orphaned) X(rx_oversize) X(rx_short) X(rx_not_member) X(rx_bad_version) \
+	X(rx_bad_ihl) X(rx_bad_len) X(rx_bad_csum) X(rx_ttl) X(rx_martian) X(rx_spoof_src) X(rx_bad_dst) \
+	X(rx_srcroute) X(rx_bad_frag) X(rx_gso) X(rx_error_tun)
+#define COUNTERS_TX(X) \
+	X(tx_ok) X(tx_fenced) X(tx_orphaned) X(tx_short) X(tx_bad_version) X(tx_bad_ihl) X(tx_bad_len) \
+	X(tx_bad_csum) X(tx_bad_src) X(tx_spoof_src) X(tx_noroute) X(tx_ttl) X(tx_oversize) X(tx_error_perm) \
+	X(tx_error_unreach) X(tx_error_nobufs) X(tx_error_msgsize) X(tx_error_other)
+#define COUNTERS_BESIDE(X) \
+	X(rx_trimmed) X(rx_opts) X(rx_port) X(rx_bytes) X(rx_socket_errors) X(tx_bytes) X(tx_tun_errors) \
+	X(icmp_sent) X(icmp_limited) X(table_refused)
+#define COUNTERS(X) COUNTERS_RX(X) COUNTERS_TX(X) COUNTERS_BESIDE(X)
+
+enum counter {
+#define COUNTER_ENUM(name) name,
+	COUNTERS(COUNTER_ENUM)
+#undef COUNTER_ENUM
+	COUNTER_COUNT
+};
+
+/* Of one thread, its only writer; aligned so that threads do not share a cache line. */
+struct thread_block {
+	_Alignas(128) _Atomic uint32_t generation; /* adopted */
+	_Atomic uint32_t running;                  /* 1 between the first and the last turn of its loop */
+	_Atomic uint64_t counters[COUNTER_COUNT];
+};
+
+struct counters_file {
+	uint32_t magic;
+	uint32_t version;
+	uint32_t size; /* sizeof(struct counters_file) */
+	uint32_t counter_count;
+	_Atomic uint32_t pid;
+	_Atomic uint32_t threads;
+	uint8_t pad[104];
+	struct thread_block thread[THREADS_MAX];
+};
+
+/*
+ * The answer on datapath.sock (SOCK_SEQPACKET): one message of this form with `descriptors` descriptors in
+ * SCM_RIGHTS, in this order: routes (read-only), counters, the listening socket, TUN queues, UDP sockets, one eventfd
+ * per thread. The connection then stays open; its end means that the process is dead. An eventfd is the doorbell of
+ * a thread: it carries no value, the thread looks at the words of routes_file when it rings.
+ */
+struct hello {
+	uint32_t magic;
+	uint32_t version;
+	uint32_t pid;
+	uint32_t tun_queues;
+	uint32_t udp_sockets;
+	uint32_t threads;
+	uint32_t descriptors; /* 3 + tun_queues + udp_sockets + threads */
+	char build[36];       /* NUL-terminated build id */
+};
+
+/*
+ * How tartand starts the data process: `tartan-datapath STATUS ROUTES COUNTERS LISTEN UID GID OWNER TUN... -1 UDP...
+ * -1 WAKE...`, all numbers: descriptors, the user and group to become, and the uid whose connections are answered.
+ * STATUS is a pipe: an error at start is written to it as one line "step: text (errno N)"; it is closed without a
+ * byte just before forwarding begins.
+ */
+
+static inline uint32_t index_hash(uint32_t key)
+{
+	uint32_t h = key * 0x9e3779b1u;
+	return h ^ (h >> 15);
+}
+
+/* FNV-1a over 64-bit words (a tail shorter than a word is left out: all parts are multiples of 8 bytes or padded). */
+static inline uint64_t checksum_words(uint64_t h, const void *data, uint64_t bytes)
+{
+	const uint8_t *p = data;
+	for (uint64_t i = 0; i + 8 <= bytes; i += 8) {
+		uint64_t w;
+		__builtin_memcpy(&w, p + i, 8);
+		h = (h ^ w) * 0x100000001b3u;
+		h ^= h >> 29;
+	}
+	return h;
+}
+
+/* The caller has checked count and index_size against the maxima. */
+static inline uint64_t table_checksum(const struct route_slot *s)
+{
+	uint64_t h = 0xcbf29ce484222325u;
+	h = checksum_words(h, s, __builtin_offsetof(struct route_slot, checksum));
+	h = checksum_words(h, s->routes, (uint64_t)s->count * sizeof s->routes[0]);
+	h = checksum_words(h, s->by_network, (uint64_t)s->index_size * 4);
+	return checksum_words(h, s->by_hop, (uint64_t)s->index_size * 4);
+}
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * Token buckets kept as one word each: the time when the bucket is full again. A token costs 1/rate of waiting; a
+ * bucket is empty when that time is a second away.
+ */
+#include "limiter.h"
+
+#define SECOND_NS UINT64_C(1000000000)
+
+static bool has_token(uint64_t full_at, uint64_t now, uint64_t cost)
+{
+	return full_at <= now || full_at - now <= SECOND_NS - cost;
+}
+
+static void take(uint64_t *full_at, uint64_t now, uint64_t cost)
+{
+	*full_at = (*full_at > now ? *full_at : now) + cost;
+}
+
+bool limiter_take(struct limiter *l, uint32_t source, uint64_t now)
+{
+	const uint64_t source_cost = SECOND_NS / LIMITER_PER_SOURCE;
+	const uint64_t total_cost = SECOND_NS / LIMITER_TOTAL;
+	uint64_t *of_source = &l->source[source % LIMITER_SOURCES];
+
+	if (!has_token(*of_source, now, source_cost) || !has_token(l->total, now, total_cost))
+		return false;
+	take(of_source, now, source_cost);
+	take(&l->total, now, total_cost);
+	return true;
+}

@@ -1,0 +1,85 @@
+/*
+ * tartan-datapath: carries packets between the TUN queues and the UDP sockets it inherits, by the table that tartand
+ * publishes in shared memory. It opens nothing itself; before the first packet it becomes an unprivileged user and
+ * shuts the door on every system call it does not need. A failure at the start is one line on the status pipe;
+ * afterwards there are counters only.
+ *
+ *   argv -> map the files -> drop privileges -> threads stand -> seccomp -> close status -> forward until drained
+ */
+#include "answer.h"
+#include "crew.h"
+#include "descriptors.h"
+#include "sandbox.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define STDERR_END 3
+
+/* Says why on the status pipe and ends; _exit, because there is nothing to flush and no handler to run. */
+static _Noreturn void fail(int status, const char *step, int err)
+{
+	char line[160];
+	int bytes = snprintf(line, sizeof line, "%s: %s (errno %d)\n", step, strerror(err), err);
+
+	/* Where even the pipe is gone there is nobody left to tell. */
+	_exit(bytes > 0 && write(status, line, (size_t)bytes) == bytes ? EXIT_FAILURE : EXIT_FAILURE + 1);
+}
+
+static void announce(const struct options *o, struct counters_file *counters, const struct hello *hello)
+{
+	for (size_t i = o->wake.count; i < THREADS_MAX; i++)
+		atomic_store(&counters->thread[i].running, 0);
+	atomic_store(&counters->threads, hello->threads);
+	atomic_store(&counters->pid, hello->pid);
+}
+
+/* Everything up to the moment when packets may flow; returns an errno and the step that failed. */
+static int start(const struct options *o, struct crew *crew, struct hello *hello, const char **step)
+{
+	struct shared_files files;
+	int err = shared_files_open(&files, o->routes, o->counters, step);
+
+	if (err != 0)
+		return err;
+	*step = "descriptors";
+	err = descriptors_take(o);
+	if (err == 0)
+		err = crew_prepare(crew, o, &files, step);
+	if (err == 0)
+		err = sandbox_drop(o->uid, o->gid, step);
+	if (err != 0)
+		return err;
+	answer_prepare(hello, o);
+	announce(o, files.counters, hello);
+	*step = "threads";
+	err = crew_start(crew);
+	if (err != 0)
+		return err;
+	*step = "seccomp";
+	return sandbox_seal();
+}
+
+int main(int argc, char **argv)
+{
+	struct options o;
+	struct hello hello;
+	const char *step = "arguments";
+
+	signal(SIGPIPE, SIG_IGN);
+	if (!options_parse(&o, argc, argv))
+		fail(argc > 1 && atoi(argv[1]) >= STDERR_END ? atoi(argv[1]) : STDERR_FILENO, step, EINVAL);
+	/* Not on the stack: each member has the limiter's table. */
+	struct crew *crew = calloc(1, sizeof *crew);
+	int err = crew == NULL ? ENOMEM : start(&o, crew, &hello, &step);
+	if (err != 0)
+		fail(o.status, step, err);
+	close(o.status);
+	crew_release(crew);
+	answer_serve(&o, &hello, crew->done);
+	crew_join(crew);
+	_exit(0);
+}

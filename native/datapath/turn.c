@@ -1,0 +1,89 @@
+/*
+ * Adoption of tables and of the header words; see turn.h. The contract with the publisher: a slot is rewritten only
+ * after every thread has reported the generation of the other slot, so a generation is reported when nothing of the
+ * older table is in use any more, and never when its own slot could not be verified.
+ */
+#include "turn.h"
+#include <string.h>
+#include <time.h>
+
+#define SLOT_OF(generation) ((generation) % 2)
+#define SECOND_NS UINT64_C(1000000000)
+#define RETRY_NS SECOND_NS
+
+static uint64_t boot_now_ns(void)
+{
+	struct timespec now = { 0 };
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
+}
+
+static void refuse_table(struct worker *w, uint32_t generation)
+{
+	/* A table in the same slot as the refused one was overwritten by it: better no route than a wrong one. */
+	if (w->routes.slot != NULL && SLOT_OF(w->routes.generation) == SLOT_OF(generation))
+		w->routes = (struct route_table){ .generation = w->routes.generation };
+	w->retry_at_ns = w->now_ns + RETRY_NS;
+	if (w->has_refused && w->refused_generation == generation)
+		return;
+	w->has_refused = true;
+	w->refused_generation = generation;
+	counters_add(w->block, table_refused, 1);
+}
+
+static void adopt_table(struct worker *w)
+{
+	uint32_t generation = atomic_load_explicit(&w->file->generation, memory_order_acquire);
+
+	/* Generation 0 is the empty table of a fresh file, which has no slot. */
+	if (generation == w->routes.generation && (generation == 0 || w->routes.slot != NULL))
+		return;
+	/* Reading a whole table costs up to a millisecond: not in every turn for one that was refused. */
+	if (w->has_refused && w->refused_generation == generation && w->now_ns < w->retry_at_ns)
+		return;
+	if (generation == 0)
+		w->routes = (struct route_table){ 0 };
+	else if (!route_table_open(&w->routes, &w->file->slot[SLOT_OF(generation)], generation)) {
+		refuse_table(w, generation);
+		return;
+	}
+	w->has_refused = false;
+	atomic_store_explicit(&w->block->generation, generation, memory_order_release);
+}
+
+static enum gate gate_of(const struct worker *w)
+{
+	if (atomic_load_explicit(&w->file->fence, memory_order_acquire) != 0)
+		return GATE_FENCED;
+	if (w->now_ns > atomic_load_explicit(&w->file->forward_until, memory_order_acquire))
+		return GATE_ORPHANED;
+	return GATE_OPEN;
+}
+
+static void read_self(struct worker *w)
+{
+	const struct routes_file *f = w->file;
+	uint32_t mtu = atomic_load_explicit(&f->mtu, memory_order_acquire);
+
+	w->self = (struct self){
+		.network = f->network,
+		.network_length = f->network_length,
+		.subnet = f->subnet,
+		.subnet_length = f->subnet_length,
+		.public_ip = f->public_ip,
+		.flags = f->flags,
+		.mtu = mtu < IPV4_BYTES_MAX ? mtu : IPV4_BYTES_MAX,
+		.gate = gate_of(w),
+	};
+}
+
+enum turn turn_begin(struct worker *w)
+{
+	if (atomic_load_explicit(&w->file->drain, memory_order_acquire) != 0)
+		return TURN_STOP;
+	w->now_ns = boot_now_ns();
+	adopt_table(w);
+	read_self(w);
+	return w->self.mtu == 0 ? TURN_PARKED : TURN_FORWARD;
+}

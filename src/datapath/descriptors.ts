@@ -1,0 +1,209 @@
+/** Opening what the data process works with, and saying in an operator's words why that was not possible. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { TartanError, errnoOf, messageOf } from '../lib/errors.js';
+import type { Log } from '../lib/log.js';
+import { native, type NativeUdp } from '../lib/native.js';
+import { formatIpv4 } from '../model/ipv4.js';
+import type { DatapathConfig } from './datapath.js';
+import { killOrphans } from './orphan.js';
+
+export interface TunnelOptions {
+  readonly runDir: string;
+  readonly device: string;
+  readonly log: Log;
+}
+
+/** Asked from the kernel for each direction: what arrives while a data process is replaced waits there. */
+const udpBufferBytes = 4 * 1024 * 1024;
+
+/** How long a link may stay after the process that held it was ended, or while one that was told to end does. */
+const linkGoneLimitMs = 2000;
+const linkGraceMs = 200;
+
+/** The link and the socket that outlive the data processes working on them. */
+export class Ends {
+  readonly #options: TunnelOptions;
+  #tunFds: readonly number[];
+  #udpFds: readonly number[];
+  #warning: string | undefined;
+
+  /** Owns the descriptors given. */
+  constructor(options: TunnelOptions, tunFds: readonly number[], udpFds: readonly number[]) {
+    this.#options = options;
+    this.#tunFds = tunFds;
+    this.#udpFds = udpFds;
+  }
+
+  get tunFds(): readonly number[] {
+    return this.#tunFds;
+  }
+
+  get udpFds(): readonly number[] {
+    return this.#udpFds;
+  }
+
+  /** What the kernel gave less of than was asked. */
+  get warning(): string | undefined {
+    return this.#warning;
+  }
+
+  get linkAlive(): boolean {
+    return tunnelAlive(this.#tunFds, this.#options.device);
+  }
+
+  fit(config: DatapathConfig): boolean {
+    return this.linkAlive && underlayFits(this.#udpFds, config);
+  }
+
+  /**
+   * Keeps what fits, opens the rest anew. No data process may be running.
+   * @throws TartanError DUPLICATE_NODE, PERMISSION, DATAPATH_FAILED
+   */
+  async prepare(config: DatapathConfig): Promise<void> {
+    if (!this.linkAlive) {
+      closeAll(this.#tunFds);
+      this.#tunFds = [];
+      this.#tunFds = [await openTunnel(this.#options)];
+    }
+    if (!underlayFits(this.#udpFds, config)) {
+      closeAll(this.#udpFds);
+      this.#udpFds = [];
+      const udp = openUnderlay(config);
+      this.#udpFds = [udp.fd];
+      this.#noteBuffers(Math.min(udp.receiveBuffer, udp.sendBuffer));
+    }
+  }
+
+  close(): void {
+    closeAll([...this.#tunFds, ...this.#udpFds]);
+    this.#tunFds = [];
+    this.#udpFds = [];
+  }
+
+  #noteBuffers(bytes: number): void {
+    this.#warning =
+      bytes < udpBufferBytes
+        ? `the UDP socket has buffers of ${bytes} bytes instead of ${udpBufferBytes}: raise net.core.rmem_max and wmem_max`
+        : undefined;
+  }
+}
+
+export function closeAll(descriptors: readonly number[]): void {
+  for (const fd of descriptors) native().closeFd(fd);
+}
+
+/** Whether the link behind a TUN descriptor still exists under the name. */
+function tunnelAlive(fds: readonly number[], device: string): boolean {
+  try {
+    return fds.length > 0 && fds.every(fd => native().tunName(fd) === device);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Makes the link. One that exists is DUPLICATE_NODE, unless a data process of this run directory holds it that cannot
+ * be asked any more: that one is ended first.
+ * @throws TartanError DUPLICATE_NODE, PERMISSION, DATAPATH_FAILED
+ */
+export async function openTunnel(options: TunnelOptions): Promise<number> {
+  let leftMs: number | undefined;
+  for (;;) {
+    try {
+      return native().openTun(options.device, true).fd;
+    } catch (error) {
+      if (errnoOf(error) !== 'EBUSY') throw tunnelError(options.device, error);
+      if (leftMs !== undefined && leftMs <= 0) throw duplicateError(options, error);
+    }
+    if (leftMs === undefined) {
+      const killed = await killOrphans(options.runDir, options.log);
+      leftMs = killed.length > 0 ? linkGoneLimitMs : linkGraceMs;
+    } else {
+      await delay(10);
+      leftMs -= 10;
+    }
+  }
+}
+
+function duplicateError(options: TunnelOptions, cause: unknown): TartanError {
+  return new TartanError(
+    'DUPLICATE_NODE',
+    `the link ${options.device} exists and is not held by a data process of ${options.runDir}: another tartand runs on ` +
+      `this host, or another program made the link; stop it (tartan cleanup --run-dir of the other one), or remove ` +
+      `the link with: ip link del ${options.device}`,
+    { cause },
+  );
+}
+
+function tunnelError(device: string, cause: unknown): TartanError {
+  const reason = messageOf(cause);
+  switch (errnoOf(cause)) {
+    case 'ENOENT':
+    case 'ENXIO':
+    case 'ENODEV':
+      return new TartanError(
+        'PERMISSION',
+        `/dev/net/tun is missing, so the link ${device} cannot be made (${reason}): load it with modprobe tun, or pass ` +
+          `the device into the container`,
+        { cause },
+      );
+    case 'EPERM':
+    case 'EACCES':
+      return new TartanError(
+        'PERMISSION',
+        `not allowed to make the link ${device} (${reason}): run as root or with the capability CAP_NET_ADMIN and access to /dev/net/tun`,
+        { cause },
+      );
+    default:
+      return new TartanError('DATAPATH_FAILED', `cannot make the link ${device}: ${reason}`, { cause });
+  }
+}
+
+/** Whether the socket is bound as the configuration wants it. */
+function underlayFits(fds: readonly number[], config: DatapathConfig): boolean {
+  try {
+    return (
+      fds.length > 0 &&
+      fds.map(fd => native().udpName(fd)).every(n => n.address === config.bindAddress && n.port === config.port)
+    );
+  } catch {
+    return false;
+  }
+}
+
+/** @throws TartanError DATAPATH_FAILED, PERMISSION */
+function openUnderlay(config: DatapathConfig): NativeUdp {
+  try {
+    return native().openUdp(config.bindAddress, config.port, udpBufferBytes, false);
+  } catch (cause) {
+    throw underlayError(`${formatIpv4(config.bindAddress)}:${config.port}`, config.port, cause);
+  }
+}
+
+function underlayError(where: string, port: number, cause: unknown): TartanError {
+  switch (errnoOf(cause)) {
+    case 'EADDRINUSE':
+      return new TartanError(
+        'DATAPATH_FAILED',
+        `UDP ${where} is taken by another program: find it with: ss -lunp sport = :${port}`,
+        { cause },
+      );
+    case 'EADDRNOTAVAIL':
+      return new TartanError(
+        'DATAPATH_FAILED',
+        `UDP ${where} cannot be bound: no interface of this host has the address`,
+        { cause },
+      );
+    case 'EPERM':
+    case 'EACCES':
+      return new TartanError(
+        'PERMISSION',
+        `not allowed to bind UDP ${where}: run as root or with CAP_NET_BIND_SERVICE`,
+        {
+          cause,
+        },
+      );
+    default:
+      return new TartanError('DATAPATH_FAILED', `cannot open UDP ${where}: ${messageOf(cause)}`, { cause });
+  }
+}

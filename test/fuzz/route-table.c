@@ -1,0 +1,58 @@
+/*
+ * Fuzz target: a route slot with bytes changed anywhere, before and after it was verified. Answers may be wrong; they
+ * come, and they lie inside the slot.
+ */
+#include "fixture.h"
+
+#define CHANGE_BYTES 7
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length);
+
+/* Three bytes of place, folded into the words in use, and four of value. */
+static void change(struct route_slot *s, const uint8_t *input)
+{
+	static const size_t starts[] = { 0, offsetof(struct route_slot, routes), offsetof(struct route_slot, by_network),
+					 offsetof(struct route_slot, by_hop) };
+	size_t place = (size_t)(input[1] | input[2] << 8) % 61;
+
+	memcpy((uint8_t *)s + starts[input[0] % 4] + place, input + 3, 4);
+}
+
+static void look(const struct route_table *t, uint32_t address)
+{
+	const struct route *answers[] = { route_table_find(t, address), route_table_member(t, address) };
+
+	for (size_t i = 0; i < 2; i++)
+		if (answers[i] != NULL && (answers[i] < t->slot->routes || answers[i] >= t->slot->routes + t->count))
+			abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
+{
+	static struct route_slot *slot; /* megabytes: made once, the words in use are packed anew for each input */
+	struct route_table verified = { 0 };
+	struct route_table table = { 0 };
+
+	if (slot == NULL)
+		slot = fixture_open(&table);
+	memset(slot, 0, offsetof(struct route_slot, routes) + 8 * sizeof slot->routes[0]);
+	memset(slot->by_network, 0, 128);
+	memset(slot->by_hop, 0, 128);
+	fixture_pack(slot, 1, fixture_routes, 2);
+	if (!route_table_open(&verified, slot, 1))
+		abort();
+	for (; length >= CHANGE_BYTES; input += CHANGE_BYTES, length -= CHANGE_BYTES) {
+		uint32_t address;
+		change(slot, input);
+		memcpy(&address, input + 3, 4);
+		look(&verified, address);
+		look(&verified, ADDRESS(10, 5, 2, input[3]));
+		look(&verified, ADDRESS(192, 0, 2, 2));
+		/* A checksum that fits what was changed: the bounds alone must hold. */
+		if (slot->count <= ROUTES_MAX && slot->index_size <= INDEX_MAX)
+			slot->checksum = table_checksum(slot);
+		if (route_table_open(&table, slot, slot->generation))
+			look(&table, address);
+	}
+	return 0;
+}

@@ -1,0 +1,41 @@
+/**
+ * The datapath in a process of its own, so that a test can run it in a network namespace and kill it like a daemon.
+ * One JSON command a line on standard input, one answer a line on standard output.
+ */
+import { createInterface } from 'node:readline';
+import { cleanupDatapath } from '../../dist/datapath/cleanup.js';
+import { openDatapath } from '../../dist/datapath/tun-engine.js';
+
+const events = [];
+const note = (event, message) => events.push(`${event}: ${message}`);
+const log = { debug: note, info: note, warn: note, error: note };
+let datapath;
+let changes = 0;
+
+const commands = {
+  async open(options) {
+    datapath = await openDatapath({ ...options, log });
+    datapath.onChange(() => changes++);
+    return { adopted: datapath.adopted };
+  },
+  start: config => datapath.start(config),
+  publish: routes => datapath.publish(routes),
+  forwardUntil: bootMs => datapath.forwardUntil(bootMs),
+  fence: lost => datapath.fence(lost),
+  state: () => ({ ...datapath.stats(), adopted: datapath.adopted, changes, events }),
+  close: () => datapath.close(),
+  remove: () => datapath.remove(),
+  cleanup: options => cleanupDatapath({ ...options, log }),
+};
+
+async function answer(line) {
+  const { id, command, argument } = JSON.parse(line);
+  try {
+    return { id, result: await commands[command](argument) };
+  } catch (error) {
+    return { id, error: { name: error.name, code: error.code, message: error.message } };
+  }
+}
+
+const lines = createInterface({ input: process.stdin });
+lines.on('line', line => void answer(line).then(reply => process.stdout.write(`${JSON.stringify(reply)}\n`)));

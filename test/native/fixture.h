@@ -1,0 +1,135 @@
+/*
+ * The little overlay that packets.json is written for, and builders of route slots and IPv4 packets:
+ *   network 10.5.0.0/16, own subnet 10.5.1.0/24 (tunnel address 10.5.1.0), own public address 192.0.2.1,
+ *   peers 10.5.2.0/24 via 192.0.2.2 and 10.5.3.0/24 via 192.0.2.3, port 8285, MTU 1472; 10.5.200.x has no route.
+ */
+#ifndef TARTAN_FIXTURE_H
+#define TARTAN_FIXTURE_H
+
+#include "checksum.h"
+#include "forward.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define ADDRESS(a, b, c, d) ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d))
+#define PORT 8285
+#define MTU 1472
+
+static const struct route fixture_routes[] = {
+	{ .network = ADDRESS(10, 5, 2, 0), .length = 24, .port = PORT, .hop = ADDRESS(192, 0, 2, 2) },
+	{ .network = ADDRESS(10, 5, 3, 0), .length = 24, .port = PORT, .hop = ADDRESS(192, 0, 2, 3) },
+};
+
+static const struct self fixture_self = {
+	.network = ADDRESS(10, 5, 0, 0),
+	.network_length = 16,
+	.subnet = ADDRESS(10, 5, 1, 0),
+	.subnet_length = 24,
+	.public_ip = ADDRESS(192, 0, 2, 1),
+	.mtu = MTU,
+	.gate = GATE_OPEN,
+};
+
+static inline void fixture_put_index(uint32_t *index, uint32_t size, uint32_t key, uint32_t number)
+{
+	uint32_t at = index_hash(key) & (size - 1);
+
+	while (index[at] != 0)
+		at = (at + 1) & (size - 1);
+	index[at] = number;
+}
+
+/* Packs a table as the publisher does; routes sorted and disjoint. */
+static inline void fixture_pack(struct route_slot *s, uint32_t generation, const struct route *routes, uint32_t count)
+{
+	uint32_t size = 2;
+
+	while (size < 2 * count)
+		size *= 2;
+	s->generation = generation;
+	s->count = count;
+	s->index_size = size;
+	s->lengths = 0;
+	memset(s->by_network, 0, size * sizeof s->by_network[0]);
+	memset(s->by_hop, 0, size * sizeof s->by_hop[0]);
+	for (uint32_t i = 0; i < count; i++) {
+		struct route_table known = { .slot = s, .count = i, .index_mask = size - 1 };
+		s->routes[i] = routes[i];
+		s->lengths |= UINT64_C(1) << routes[i].length;
+		fixture_put_index(s->by_network, size, routes[i].network, i + 1);
+		if (route_table_member(&known, routes[i].hop) == NULL)
+			fixture_put_index(s->by_hop, size, routes[i].hop, i + 1);
+	}
+	s->checksum = table_checksum(s);
+}
+
+/* The table of the fixture in memory of its own; the caller frees t->slot. */
+static inline struct route_slot *fixture_open(struct route_table *t)
+{
+	struct route_slot *slot = calloc(1, sizeof *slot);
+
+	if (slot == NULL)
+		abort();
+	fixture_pack(slot, 1, fixture_routes, sizeof fixture_routes / sizeof fixture_routes[0]);
+	if (!route_table_open(t, slot, 1))
+		abort();
+	return slot;
+}
+
+/* Everything about a packet that a test may want otherwise; zero fields get the usual value from packet_make(). */
+struct recipe {
+	size_t received;   /* bytes; 0: as many as total */
+	size_t total;      /* 0: 48 */
+	size_t header;     /* bytes; 0: 20 */
+	uint8_t options[40];
+	uint16_t fragment; /* flags and offset field */
+	uint8_t ttl;       /* 0: 64; TTL_ZERO for none */
+	uint8_t protocol;  /* 0: UDP */
+	uint32_t source;
+	uint32_t destination;
+	uint8_t payload[16];
+};
+
+#define TTL_ZERO 255
+#define FRAGMENT_DF 0x4000
+#define FRAGMENT_MF 0x2000
+
+static inline size_t or_else(size_t value, size_t usual)
+{
+	return value == 0 ? usual : value;
+}
+
+/* `bytes` has room for a packet of 65,535. */
+static inline struct packet packet_make(uint8_t *bytes, const struct recipe *r)
+{
+	size_t header = or_else(r->header, IPV4_HEADER_BYTES);
+	size_t total = or_else(r->total, 48);
+	struct packet p = { .bytes = bytes, .length = or_else(r->received, total) };
+
+	memset(bytes, 0, p.length);
+	packet_put_u8(&p, 0, (uint8_t)(0x40 | header / 4));
+	packet_put_u16(&p, 2, (uint16_t)total);
+	packet_put_u16(&p, 6, r->fragment);
+	packet_put_u8(&p, 8, (uint8_t)(r->ttl == TTL_ZERO ? 0 : or_else(r->ttl, 64)));
+	packet_put_u8(&p, 9, (uint8_t)or_else(r->protocol, PROTOCOL_UDP));
+	packet_put_u32(&p, 12, r->source);
+	packet_put_u32(&p, 16, r->destination);
+	for (size_t i = 20; i < header; i++)
+		packet_put_u8(&p, i, r->options[i - 20]);
+	for (size_t i = 0; i < sizeof r->payload; i++)
+		packet_put_u8(&p, header + i, r->payload[i]);
+	packet_put_u16(&p, 10, checksum_make(&p, 0, header));
+	return p;
+}
+
+static inline const char *counter_name(enum counter counter)
+{
+	static const char *const names[] = {
+#define COUNTER_NAME(name) #name,
+		COUNTERS(COUNTER_NAME)
+#undef COUNTER_NAME
+	};
+	return counter < COUNTER_COUNT ? names[counter] : "none";
+}
+
+#endif

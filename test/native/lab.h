@@ -1,0 +1,192 @@
+/*
+ * A worker of the real loops without privilege: a socket pair stands for the TUN, UDP sockets on loopback for the
+ * underlay, memory for the two files. One thread runs the loop under test until the lab is closed.
+ */
+#ifndef TARTAN_LAB_H
+#define TARTAN_LAB_H
+
+#include "fixture.h"
+#include "worker.h"
+#include <arpa/inet.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SELF_IP ADDRESS(127, 0, 0, 1)
+#define PEER_IP ADDRESS(127, 0, 0, 2)
+#define OURS ADDRESS(10, 5, 1, 9)
+#define THEIRS ADDRESS(10, 5, 2, 9)
+#define WAIT_MS 10000
+
+struct lab {
+	struct routes_file *file;
+	struct thread_block *block;
+	struct worker *w;
+	void (*loop)(struct worker *w);
+	pthread_t thread;
+	int tun_outside; /* our end of what the worker takes for its TUN */
+	int peer;
+	uint16_t self_port;
+};
+
+static inline int udp_open(uint32_t address, uint16_t *port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(address) };
+	socklen_t bytes = sizeof a;
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || getsockname(fd, (struct sockaddr *)&a, &bytes) < 0)
+		abort();
+	*port = ntohs(a.sin_port);
+	return fd;
+}
+
+static inline void *run(void *argument)
+{
+	struct lab *l = argument;
+
+	l->loop(l->w);
+	return NULL;
+}
+
+static inline void lab_publish(struct lab *l, uint32_t generation, uint16_t peer_port)
+{
+	const struct route routes[] = {
+		{ .network = ADDRESS(10, 5, 2, 0), .length = 24, .port = peer_port, .hop = PEER_IP },
+		/* The kernel refuses a broadcast without SO_BROADCAST: this peer's packets end in EACCES. */
+		{ .network = ADDRESS(10, 5, 3, 0), .length = 24, .port = peer_port, .hop = 0xffffffff },
+	};
+	fixture_pack(&l->file->slot[generation % 2], generation, routes, 2);
+	atomic_store(&l->file->generation, generation);
+}
+
+static inline struct lab *lab_open(void (*loop)(struct worker *w))
+{
+	struct lab *l = calloc(1, sizeof *l);
+	uint16_t peer_port;
+	int pair[2];
+	int buffer = 4 << 20;
+
+	l->file = calloc(1, sizeof *l->file);
+	l->block = aligned_alloc(128, sizeof *l->block);
+	memset(l->block, 0, sizeof *l->block);
+	l->w = calloc(1, sizeof *l->w);
+	l->loop = loop;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) < 0 || batch_open(&l->w->batch) != 0)
+		abort();
+	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+	setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+	l->tun_outside = pair[0];
+	l->peer = udp_open(PEER_IP, &peer_port);
+	l->w->file = l->file;
+	l->w->block = l->block;
+	l->w->tun = pair[1];
+	l->w->udp = udp_open(SELF_IP, &l->self_port);
+	l->w->wake = eventfd(0, EFD_NONBLOCK);
+	l->file->network = fixture_self.network;
+	l->file->network_length = fixture_self.network_length;
+	l->file->subnet = fixture_self.subnet;
+	l->file->subnet_length = fixture_self.subnet_length;
+	l->file->public_ip = SELF_IP;
+	l->file->mtu = MTU;
+	l->file->forward_until = UINT64_MAX;
+	lab_publish(l, 1, peer_port);
+	pthread_create(&l->thread, NULL, run, l);
+	return l;
+}
+
+static inline void ring(struct lab *l)
+{
+	uint64_t one = 1;
+
+	if (write(l->w->wake, &one, sizeof one) < 0)
+		abort();
+}
+
+static inline void lab_close(struct lab *l)
+{
+	atomic_store(&l->file->drain, 1);
+	ring(l);
+	pthread_join(l->thread, NULL);
+	close(l->tun_outside);
+	close(l->peer);
+	close(l->w->tun);
+	close(l->w->udp);
+	close(l->w->wake);
+	free(l->file);
+	free(l->block);
+	free(l->w);
+	free(l);
+}
+
+static inline uint64_t count(struct lab *l, enum counter c)
+{
+	return atomic_load(&l->block->counters[c]);
+}
+
+static inline uint64_t sum(struct lab *l, enum counter first, enum counter last)
+{
+	uint64_t total = 0;
+
+	for (enum counter c = first; c <= last; c++)
+		total += count(l, c);
+	return total;
+}
+
+/* Waits until the counters from first to last have counted so many packets. */
+static inline bool reaches(struct lab *l, enum counter first, enum counter last, uint64_t packets)
+{
+	for (int ms = 0; ms < WAIT_MS; ms++) {
+		if (sum(l, first, last) >= packets)
+			return sum(l, first, last) == packets;
+		poll(NULL, 0, 1);
+	}
+	return false;
+}
+
+/* One packet out of a descriptor, or -1 after a while. */
+static inline ssize_t take(int fd, uint8_t *bytes, size_t room)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, WAIT_MS) == 1 ? read(fd, bytes, room) : -1;
+}
+
+static inline void tun_put(struct lab *l, const struct recipe *r)
+{
+	static const uint8_t zero[VNET_HEADER_BYTES] = { 0 };
+	uint8_t bytes[VNET_HEADER_BYTES + 2048];
+	struct packet p = packet_make(bytes + VNET_HEADER_BYTES, r);
+
+	memcpy(bytes, zero, sizeof zero);
+	if (write(l->tun_outside, bytes, VNET_HEADER_BYTES + p.length) < 0)
+		abort();
+}
+
+static inline void peer_send(struct lab *l, const void *bytes, size_t length)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(l->self_port), .sin_addr.s_addr = htonl(SELF_IP) };
+
+	if (sendto(l->peer, bytes, length, 0, (struct sockaddr *)&to, sizeof to) < 0)
+		abort();
+}
+
+/* Sends packets until one ends in the counter: the first may still fall into the turn of before. */
+static inline bool becomes(struct lab *l, enum counter wanted)
+{
+	const struct recipe r = { .source = OURS, .destination = THEIRS };
+	uint64_t before = count(l, wanted);
+
+	ring(l);
+	for (int ms = 0; ms < WAIT_MS; ms++) {
+		tun_put(l, &r);
+		poll(NULL, 0, 1);
+		if (count(l, wanted) > before)
+			return true;
+	}
+	return false;
+}
+
+#endif

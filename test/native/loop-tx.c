@@ -1,0 +1,98 @@
+/* loop-tx.c against the kernel: delivery, ICMP and its limit, and errors that cost only the packet they belong to. */
+#include "lab.h"
+#include "test.h"
+
+static void tx_delivers(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	const struct recipe r = { .source = OURS, .destination = THEIRS, .payload = "hello" };
+	uint8_t expected[64], got[128];
+	struct packet p = packet_make(expected, &r);
+
+	ipv4_decrement_ttl(&p);
+	tun_put(l, &r);
+	CHECK(s, take(l->peer, got, sizeof got) == 48 && memcmp(got, expected, 48) == 0);
+	CHECK(s, reaches(l, tx_ok, tx_ok, 1) && count(l, tx_bytes) == 48);
+	lab_close(l);
+}
+
+static void tx_answers_with_icmp(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	const struct recipe r = { .source = OURS, .destination = ADDRESS(10, 5, 200, 9) };
+	uint8_t got[256];
+
+	for (int i = 0; i < 30; i++)
+		tun_put(l, &r);
+	CHECK(s, reaches(l, tx_noroute, tx_noroute, 30));
+	CHECK(s, count(l, icmp_sent) + count(l, icmp_limited) == 30 && count(l, icmp_sent) >= LIMITER_PER_SOURCE);
+	for (uint64_t i = count(l, icmp_sent); i > 0; i--) {
+		ssize_t bytes = take(l->tun_outside, got, sizeof got);
+		struct packet p = { .bytes = got + VNET_HEADER_BYTES, .length = (size_t)bytes - VNET_HEADER_BYTES };
+		CHECK(s, bytes == (ssize_t)VNET_HEADER_BYTES + 28 + 28 && packet_u8(&p, 20) == 3);
+	}
+	lab_close(l);
+}
+
+static void tx_error_is_of_one_peer(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	uint8_t got[128];
+
+	for (int i = 0; i < 60; i++) {
+		struct recipe r = { .source = OURS, .destination = i % 3 == 0 ? ADDRESS(10, 5, 3, 9) : THEIRS };
+		tun_put(l, &r);
+	}
+	CHECK(s, reaches(l, tx_ok, tx_error_other, 60));
+	CHECK(s, count(l, tx_ok) == 40 && count(l, tx_error_perm) == 20);
+	for (int i = 0; i < 40; i++)
+		CHECK(s, take(l->peer, got, sizeof got) == 48);
+	lab_close(l);
+}
+
+static void tx_refuses_offloads(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	uint8_t bytes[VNET_HEADER_BYTES + 64] = { 0 };
+	const struct recipe r = { .source = OURS, .destination = THEIRS };
+
+	packet_make(bytes + VNET_HEADER_BYTES, &r);
+	bytes[1] = 1; /* TCPv4 segmentation */
+	CHECK(s, write(l->tun_outside, bytes, VNET_HEADER_BYTES + 48) > 0);
+	CHECK(s, write(l->tun_outside, bytes, VNET_HEADER_BYTES - 1) > 0);
+	CHECK(s, write(l->tun_outside, bytes, VNET_HEADER_BYTES) > 0);
+	CHECK(s, reaches(l, tx_ok, tx_error_other, 3));
+	CHECK(s, count(l, tx_bad_len) == 2 && count(l, tx_short) == 1);
+	lab_close(l);
+}
+
+/* Longer than any UDP datagram: refused by the kernel like a packet too long for the path, and answered like one. */
+static void tx_too_long_for_the_path(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	const struct recipe r = { .source = OURS, .destination = THEIRS, .total = 65520, .fragment = FRAGMENT_DF };
+	uint8_t *bytes = calloc(1, VNET_HEADER_BYTES + 65535);
+	struct packet p = packet_make(bytes + VNET_HEADER_BYTES, &r);
+
+	atomic_store(&l->file->mtu, 65535);
+	CHECK(s, becomes(l, tx_ok)); /* a turn with the new MTU has begun */
+	CHECK(s, write(l->tun_outside, bytes, VNET_HEADER_BYTES + p.length) > 0);
+	CHECK(s, reaches(l, tx_error_msgsize, tx_error_msgsize, 1));
+	CHECK(s, take(l->tun_outside, bytes, 65535) == VNET_HEADER_BYTES + 28 + 28);
+	struct packet reply = { .bytes = bytes + VNET_HEADER_BYTES, .length = 56 };
+	CHECK(s, packet_u16(&reply, 20) == 0x0304 && packet_u32(&reply, 24) == 32000 - 28);
+	free(bytes);
+	lab_close(l);
+}
+
+int main(void)
+{
+	struct suite s = { .name = "loop-tx", .random = 11 };
+
+	tx_delivers(&s);
+	tx_answers_with_icmp(&s);
+	tx_error_is_of_one_peer(&s);
+	tx_refuses_offloads(&s);
+	tx_too_long_for_the_path(&s);
+	return suite_end(&s);
+}

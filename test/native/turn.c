@@ -1,0 +1,130 @@
+/* turn.c: when a table is adopted, refused or given up, and what the header words do. */
+#include "turn.h"
+#include "fixture.h"
+#include "test.h"
+
+struct bench {
+	struct routes_file *file;
+	struct thread_block *block;
+	struct worker *w;
+};
+
+static struct bench bench_open(void)
+{
+	struct bench b = { .file = calloc(1, sizeof *b.file), .w = calloc(1, sizeof *b.w) };
+
+	b.block = aligned_alloc(128, sizeof *b.block);
+	memset(b.block, 0, sizeof *b.block);
+	b.w->file = b.file;
+	b.w->block = b.block;
+	b.file->mtu = MTU;
+	b.file->forward_until = UINT64_MAX;
+	return b;
+}
+
+static void bench_close(struct bench *b)
+{
+	free(b->file);
+	free(b->block);
+	free(b->w);
+}
+
+static void publish(struct bench *b, uint32_t generation, uint32_t count)
+{
+	fixture_pack(&b->file->slot[generation % 2], generation, fixture_routes, count);
+	atomic_store(&b->file->generation, generation);
+}
+
+static void words(struct suite *s)
+{
+	struct bench b = bench_open();
+
+	CHECK(s, turn_begin(b.w) == TURN_FORWARD && b.w->self.gate == GATE_OPEN && b.w->self.mtu == MTU);
+	CHECK(s, b.w->now_ns > 0);
+	atomic_store(&b.file->forward_until, b.w->now_ns - 1);
+	CHECK(s, turn_begin(b.w) == TURN_FORWARD && b.w->self.gate == GATE_ORPHANED);
+	atomic_store(&b.file->fence, 1);
+	CHECK(s, turn_begin(b.w) == TURN_FORWARD && b.w->self.gate == GATE_FENCED);
+	atomic_store(&b.file->fence, 0);
+	atomic_store(&b.file->forward_until, b.w->now_ns + UINT64_C(3600000000000));
+	CHECK(s, turn_begin(b.w) == TURN_FORWARD && b.w->self.gate == GATE_OPEN);
+	atomic_store(&b.file->mtu, 0);
+	CHECK(s, turn_begin(b.w) == TURN_PARKED);
+	atomic_store(&b.file->mtu, 0xffffffff);
+	CHECK(s, turn_begin(b.w) == TURN_FORWARD && b.w->self.mtu == 65535);
+	atomic_store(&b.file->drain, 1);
+	CHECK(s, turn_begin(b.w) == TURN_STOP);
+	bench_close(&b);
+}
+
+static void adoption(struct suite *s)
+{
+	struct bench b = bench_open();
+
+	turn_begin(b.w);
+	CHECK(s, b.w->routes.slot == NULL && b.block->generation == 0);
+	publish(&b, 1, 1);
+	turn_begin(b.w);
+	CHECK(s, b.w->routes.count == 1 && b.block->generation == 1);
+	publish(&b, 2, 2);
+	CHECK(s, b.block->generation == 1 && route_table_find(&b.w->routes, ADDRESS(10, 5, 3, 1)) == NULL);
+	turn_begin(b.w);
+	CHECK(s, b.w->routes.count == 2 && b.block->generation == 2);
+	CHECK(s, route_table_find(&b.w->routes, ADDRESS(10, 5, 3, 1)) != NULL);
+	/* An empty table is a table. */
+	publish(&b, 3, 0);
+	turn_begin(b.w);
+	CHECK(s, b.block->generation == 3 && route_table_find(&b.w->routes, ADDRESS(10, 5, 3, 1)) == NULL);
+	CHECK(s, b.block->counters[table_refused] == 0);
+	bench_close(&b);
+}
+
+/* The slot of the other parity is untouched by a bad publication, so its table goes on; nothing is reported. */
+static void refusal_keeps_the_old_table(struct suite *s)
+{
+	struct bench b = bench_open();
+
+	publish(&b, 1, 1);
+	turn_begin(b.w);
+	publish(&b, 2, 2);
+	b.file->slot[0].routes[0].hop ^= 1;
+	for (int i = 0; i < 5; i++)
+		turn_begin(b.w);
+	CHECK(s, b.block->counters[table_refused] == 1 && b.block->generation == 1);
+	CHECK(s, b.w->routes.count == 1 && route_table_find(&b.w->routes, ADDRESS(10, 5, 2, 1)) != NULL);
+	/* Put right, it is adopted when it is looked at again. */
+	b.file->slot[0].routes[0].hop ^= 1;
+	b.w->retry_at_ns = 0;
+	turn_begin(b.w);
+	CHECK(s, b.block->generation == 2 && b.w->routes.count == 2 && b.block->counters[table_refused] == 1);
+	bench_close(&b);
+}
+
+/* A publication that overwrote the slot in use leaves no table at all. */
+static void refusal_of_the_slot_in_use(struct suite *s)
+{
+	struct bench b = bench_open();
+
+	publish(&b, 1, 2);
+	turn_begin(b.w);
+	publish(&b, 3, 1);
+	b.file->slot[1].checksum ^= 1;
+	turn_begin(b.w);
+	CHECK(s, b.w->routes.slot == NULL && b.block->generation == 1 && b.block->counters[table_refused] == 1);
+	CHECK(s, route_table_find(&b.w->routes, ADDRESS(10, 5, 2, 1)) == NULL);
+	publish(&b, 4, 2);
+	turn_begin(b.w);
+	CHECK(s, b.w->routes.count == 2 && b.block->generation == 4);
+	bench_close(&b);
+}
+
+int main(void)
+{
+	struct suite s = { .name = "turn", .random = 8 };
+
+	words(&s);
+	adoption(&s);
+	refusal_keeps_the_old_table(&s);
+	refusal_of_the_slot_in_use(&s);
+	return suite_end(&s);
+}

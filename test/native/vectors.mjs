@@ -1,0 +1,85 @@
+/**
+ * Turns packets.json into C (vectors.h) and into seeds for the fuzz targets (corpus/<target>/<id>).
+ * Usage: node vectors.mjs PACKETS.JSON BUILD-DIRECTORY
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const [source, build] = process.argv.slice(2);
+if (source === undefined || build === undefined) throw new Error('usage: vectors.mjs PACKETS.JSON BUILD-DIRECTORY');
+
+const directions = { rx: 'VECTOR_RX', tx: 'VECTOR_TX', vnet: 'VECTOR_VNET' };
+
+function checkVector(vector) {
+  const bytes = Buffer.from(vector.hex, 'hex');
+  if (bytes.length !== vector.len) throw new Error(`${vector.id}: ${bytes.length} bytes, "len" says ${vector.len}`);
+  if (!(vector.dir in directions)) throw new Error(`${vector.id}: direction ${vector.dir}`);
+  if (!/^[rt]x_[a-z_]+$/.test(vector.counter)) throw new Error(`${vector.id}: counter ${vector.counter}`);
+  return bytes;
+}
+
+function formatBytes(bytes) {
+  const lines = [];
+  for (let at = 0; at < bytes.length; at += 32) lines.push('\t' + [...bytes.subarray(at, at + 32)].join(', ') + ',');
+  return lines.join('\n');
+}
+
+function formatOuter(text) {
+  const match = /^(\d+)\.(\d+)\.(\d+)\.(\d+):(\d+)$/.exec(text);
+  if (match === null) throw new Error(`outer_from ${text}`);
+  const [a, b, c, d, port] = match.slice(1).map(Number);
+  return `.source = ${((a << 24) | (b << 16) | (c << 8) | d) >>> 0}u, .port = ${port}`;
+}
+
+function formatVector(vector, bytes) {
+  // C has no empty array: a packet of no bytes points at one that is not its own.
+  const array = `static const uint8_t bytes_${vector.id}[] = {\n${bytes.length === 0 ? '\t0,' : formatBytes(bytes)}\n};`;
+  const name = JSON.stringify(`${vector.id} ${vector.name}`);
+  const row = `\t{ .name = ${name}, .direction = ${directions[vector.dir]}, ${formatOuter(vector.outer_from)},
+\t  .bytes = bytes_${vector.id}, .length = ${bytes.length}, .counter = ${vector.counter} },`;
+  return { array, row };
+}
+
+/** The first byte of a seed is what the targets take for flags: bit 0 the direction. */
+function writeSeed(vector, bytes) {
+  const target = vector.dir === 'vnet' ? 'gso' : 'forward';
+  const flags = Buffer.from(vector.dir === 'vnet' ? [] : [vector.dir === 'tx' ? 1 : 0]);
+  writeFileSync(join(build, 'corpus', target, vector.id), Buffer.concat([flags, bytes]));
+}
+
+const vectors = JSON.parse(readFileSync(source, 'utf8'));
+for (const target of ['forward', 'gso', 'route-table']) mkdirSync(join(build, 'corpus', target), { recursive: true });
+const texts = vectors.map(vector => {
+  const bytes = checkVector(vector);
+  writeSeed(vector, bytes);
+  return formatVector(vector, bytes);
+});
+for (let seed = 1; seed <= 8; seed++) {
+  const bytes = Buffer.from(Array.from({ length: 64 * seed }, (_, i) => (i * 37 + seed * 101) & 255));
+  writeFileSync(join(build, 'corpus', 'route-table', `seed-${seed}`), bytes);
+}
+writeFileSync(
+  join(build, 'vectors.h'),
+  `/* Made by vectors.mjs from packets.json. */
+#include "layout.h"
+#include <stddef.h>
+
+enum vector_direction { VECTOR_RX, VECTOR_TX, VECTOR_VNET };
+
+struct vector {
+\tconst char *name;
+\tenum vector_direction direction;
+\tuint32_t source;
+\tuint16_t port;
+\tconst uint8_t *bytes;
+\tsize_t length;
+\tenum counter counter;
+};
+
+${texts.map(text => text.array).join('\n')}
+
+static const struct vector vectors[] = {
+${texts.map(text => text.row).join('\n')}
+};
+`,
+);

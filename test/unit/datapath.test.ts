@@ -1,0 +1,148 @@
+/** What the datapath adapter remembers over the lives of data processes, without a kernel. */
+import { expect, test } from 'vitest';
+import type { DatapathConfig } from '../../src/datapath/datapath.js';
+import { Publication } from '../../src/datapath/publication.js';
+import { identityOf, sameIdentity } from '../../src/datapath/table.js';
+import { Totals } from '../../src/datapath/totals.js';
+import type { NativeTable } from '../../src/lib/native.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+
+/** A table file that is busy while told so, and writes down what it is told. */
+class FakeTable implements Partial<NativeTable> {
+  busy = false;
+  live: Uint32Array = new Uint32Array(0);
+  count = 0;
+  readonly calls: string[] = [];
+
+  publish(routes: Uint32Array): number {
+    if (this.busy) return 0;
+    this.live = routes;
+    return ++this.count;
+  }
+  routes(): Uint32Array | undefined {
+    return this.live;
+  }
+  words(): { generation: number; fence: boolean; forwardUntil: number } {
+    return { generation: this.count, fence: true, forwardUntil: 99 };
+  }
+  setFence(on: boolean): void {
+    this.calls.push(`fence ${on}`);
+  }
+  setForwardUntil(ms: number): void {
+    this.calls.push(`until ${ms}`);
+  }
+  get native(): NativeTable {
+    return this as unknown as NativeTable;
+  }
+}
+
+const routes = (port: number): Uint32Array => new Uint32Array([0x0a050100, 24, 0xc0000202, port]);
+
+const config: DatapathConfig = {
+  network: parsePrefix('10.5.0.0/16'),
+  subnet: parsePrefix('10.5.1.0/24'),
+  publicIp: parseIpv4('198.51.100.1'),
+  bindAddress: parseIpv4('192.0.2.1'),
+  port: 8285,
+  mtu: 1472,
+  checkSource: true,
+  checkDestination: true,
+};
+
+test('equal routes keep their generation', () => {
+  const publication = new Publication();
+  const table = new FakeTable();
+  expect(publication.replace(new Uint32Array(0))).toBe(1);
+  expect(publication.replace(new Uint32Array(0))).toBe(1);
+  publication.writeRoutes(table.native);
+  expect(publication.replace(routes(1))).toBe(2);
+  publication.writeRoutes(table.native);
+  expect(publication.replace(routes(1))).toBe(2);
+  expect(publication.waiting).toBe(false);
+});
+
+test('while the file is busy the newest table waits under one generation', () => {
+  const publication = new Publication();
+  const table = new FakeTable();
+  publication.replace(routes(1));
+  expect(publication.writeRoutes(table.native)).toBe(true);
+  table.busy = true;
+  expect(publication.replace(routes(2))).toBe(2);
+  expect(publication.writeRoutes(table.native)).toBe(false);
+  expect(publication.replace(routes(3))).toBe(2);
+  expect(publication.waiting).toBe(true);
+  table.busy = false;
+  expect(publication.writeRoutes(table.native)).toBe(true);
+  expect(publication.waiting).toBe(false);
+  expect(table.live).toEqual(routes(3));
+});
+
+test('generations count on in a new file, which gets everything', () => {
+  const publication = new Publication();
+  const first = new FakeTable();
+  for (const port of [1, 2, 3]) {
+    publication.replace(routes(port));
+    publication.writeRoutes(first.native);
+  }
+  publication.setFence(true);
+  publication.setForwardUntil(7);
+  const second = new FakeTable();
+  publication.writeAll(second.native);
+  expect(second.live).toEqual(routes(3));
+  expect(second.calls).toEqual(['until 7', 'fence true']);
+  expect(publication.generation).toBe(3);
+  expect(publication.adopted(0)).toBe(2);
+  expect(publication.adopted(1)).toBe(3);
+});
+
+test('an adopted file is continued: its routes are the ones published, its words are kept', () => {
+  const file = new FakeTable();
+  file.live = routes(5);
+  file.count = 42;
+  const publication = new Publication();
+  expect(publication.resume(file.native)).toBe(true);
+  expect(publication.replace(routes(5))).toBe(42);
+  expect(publication.adopted(42)).toBe(42);
+  const next = new FakeTable();
+  publication.writeAll(next.native);
+  expect(next.calls).toEqual(['until 99', 'fence true']);
+  expect(next.live).toEqual(routes(5));
+});
+
+test('a file that cannot be believed is not continued', () => {
+  const file = new FakeTable();
+  file.routes = () => undefined;
+  const publication = new Publication();
+  expect(publication.resume(file.native)).toBe(false);
+  expect(publication.generation).toBe(0);
+});
+
+test('the identity is everything but the MTU and what the socket is bound to', () => {
+  const identity = identityOf(config);
+  expect(sameIdentity(identity, identityOf({ ...config, mtu: 1400 }))).toBe(true);
+  const others: readonly Partial<DatapathConfig>[] = [
+    { network: parsePrefix('10.0.0.0/8') },
+    { subnet: parsePrefix('10.5.1.0/25') },
+    { publicIp: parseIpv4('192.0.2.9') },
+    { port: 8286 },
+    { checkSource: false },
+    { checkDestination: false },
+  ];
+  for (const other of others) expect(sameIdentity(identity, identityOf({ ...config, ...other }))).toBe(false);
+  expect(identityOf({ ...config, checkSource: false, checkDestination: false }).flags).toBe(3);
+});
+
+test('counters of dead processes stay in the sum', () => {
+  const totals = new Totals();
+  const counted = (rx: number): Parameters<Totals['add']>[0] => ({
+    pid: 1,
+    threads: 2,
+    adopted: 1,
+    counters: { rx_ok: rx },
+  });
+  expect(totals.plus(undefined)).toEqual({});
+  totals.add(counted(5));
+  totals.add(counted(7));
+  expect(totals.plus(undefined)).toEqual({ rx_ok: 12 });
+  expect(totals.plus(counted(1))).toEqual({ rx_ok: 13 });
+});
