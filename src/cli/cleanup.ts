@@ -1,0 +1,50 @@
+/**
+ * `tartan cleanup`: stops the data process and takes everything of ours off this host (link, routes, firewall rules,
+ * files). Identity and last subnet in the state directory stay, so that the host comes back as itself; ip_forward
+ * stays on, because others rely on it by now.
+ */
+import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { StateFile } from '../agent/state-file.js';
+import { udpDevice } from '../backend/udp.js';
+import { cleanupDatapath } from '../datapath/cleanup.js';
+import { openKernelHost } from '../host/kernel-host.js';
+import { TartanError } from '../lib/errors.js';
+import { silentLog } from '../lib/log.js';
+import { native } from '../lib/native.js';
+import { lockRunDir, lockName } from './lock.js';
+import type { CleanupRequest } from './ports.js';
+
+/** @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, HOST_REFUSED, DATAPATH_FAILED */
+export async function cleanUpHost({ runDir, stateDir }: CleanupRequest): Promise<readonly string[]> {
+  const netAdmin = 1n << 12n;
+  if ((native().capabilities() & netAdmin) === 0n)
+    throw new TartanError('PERMISSION', 'cleanup changes the network of this host');
+  const unlock = existsSync(runDir) ? lockRunDir(runDir) : (): void => {};
+  try {
+    const pids = await cleanupDatapath({ runDir, device: udpDevice, log: silentLog });
+    const host = openKernelHost({ log: silentLog });
+    try {
+      const { changes } = await host.cleanup({ signal: new AbortController().signal });
+      return [
+        ...pids.map(pid => `data process ${pid}`),
+        ...changes.map(change => `by: ${change}`),
+        ...removeFiles(runDir, stateDir),
+      ];
+    } finally {
+      await host.close();
+    }
+  } finally {
+    unlock();
+  }
+}
+
+/** Only what a daemon of this state directory wrote, and what has one of our names in the run directory. */
+function removeFiles(runDir: string, stateDir: string): readonly string[] {
+  const written = new StateFile(stateDir).writtenFiles();
+  const ours = ['tartand.sock', 'docker.env', lockName].map(name => join(runDir, name));
+  const gone = [...new Set([...written, ...ours])].filter(path => existsSync(path));
+  for (const path of gone) rmSync(path, { force: true });
+  if (existsSync(runDir) && readdirSync(runDir).length === 0) rmdirSync(runDir);
+  return gone;
+}

@@ -1,0 +1,129 @@
+/**
+ * How to reach etcd, as the daemon and the tool share it: endpoints, key prefix, TLS files, login. Errors are USAGE
+ * and name the option by the caller's word for it; neither a password nor the login part of a URL is ever shown.
+ */
+import { readFileSync, statSync } from 'node:fs';
+import { posix } from 'node:path';
+import { messageOf, TartanError } from '../lib/errors.js';
+import { readIpv4, shown } from '../model/ipv4.js';
+import { checkEtcdOptions, type EtcdOptions } from '../store/etcd/options.js';
+
+/** A text and where it came from, for messages. */
+export interface Sourced {
+  readonly text: string;
+  readonly source: string;
+}
+
+export interface EtcdTexts {
+  readonly endpoints: Sourced;
+  readonly prefix: Sourced;
+  readonly caFile: string | undefined;
+  readonly certFile: string | undefined;
+  readonly keyFile: string | undefined;
+  readonly username: string;
+  readonly password: string;
+  readonly passwordFile: Sourced | undefined;
+  readonly insecureEtcd: boolean;
+}
+
+export interface EtcdReading {
+  readonly options: EtcdOptions;
+  readonly notes: readonly string[];
+}
+
+/** @throws TartanError USAGE; CONFIG_INVALID for a file that cannot be used */
+export function parseEtcdOptions(texts: EtcdTexts): EtcdReading {
+  const notes: string[] = [];
+  const endpoints = parseEndpoints(texts.endpoints);
+  const { caFile, certFile, keyFile, insecureEtcd } = texts;
+  const secure = endpoints.every(endpoint => endpoint.startsWith('https:'));
+  if (!secure && (caFile ?? certFile) !== undefined)
+    notes.push('the TLS files for etcd have no effect: the endpoints are http');
+  const login = readLogin(texts, notes);
+  const options = {
+    endpoints,
+    prefix: parsePrefix(texts.prefix),
+    ...(caFile === undefined ? {} : { caFile }),
+    ...(certFile === undefined ? {} : { certFile }),
+    ...(keyFile === undefined ? {} : { keyFile }),
+    ...login,
+    insecureEtcd,
+  };
+  checkEtcdOptions(options);
+  return { options, notes };
+}
+
+function parseEndpoints({ text, source }: Sourced): readonly string[] {
+  // Before the split: a password may hold a comma.
+  if (text.includes('@'))
+    throw new TartanError(
+      'USAGE',
+      `${source}: an endpoint must not hold a login; give a user name and a password file`,
+    );
+  const endpoints = text.split(',').map(item => parseEndpoint(item, source));
+  // One TLS setting serves the whole client: a mixed list would send some of it in clear.
+  if (new Set(endpoints.map(endpoint => endpoint.slice(0, 5))).size > 1)
+    throw new TartanError('USAGE', `${source}: endpoints are partly http, partly https; expected one of them for all`);
+  return endpoints;
+}
+
+const endpointGrammar =
+  /^(https?):\/\/(\[[0-9a-fA-F:]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?):([1-9][0-9]{0,4})\/?$/;
+
+function parseEndpoint(text: string, source: string): string {
+  const match = endpointGrammar.exec(text);
+  const [, scheme, host = '', , port] = match ?? [];
+  const numeric = /^[0-9.]+$/.test(host);
+  if (!match || Number(port) > 65_535 || (numeric && readIpv4(host) === undefined)) {
+    throw new TartanError(
+      'USAGE',
+      `${source}: '${shown(text)}' is not an endpoint, expected http://host:port or https://host:port`,
+    );
+  }
+  return `${scheme}://${host}:${port}`;
+}
+
+/** Joined with the names below it by the store, as Go's path.Join does. */
+function parsePrefix({ text, source }: Sourced): string {
+  if (!/^[\x20-\x7e]{1,512}$/.test(text) || posix.normalize(text).startsWith('..'))
+    throw new TartanError(
+      'USAGE',
+      `${source}: '${shown(text)}' is not a key prefix, expected one such as /coreos.com/network`,
+    );
+  return text;
+}
+
+function readLogin(texts: EtcdTexts, notes: string[]): { username: string; password: string } | undefined {
+  const { username, passwordFile } = texts;
+  if (texts.password !== '' && passwordFile)
+    throw new TartanError('USAGE', `an etcd password is given twice, as text and by ${passwordFile.source}; give one`);
+  const password = passwordFile ? readPasswordFile(passwordFile, notes) : texts.password;
+  if (username !== '' && password !== '') return { username, password };
+  if (username !== '') notes.push('the etcd user name has no effect: no password is given');
+  if (password !== '') notes.push('the etcd password has no effect: no user name is given');
+  return undefined;
+}
+
+const maxPasswordBytes = 4096;
+
+function readPasswordFile({ text: path, source }: Sourced, notes: string[]): string {
+  const refuse = (why: string, cause?: unknown): TartanError =>
+    new TartanError('CONFIG_INVALID', `${source}: ${shown(path)} ${why}, expected a file with the password in it`, {
+      cause,
+    });
+  let content: string;
+  try {
+    const info = statSync(path);
+    if (!info.isFile()) throw refuse('is not a file');
+    if (info.size > maxPasswordBytes) throw refuse(`has ${info.size} bytes, at most ${maxPasswordBytes} are read`);
+    if ((info.mode & 0o007) !== 0) notes.push(`${path} can be used by every user of this host: chmod 600 it`);
+    content = readFileSync(path, 'utf8');
+  } catch (cause) {
+    if (cause instanceof TartanError) throw cause;
+    throw refuse(`cannot be read (${messageOf(cause)})`, cause);
+  }
+  // An editor ends the last line; the newline is not part of the password.
+  const password = content.replace(/\r?\n$/, '');
+  if (password === '') throw refuse('is empty');
+  return password;
+}

@@ -1,0 +1,49 @@
+/** The network document with what follows from it, as a document of `tartan/v1` and as text. */
+import { apiVersion } from '../agent/status.js';
+import { formatIpv4, formatPrefix } from '../model/ipv4.js';
+import { parseNetworkConfig, subnetCount } from '../model/network.js';
+import { formatFacts, type Cell, type Output, type Paint } from './table.js';
+
+export interface NetworkView {
+  readonly apiVersion: typeof apiVersion;
+  readonly kind: 'NetworkConfig';
+  readonly network: string;
+  readonly subnetLength: number;
+  readonly subnetMin: string;
+  readonly subnetMax: string;
+  /** How many hosts can have a subnet. */
+  readonly subnets: number;
+  readonly backend: { readonly type: string; readonly port: number | null };
+  readonly warnings: readonly string[];
+  /** As it was written. */
+  readonly document: unknown;
+}
+
+/** @throws TartanError CONFIG_INVALID that names the field */
+export function networkViewOf(text: string): NetworkView {
+  const config = parseNetworkConfig(text);
+  const { backend } = config;
+  const later = backend.type === 'later' ? [`this version of tartand does not run the backend ${backend.name}`] : [];
+  return {
+    apiVersion,
+    kind: 'NetworkConfig',
+    network: formatPrefix(config.network),
+    subnetLength: config.subnetLength,
+    subnetMin: formatIpv4(config.subnetMin),
+    subnetMax: formatIpv4(config.subnetMax),
+    subnets: subnetCount(config),
+    backend: backend.type === 'later' ? { type: backend.name, port: null } : { type: backend.type, port: backend.port },
+    warnings: [...config.warnings, ...later],
+    document: JSON.parse(text),
+  };
+}
+
+export function formatNetworkView(view: NetworkView, output: Exclude<Output, 'json'>, paint: Paint): string {
+  const { type, port } = view.backend;
+  const facts: readonly (readonly [string, Cell])[] = [
+    ['network', view.network],
+    ['subnets', `/${view.subnetLength} each, ${view.subnets} of them, ${view.subnetMin} to ${view.subnetMax}`],
+    ['backend', port === null ? type : `${type}, port ${port}`],
+  ];
+  return formatFacts(output === 'wide' ? [...facts, ['document', JSON.stringify(view.document)]] : facts, paint);
+}

@@ -1,0 +1,72 @@
+/** The daemon's Status on one screen. */
+import type { Status, StatusDatapath, StatusPeer } from '../agent/status.js';
+import { formatDuration, formatFacts, formatTable, type Cell, type Column, type Output, type Paint } from './table.js';
+
+type Fact = readonly [name: string, cell: Cell];
+
+const peerColumns: readonly Column<StatusPeer>[] = [
+  { title: 'PEER', cell: peer => peer.subnet },
+  { title: 'PUBLIC IP', cell: peer => peer.publicIp },
+  { title: 'NODE', cell: peer => peer.nodeId ?? '-' },
+];
+
+/** `wide` adds every peer, every refused entry and the counters that are not zero. */
+export function formatStatus(status: Status, output: Exclude<Output, 'json'>, paint: Paint): string {
+  const summary = formatFacts([...factsOf(status), ...problemFacts(status)], paint);
+  if (output === 'table') return summary;
+  const peers = status.peers.length === 0 ? '' : `\n${formatTable(peerColumns, status.peers, 'wide', paint)}`;
+  const rejected = section(
+    status.rejected.map(({ key, reason }): Fact => [`refused ${key}`, reason]),
+    paint,
+  );
+  return `${summary}${peers}${rejected}${section(counterFacts(status.datapath), paint)}`;
+}
+
+function factsOf(status: Status): readonly Fact[] {
+  const { node, lease, network, backend, interface: link } = status;
+  const port = typeof backend?.port !== 'number' ? '' : `, port ${backend.port}`;
+  return [
+    ['state', { text: status.phase, colour: status.ready ? 'good' : 'bad' }],
+    ['version', status.version],
+    ['node', node.id],
+    ['public address', node.publicIp ?? '-'],
+    ['interface', link ? `${link.name}, ${link.address}, MTU ${link.mtu}` : '-'],
+    ['network', network ?? '-'],
+    ['backend', backend ? `${backend.type}${port}` : '-'],
+    ['lease', lease ? leaseCell(lease) : '-'],
+    ['peers', String(status.peers.length)],
+    ['data plane', status.datapath ? datapathText(status.datapath) : '-'],
+  ];
+}
+
+function leaseCell({ subnet, state, deadlineSeconds }: NonNullable<Status['lease']>): Cell {
+  const left = deadlineSeconds === null ? 'reserved' : `${formatDuration(deadlineSeconds)} left without a sign of life`;
+  return { text: `${subnet}, ${state}, ${left}`, colour: state === 'held' ? 'good' : 'bad' };
+}
+
+function datapathText(datapath: StatusDatapath): string {
+  const { engine, pid, threads, generationPublished, generationAdopted, respawns } = datapath;
+  const process = pid === null ? 'no process' : `process ${pid}, ${threads} threads`;
+  return `${engine}, ${process}, published ${generationPublished}, adopted ${generationAdopted}, respawns ${respawns}`;
+}
+
+function problemFacts(status: Status): readonly Fact[] {
+  const refused = status.rejected.length;
+  return [
+    ...(refused === 0 ? [] : [['refused', `${refused} lease entries, see -o wide`] as const]),
+    ...[...status.problems, ...(status.datapath?.warnings ?? [])].map((problem): Fact => [
+      'problem',
+      { text: problem, colour: 'bad' },
+    ]),
+  ];
+}
+
+function counterFacts(datapath: StatusDatapath | null): readonly Fact[] {
+  return Object.entries(datapath?.counters ?? {})
+    .filter(([, count]) => count !== 0)
+    .map(([name, count]) => [name, String(count)]);
+}
+
+function section(facts: readonly Fact[], paint: Paint): string {
+  return facts.length === 0 ? '' : `\n${formatFacts(facts, paint)}`;
+}

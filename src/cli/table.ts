@@ -1,0 +1,81 @@
+/**
+ * Tables for people, by cli-table3 without lines: columns apart by two spaces, nothing behind the last. Cells may come
+ * from etcd: control bytes do not reach the terminal.
+ */
+import CliTable from 'cli-table3';
+import { createColors } from 'picocolors';
+import type { ToolIo } from './ports.js';
+
+export type Output = 'table' | 'wide' | 'json';
+export type Colour = 'good' | 'bad' | 'strong' | 'faint';
+export type Cell = string | { readonly text: string; readonly colour: Colour };
+
+export interface Column<Row> {
+  readonly title: string;
+  readonly cell: (row: Row) => Cell;
+  /** Left out of `-o table`. */
+  readonly wide?: boolean;
+}
+
+export type Paint = (text: string, colour: Colour) => string;
+
+/** Colour on a terminal only, and not where NO_COLOR asks for none. */
+export function openPaint(io: Pick<ToolIo, 'isTty' | 'env'>): Paint {
+  const colours = createColors(io.isTty && !io.env['NO_COLOR']);
+  const by = { good: colours.green, bad: colours.yellow, strong: colours.bold, faint: colours.dim };
+  return (text, colour) => by[colour](text);
+}
+
+export function formatTable<Row>(
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+  output: Exclude<Output, 'json'>,
+  paint: Paint,
+): string {
+  const visible = columns.filter(column => output === 'wide' || column.wide !== true);
+  const head = visible.map(column => paint(column.title, 'faint'));
+  return formatGrid([head, ...rows.map(row => visible.map(column => formatCell(column.cell(row), paint)))]);
+}
+
+/** A name and what it is, a line each. */
+export function formatFacts(facts: readonly (readonly [name: string, cell: Cell])[], paint: Paint): string {
+  return formatGrid(facts.map(([name, cell]) => [paint(name, 'faint'), formatCell(cell, paint)]));
+}
+
+/** Seconds as the two largest units: 23h 59m. */
+export function formatDuration(seconds: number): string {
+  const whole = Math.max(0, Math.floor(seconds));
+  const parts: readonly (readonly [number, string])[] = [
+    [Math.floor(whole / 86_400), 'd'],
+    [Math.floor(whole / 3600) % 24, 'h'],
+    [Math.floor(whole / 60) % 60, 'm'],
+    [whole % 60, 's'],
+  ];
+  const first = parts.findIndex(([count]) => count > 0);
+  if (first < 0) return '0s';
+  return parts
+    .slice(first, first + 2)
+    .filter(([count]) => count > 0)
+    .map(([count, unit]) => `${count}${unit}`)
+    .join(' ');
+}
+
+export function withoutControls(text: string): string {
+  return text.replace(/\p{Cc}/gu, '?');
+}
+
+function formatCell(cell: Cell, paint: Paint): string {
+  return typeof cell === 'string' ? withoutControls(cell) : paint(withoutControls(cell.text), cell.colour);
+}
+
+function formatGrid(rows: readonly (readonly string[])[]): string {
+  const bare = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '' };
+  const none = { 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '' };
+  const table = new CliTable({
+    chars: { ...bare, ...none, 'right-mid': '', middle: '  ' },
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+  });
+  table.push(...rows.map(row => [...row]));
+  const lines = table.toString().split('\n');
+  return lines.map(line => `${line.trimEnd()}\n`).join('');
+}

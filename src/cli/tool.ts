@@ -1,0 +1,133 @@
+/**
+ * The operator's tool: its commands, their options and how an end becomes an exit status. Entered by the name
+ * `subnet-lease` its lease commands stand at the top: `subnet-lease ls` is `tartan lease ls`.
+ */
+import { basename } from 'node:path';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { pingPeers } from './ping.js';
+import type { ToolIo } from './ports.js';
+import { cleanUp, getConfig, listLeases, setConfig, showStatus, validateConfig, type Call } from './tool-commands.js';
+import { exitStatus, formatToolError, ToolError, toolErrorOf, type ExitStatus } from './tool-error.js';
+import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './tool-settings.js';
+import { version } from './version.js';
+
+/** Sets the exit status of the command that ran. */
+type Run = (command: Command, work: (call: Call, values: OptionValues) => Promise<ExitStatus>) => Promise<void>;
+
+/**
+ * @param argv as process.argv: the second word is how the tool was called
+ * @returns the exit status; never throws
+ */
+export async function runTool(argv: readonly string[], io: ToolIo): Promise<number> {
+  let status: ExitStatus = exitStatus.ok;
+  const run: Run = async (command, work) => {
+    const values: OptionValues = command.opts();
+    const settings = new ToolSettings(values, io.env);
+    status = await work({ io, settings, output: readOutput(values) }, values);
+  };
+  const name = basename(argv[1] ?? 'tartan').replace(/\.[cm]?js$/, '');
+  try {
+    await buildProgram(name, run, io).parseAsync(argv.slice(2), { from: 'user' });
+    return status;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitStatus.ok : exitStatus.usage;
+    const failure = toolErrorOf(error);
+    io.stderr(formatToolError(failure));
+    return failure.status;
+  }
+}
+
+const exitNotes = `
+Exit status: 0 ok, 1 error, 2 a check failed, 4 the daemon cannot be reached, 5 etcd cannot be reached, 64 usage.
+Options that are not given are taken from TARTAN_* and FLANNELD_* variables, those for etcd from ETCDCTL_* as well.`;
+
+function buildProgram(name: string, run: Run, io: ToolIo): Command {
+  const program = new Command(name === 'subnet-lease' ? name : 'tartan');
+  program
+    .version(version, '--version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .addHelpText('after', exitNotes)
+    .exitOverride()
+    .configureOutput({
+      writeOut: io.stdout,
+      writeErr: io.stderr,
+      outputError: (text, write) => write(formatToolError(usageError(text))),
+    });
+  if (name === 'subnet-lease') {
+    program.description('The subnets that the hosts of the overlay hold');
+    addLeaseList(program, 'ls', run);
+    return program;
+  }
+  program.description('Looks after the overlay network of tartand');
+  addStatus(program, run);
+  addPing(program, run);
+  addLeaseList(program, 'leases', run);
+  addLeaseList(program.command('lease').description('commands for leases'), 'ls', run);
+  addConfig(program.command('config').description('the network document in etcd'), run);
+  addCleanup(program, run);
+  return program;
+}
+
+/** A value after `=` may be a secret that was meant for another program: only the option's name is shown. */
+function usageError(text: string): ToolError {
+  const cause = text.replace(/^error: /, '').trim();
+  return new ToolError(exitStatus.usage, cause.replace(/(--?[A-Za-z0-9-]+)=[^']*/g, '$1=...'), 'see --help');
+}
+
+function addLeaseList(parent: Command, name: string, run: Run): void {
+  const command = parent.command(name).description('list the leased subnets and who holds them');
+  addOutput(addEtcdOptions(command));
+  addFlag(addFlag(addFlag(command, 'run-dir'), 'state-dir'), 'node-id');
+  command.action(() => run(command, listLeases));
+}
+
+function addStatus(parent: Command, run: Run): void {
+  const command = parent.command('status').description('what the daemon of this host says of itself');
+  addFlag(addOutput(command), 'run-dir').option('--check', 'exit 2 unless the daemon is ready');
+  command.action(() => run(command, (call, values) => showStatus(call, values['check'] === true)));
+}
+
+function addPing(parent: Command, run: Run): void {
+  const command = parent.command('ping').description('ask peers through the tunnel; exit 2 when one does not answer');
+  const count = new Option('-c, --count <number>', 'requests to each peer').default(3).argParser(readCount);
+  addFlag(addOutput(command), 'run-dir')
+    .addOption(count)
+    .argument('[target...]', 'subnets, node ids or addresses of peers (all peers)')
+    .action((targets: string[]) => run(command, (call, values) => pingPeers(call, targets, Number(values['count']))));
+}
+
+function readCount(text: string): number {
+  if (/^[1-9]\d{0,2}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('expected 1 to 999');
+}
+
+function addConfig(parent: Command, run: Run): void {
+  const get = parent.command('get').description('print the network document with what follows from it');
+  addEtcdOptions(addOutput(get)).action(() => run(get, getConfig));
+  const set = parent.command('set').description('check a network document and write it to etcd');
+  addEtcdOptions(addOutput(set))
+    .argument('<document>', "a file, '-' for standard input, or the document itself")
+    .action((source: string) => run(set, call => setConfig(call, source)));
+  const validate = parent.command('validate').description('check a network document and print what follows from it');
+  addOutput(validate)
+    .argument('<document>', "a file, '-' for standard input, or the document itself")
+    .action((source: string) => run(validate, call => validateConfig(call, source)));
+}
+
+function addCleanup(parent: Command, run: Run): void {
+  const command = parent
+    .command('cleanup')
+    .description('stop the data plane and remove everything of tartan from this host; leases stay until they expire');
+  addFlag(addFlag(addOutput(command), 'run-dir'), 'state-dir').action(() => run(command, cleanUp));
+}
+
+function addOutput(command: Command): Command {
+  const format = new Option('-o, --output <format>', 'how to print').choices(['table', 'wide', 'json']);
+  return command.addOption(format.default('table'));
+}
+
+function readOutput(values: OptionValues): Call['output'] {
+  const output = values['output'];
+  return output === 'wide' || output === 'json' ? output : 'table';
+}

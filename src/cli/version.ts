@@ -1,0 +1,13 @@
+/** The version, from the package that this program is part of: it stands in one place. */
+import { readFileSync } from 'node:fs';
+import { jsonMembers } from '../model/json.js';
+
+// Two levels up from src/cli and from dist/cli alike.
+const packageFile = new URL('../../package.json', import.meta.url);
+
+export const version = readVersion(readFileSync(packageFile, 'utf8'));
+
+function readVersion(text: string): string {
+  const found = jsonMembers(JSON.parse(text))?.get('version');
+  return typeof found === 'string' ? found : 'unknown';
+}

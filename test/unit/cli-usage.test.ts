@@ -1,0 +1,58 @@
+import { describe, expect, it } from 'vitest';
+import { runTool } from '../../src/cli/tool.js';
+
+const refuse = async (): Promise<never> => {
+  throw new Error('a wrong command line must not reach anything');
+};
+
+async function run(line: string, calledAs = '/usr/bin/tartan'): Promise<{ status: number; out: string; err: string }> {
+  let [out, err] = ['', ''];
+  const words = line.split(' ').filter(word => word !== '');
+  const status = await runTool(['/usr/bin/node', calledAs, ...words], {
+    env: {},
+    stdout: text => void (out += text),
+    stderr: text => void (err += text),
+    stdin: refuse,
+    isTty: false,
+    ports: { openStore: refuse, readStatus: refuse, cleanup: refuse, openEcho: refuse },
+  });
+  return { status, out, err };
+}
+
+describe('usage', () => {
+  it.each([
+    '',
+    'nonsense',
+    'leases --nonsense',
+    'leases extra',
+    'leases -o yaml',
+    'leases --etcd-endpoints',
+    'leases --etcd-endpoints=nowhere',
+    'leases --run-dir=relative',
+    'leases --node-id=_',
+    'config',
+    'config set',
+    'config validate a b',
+    'lease',
+    'status --etcd-endpoints=http://127.0.0.1:1',
+  ])('%j is 64 and says why on stderr', async line => {
+    const outcome = await run(line);
+    expect(outcome).toMatchObject({ status: 64, out: '' });
+    expect(outcome.err).not.toBe('');
+  });
+
+  it('a wrong word gets one line of cause and one of what to do', async () => {
+    expect((await run('leases --nonsense')).err).toBe("error: unknown option '--nonsense'\nnext: see --help\n");
+  });
+
+  it('help and version are 0 and on stdout', async () => {
+    for (const line of ['--help', '-h', 'leases --help', 'config set -h', 'lease --help', '--version']) {
+      const outcome = await run(line);
+      expect(outcome).toMatchObject({ status: 0, err: '' });
+      expect(outcome.out).not.toBe('');
+    }
+    expect((await run('--version')).out).toMatch(/^\d+\.\d+\.\d+\n$/);
+    expect((await run('--help', '/usr/bin/subnet-lease')).out).toMatch(/^Usage: subnet-lease /);
+    expect((await run('--help')).out).toContain('Exit status: 0 ok, 1 error, 2 a check failed, 4 ');
+  });
+});

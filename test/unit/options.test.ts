@@ -1,0 +1,344 @@
+import { describe, expect, it } from 'vitest';
+import { environmentNames, findFlag, flags } from '../../src/cli/flags.js';
+import { readGoBoolean, readGoInteger, type Environment } from '../../src/cli/flag-syntax.js';
+import { parseDaemonOptions, type DaemonOptions } from '../../src/cli/options.js';
+import { TartanError } from '../../src/lib/errors.js';
+import { parseIpv4 } from '../../src/model/ipv4.js';
+
+function parse(words: readonly string[], env: Environment = {}): DaemonOptions {
+  const invocation = parseDaemonOptions(words, env);
+  if (invocation.kind !== 'run') throw new Error(`expected options, got ${invocation.kind}`);
+  return invocation.options;
+}
+
+/** The error of a refusal as `CODE message`. */
+function refusal(words: readonly string[], env: Environment = {}): string {
+  try {
+    parseDaemonOptions(words, env);
+  } catch (error) {
+    if (error instanceof TartanError) return `${error.code} ${error.message}`;
+    throw error;
+  }
+  return 'accepted';
+}
+
+const defaults: DaemonOptions = {
+  etcd: {
+    endpoints: ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'],
+    prefix: '/coreos.com/network',
+    insecureEtcd: false,
+  },
+  iface: [],
+  ifaceRegex: [],
+  subnetFile: '/run/flannel/subnet.env',
+  dockerEnvFile: '/run/tartan/docker.env',
+  ipMasquerade: 'off',
+  forwardRules: true,
+  resyncSeconds: 5,
+  runDir: '/run/tartan',
+  stateDir: '/var/lib/tartan',
+  leaseTtlSeconds: 86_400,
+  checkSource: true,
+  checkDestination: true,
+  reuseQuarantined: false,
+  logLevel: 'info',
+  notes: [],
+};
+
+/** A value for each flag that works, and what it changes. */
+const effects: readonly (readonly [flag: string, text: string, change: object])[] = [
+  ['etcd-endpoints', 'http://192.0.2.9:2379', { etcd: { ...defaults.etcd, endpoints: ['http://192.0.2.9:2379'] } }],
+  ['etcd-prefix', '/my/net', { etcd: { ...defaults.etcd, prefix: '/my/net' } }],
+  ['insecure-etcd', 'true', { etcd: { ...defaults.etcd, insecureEtcd: true } }],
+  ['iface', 'eth1', { iface: ['eth1'] }],
+  ['iface-regex', '^eth[0-9]$', { ifaceRegex: [/^eth[0-9]$/u] }],
+  ['iface-can-reach', '192.0.2.1', { ifaceCanReach: parseIpv4('192.0.2.1') }],
+  ['public-ip', '192.0.2.7', { publicIp: parseIpv4('192.0.2.7') }],
+  ['subnet-file', '/tmp/subnet.env', { subnetFile: '/tmp/subnet.env' }],
+  ['docker-env-file', '/tmp/d.env', { dockerEnvFile: '/tmp/d.env' }],
+  ['run-dir', '/run/other/', { runDir: '/run/other', dockerEnvFile: '/run/other/docker.env' }],
+  ['state-dir', '/var/lib/other', { stateDir: '/var/lib/other' }],
+  ['node-id', 'host-1.example', { nodeId: 'host-1.example' }],
+  ['ip-masq', 'true', { ipMasquerade: 'on' }],
+  ['ip-masq-fully-random-disable', 'true', {}],
+  ['iptables-forward-rules', 'false', { forwardRules: false }],
+  ['iptables-resync', '0x1e', { resyncSeconds: 30 }],
+  ['lease-ttl', '315_360_000', { leaseTtlSeconds: 315_360_000 }],
+  ['reuse-quarantined', 'T', { reuseQuarantined: true }],
+  ['no-source-check', '1', { checkSource: false }],
+  ['no-destination-check', 'TRUE', { checkDestination: false }],
+  ['healthz-ip', '0.0.0.0', {}],
+  ['healthz-port', '8471', { healthz: { ip: '127.0.0.1', port: 8471 } }],
+  ['log-level', 'warn', { logLevel: 'warn' }],
+  ['v', '4', { logLevel: 'debug' }],
+  ['etcd-keyfile', '/none.key', { etcd: { ...defaults.etcd, keyFile: '/none.key' } }],
+  ['etcd-certfile', '/none.pem', { etcd: { ...defaults.etcd, certFile: '/none.pem' } }],
+  ['etcd-cafile', '/none.ca', { etcd: { ...defaults.etcd, caFile: '/none.ca' } }],
+  ['etcd-username', 'alice', {}],
+  ['etcd-password', 'unused', {}],
+];
+
+const elsewhere = ['etcd-password-file', 'version'];
+
+describe('the table of flags', () => {
+  it('knows every flag of flannel', () => {
+    const ofFlannel =
+      'etcd-endpoints etcd-prefix etcd-keyfile etcd-certfile etcd-cafile etcd-username etcd-password iface iface-regex ' +
+      'iface-can-reach subnet-file public-ip public-ipv6 subnet-lease-renew-margin ip-masq ' +
+      'ip-masq-fully-random-disable kube-subnet-mgr kube-api-url kube-annotation-prefix kubeconfig-file version ' +
+      'healthz-ip healthz-port iptables-resync iptables-forward-rules ip-blackhole-route net-config-path ' +
+      'set-node-network-unavailable v vmodule log_backtrace_at';
+    const known = new Set(flags.map(flag => flag.name as string));
+    expect(ofFlannel.split(' ').filter(name => !known.has(name))).toEqual([]);
+    expect(known.size).toBe(flags.length);
+  });
+
+  it('has an effect below for every flag that works', () => {
+    const tested = new Set([...effects.map(([name]) => name), ...elsewhere]);
+    const untested = flags.filter(flag => flag.disposition.kind === 'works' && !tested.has(flag.name));
+    expect(untested.map(flag => flag.name)).toEqual([]);
+  });
+});
+
+describe('values', () => {
+  it('has the documented defaults', () => expect(parse([])).toEqual(defaults));
+
+  it.each(effects)('--%s=%s as flag and as either variable', (name, text, change) => {
+    const { notes: _, ...expected } = { ...defaults, ...change };
+    const flag = findFlag(name);
+    const variables = flag ? environmentNames(flag) : [];
+    expect(variables).toHaveLength(2);
+    const ways = [
+      parse([`--${name}=${text}`]),
+      parse([`-${name}=${text}`]),
+      ...(flag?.kind === 'boolean' ? [] : [parse([`--${name}`, text]), parse([`-${name}`, text])]),
+      ...variables.map(variable => parse([], { [variable]: text })),
+    ];
+    for (const way of ways) expect(way).toMatchObject(expected);
+  });
+
+  it('a flag wins over TARTAN_, which wins over FLANNELD_, and empty variables count as absent', () => {
+    const env = { TARTAN_IFACE: 'two', FLANNELD_IFACE: 'three' };
+    expect(parse(['--iface=one'], env).iface).toEqual(['one']);
+    expect(parse([], env).iface).toEqual(['two']);
+    expect(parse([], { ...env, TARTAN_IFACE: '' }).iface).toEqual(['three']);
+    expect(parse([], { TARTAN_IFACE: '', FLANNELD_IFACE: '' }).iface).toEqual([]);
+  });
+
+  it('list flags accumulate; a variable is one value; other flags keep the last', () => {
+    expect(parse(['--iface', 'a', '-iface=b', '--iface=c']).iface).toEqual(['a', 'b', 'c']);
+    expect(parse(['--iface-regex=^a', '--iface-regex=^b']).ifaceRegex.map(({ source }) => source)).toEqual([
+      '^a',
+      '^b',
+    ]);
+    expect(parse([], { FLANNELD_IFACE: 'a,b' }).iface).toEqual(['a,b']);
+    expect(parse(['--public-ip=192.0.2.1', '--public-ip=192.0.2.2']).publicIp).toBe(parseIpv4('192.0.2.2'));
+  });
+
+  it('a boolean never takes the next word', () => {
+    expect(parse(['--ip-masq', '--iface', 'x'])).toMatchObject({ ipMasquerade: 'on', iface: ['x'] });
+    expect(parse(['--ip-masq=false']).ipMasquerade).toBe('off');
+    expect(refusal(['--ip-masq', 'false'])).toBe(
+      "USAGE unexpected argument 'false'; a boolean takes its value after '=': --ip-masq=false",
+    );
+  });
+
+  it('a value may look like a flag, and a flag may be given empty where empty means the default', () => {
+    expect(refusal(['--public-ip', '--ip-masq'])).toContain("--public-ip: '--ip-masq' is not usable");
+    expect(parse(['--etcd-cafile=', '--public-ip=', '--iface=', '--iface-regex=', '--node-id='])).toEqual(defaults);
+  });
+
+  it('masquerades as the two flags say together', () => {
+    expect(parse(['--ip-masq', '--ip-masq-fully-random-disable']).ipMasquerade).toBe('not-fully-random');
+  });
+
+  it('--docker-env-file wins over the run directory', () => {
+    expect(parse(['--run-dir=/a', '--docker-env-file=/b/c']).dockerEnvFile).toBe('/b/c');
+  });
+
+  it('--log-level wins over -v, and -v 0 is info', () => {
+    expect(parse(['-v=3', '--log-level=error']).logLevel).toBe('error');
+    expect(parse(['-v=0']).logLevel).toBe('info');
+  });
+
+  it('no health listener at port 0 and below', () => {
+    expect(parse(['--healthz-port=0']).healthz).toBeUndefined();
+    expect(parse(['--healthz-port=-1']).healthz).toBeUndefined();
+    expect(parse(['--healthz-port=1', '--healthz-ip=::1']).healthz).toEqual({ ip: '::1', port: 1 });
+  });
+
+  it("takes Go's case folding in a regular expression", () => {
+    expect(parse(['--iface-regex=(?i)^ETH']).ifaceRegex[0]?.test('eth0')).toBe(true);
+  });
+
+  it('endpoints: a trailing slash goes, IPv6 and names stay', () => {
+    expect(parse(['--etcd-endpoints=https://etcd-1.example:2379/,https://[2001:db8::1]:2379']).etcd.endpoints).toEqual([
+      'https://etcd-1.example:2379',
+      'https://[2001:db8::1]:2379',
+    ]);
+  });
+});
+
+describe('Go literals', () => {
+  it.each([
+    ['10', 10],
+    ['-5', -5],
+    ['+5', 5],
+    ['0', 0],
+    ['0x1F', 31],
+    ['0o17', 15],
+    ['017', 15],
+    ['0b101', 5],
+    ['1_000', 1000],
+    ['0x_ff', 255],
+    ['', undefined],
+    ['1_', undefined],
+    ['_1', undefined],
+    ['1__0', undefined],
+    ['08', undefined],
+    ['1.0', undefined],
+    ['1e3', undefined],
+    [' 1', undefined],
+    ['0x', undefined],
+    ['ten', undefined],
+  ])('integer %j is %s', (text, value) => expect(readGoInteger(text)).toBe(value));
+
+  it('booleans', () => {
+    for (const text of '1 t T true TRUE True'.split(' ')) expect(readGoBoolean(text)).toBe(true);
+    for (const text of '0 f F false FALSE False'.split(' ')) expect(readGoBoolean(text)).toBe(false);
+    for (const text of ['', 'yes', 'no', 'on', 'tRUE', '2', ' 1']) expect(readGoBoolean(text)).toBeUndefined();
+  });
+});
+
+describe('refusals', () => {
+  it.each([
+    [['--ip-msq'], 'unknown flag --ip-msq, did you mean --ip-masq?'],
+    [['--etcd_endpoints=x'], 'unknown flag --etcd_endpoints, did you mean --etcd-endpoints?'],
+    [['--qwertyuiop'], 'unknown flag --qwertyuiop; --help lists all flags'],
+    [['serve'], "unexpected argument 'serve'"],
+    [['--ip-masq', '--', 'serve'], "unexpected argument 'serve'"],
+    [['-'], "unexpected argument '-'"],
+    [['---iface=x'], 'is not a flag'],
+    [['--=x'], 'is not a flag'],
+    [['--iface'], '--iface needs a value'],
+    [['--ip-masq=yes'], "--ip-masq: 'yes' is not usable, expected true or false"],
+    [['--version=maybe'], "--version: 'maybe'"],
+    [['--iptables-resync=0'], "--iptables-resync: '0' is not usable, expected a whole number from 1 to 86400"],
+    [['--iptables-resync=five'], "'five'"],
+    [['--subnet-lease-renew-margin=0'], 'from 1 to 1439'],
+    [['--subnet-lease-renew-margin=1440'], 'from 1 to 1439'],
+    [['--lease-ttl=1'], 'from 2 to 315360000'],
+    [['--lease-ttl=315360001'], 'from 2 to 315360000'],
+    [['--healthz-port=65536'], "'65536'"],
+    [['--healthz-ip=localhost'], "--healthz-ip: 'localhost'"],
+    [['--public-ip=010.0.0.1'], "--public-ip: '010.0.0.1'"],
+    [['--public-ip=127.0.0.1'], 'a unicast address'],
+    [['--iface-can-reach=host'], '--iface-can-reach'],
+    [['--iface-regex=('], "--iface-regex: '('"],
+    [['--iface-regex=[[:alpha:]]+'], '--iface-regex'],
+    [['--run-dir=run'], "--run-dir: 'run' is not usable, expected an absolute path"],
+    [['--subnet-file='], '--subnet-file: an empty value'],
+    [['--state-dir=/a\nb'], '--state-dir'],
+    [['--node-id=-x'], '--node-id'],
+    [['--log-level=chatty'], 'debug, info, warn or error'],
+    [['--etcd-endpoints='], 'is not an endpoint'],
+    [['--etcd-endpoints=127.0.0.1:2379'], "'127.0.0.1:2379' is not an endpoint"],
+    [['--etcd-endpoints=http://127.0.0.1'], 'is not an endpoint'],
+    [['--etcd-endpoints=http://127.0.0.1:0'], 'is not an endpoint'],
+    [['--etcd-endpoints=http://127.0.0.1:65536'], 'is not an endpoint'],
+    [['--etcd-endpoints=http://127.0.0.256:1'], 'is not an endpoint'],
+    [['--etcd-endpoints=http://a:1, http://b:1'], "' http://b:1' is not an endpoint"],
+    [['--etcd-endpoints=http://a:1,https://b:1'], 'partly http, partly https'],
+    [['--etcd-endpoints=unix:///run/etcd'], 'is not an endpoint'],
+    [['--etcd-prefix='], '--etcd-prefix'],
+    [['--etcd-prefix=../x'], '--etcd-prefix'],
+    [['--etcd-endpoints=https://a:1', '--etcd-certfile=/c.pem'], 'needs its key'],
+    [['--kube-subnet-mgr'], '--kube-subnet-mgr is not supported: subnets come from etcd only'],
+    [['--public-ipv6=2001:db8::1'], '--public-ipv6 is not supported: this version carries IPv4'],
+    [['--ip-blackhole-route=true'], '--ip-blackhole-route is not supported: no blackhole route'],
+  ])('%j', (words, message) => {
+    const text = refusal(words);
+    expect(text).toMatch(/^USAGE /);
+    expect(text).toContain(message);
+  });
+
+  it.each([
+    ['FLANNELD_IPTABLES_RESYNC', '0'],
+    ['TARTAN_IP_MASQ', 'yes'],
+    ['FLANNELD_SUBNET_LEASE_RENEW_MARGIN', 'soon'],
+    ['FLANNELD_KUBE_SUBNET_MGR', 'true'],
+    ['FLANNELD_SET_NODE_NETWORK_UNAVAILABLE', 'x'],
+    ['TARTAN_ETCD_ENDPOINTS', 'nowhere'],
+    ['FLANNELD_PUBLIC_IPV6', '2001:db8::1'],
+    ['TARTAN_LOG_LEVEL', 'loud'],
+    ['TARTAN_STATE_DIR', 'relative'],
+  ])('%s=%s names the variable', (name, text) => {
+    expect(refusal([], { [name]: text })).toMatch(new RegExp(`^USAGE environment variable ${name}\\b`));
+  });
+
+  it('a refused flag set to nothing asks for nothing', () => {
+    const words = ['--kube-subnet-mgr=false', '--public-ipv6=', '--ip-blackhole-route=false'];
+    expect(parse(words)).toEqual(defaults);
+  });
+
+  it('an unusable certificate file is CONFIG_INVALID', () => {
+    expect(refusal(['--etcd-endpoints=https://a:1', '--etcd-cafile=/nowhere.pem'])).toMatch(
+      /^CONFIG_INVALID .*\/nowhere\.pem/,
+    );
+  });
+});
+
+describe('flags without effect', () => {
+  const harmless = flags.filter(flag => flag.disposition.kind === 'harmless');
+
+  it.each(harmless.map(flag => [flag.name, flag.fallback || 'x'] as const))(
+    '--%s is accepted and noted',
+    (name, text) => {
+      const options = parse([`--${name}=${text}`]);
+      expect(options.notes).toHaveLength(1);
+      expect(options.notes[0]).toContain(`--${name} has no effect: `);
+      expect({ ...options, notes: [] }).toEqual(defaults);
+    },
+  );
+
+  it('the ones of Kubernetes, of klog and the renewal margin are these', () => {
+    expect(harmless.map(({ name }) => name).sort()).toEqual([
+      'kube-annotation-prefix',
+      'kube-api-url',
+      'kubeconfig-file',
+      'log_backtrace_at',
+      'net-config-path',
+      'set-node-network-unavailable',
+      'subnet-lease-renew-margin',
+      'vmodule',
+    ]);
+  });
+
+  it('a note names the variable it came from', () => {
+    expect(parse([], { FLANNELD_KUBE_API_URL: 'http://x' }).notes).toEqual([
+      'environment variable FLANNELD_KUBE_API_URL has no effect: subnets come from etcd, no Kubernetes API is used',
+    ]);
+  });
+
+  it('TLS files are noted when the endpoints are http', () => {
+    expect(parse(['--etcd-cafile=/ca.pem']).notes).toEqual([
+      'the TLS files for etcd have no effect: the endpoints are http',
+    ]);
+  });
+});
+
+describe('help and version', () => {
+  it.each([[['--help']], [['-h']], [['-help']], [['--ip-masq', '--help', '--nonsense']]])('%j is help', words => {
+    const invocation = parseDaemonOptions(words, { TARTAN_IP_MASQ: 'bad' });
+    expect(invocation.kind).toBe('help');
+    if (invocation.kind !== 'help') return;
+    for (const flag of flags) expect(invocation.text).toContain(`  --${flag.name}`);
+  });
+
+  it('--version reads no environment, and no variable asks for it', () => {
+    const invocation = parseDaemonOptions(['--version'], { TARTAN_IP_MASQ: 'bad' });
+    expect(invocation).toMatchObject({ kind: 'version', text: expect.stringMatching(/^tartand \d+\.\d+\.\d+\n$/) });
+    expect(parse([], { FLANNELD_VERSION: 'true', TARTAN_VERSION: '0.1.0' })).toEqual(defaults);
+    expect(parseDaemonOptions(['--version=false'], {}).kind).toBe('run');
+  });
+});
