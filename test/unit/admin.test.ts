@@ -12,23 +12,7 @@ import { readStatus } from '../../src/cli/status-client.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
 import { Scope } from '../../src/lib/scope.js';
-
-const status: Status = {
-  apiVersion: 'tartan/v1',
-  kind: 'Status',
-  version: '0.1.0',
-  phase: 'ready',
-  ready: true,
-  problems: [],
-  node: { id: 'node-a', bootId: 'boot-a', publicIp: '192.0.2.1' },
-  lease: { subnet: '10.5.1.0/24', state: 'held', deadlineSeconds: 86_390 },
-  network: '10.5.0.0/16',
-  backend: { type: 'udp', port: 8285 },
-  interface: { name: 'eth0', address: '192.0.2.1', mtu: 1500 },
-  peers: [{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: null }],
-  rejected: [],
-  datapath: null,
-};
+import { sampleStatus as status } from '../support/samples.js';
 
 let scope: Scope;
 let runDir = '';

@@ -2,12 +2,12 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Status } from '../../src/agent/status.js';
 import type { LeaseListing, StatusReading, ToolIo } from '../../src/cli/ports.js';
 import { runTool } from '../../src/cli/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { formatIpv4, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
+import { sampleStatus as status } from '../support/samples.js';
 
 const lease = (
   subnet: string,
@@ -38,23 +38,6 @@ const listing: LeaseListing = {
     },
   ],
   rejected: [{ key: 'junk\u001b[31m', revision: 3n, reason: 'lease key is not a subnet' }],
-};
-
-const status: Status = {
-  apiVersion: 'tartan/v1',
-  kind: 'Status',
-  version: '0.1.0',
-  phase: 'ready',
-  ready: true,
-  problems: [],
-  node: { id: 'node-a', bootId: 'boot-1', publicIp: '192.0.2.1' },
-  lease: { subnet: '10.5.1.0/24', state: 'held', deadlineSeconds: 86_390 },
-  network: '10.5.0.0/16',
-  backend: { type: 'udp', port: 8285 },
-  interface: { name: 'eth0', address: '192.0.2.1', mtu: 1500 },
-  peers: [{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b' }],
-  rejected: [],
-  datapath: null,
 };
 
 interface World {

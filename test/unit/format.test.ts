@@ -2,26 +2,16 @@ import { describe, expect, it } from 'vitest';
 import type { Status } from '../../src/agent/status.js';
 import { formatStatus } from '../../src/cli/status-view.js';
 import { formatDuration, formatFacts, formatTable, openPaint, type Column } from '../../src/cli/table.js';
+import { sampleStatus } from '../support/samples.js';
 
 const plain = openPaint({ isTty: false, env: {} });
 
 const status: Status = {
-  apiVersion: 'tartan/v1',
-  kind: 'Status',
-  version: '0.1.0',
-  phase: 'ready',
-  ready: true,
-  problems: [],
-  node: { id: 'node-a', bootId: 'boot-1', publicIp: '192.0.2.1' },
-  lease: { subnet: '10.5.1.0/24', state: 'held', deadlineSeconds: 86_390 },
-  network: '10.5.0.0/16',
-  backend: { type: 'udp', port: 8285 },
-  interface: { name: 'eth0', address: '192.0.2.1', mtu: 1500 },
+  ...sampleStatus,
   peers: [
     { subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b' },
     { subnet: '10.5.3.0/24', publicIp: '192.0.2.3', nodeId: null },
   ],
-  rejected: [],
   datapath: {
     engine: 'tun',
     pid: 4711,

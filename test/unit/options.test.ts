@@ -1,26 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { environmentNames, findFlag, flags } from '../../src/cli/flags.js';
-import { readGoBoolean, readGoInteger, type Environment } from '../../src/cli/flag-syntax.js';
+import { readGoBoolean, readGoInteger } from '../../src/cli/flag-syntax.js';
 import { parseDaemonOptions, type DaemonOptions } from '../../src/cli/options.js';
-import { TartanError } from '../../src/lib/errors.js';
 import { parseIpv4 } from '../../src/model/ipv4.js';
-
-function parse(words: readonly string[], env: Environment = {}): DaemonOptions {
-  const invocation = parseDaemonOptions(words, env);
-  if (invocation.kind !== 'run') throw new Error(`expected options, got ${invocation.kind}`);
-  return invocation.options;
-}
-
-/** The error of a refusal as `CODE message`. */
-function refusal(words: readonly string[], env: Environment = {}): string {
-  try {
-    parseDaemonOptions(words, env);
-  } catch (error) {
-    if (error instanceof TartanError) return `${error.code} ${error.message}`;
-    throw error;
-  }
-  return 'accepted';
-}
+import { parseRun, refusalOf } from '../support/samples.js';
 
 const defaults: DaemonOptions = {
   etcd: {
@@ -101,7 +84,7 @@ describe('the table of flags', () => {
 });
 
 describe('values', () => {
-  it('has the documented defaults', () => expect(parse([])).toEqual(defaults));
+  it('has the documented defaults', () => expect(parseRun([])).toEqual(defaults));
 
   it.each(effects)('--%s=%s as flag and as either variable', (name, text, change) => {
     const { notes: _, ...expected } = { ...defaults, ...change };
@@ -109,73 +92,72 @@ describe('values', () => {
     const variables = flag ? environmentNames(flag) : [];
     expect(variables).toHaveLength(2);
     const ways = [
-      parse([`--${name}=${text}`]),
-      parse([`-${name}=${text}`]),
-      ...(flag?.kind === 'boolean' ? [] : [parse([`--${name}`, text]), parse([`-${name}`, text])]),
-      ...variables.map(variable => parse([], { [variable]: text })),
+      parseRun([`--${name}=${text}`]),
+      parseRun([`-${name}=${text}`]),
+      ...(flag?.kind === 'boolean' ? [] : [parseRun([`--${name}`, text]), parseRun([`-${name}`, text])]),
+      ...variables.map(variable => parseRun([], { [variable]: text })),
     ];
     for (const way of ways) expect(way).toMatchObject(expected);
   });
 
   it('a flag wins over TARTAN_, which wins over FLANNELD_, and empty variables count as absent', () => {
     const env = { TARTAN_IFACE: 'two', FLANNELD_IFACE: 'three' };
-    expect(parse(['--iface=one'], env).iface).toEqual(['one']);
-    expect(parse([], env).iface).toEqual(['two']);
-    expect(parse([], { ...env, TARTAN_IFACE: '' }).iface).toEqual(['three']);
-    expect(parse([], { TARTAN_IFACE: '', FLANNELD_IFACE: '' }).iface).toEqual([]);
+    expect(parseRun(['--iface=one'], env).iface).toEqual(['one']);
+    expect(parseRun([], env).iface).toEqual(['two']);
+    expect(parseRun([], { ...env, TARTAN_IFACE: '' }).iface).toEqual(['three']);
+    expect(parseRun([], { TARTAN_IFACE: '', FLANNELD_IFACE: '' }).iface).toEqual([]);
   });
 
   it('list flags accumulate; a variable is one value; other flags keep the last', () => {
-    expect(parse(['--iface', 'a', '-iface=b', '--iface=c']).iface).toEqual(['a', 'b', 'c']);
-    expect(parse(['--iface-regex=^a', '--iface-regex=^b']).ifaceRegex.map(({ source }) => source)).toEqual([
+    expect(parseRun(['--iface', 'a', '-iface=b', '--iface=c']).iface).toEqual(['a', 'b', 'c']);
+    expect(parseRun(['--iface-regex=^a', '--iface-regex=^b']).ifaceRegex.map(({ source }) => source)).toEqual([
       '^a',
       '^b',
     ]);
-    expect(parse([], { FLANNELD_IFACE: 'a,b' }).iface).toEqual(['a,b']);
-    expect(parse(['--public-ip=192.0.2.1', '--public-ip=192.0.2.2']).publicIp).toBe(parseIpv4('192.0.2.2'));
+    expect(parseRun([], { FLANNELD_IFACE: 'a,b' }).iface).toEqual(['a,b']);
+    expect(parseRun(['--public-ip=192.0.2.1', '--public-ip=192.0.2.2']).publicIp).toBe(parseIpv4('192.0.2.2'));
   });
 
   it('a boolean never takes the next word', () => {
-    expect(parse(['--ip-masq', '--iface', 'x'])).toMatchObject({ ipMasquerade: 'on', iface: ['x'] });
-    expect(parse(['--ip-masq=false']).ipMasquerade).toBe('off');
-    expect(refusal(['--ip-masq', 'false'])).toBe(
+    expect(parseRun(['--ip-masq', '--iface', 'x'])).toMatchObject({ ipMasquerade: 'on', iface: ['x'] });
+    expect(parseRun(['--ip-masq=false']).ipMasquerade).toBe('off');
+    expect(refusalOf(['--ip-masq', 'false'])).toBe(
       "USAGE unexpected argument 'false'; a boolean takes its value after '=': --ip-masq=false",
     );
   });
 
   it('a value may look like a flag, and a flag may be given empty where empty means the default', () => {
-    expect(refusal(['--public-ip', '--ip-masq'])).toContain("--public-ip: '--ip-masq' is not usable");
-    expect(parse(['--etcd-cafile=', '--public-ip=', '--iface=', '--iface-regex=', '--node-id='])).toEqual(defaults);
+    expect(refusalOf(['--public-ip', '--ip-masq'])).toContain("--public-ip: '--ip-masq' is not usable");
+    expect(parseRun(['--etcd-cafile=', '--public-ip=', '--iface=', '--iface-regex=', '--node-id='])).toEqual(defaults);
   });
 
   it('masquerades as the two flags say together', () => {
-    expect(parse(['--ip-masq', '--ip-masq-fully-random-disable']).ipMasquerade).toBe('not-fully-random');
+    expect(parseRun(['--ip-masq', '--ip-masq-fully-random-disable']).ipMasquerade).toBe('not-fully-random');
   });
 
   it('--docker-env-file wins over the run directory', () => {
-    expect(parse(['--run-dir=/a', '--docker-env-file=/b/c']).dockerEnvFile).toBe('/b/c');
+    expect(parseRun(['--run-dir=/a', '--docker-env-file=/b/c']).dockerEnvFile).toBe('/b/c');
   });
 
   it('--log-level wins over -v, and -v 0 is info', () => {
-    expect(parse(['-v=3', '--log-level=error']).logLevel).toBe('error');
-    expect(parse(['-v=0']).logLevel).toBe('info');
+    expect(parseRun(['-v=3', '--log-level=error']).logLevel).toBe('error');
+    expect(parseRun(['-v=0']).logLevel).toBe('info');
   });
 
   it('no health listener at port 0 and below', () => {
-    expect(parse(['--healthz-port=0']).healthz).toBeUndefined();
-    expect(parse(['--healthz-port=-1']).healthz).toBeUndefined();
-    expect(parse(['--healthz-port=1', '--healthz-ip=::1']).healthz).toEqual({ ip: '::1', port: 1 });
+    expect(parseRun(['--healthz-port=0']).healthz).toBeUndefined();
+    expect(parseRun(['--healthz-port=-1']).healthz).toBeUndefined();
+    expect(parseRun(['--healthz-port=1', '--healthz-ip=::1']).healthz).toEqual({ ip: '::1', port: 1 });
   });
 
   it("takes Go's case folding in a regular expression", () => {
-    expect(parse(['--iface-regex=(?i)^ETH']).ifaceRegex[0]?.test('eth0')).toBe(true);
+    expect(parseRun(['--iface-regex=(?i)^ETH']).ifaceRegex[0]?.test('eth0')).toBe(true);
   });
 
   it('endpoints: a trailing slash goes, IPv6 and names stay', () => {
-    expect(parse(['--etcd-endpoints=https://etcd-1.example:2379/,https://[2001:db8::1]:2379']).etcd.endpoints).toEqual([
-      'https://etcd-1.example:2379',
-      'https://[2001:db8::1]:2379',
-    ]);
+    expect(
+      parseRun(['--etcd-endpoints=https://etcd-1.example:2379/,https://[2001:db8::1]:2379']).etcd.endpoints,
+    ).toEqual(['https://etcd-1.example:2379', 'https://[2001:db8::1]:2379']);
   });
 });
 
@@ -257,7 +239,7 @@ describe('refusals', () => {
     [['--public-ipv6=2001:db8::1'], '--public-ipv6 is not supported: this version carries IPv4'],
     [['--ip-blackhole-route=true'], '--ip-blackhole-route is not supported: no blackhole route'],
   ])('%j', (words, message) => {
-    const text = refusal(words);
+    const text = refusalOf(words);
     expect(text).toMatch(/^USAGE /);
     expect(text).toContain(message);
   });
@@ -273,16 +255,16 @@ describe('refusals', () => {
     ['TARTAN_LOG_LEVEL', 'loud'],
     ['TARTAN_STATE_DIR', 'relative'],
   ])('%s=%s names the variable', (name, text) => {
-    expect(refusal([], { [name]: text })).toMatch(new RegExp(`^USAGE environment variable ${name}\\b`));
+    expect(refusalOf([], { [name]: text })).toMatch(new RegExp(`^USAGE environment variable ${name}\\b`));
   });
 
   it('a refused flag set to nothing asks for nothing', () => {
     const words = ['--kube-subnet-mgr=false', '--public-ipv6=', '--ip-blackhole-route=false'];
-    expect(parse(words)).toEqual(defaults);
+    expect(parseRun(words)).toEqual(defaults);
   });
 
   it('an unusable certificate file is CONFIG_INVALID', () => {
-    expect(refusal(['--etcd-endpoints=https://a:1', '--etcd-cafile=/nowhere.pem'])).toMatch(
+    expect(refusalOf(['--etcd-endpoints=https://a:1', '--etcd-cafile=/nowhere.pem'])).toMatch(
       /^CONFIG_INVALID .*\/nowhere\.pem/,
     );
   });
@@ -294,7 +276,7 @@ describe('flags without effect', () => {
   it.each(harmless.map(flag => [flag.name, flag.fallback || 'x'] as const))(
     '--%s is accepted and noted',
     (name, text) => {
-      const options = parse([`--${name}=${text}`]);
+      const options = parseRun([`--${name}=${text}`]);
       expect(options.notes).toHaveLength(1);
       expect(options.notes[0]).toContain(`--${name} has no effect: `);
       expect({ ...options, notes: [] }).toEqual(defaults);
@@ -315,13 +297,13 @@ describe('flags without effect', () => {
   });
 
   it('a note names the variable it came from', () => {
-    expect(parse([], { FLANNELD_KUBE_API_URL: 'http://x' }).notes).toEqual([
+    expect(parseRun([], { FLANNELD_KUBE_API_URL: 'http://x' }).notes).toEqual([
       'environment variable FLANNELD_KUBE_API_URL has no effect: subnets come from etcd, no Kubernetes API is used',
     ]);
   });
 
   it('TLS files are noted when the endpoints are http', () => {
-    expect(parse(['--etcd-cafile=/ca.pem']).notes).toEqual([
+    expect(parseRun(['--etcd-cafile=/ca.pem']).notes).toEqual([
       'the TLS files for etcd have no effect: the endpoints are http',
     ]);
   });
@@ -338,7 +320,7 @@ describe('help and version', () => {
   it('--version reads no environment, and no variable asks for it', () => {
     const invocation = parseDaemonOptions(['--version'], { TARTAN_IP_MASQ: 'bad' });
     expect(invocation).toMatchObject({ kind: 'version', text: expect.stringMatching(/^tartand \d+\.\d+\.\d+\n$/) });
-    expect(parse([], { FLANNELD_VERSION: 'true', TARTAN_VERSION: '0.1.0' })).toEqual(defaults);
+    expect(parseRun([], { FLANNELD_VERSION: 'true', TARTAN_VERSION: '0.1.0' })).toEqual(defaults);
     expect(parseDaemonOptions(['--version=false'], {}).kind).toBe('run');
   });
 });

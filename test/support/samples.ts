@@ -1,0 +1,39 @@
+/** Values and readings that several unit tests start from. */
+import type { Status } from '../../src/agent/status.js';
+import type { Environment } from '../../src/cli/flag-syntax.js';
+import { parseDaemonOptions, type DaemonOptions } from '../../src/cli/options.js';
+import { TartanError } from '../../src/lib/errors.js';
+
+export const sampleStatus: Status = {
+  apiVersion: 'tartan/v1',
+  kind: 'Status',
+  version: '0.1.0',
+  phase: 'ready',
+  ready: true,
+  problems: [],
+  node: { id: 'node-a', bootId: 'boot-1', publicIp: '192.0.2.1' },
+  lease: { subnet: '10.5.1.0/24', state: 'held', deadlineSeconds: 86_390 },
+  network: '10.5.0.0/16',
+  backend: { type: 'udp', port: 8285 },
+  interface: { name: 'eth0', address: '192.0.2.1', mtu: 1500 },
+  peers: [{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b' }],
+  rejected: [],
+  datapath: null,
+};
+
+export function parseRun(words: readonly string[], env: Environment = {}): DaemonOptions {
+  const invocation = parseDaemonOptions(words, env);
+  if (invocation.kind !== 'run') throw new Error(`expected options, got ${invocation.kind}`);
+  return invocation.options;
+}
+
+/** The error of a refusal as `CODE message`. */
+export function refusalOf(words: readonly string[], env: Environment = {}): string {
+  try {
+    parseDaemonOptions(words, env);
+  } catch (error) {
+    if (error instanceof TartanError) return `${error.code} ${error.message}`;
+    throw error;
+  }
+  return 'accepted';
+}
