@@ -4,7 +4,8 @@
  * of any byte of it is a new LAYOUT_VERSION.
  *
  * `routes`   written by tartand alone; the data process holds a read-only descriptor and maps it read-only.
- * `counters` written by the data process alone, one block per thread; tartand trusts no value in it.
+ * `counters` written by the data process alone, one block per thread; tartand writes its first words when it makes the
+ *            file and trusts no value in it afterwards.
  *
  * Every word has one writer. Both files are little-endian and made with posix_fallocate, so that a full tmpfs is an
  * error at the start and not SIGBUS later; they are never truncated while mapped.
@@ -70,7 +71,7 @@ struct routes_file {
 	uint32_t port;
 	uint32_t flags;
 	/* Words that change. */
-	_Atomic uint32_t mtu;
+	_Atomic uint32_t mtu;            /* of the tunnel; 0 parks the threads: nothing is read yet */
 	_Atomic uint32_t fence;          /* 1: the subnet is lost, drop both directions */
 	_Atomic uint32_t drain;          /* 1: stop reading, flush, exit */
 	_Atomic uint32_t generation;     /* published; its table is in slot[generation % 2] */

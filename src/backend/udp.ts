@@ -48,6 +48,9 @@ function hostPlan(context: BackendContext, self: Lease, mtu: number): HostPlan {
       ['net.ipv4.ip_forward', '1'],
       [`net.ipv4.conf.${udpDevice}.accept_redirects`, '0'],
       [`net.ipv4.conf.${udpDevice}.send_redirects`, '0'],
+      // ICMP errors of the data plane come from the tunnel address, which is the host's own: without this the kernel
+      // drops them as martians. Peers cannot use it: their inner source must be of their own subnet.
+      [`net.ipv4.conf.${udpDevice}.accept_local`, '1'],
       // The tunnel carries IPv4 only: no router solicitations of the kernel's own into it.
       [`net.ipv6.conf.${udpDevice}.disable_ipv6`, '1'],
     ],
