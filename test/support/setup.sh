@@ -1,0 +1,168 @@
+#!/bin/bash
+# Installs what the demo and the tests need and builds: `setup.sh all` (the default) or `setup.sh check` for what
+# `npm run check` needs. Quick and silent when nothing is missing, and then it needs no network and no root.
+# Nothing it installs starts or enables a service: etcd and Docker are only unpacked into .cache/tools.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
+want=${1:-all}
+tools=.cache/tools
+
+say() { printf 'setup: %s\n' "$*"; }
+die() {
+	printf 'setup: %s\n' "$*" >&2
+	exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+check_node() {
+	have node || die 'Node.js 20 or newer is needed and no "node" is in PATH: install it (https://nodejs.org) and run this again'
+	local version
+	version=$(node --version)
+	[ "$(node -p 'Number(process.versions.node.split(".")[0]) >= 20')" = true ] ||
+		die "Node.js 20 or newer is needed, $(command -v node) is $version: install a newer one (https://nodejs.org) and run this again"
+	have npm || die "npm is needed beside Node.js $version: install it and run this again"
+}
+
+# npm writes node_modules/.package-lock.json as its last step.
+install_modules() {
+	[ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ] || return 0
+	say 'npm ci'
+	local node_prefix
+	node_prefix=$(cd "$(dirname "$(readlink -f "$(command -v node)")")/.." && pwd)
+	if [ -e "$node_prefix/include/node/node_api.h" ] && [ -z "${npm_config_nodedir:-}" ]; then
+		export npm_config_nodedir=$node_prefix # native modules build without fetching headers
+	fi
+	npm ci --no-audit --no-fund </dev/null || die 'npm ci failed, see above'
+	touch node_modules/.package-lock.json
+}
+
+# Command (or file) and the Debian package it comes from.
+missing_packages() {
+	local need command package
+	need='gcc:gcc make:make'
+	if [ "$want" = all ]; then
+		need="$need ip:iproute2 nft:nftables iptables:iptables iperf3:iperf3 tcpdump:tcpdump ps:procps"
+		need="$need unshare:util-linux setpriv:util-linux flock:util-linux"
+	fi
+	for command in $need; do
+		package=${command#*:}
+		have "${command%%:*}" || echo "$package"
+	done
+	[ -e /usr/include/stdlib.h ] || echo libc6-dev
+	[ -z "${TARTAN_FUZZ:-}" ] || have clang || echo clang
+}
+
+install_packages() {
+	local -a packages
+	mapfile -t packages < <(missing_packages | sort -u)
+	[ ${#packages[@]} -eq 0 ] || apt_install "${packages[@]}"
+	[ -z "${TARTAN_FUZZ:-}" ] || fuzzer_works || apt_install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+}
+
+fuzzer_works() {
+	local status=0 program
+	program=$(mktemp)
+	echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d == 0 && n; }' |
+		clang -x c - -fsanitize=fuzzer,address -o "$program" 2>/dev/null || status=1
+	rm -f "$program"
+	return $status
+}
+
+apt_install() {
+	can_install "$@"
+	say "apt-get install $*"
+	local -a command=(apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@")
+	"${command[@]}" </dev/null || { apt-get -qq update && "${command[@]}" </dev/null; } || die "could not install: $*"
+}
+
+can_install() {
+	have apt-get || die "missing: $*. This machine has no apt-get: install them by hand and run this again"
+	[ "$(id -u)" = 0 ] || die "missing: $*. Run this as root, or install them: apt-get install --no-install-recommends $*"
+}
+
+busybox_is_static() { have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1; }
+
+# Packages that would start a service if they were installed, and what the tests need unpacked only.
+tool_packages() {
+	have etcd || echo etcd-server
+	have etcdctl || echo etcd-client
+	have dockerd && have docker || printf '%s\n' docker.io containerd runc tini
+	busybox_is_static || echo busybox-static
+}
+
+unpack_tools() {
+	local -a packages
+	mapfile -t packages < <(tool_packages)
+	[ ${#packages[@]} -gt 0 ] || return 0
+	tools_hold "${packages[@]}" || fetch_tools "${packages[@]}"
+}
+
+# True when every package was unpacked before.
+tools_hold() {
+	local package
+	for package in "$@"; do grep -qxF "$package" $tools/.unpacked 2>/dev/null || return 1; done
+}
+
+fetch_tools() {
+	local -a packages=("$@")
+	can_install "${packages[@]}"
+	say "unpacking into $tools: ${packages[*]}"
+	rm -rf $tools
+	mkdir -p $tools/deb
+	download "${packages[@]}" || { apt-get -qq update && download "${packages[@]}"; } ||
+		die "could not download: ${packages[*]} (see above)"
+	local file
+	for file in $tools/deb/*.deb; do dpkg-deb -x "$file" $tools; done
+	rm -rf $tools/deb
+	printf '%s\n' "${packages[@]}" >$tools/.unpacked
+}
+
+# The packages, the Docker client where it is a package of its own, and the libraries that are not installed.
+download() {
+	local -a more libraries
+	mapfile -t more < <(apt-cache --names-only search '^docker-cli$' | cut -d' ' -f1 | grep -x docker-cli || true)
+	[[ " $* " == *' docker.io '* ]] || more=()
+	mapfile -t libraries < <(apt-get -s install --no-install-recommends "$@" "${more[@]}" | awk '/^Inst lib/ { print $2 }')
+	(cd $tools/deb && apt-get -qq -o APT::Sandbox::User=root download "$@" "${more[@]}" "${libraries[@]}")
+}
+
+# Files that the outputs are made of, directories too: a removed file makes its directory newer.
+sources_changed() {
+	local output
+	for output in dist/tartand.js dist/tartan.js dist/tartan.node dist/tartan-datapath; do
+		[ -e $output ] || return 0
+	done
+	[ -n "$(find src native package.json tsconfig.json tsconfig.build.json package-lock.json \
+		-path native/build -prune -o -path native -o -newer .cache/built -print -quit 2>/dev/null || echo no stamp)" ]
+}
+
+build() {
+	[ ! -e .cache/built ] || sources_changed || return 0
+	say 'npm run build'
+	touch .cache/building
+	npm run -s build </dev/null || die 'the build failed, see above'
+	mv .cache/building .cache/built
+}
+
+build_probe() {
+	local source=test/support/probe.c output=native/build/probe
+	[ ! $output -nt $source ] || return 0
+	mkdir -p native/build
+	gcc -D_GNU_SOURCE -std=c11 -O2 -Wall -Wextra -Wconversion -Wshadow -Werror -o $output $source ||
+		die 'the probe did not build, see above'
+}
+
+case $want in all | check) ;; *) die "unknown argument $want, expected: all or check" ;; esac
+check_node
+mkdir -p .cache
+# Two set-ups in one tree wait for each other; without flock (no util-linux yet) there is nothing to wait with.
+if have flock; then
+	exec 9>.cache/setup.lock
+	flock 9
+fi
+install_packages
+[ "$want" != all ] || unpack_tools
+install_modules
+build
+[ "$want" != all ] || build_probe

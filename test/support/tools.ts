@@ -1,0 +1,168 @@
+/**
+ * Programs that the tests start: where they are (PATH, then what set-up unpacked into .cache/tools) and the one way to
+ * run them. Arguments are always an array, never a shell's text.
+ */
+import { execFile, spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_process';
+import { accessSync, closeSync, constants, existsSync, openSync, readdirSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+/** The tree; named by demo.sh, which runs compiled copies of these files from elsewhere. */
+export const root = process.env['TARTAN_TREE'] ?? fileURLToPath(new URL('../..', import.meta.url));
+const unpacked = join(root, '.cache/tools');
+
+export const probe = join(root, 'native/build/probe');
+export const daemonProgram = join(root, 'dist/tartand.js');
+export const toolProgram = join(root, 'dist/tartan.js');
+
+/** Libraries that the machine does not have were unpacked beside the programs. */
+function libraryDirectories(): readonly string[] {
+  return ['usr/lib', 'lib']
+    .map(name => join(unpacked, name))
+    .filter(existsSync)
+    .flatMap(directory => readdirSync(directory).map(name => join(directory, name)))
+    .filter(directory => directory.endsWith('-linux-gnu'));
+}
+
+function environment(): NodeJS.ProcessEnv {
+  const { DOCKER_HOST: _host, DOCKER_CONTEXT: _context, ...inherited } = process.env;
+  const own = Object.fromEntries(
+    Object.entries(inherited).filter(([name]) => !/^(TARTAN|FLANNELD|ETCDCTL)_/.test(name)),
+  );
+  const directories = ['usr/sbin', 'usr/bin'].map(name => join(unpacked, name));
+  const path = [own['PATH'] ?? '', '/usr/local/sbin', '/usr/sbin', '/sbin', ...directories].join(delimiter);
+  const libraries = libraryDirectories();
+  return {
+    ...own,
+    PATH: path,
+    ETCDCTL_API: '3',
+    ...(libraries.length > 0 && { LD_LIBRARY_PATH: libraries.join(':') }),
+  };
+}
+
+export const toolEnvironment: NodeJS.ProcessEnv = environment();
+
+export function findTool(name: string): string | undefined {
+  const directories = (toolEnvironment['PATH'] ?? '').split(delimiter);
+  return directories.map(directory => join(directory, name)).find(isExecutable);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export interface Outcome {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly input?: string | Buffer;
+  readonly timeoutMs?: number;
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+let refusing = false;
+
+/** From now on nothing is started: what a lab made is being removed. */
+export function startNothingMore(): void {
+  refusing = true;
+}
+
+function refuse(command: readonly string[]): void {
+  if (refusing) throw new Error(`not started, everything is being removed: ${command.join(' ')}`);
+}
+
+/** Runs to the end, whatever the exit status; 124 when it took too long. */
+export async function attempt(command: readonly string[], o: RunOptions = {}): Promise<Outcome> {
+  refuse(command);
+  const [file = '', ...args] = command;
+  const options = {
+    env: { ...toolEnvironment, ...o.environment },
+    timeout: o.timeoutMs ?? 60_000,
+    maxBuffer: 64 << 20,
+  };
+  return new Promise((resolve, reject) => {
+    const child = execFile(file, args, { ...options, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
+      if (error && typeof error.code === 'string') reject(error);
+      else resolve({ status: error?.killed ? 124 : (child.exitCode ?? 128), stdout, stderr });
+    });
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(o.input ?? '');
+  });
+}
+
+/** Runs to the end and must succeed; its standard output. */
+export async function run(command: readonly string[], o: RunOptions = {}): Promise<string> {
+  const { status, stdout, stderr } = await attempt(command, o);
+  if (status !== 0) throw new Error(`${command.join(' ')}: exit status ${status}: ${stderr || stdout}`);
+  return stdout;
+}
+
+export type Running = ChildProcessByStdio<Writable, Readable, Readable>;
+
+/** Talks over pipes and ends with this process's terminal. */
+export function start(command: readonly string[]): Running {
+  refuse(command);
+  const [file = '', ...args] = command;
+  const child = spawn(file, args, { env: toolEnvironment, stdio: ['pipe', 'pipe', 'pipe'] });
+  child.on('error', () => {});
+  child.stdin.on('error', () => {});
+  return child;
+}
+
+/** Says all it says to a file, in a session of its own: it may outlive this process. */
+export function startService(
+  command: readonly string[],
+  logFile: string,
+  extra: Readonly<Record<string, string>> = {},
+): ChildProcess {
+  refuse(command);
+  const [file = '', ...args] = command;
+  const log = openSync(logFile, 'a');
+  const child = spawn(file, args, {
+    env: { ...toolEnvironment, ...extra },
+    stdio: ['ignore', log, log],
+    detached: true,
+  });
+  child.on('error', () => {});
+  closeSync(log);
+  return child;
+}
+
+export function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null || child.pid === undefined;
+}
+
+/** Exit status, or the name of the signal that ended it. */
+export async function ended(child: ChildProcess): Promise<number | string> {
+  if (!hasEnded(child)) await new Promise(resolve => child.once('exit', resolve));
+  return child.exitCode ?? child.signalCode ?? 'not started';
+}
+
+/** Asks again and again until the answer is neither undefined nor false; fails with what it waited for. */
+export async function until<T>(
+  what: string,
+  ask: () => Promise<T | undefined | false> | T | undefined | false,
+  timeoutMs = 15_000,
+): Promise<T> {
+  let last: unknown;
+  for (const end = performance.now() + timeoutMs; performance.now() < end; await delay(25)) {
+    try {
+      const answer = await ask();
+      if (answer !== undefined && answer !== false) return answer;
+      last = undefined;
+    } catch (error) {
+      last = error;
+    }
+  }
+  throw new Error(`not within ${timeoutMs} ms: ${what}`, { cause: last });
+}

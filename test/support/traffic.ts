@@ -1,0 +1,154 @@
+/** Measured traffic between namespaces by native/build/probe (probe.c), and captures by tcpdump. */
+import { createInterface } from 'node:readline';
+import type { Namespaces } from './namespaces.js';
+import { ended, probe, run, start, type Running } from './tools.js';
+
+/** What became of numbered datagrams. */
+export interface FlowReport {
+  readonly sent: number;
+  readonly received: number;
+  readonly lost: number;
+  readonly firstLost: number;
+  readonly lastLost: number;
+  readonly duplicates: number;
+  readonly reordered: number;
+  /** Between two arrivals. */
+  readonly longestGapMs: number;
+  /** As the receiver saw it. */
+  readonly source: string;
+  readonly oneSource: boolean;
+}
+
+export interface TransferReport {
+  readonly bytes: number;
+  readonly checksum: string;
+  readonly source: string;
+}
+
+/** A flow of numbered datagrams that runs until `stop`. */
+export class Flow {
+  readonly #sender: Running;
+  readonly #receiver: Running;
+  readonly #sent: Promise<string>;
+  readonly #report: Promise<string>;
+
+  private constructor(sender: Running, sent: Promise<string>, receiver: Running, report: Promise<string>) {
+    this.#sender = sender;
+    this.#sent = sent;
+    this.#receiver = receiver;
+    this.#report = report;
+  }
+
+  /** @param from,to letters of namespaces */
+  static async open(
+    spaces: Namespaces,
+    o: {
+      readonly from: string;
+      readonly to: string;
+      readonly address: string;
+      readonly port: number;
+      readonly rate: number;
+    },
+  ): Promise<Flow> {
+    const receiver = start(spaces.inside(o.to, [probe, 'receive', String(o.port)]));
+    const report = await secondLine(receiver);
+    const sender = start(spaces.inside(o.from, [probe, 'send', o.address, String(o.port), String(o.rate)]));
+    const sent = await secondLine(sender);
+    return new Flow(sender, sent.line, receiver, report.line);
+  }
+
+  async stop(): Promise<FlowReport> {
+    this.#sender.kill('SIGTERM');
+    const { sent } = JSON.parse(await this.#sent) as { sent: number };
+    this.#receiver.stdin.end(`${sent}\n`);
+    return JSON.parse(await this.#report) as FlowReport;
+  }
+}
+
+/** One TCP connection; both ends' sums over what they sent and received. */
+export async function transfer(
+  spaces: Namespaces,
+  o: {
+    readonly from: string;
+    readonly to: string;
+    readonly address: string;
+    readonly port: number;
+    readonly bytes: number;
+  },
+): Promise<{ readonly sent: TransferReport; readonly received: TransferReport; readonly seconds: number }> {
+  const server = start(spaces.inside(o.to, [probe, 'serve', String(o.port)]));
+  const report = await secondLine(server);
+  const begin = performance.now();
+  const sent = await run(spaces.inside(o.from, [probe, 'push', o.address, String(o.port), String(o.bytes)]));
+  const received = await report.line;
+  await ended(server);
+  return {
+    sent: JSON.parse(sent) as TransferReport,
+    received: JSON.parse(received) as TransferReport,
+    seconds: (performance.now() - begin) / 1000,
+  };
+}
+
+export interface OuterDatagram {
+  readonly from: string;
+  readonly fromPort: number;
+  readonly to: string;
+  readonly toPort: number;
+  readonly hex: string;
+}
+
+/** Sends datagrams with any outer source from a namespace. */
+export async function inject(spaces: Namespaces, from: string, datagrams: readonly OuterDatagram[]): Promise<void> {
+  const lines = datagrams.map(d => `${d.from} ${d.fromPort} ${d.to} ${d.toPort} ${d.hex}\n`);
+  await run(spaces.inside(from, [probe, 'inject']), { input: lines.join('') });
+}
+
+/** A service manager's socket: `first` is what comes to it first, `READY=1` if all is well. */
+export async function notifySocket(path: string): Promise<{ readonly first: Promise<string> }> {
+  return { first: (await secondLine(start([probe, 'notified', path]))).line };
+}
+
+/** Counts the packets that match a filter until `stop`. */
+export class Capture {
+  readonly #child: Running;
+  #text = '';
+
+  private constructor(child: Running) {
+    this.#child = child;
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      this.#text += text;
+    });
+  }
+
+  static async open(spaces: Namespaces, where: string, link: string, filter: string): Promise<Capture> {
+    const options = ['-i', link, '-n', '-l', '--immediate-mode', '-s', '96', filter];
+    const child = start(spaces.inside(where, ['tcpdump', ...options]));
+    const capture = new Capture(child);
+    for await (const line of createInterface(child.stderr)) if (line.includes('listening on')) return capture;
+    throw new Error(`tcpdump ended (${await ended(child)}): is the filter ${filter} right?`);
+  }
+
+  /** One line a packet. */
+  async stop(): Promise<readonly string[]> {
+    this.#child.kill('SIGINT');
+    await ended(this.#child);
+    return this.#text.split('\n').filter(line => line !== '');
+  }
+}
+
+/** Waits for the first line, which says that the program is ready; the second is its report. */
+async function secondLine(child: Running): Promise<{ readonly line: Promise<string> }> {
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+  const complaints: string[] = [];
+  child.stderr.setEncoding('utf8').on('data', (text: string) => complaints.push(text));
+  const next = async (): Promise<string> => {
+    const { value, done } = await lines.next();
+    if (done) throw new Error(`the probe ended (${await ended(child)}): ${complaints.join('')}`);
+    return value;
+  };
+  await next();
+  const line = next();
+  // Somebody asks for it later, or nobody does.
+  line.catch(() => {});
+  return { line };
+}
