@@ -58,6 +58,19 @@ test('with strict reverse path filtering everywhere', async () => {
   expect(await flow.stop()).toMatchObject({ lost: 0, source: from.containerAddress });
 });
 
+// Sent from the tunnel address, which is the host's own; still with strict reverse path filtering from above.
+test.each([
+  ['no route to an unleased subnet', ['10.5.254.9'], 'Destination Net Unreachable', 'tx_noroute'],
+  ['a time to live that ends in the tunnel', ['-t', '2', 'b'], 'Time to live exceeded', 'tx_ttl'],
+] as const)('a container is told of %s', async (_what, words, answer, counter) => {
+  const [a, b] = [lab().node('a'), lab().node('b')];
+  const before = (await a.counters())[counter] ?? 0;
+  const target = words.map(word => (word === 'b' ? b.containerAddress : word));
+  const { stdout, stderr } = await a.inContainer('ping', '-n', '-c', '1', '-W', '1', ...target);
+  expect(`${stdout}${stderr}`).toContain(answer);
+  expect((await a.counters())[counter]).toBe(before + 1);
+});
+
 test('no data process died under all that', () => {
   expect(lab().hosts.flatMap(host => host.daemon.events('datapath.died'))).toEqual([]);
 });

@@ -42,7 +42,7 @@ missing_packages() {
 	local need command package
 	need='gcc:gcc make:make'
 	if [ "$want" = all ]; then
-		need="$need ip:iproute2 nft:nftables iptables:iptables iperf3:iperf3 tcpdump:tcpdump ps:procps"
+		need="$need ip:iproute2 nft:nftables iptables:iptables iperf3:iperf3 tcpdump:tcpdump ps:procps ping:iputils-ping perl:perl-base"
 		need="$need unshare:util-linux setpriv:util-linux flock:util-linux"
 	fi
 	for command in $need; do
