@@ -5,7 +5,7 @@ import { shown } from '../../model/ipv4.js';
 
 /**
  * @returns what it wrote to standard output
- * @throws ENOENT in Node's shape when there is no such program; else an Error with its own last words
+ * @throws an error that isAbsent knows when there is no such program; else an Error with its own last words
  */
 export type RunCommand = (file: string, args: readonly string[], input: string, signal: AbortSignal) => Promise<string>;
 
@@ -24,7 +24,7 @@ export const runCommand: RunCommand = (file, args, input, signal) =>
       (error, stdout, stderr) => {
         if (!error) return resolve(stdout);
         if (signal.aborted) return reject(signal.reason);
-        if (errnoOf(error) === 'ENOENT') return reject(error);
+        if (isAbsent(error)) return reject(error);
         reject(new Error(`${file}: ${lastWords(stderr) ?? `ended with ${error.code ?? error.signal}`}`));
       },
     );
@@ -32,6 +32,11 @@ export const runCommand: RunCommand = (file, args, input, signal) =>
     child.stdin?.on('error', () => {});
     child.stdin?.end(input);
   });
+
+/** execvp(3) says EACCES when a directory of PATH could not be searched and no other had the program. */
+export function isAbsent(error: unknown): boolean {
+  return ['ENOENT', 'EACCES'].includes(errnoOf(error) ?? '');
+}
 
 function lastWords(stderr: string): string | undefined {
   const lines = stderr.split('\n').filter(line => line.trim() !== '');

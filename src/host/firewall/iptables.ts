@@ -3,11 +3,10 @@
  * `iptables-save` a pass; nothing is run when all is as planned, else one `iptables-restore --noflush` for each table,
  * which changes all of it or nothing. Several daemons on a machine take turns by the lock of iptables (`--wait`).
  */
-import { errnoOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import type { FirewallPlan } from '../../model/plan.js';
 import type { Step } from '../step.js';
-import { runCommand, type RunCommand } from './command.js';
+import { isAbsent, runCommand, type RunCommand } from './command.js';
 import { diffFirewall, restoreText, type TableChange } from './rules.js';
 import { parseSaveText } from './save-text.js';
 
@@ -39,7 +38,7 @@ export class Iptables {
     try {
       text = await this.#run('iptables-save', [], '', signal);
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return withoutIptables(plan);
+      if (isAbsent(error)) return withoutIptables(plan);
       throw error;
     }
     const { changes, conflicts } = diffFirewall(plan, parseSaveText(text), { randomFully: this.#randomFully });
