@@ -1,6 +1,8 @@
 #!/bin/bash
 # `npm run test:long`: what does not fit into ten minutes - long fuzzing, the namespace suites with sanitizer builds of
 # the data process, and repetition. Its output is kept in test/long-output.txt. Needs root.
+# Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
+[ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "${BASH_SOURCE[0]}" "$@"
 . "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 exec > >(tee test/long-output.txt) 2>&1
 export TARTAN_FUZZ=yes NO_COLOR=1
