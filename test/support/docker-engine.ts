@@ -31,7 +31,7 @@ export class DockerEngine {
     mkdirSync(this.#directory, { recursive: true });
     await this.#startHolder();
     await this.#startEngine();
-    await this.docker('import', await makeImage(this.#host.spaces.directory), image);
+    await this.docker('import', await makeImage(this.#directory), image);
     await this.docker('run', '-d', '--name', 'box', '--hostname', this.#host.letter, image, 'sleep', '1000000');
     const inner = Number(await this.docker('inspect', '-f', '{{.State.Pid}}', 'box'));
     await this.#host.spaces.adoptContainer(this.#host.letter, this.#outerPid(inner));
@@ -127,10 +127,12 @@ function childrenOf(pid: number): readonly number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
 }
 
-/** An archive for `docker import`: a static busybox and the names it answers to. */
+/**
+ * An archive for `docker import`: a static busybox and the names it answers to. Each engine makes its own: they start
+ * at the same time.
+ */
 async function makeImage(directory: string): Promise<string> {
   const archive = join(directory, 'image.tar');
-  if (existsSync(archive)) return archive;
   const tree = join(directory, 'image');
   for (const name of ['bin', 'dev', 'etc', 'proc', 'root', 'sys', 'tmp'])
     mkdirSync(join(tree, name), { recursive: true });
