@@ -1,28 +1,44 @@
-/* The packet memory of a thread; see batch.h. Pages that no packet ever reached cost nothing. */
+/* Layout of the packet memory; see batch.h. */
 #include "batch.h"
 #include <errno.h>
 #include <sys/mman.h>
 
-#define HEADROOM 64u
 /*
- * Room for the largest packet and five cache lines more: with a power of two between them the headers of all packets
- * of a batch would fall into the same few cache sets.
+ * The longest datagram and five cache lines more: with a power of two between them the headers of all packets of a
+ * batch would fall into the same few cache sets.
  */
-#define STRIDE (HEADROOM + 65536u + 256u)
+#define STRIDE (65536u + 320u)
+#define HALF ((size_t)BATCH_PLACES / 2 * STRIDE)
+/*
+ * Of each half the TX thread uses as much as stays in a second-level cache: three of the longest reads and the packets
+ * cut from four.
+ */
+#define READING_BYTES ((size_t)3 * STRIDE)
+#define CUTTING_BYTES ((size_t)4 * STRIDE + 8192)
 
-_Static_assert(HEADROOM >= VNET_HEADER_BYTES, "no room for the virtio header");
+_Static_assert(READING_BYTES <= HALF && CUTTING_BYTES <= HALF, "the halves are too small");
 
 int batch_open(struct batch *batch)
 {
-	void *places = mmap(NULL, (size_t)BATCH_PACKETS * STRIDE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *memory = mmap(NULL, 2 * HALF, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (places == MAP_FAILED)
+	if (memory == MAP_FAILED)
 		return errno;
-	batch->places = places;
+	batch->memory = memory;
 	return 0;
 }
 
-uint8_t *batch_packet(const struct batch *batch, size_t i)
+uint8_t *batch_place(const struct batch *batch, size_t i)
 {
-	return batch->places + i * STRIDE + HEADROOM;
+	return batch->memory + i * STRIDE;
+}
+
+struct arena batch_reading(const struct batch *batch)
+{
+	return (struct arena){ .bytes = batch->memory, .room = READING_BYTES };
+}
+
+struct arena batch_cutting(const struct batch *batch)
+{
+	return (struct arena){ .bytes = batch->memory + HALF, .room = CUTTING_BYTES };
 }

@@ -1,23 +1,37 @@
 /*
- * Memory for the packets of one turn of one thread, taken once at the start. Each place has headroom for the virtio
- * header before the packet, so that a packet goes between socket and TUN without a copy of ours.
+ * The packet memory of one thread, taken once at the start; pages that no packet ever reached cost nothing. The RX
+ * thread receives into places of the longest datagram each. The TX thread reads packets one after another into the
+ * first half and cuts super-packets into the second.
  */
 #ifndef TARTAN_BATCH_H
 #define TARTAN_BATCH_H
 
 #include "gso.h"
 
+/* Packets read in one turn of the TX thread, datagrams received in one of the RX thread. */
 #define BATCH_PACKETS 64u
+#define BATCH_PLACES 16u
 #define BATCH_PACKET_BYTES 65535u
 
 struct batch {
-	uint8_t *places;
+	uint8_t *memory;
+};
+
+/* A range of the memory that is filled from its start. */
+struct arena {
+	uint8_t *bytes;
+	size_t used;
+	size_t room;
 };
 
 /* Returns 0 or an errno. */
 int batch_open(struct batch *batch);
 
-/* Where packet number `i` begins; VNET_HEADER_BYTES before and BATCH_PACKET_BYTES after it are its own. */
-uint8_t *batch_packet(const struct batch *batch, size_t i);
+/* Where datagram number `i` begins; BATCH_PACKET_BYTES are its own. */
+uint8_t *batch_place(const struct batch *batch, size_t i);
+
+/* Room for packets as they are read, and for segments as they are cut; for more than the longest of either. */
+struct arena batch_reading(const struct batch *batch);
+struct arena batch_cutting(const struct batch *batch);
 
 #endif

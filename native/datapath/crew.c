@@ -3,6 +3,8 @@
  * more is a thread more, nothing else changes.
  */
 #include "crew.h"
+#include "offload.h"
+#include "path-mtu.h"
 #include <errno.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -24,6 +26,8 @@ static void set_up(struct crew *c, size_t i, const struct options *o, const stru
 		.tun = o->tun.fd[queue % o->tun.count],
 		.udp = o->udp.fd[queue % o->udp.count],
 		.wake = o->wake.fd[i],
+		.path_mtu = is_tx ? path_mtu_open(o->udp.fd[queue % o->udp.count]) : -1,
+		.features = c->features,
 	};
 	/*
 	 * Counters go on where a process before this one stopped, but what it had adopted is not what we have: until
@@ -40,11 +44,15 @@ int crew_prepare(struct crew *c, const struct options *o, const struct shared_fi
 	c->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->done < 0)
 		return errno;
+	c->features = offload_open(&o->tun, &o->udp);
 	int err = pthread_barrier_init(&c->gate, NULL, (unsigned int)c->count + 1);
 	for (size_t i = 0; i < c->count && err == 0; i++) {
 		set_up(c, i, o, files);
 		err = batch_open(&c->member[i].worker.batch);
 	}
+	/* The first member reads a TUN queue; where one has no such socket, it is not the only one. */
+	if (c->member[0].worker.path_mtu >= 0)
+		c->features |= FEATURE(path_mtu);
 	return err;
 }
 

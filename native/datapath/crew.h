@@ -19,6 +19,7 @@ struct crew_member {
 
 struct crew {
 	size_t count;
+	uint32_t features; /* of layout.h, in force for all members */
 	int done; /* eventfd: each member adds one when it has finished */
 	pthread_barrier_t gate;
 	struct crew_member member[THREADS_MAX];

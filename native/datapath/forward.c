@@ -77,8 +77,9 @@ static enum verdict refuse_size(struct outcome *out, const struct packet *p, con
 	return out->header.dont_fragment ? refuse(out, p, self, r) : DROP;
 }
 
-enum verdict forward_outbound(struct packet *p, const struct self *self, const struct route_table *routes,
-			      struct outcome *out)
+/* `segment_bytes` 0: it leaves as it is. */
+static enum verdict judge_outbound(struct packet *p, size_t segment_bytes, const struct self *self,
+				   const struct route_table *routes, struct outcome *out)
 {
 	static const enum counter counter_of[IPV4_FAULTS] = {
 		[IPV4_SHORT] = tx_short,           [IPV4_BAD_VERSION] = tx_bad_version,
@@ -104,11 +105,23 @@ enum verdict forward_outbound(struct packet *p, const struct self *self, const s
 		return refuse_route(out, p, self);
 	if (h->ttl <= 1)
 		return refuse_ttl(out, p, self, r);
-	if (p->length > self->mtu)
+	if ((segment_bytes == 0 ? p->length : segment_bytes) > self->mtu)
 		return refuse_size(out, p, self, r);
 	ipv4_decrement_ttl(p);
 	out->hop = (struct next_hop){ .address = r->hop, .port = r->port };
 	return SEND_TO_PEER;
+}
+
+enum verdict forward_outbound(struct packet *p, const struct self *self, const struct route_table *routes,
+			      struct outcome *out)
+{
+	return judge_outbound(p, 0, self, routes, out);
+}
+
+enum verdict forward_outbound_super(struct packet *p, size_t segment_bytes, const struct self *self,
+				    const struct route_table *routes, struct outcome *out)
+{
+	return judge_outbound(p, segment_bytes, self, routes, out);
 }
 
 /* What is judged before a byte of it is read; rx_ok when it is worth parsing. */

@@ -53,6 +53,10 @@ struct outcome {
 enum verdict forward_outbound(struct packet *p, const struct self *self, const struct route_table *routes,
 			      struct outcome *out);
 
+/* The same for a super-packet, of which packets of at most `segment_bytes` will be cut: they are judged as one. */
+enum verdict forward_outbound_super(struct packet *p, size_t segment_bytes, const struct self *self,
+				    const struct route_table *routes, struct outcome *out);
+
 /* From the underlay: WRITE_TO_TUN (length trimmed) or DROP; never an answer. */
 enum verdict forward_inbound(struct packet *p, const struct outer *outer, const struct self *self,
 			     const struct route_table *routes, struct outcome *out);

@@ -1,15 +1,6 @@
 /* Rules of the virtio header; see gso.h. */
 #include "gso.h"
-#include "ipv4.h"
-#include <linux/virtio_net.h>
-
-/* Of kernel 6.2 (USO); older headers do not name it. */
-#define GSO_UDP_L4 5u
-
-#define TCP_CHECKSUM_AT 16u
-#define UDP_CHECKSUM_AT 6u
-#define UDP_HEADER_BYTES 8u
-#define TCP_HEADER_MIN 20u
+#include "transport.h"
 
 struct transport {
 	size_t header_bytes;
@@ -21,9 +12,9 @@ static enum gso_fault find_transport(uint8_t type, const struct packet *p, const
 {
 	if (h->protocol != (type == GSO_UDP_L4 ? PROTOCOL_UDP : PROTOCOL_TCP))
 		return GSO_BAD_PROTOCOL;
-	*t = (struct transport){ UDP_HEADER_BYTES, UDP_CHECKSUM_AT };
+	*t = (struct transport){ UDP_HEADER_BYTES, UDP_AT_CHECKSUM };
 	if (type != GSO_UDP_L4)
-		*t = (struct transport){ (size_t)(packet_u8(p, h->header_bytes + 12) >> 4) * 4, TCP_CHECKSUM_AT };
+		*t = (struct transport){ tcp_header_bytes(p, h->header_bytes), TCP_AT_CHECKSUM };
 	if (type != GSO_UDP_L4 && t->header_bytes < TCP_HEADER_MIN)
 		return GSO_BAD_PACKET;
 	return h->header_bytes + t->header_bytes <= p->length ? GSO_SOUND : GSO_BAD_PACKET;
@@ -34,10 +25,10 @@ enum gso_fault vnet_header_check(const struct vnet_header *v, const struct packe
 	if (vnet_header_is_plain(v))
 		return GSO_SOUND;
 	/* We finish checksums ourselves except in a packet that the kernel is to cut. */
-	if (v->flags != VIRTIO_NET_HDR_F_NEEDS_CSUM)
+	if (v->flags != VNET_NEEDS_CHECKSUM)
 		return GSO_BAD_FLAGS;
-	uint8_t type = (uint8_t)(v->gso_type & ~VIRTIO_NET_HDR_GSO_ECN);
-	if (type != VIRTIO_NET_HDR_GSO_TCPV4 && v->gso_type != GSO_UDP_L4)
+	uint8_t type = (uint8_t)(v->gso_type & ~GSO_ECN);
+	if (type != GSO_TCP4 && v->gso_type != GSO_UDP_L4)
 		return GSO_BAD_TYPE;
 
 	struct ipv4 h;

@@ -1,6 +1,6 @@
 /*
- * The 10-byte virtio_net_hdr before every packet of a TUN queue with IFF_VNET_HDR. It is only ever built here, never
- * taken from the wire, and nothing is written to a TUN behind a header that vnet_header_check() refuses: the kernel
+ * The 10-byte virtio_net_hdr before every packet of a TUN queue with IFF_VNET_HDR. It is only ever built by us or by
+ * the kernel (segment.h), never taken from the wire, and nothing is written to a TUN behind a header that vnet_header_check() refuses: the kernel
  * itself takes a gso_size of 1, legacy UFO and UDP_L4 on a TCP packet.
  */
 #ifndef TARTAN_GSO_H
@@ -11,6 +11,14 @@
 #define VNET_HEADER_BYTES 10u
 #define GSO_SIZE_MIN 536u
 #define GSO_SEGMENTS_MAX 64u
+
+/* linux/virtio_net.h by other names: USO came with kernel 6.2, and older headers do not have it. */
+#define VNET_NEEDS_CHECKSUM 1u
+#define VNET_CHECKSUM_SEEN 2u /* by the device it came from; nothing is left to do */
+#define GSO_TCP4 1u
+#define GSO_TCP6 4u
+#define GSO_UDP_L4 5u
+#define GSO_ECN 0x80u
 
 /* Host order; vnet_header_put() and vnet_header_get() know the byte form (little-endian, virtio 1.x). */
 struct vnet_header {
@@ -34,7 +42,10 @@ enum gso_fault {
 	GSO_BAD_CHECKSUM_PLACE,
 };
 
-/* Whether this header may stand before this packet. */
+/*
+ * Whether this header may stand before this packet. No byte after the transport header is read, so the payload may lie
+ * elsewhere.
+ */
 enum gso_fault vnet_header_check(const struct vnet_header *v, const struct packet *p);
 
 /* One whole packet, checksums complete: the all-zero header. */

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC 0x4e545254u /* "TRTN" */
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 
 #define ROUTES_MAX 65536u
 /* Open addressing at half load or less: a look-up touches a few slots whatever the number of peers. */
@@ -82,7 +82,8 @@ struct routes_file {
 
 /*
  * Counters, in the order in which the checks are made (dataplane.md section 2). X(name). Each packet read ends in
- * exactly one of them, except in the ones of COUNTERS_BESIDE, which are counted in addition.
+ * exactly one of them, except in the ones of COUNTERS_BESIDE, which are counted in addition. A packet is what crosses
+ * the underlay in a datagram of its own: a super-packet counts as what is or would have been cut from it.
  */
 #define COUNTERS_RX(X) \
 	X(rx_ok) X(rx_fenced) X(rx_orphaned) X(rx_oversize) X(rx_short) X(rx_not_member) X(rx_bad_version) \
@@ -94,7 +95,7 @@ struct routes_file {
 	X(tx_error_unreach) X(tx_error_nobufs) X(tx_error_msgsize) X(tx_error_other)
 #define COUNTERS_BESIDE(X) \
 	X(rx_trimmed) X(rx_opts) X(rx_port) X(rx_bytes) X(rx_socket_errors) X(tx_bytes) X(tx_tun_errors) \
-	X(icmp_sent) X(icmp_limited) X(table_refused)
+	X(tx_gso_off) X(icmp_sent) X(icmp_limited) X(table_refused)
 #define COUNTERS(X) COUNTERS_RX(X) COUNTERS_TX(X) COUNTERS_BESIDE(X)
 
 enum counter {
@@ -103,6 +104,23 @@ enum counter {
 #undef COUNTER_ENUM
 	COUNTER_COUNT
 };
+
+/*
+ * What the kernel takes over from us or lets us take over from it, as found at the start. X(name); a bit of
+ * counters_file.features each.
+ *   tun_csum, tun_tso, tun_uso   packets from the TUN without checksums, uncut TCP, uncut UDP (TUNSETOFFLOAD)
+ *   udp_segment, udp_gro         many datagrams in one message, to and from the underlay (udp(7))
+ *   path_mtu                     the underlay's path MTU can be asked for when a datagram was too long for it
+ */
+#define FEATURES(X) X(tun_csum) X(tun_tso) X(tun_uso) X(udp_segment) X(udp_gro) X(path_mtu)
+
+enum feature_number {
+#define FEATURE_ENUM(name) number_##name,
+	FEATURES(FEATURE_ENUM)
+#undef FEATURE_ENUM
+	FEATURE_COUNT
+};
+#define FEATURE(name) (1u << number_##name)
 
 /* Of one thread, its only writer; aligned so that threads do not share a cache line. */
 struct thread_block {
@@ -118,7 +136,8 @@ struct counters_file {
 	uint32_t counter_count;
 	_Atomic uint32_t pid;
 	_Atomic uint32_t threads;
-	uint8_t pad[104];
+	_Atomic uint32_t features;
+	uint8_t pad[100];
 	struct thread_block thread[THREADS_MAX];
 };
 

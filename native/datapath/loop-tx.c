@@ -1,103 +1,115 @@
 /*
- * TUN -> underlay: reads until the queue is empty or the batch is full, decides about each packet, sends the batch
- * with one sendmmsg(2). A failure belongs to the one packet it happened to: it is counted and the rest goes on.
+ * TUN -> underlay: reads until the queue is empty or the batch is full, decides about each packet, finishes and cuts
+ * what the kernel left unfinished, sends the batch. What is counted are packets as they go over the underlay.
  */
-#include "tun.h"
+#include "answering.h"
+#include "segment.h"
+#include "sending.h"
 #include "turn.h"
 #include "wait.h"
-#include <arpa/inet.h>
 #include <errno.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-/* The packets of a batch that leave for a peer, in the order read. */
-struct outgoing {
-	size_t count;
-	struct packet packet[BATCH_PACKETS];
-	struct ipv4 header[BATCH_PACKETS]; /* as received */
-	struct sockaddr_in to[BATCH_PACKETS];
-	struct iovec iov[BATCH_PACKETS];
-	struct mmsghdr message[BATCH_PACKETS];
+/* Packets begin where a cache line does. */
+#define ALIGNMENT 64u
+
+struct leaving {
+	struct outgoing outgoing;
+	struct arena reading; /* packets that leave as they were read lie here until they are sent */
+	struct arena cutting;
 };
 
-static void send_icmp(struct worker *w, const struct icmp_error *error, const struct packet *about,
-		      const struct ipv4 *header)
+static void flush(struct worker *w, struct leaving *l)
 {
-	uint8_t room[VNET_HEADER_BYTES + ICMP_BYTES_MAX];
-	struct packet reply = { .bytes = room + VNET_HEADER_BYTES, .length = ICMP_BYTES_MAX };
+	sending_flush(w, &l->outgoing);
+	l->reading.used = 0;
+	l->cutting.used = 0;
+}
 
-	if (!limiter_take(&w->limiter, header->source, w->now_ns)) {
-		counters_add(w->block, icmp_limited, 1);
+static bool in_bulk(const struct worker *w, const struct next_hop *hop)
+{
+	return (w->features & FEATURE(udp_segment)) != 0 && !refusals_have(&w->refusals, hop->address);
+}
+
+/* Into the messages piece by piece; the reading arena is not touched, so `p` stays good when they are sent between. */
+static void cut(struct worker *w, struct leaving *l, const struct super *s, const struct packet *p,
+		const struct outcome *out)
+{
+	for (size_t number = 0; number < s->segments; number++) {
+		struct arena *a = &l->cutting;
+		struct packet segment = { .bytes = a->bytes + a->used, .length = a->room - a->used };
+		if (!outgoing_has_room(&l->outgoing) || segment.length < s->segment_bytes) {
+			sending_flush(w, &l->outgoing);
+			a->used = 0;
+			segment = (struct packet){ .bytes = a->bytes, .length = a->room };
+		}
+		if (!super_cut(s, p, &out->header, number, &segment))
+			continue; /* not with a room that holds the longest packet */
+		outgoing_add(&l->outgoing, &out->hop, &segment, in_bulk(w, &out->hop));
+		a->used += segment.length;
+	}
+}
+
+static void pass(struct worker *w, struct leaving *l, const struct super *s, struct packet *p, const struct outcome *out)
+{
+	if (!super_fits(s, &out->header)) {
+		counters_add(w->block, tx_bad_len, s->segments);
 		return;
 	}
-	icmp_build(&reply, error, w->self.subnet, about, header);
-	if (tun_write(w->tun, &reply) == TUN_WRITTEN)
-		counters_add(w->block, icmp_sent, 1);
-	else
-		counters_add(w->block, tx_tun_errors, 1);
+	if (s->segment_bytes != 0) {
+		cut(w, l, s, p, out);
+		return;
+	}
+	super_finish(s, p, &out->header);
+	outgoing_add(&l->outgoing, &out->hop, p, in_bulk(w, &out->hop));
+	l->reading.used += VNET_HEADER_BYTES + p->length;
+	l->reading.used += -l->reading.used % ALIGNMENT;
 }
 
-static void queue(struct outgoing *o, const struct packet *p, const struct outcome *out)
+/* `bytes` were read at the end of the reading arena, virtio header included. */
+static void handle(struct worker *w, struct leaving *l, size_t bytes)
 {
-	size_t i = o->count++;
-
-	o->packet[i] = *p;
-	o->header[i] = out->header;
-	o->to[i] = (struct sockaddr_in){
-		.sin_family = AF_INET,
-		.sin_port = htons(out->hop.port),
-		.sin_addr.s_addr = htonl(out->hop.address),
-	};
-	o->iov[i] = (struct iovec){ .iov_base = p->bytes, .iov_len = p->length };
-	o->message[i] = (struct mmsghdr){
-		.msg_hdr = {
-			.msg_name = &o->to[i],
-			.msg_namelen = sizeof o->to[i],
-			.msg_iov = &o->iov[i],
-			.msg_iovlen = 1,
-		},
-	};
-}
-
-/* `bytes` came from the TUN, virtio header included. */
-static void handle(struct worker *w, struct outgoing *o, struct packet *p, size_t bytes)
-{
+	uint8_t *start = l->reading.bytes + l->reading.used;
+	struct packet p = { .bytes = start + VNET_HEADER_BYTES, .length = bytes - VNET_HEADER_BYTES };
 	struct vnet_header vnet;
+	struct super super;
 	struct outcome out;
 
 	if (bytes < VNET_HEADER_BYTES) {
 		counters_add(w->block, tx_short, 1);
 		return;
 	}
-	/* No offload was asked for, so a packet that still wants cutting or a checksum is not one we can send. */
-	vnet_header_get(&vnet, p->bytes - VNET_HEADER_BYTES);
-	if (!vnet_header_is_plain(&vnet)) {
+	vnet_header_get(&vnet, start);
+	if (!super_read(&super, &vnet, &p)) {
 		counters_add(w->block, tx_bad_len, 1);
 		return;
 	}
-	p->length = bytes - VNET_HEADER_BYTES;
-	switch (forward_outbound(p, &w->self, &w->routes, &out)) {
+	switch (forward_outbound_super(&p, super.segment_bytes, &w->self, &w->routes, &out)) {
 	case SEND_TO_PEER:
-		queue(o, p, &out); /* counted when it was sent */
+		pass(w, l, &super, &p, &out); /* counted when it was sent */
 		return;
 	case REPLY_ICMP:
-		send_icmp(w, &out.error, p, &out.header);
+		if (answering_may(w, &out.header))
+			answering_send(w, &out.error, &p, &out.header);
 		break;
 	case WRITE_TO_TUN:
 	case DROP:
 		break;
 	}
-	counters_add(w->block, out.counter, 1);
+	counters_add(w->block, out.counter, super.segments);
 }
 
 /* Reads and decides; returns how many packets were read, or -1 when the TUN is broken and none was. */
-static int read_batch(struct worker *w, struct outgoing *o)
+static int read_batch(struct worker *w, struct leaving *l)
 {
+	const size_t longest = VNET_HEADER_BYTES + BATCH_PACKET_BYTES;
+
 	for (size_t i = 0; i < BATCH_PACKETS; i++) {
-		struct packet p = { .bytes = batch_packet(&w->batch, i) };
-		ssize_t bytes = read(w->tun, p.bytes - VNET_HEADER_BYTES, VNET_HEADER_BYTES + BATCH_PACKET_BYTES);
+		if (!outgoing_has_room(&l->outgoing) || l->reading.room - l->reading.used < longest)
+			flush(w, l);
+		ssize_t bytes = read(w->tun, l->reading.bytes + l->reading.used, longest);
 		if (bytes > 0)
-			handle(w, o, &p, (size_t)bytes);
+			handle(w, l, (size_t)bytes);
 		else if (i > 0 || (bytes < 0 && (errno == EAGAIN || errno == EINTR)))
 			return (int)i;
 		else
@@ -106,76 +118,9 @@ static int read_batch(struct worker *w, struct outgoing *o)
 	return BATCH_PACKETS;
 }
 
-static enum counter send_error(int err)
-{
-	switch (err) {
-	case EPERM:
-	case EACCES:
-		return tx_error_perm;
-	case ENETUNREACH:
-	case EHOSTUNREACH:
-	case ENETDOWN:
-	case EADDRNOTAVAIL:
-	case EINVAL:
-		return tx_error_unreach;
-	case ENOBUFS:
-	case ENOMEM:
-	case EAGAIN:
-		return tx_error_nobufs;
-	case EMSGSIZE:
-		return tx_error_msgsize;
-	default:
-		return tx_error_other;
-	}
-}
-
-static void count_failed(struct worker *w, const struct outgoing *o, size_t i, int err)
-{
-	const struct ipv4 *header = &o->header[i];
-
-	counters_add(w->block, send_error(err), 1);
-	if (err != EMSGSIZE || !header->dont_fragment || !icmp_may_answer(&o->packet[i], header))
-		return;
-	/* The underlay carries less than the tunnel MTU promises; how much less it does not say here. */
-	struct icmp_error needed = {
-		.type = ICMP_UNREACHABLE,
-		.code = ICMP_CODE_FRAGMENTATION_NEEDED,
-		.mtu = icmp_smaller_mtu(o->packet[i].length),
-	};
-	send_icmp(w, &needed, &o->packet[i], header);
-}
-
-static void count_sent(struct worker *w, const struct outgoing *o, size_t first, size_t sent)
-{
-	uint64_t bytes = 0;
-
-	for (size_t i = first; i < first + sent; i++)
-		bytes += o->packet[i].length;
-	counters_add(w->block, tx_ok, sent);
-	counters_add(w->block, tx_bytes, bytes);
-}
-
-static void send_batch(struct worker *w, struct outgoing *o)
-{
-	size_t i = 0;
-
-	while (i < o->count) {
-		int sent = sendmmsg(w->udp, &o->message[i], (unsigned int)(o->count - i), MSG_DONTWAIT);
-		if (sent > 0) {
-			count_sent(w, o, i, (size_t)sent);
-			i += (size_t)sent;
-		} else if (sent == 0 || errno != EINTR) {
-			/* The error is of the first message left; each turn of this loop disposes of one at least. */
-			count_failed(w, o, i, sent == 0 ? EIO : errno);
-			i++;
-		}
-	}
-	o->count = 0;
-}
-
 void loop_tx(struct worker *w)
 {
-	struct outgoing o = { .count = 0 };
+	struct leaving l = { .reading = batch_reading(&w->batch), .cutting = batch_cutting(&w->batch) };
 	enum turn turn;
 
 	while ((turn = turn_begin(w)) != TURN_STOP) {
@@ -183,8 +128,8 @@ void loop_tx(struct worker *w)
 			wait_for(-1, w->wake, IDLE_MS);
 			continue;
 		}
-		int count = read_batch(w, &o);
-		send_batch(w, &o);
+		int count = read_batch(w, &l);
+		flush(w, &l);
 		if (count == BATCH_PACKETS)
 			continue;
 		if (count >= 0 && wait_for(w->tun, w->wake, IDLE_MS) != WAIT_BROKEN)

@@ -29,11 +29,13 @@ static _Noreturn void fail(int status, const char *step, int err)
 	_exit(bytes > 0 && write(status, line, (size_t)bytes) == bytes ? EXIT_FAILURE : EXIT_FAILURE + 1);
 }
 
-static void announce(const struct options *o, struct counters_file *counters, const struct hello *hello)
+static void announce(const struct options *o, struct counters_file *counters, const struct hello *hello,
+		     uint32_t features)
 {
 	for (size_t i = o->wake.count; i < THREADS_MAX; i++)
 		atomic_store(&counters->thread[i].running, 0);
 	atomic_store(&counters->threads, hello->threads);
+	atomic_store(&counters->features, features);
 	atomic_store(&counters->pid, hello->pid);
 }
 
@@ -54,7 +56,7 @@ static int start(const struct options *o, struct crew *crew, struct hello *hello
 	if (err != 0)
 		return err;
 	answer_prepare(hello, o);
-	announce(o, files.counters, hello);
+	announce(o, files.counters, hello, crew->features);
 	*step = "threads";
 	err = crew_start(crew);
 	if (err != 0)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct packet {
 	uint8_t *bytes;
@@ -58,6 +59,20 @@ static inline void packet_put_u32(struct packet *p, size_t at, uint32_t value)
 		return;
 	packet_put_u16(p, at, (uint16_t)(value >> 16));
 	packet_put_u16(p, at + 2, (uint16_t)value);
+}
+
+/* All of the range or, where one of the two does not hold it, nothing. The two do not overlap. */
+static inline void packet_copy(struct packet *to, size_t to_at, const struct packet *from, size_t from_at, size_t bytes)
+{
+	if (packet_holds(to, to_at, bytes) && packet_holds(from, from_at, bytes))
+		memcpy(to->bytes + to_at, from->bytes + from_at, bytes);
+}
+
+/* Whether the range is in both and the same. */
+static inline bool packet_equal(const struct packet *a, size_t a_at, const struct packet *b, size_t b_at, size_t bytes)
+{
+	return packet_holds(a, a_at, bytes) && packet_holds(b, b_at, bytes) &&
+	       memcmp(a->bytes + a_at, b->bytes + b_at, bytes) == 0;
 }
 
 #endif

@@ -22,7 +22,7 @@
 
 static const unsigned int allowed[] = {
 	/* packets */
-	SYS_read, SYS_write, SYS_recvmmsg, SYS_sendmmsg, SYS_ppoll,
+	SYS_read, SYS_write, SYS_writev, SYS_recvmmsg, SYS_sendmmsg, SYS_ppoll,
 #ifdef SYS_poll
 	SYS_poll, /* x86_64; elsewhere libc uses ppoll */
 #endif
@@ -35,7 +35,7 @@ static const unsigned int allowed[] = {
 #ifdef SANDBOX_WIDE
 	SYS_mmap, SYS_mprotect, SYS_mremap, SYS_openat, SYS_newfstatat, SYS_fstat, SYS_lseek, SYS_readlinkat, SYS_ioctl,
 	SYS_fcntl, SYS_getpid, SYS_gettid, SYS_tgkill, SYS_sched_yield, SYS_nanosleep, SYS_clock_nanosleep,
-	SYS_rt_sigaction, SYS_sigaltstack, SYS_prlimit64, SYS_prctl, SYS_writev, SYS_getrandom, SYS_getuid, SYS_brk,
+	SYS_rt_sigaction, SYS_sigaltstack, SYS_prlimit64, SYS_prctl, SYS_getrandom, SYS_getuid, SYS_brk,
 	SYS_sched_getaffinity, SYS_dup, SYS_dup3, SYS_faccessat, SYS_uname, SYS_sysinfo, SYS_gettimeofday, SYS_mincore,
 #ifdef SYS_open
 	SYS_open, SYS_readlink, SYS_stat, SYS_access, SYS_getrlimit, SYS_dup2, SYS_unlink,

@@ -1,8 +1,9 @@
-/* One packet into a TUN queue that was opened with IFF_VNET_HDR. */
+/* One packet, or one super-packet in pieces, into a TUN queue that was opened with IFF_VNET_HDR. */
 #ifndef TARTAN_TUN_H
 #define TARTAN_TUN_H
 
-#include "packet.h"
+#include "gso.h"
+#include <sys/uio.h>
 
 enum tun_result {
 	TUN_WRITTEN,
@@ -10,7 +11,12 @@ enum tun_result {
 	TUN_FAILED,         /* link down, deleted, or out of memory */
 };
 
-/* The VNET_HEADER_BYTES before p->bytes must be the caller's: the header is built there. */
 enum tun_result tun_write(int tun, const struct packet *p);
+
+/*
+ * `piece[0]` is given to this function for the virtio header; the others, which begin with a piece that has all headers
+ * of the packet, are `bytes` together.
+ */
+enum tun_result tun_write_pieces(int tun, const struct vnet_header *v, struct iovec *piece, size_t pieces, size_t bytes);
 
 #endif

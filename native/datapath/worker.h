@@ -9,6 +9,7 @@
 #include "counters.h"
 #include "forward.h"
 #include "limiter.h"
+#include "refusals.h"
 
 /* How long a thread sleeps at most: the header words are looked at again then, also when a doorbell was lost. */
 #define IDLE_MS 1000
@@ -21,6 +22,8 @@ struct worker {
 	int tun;
 	int udp;
 	int wake; /* eventfd, the doorbell */
+	int path_mtu; /* path-mtu.h; -1: none */
+	uint32_t features; /* FEATURE() */
 	struct batch batch;
 	/* Renewed by turn_begin(). */
 	struct route_table routes;
@@ -30,6 +33,7 @@ struct worker {
 	struct self self;
 	uint64_t now_ns; /* CLOCK_BOOTTIME */
 	struct limiter limiter;
+	struct refusals refusals;
 };
 
 /* One direction each; they return when the drain word is set and everything read was passed on. */

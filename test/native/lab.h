@@ -8,6 +8,7 @@
 #include "fixture.h"
 #include "worker.h"
 #include <arpa/inet.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -19,6 +20,9 @@
 #define OURS ADDRESS(10, 5, 1, 9)
 #define THEIRS ADDRESS(10, 5, 2, 9)
 #define WAIT_MS 10000
+
+/* What labs that are opened from now on do in bulk. */
+static uint32_t lab_features = (1u << FEATURE_COUNT) - 1;
 
 struct lab {
 	struct routes_file *file;
@@ -85,6 +89,9 @@ static inline struct lab *lab_open(void (*loop)(struct worker *w))
 	l->w->tun = pair[1];
 	l->w->udp = udp_open(SELF_IP, &l->self_port);
 	l->w->wake = eventfd(0, EFD_NONBLOCK);
+	l->w->path_mtu = -1;
+	l->w->features = lab_features;
+	setsockopt(l->w->udp, IPPROTO_UDP, UDP_GRO, &(int){ (lab_features & FEATURE(udp_gro)) != 0 }, sizeof(int));
 	l->file->network = fixture_self.network;
 	l->file->network_length = fixture_self.network_length;
 	l->file->subnet = fixture_self.subnet;

@@ -1,0 +1,24 @@
+/* See answering.h. */
+#include "answering.h"
+#include "tun.h"
+
+bool answering_may(struct worker *w, const struct ipv4 *about)
+{
+	if (limiter_take(&w->limiter, about->source, w->now_ns))
+		return true;
+	counters_add(w->block, icmp_limited, 1);
+	return false;
+}
+
+void answering_send(struct worker *w, const struct icmp_error *error, const struct packet *about,
+		    const struct ipv4 *header)
+{
+	uint8_t room[ICMP_BYTES_MAX];
+	struct packet reply = { .bytes = room, .length = ICMP_BYTES_MAX };
+
+	icmp_build(&reply, error, w->self.subnet, about, header);
+	if (tun_write(w->tun, &reply) == TUN_WRITTEN)
+		counters_add(w->block, icmp_sent, 1);
+	else
+		counters_add(w->block, tx_tun_errors, 1);
+}

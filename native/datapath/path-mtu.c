@@ -1,0 +1,83 @@
+/* Asking the kernel for a path MTU; see path-mtu.h. */
+#include "path-mtu.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/errqueue.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* IP and UDP header of a datagram of ours. */
+#define OUTER_BYTES 28u
+/* RFC 791: every link carries as much. */
+#define MTU_LOWEST 68u
+
+static bool prepare(int fd, int udp)
+{
+	struct sockaddr_in address;
+	socklen_t bytes = sizeof address;
+	int on = 1, discover = IP_PMTUDISC_DO;
+
+	if (getsockname(udp, (struct sockaddr *)&address, &bytes) < 0 || address.sin_family != AF_INET)
+		return false;
+	address.sin_port = 0;
+	return bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
+	       setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover) == 0 &&
+	       setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on) == 0;
+}
+
+int path_mtu_open(int udp)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && !prepare(fd, udp)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* One entry of the error queue; false when it is empty. */
+static bool read_error(int fd, uint32_t *mtu)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(struct sock_extended_err) + sizeof(struct sockaddr_in)) + 64];
+		struct cmsghdr aligned;
+	} control;
+	uint8_t byte;
+	struct iovec iov = { .iov_base = &byte, .iov_len = sizeof byte };
+	struct mmsghdr m = { .msg_hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+					  .msg_controllen = sizeof control } };
+
+	if (recvmmsg(fd, &m, 1, MSG_ERRQUEUE | MSG_DONTWAIT, NULL) != 1)
+		return false;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m.msg_hdr); c != NULL; c = CMSG_NXTHDR(&m.msg_hdr, c)) {
+		struct sock_extended_err error;
+		if (c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_RECVERR || c->cmsg_len < CMSG_LEN(sizeof error))
+			continue;
+		memcpy(&error, CMSG_DATA(c), sizeof error);
+		/* The kernel's own word about what we have just sent, not what somebody wrote into an ICMP error. */
+		if (error.ee_errno == EMSGSIZE && error.ee_origin == SO_EE_ORIGIN_LOCAL)
+			*mtu = error.ee_info;
+	}
+	return true;
+}
+
+uint16_t path_mtu_ask(int fd, uint32_t hop, uint16_t port, const struct packet *p)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(hop) };
+	struct iovec iov = { .iov_base = p->bytes, .iov_len = p->length };
+	struct mmsghdr m = { .msg_hdr = { .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &iov, .msg_iovlen = 1 } };
+	uint32_t mtu = 0;
+
+	/* What came of an earlier question is read first, and cleared with it. */
+	while (fd >= 0 && read_error(fd, &mtu))
+		;
+	mtu = 0;
+	if (fd < 0 || sendmmsg(fd, &m, 1, MSG_DONTWAIT) == 1 || errno != EMSGSIZE)
+		return 0;
+	while (read_error(fd, &mtu))
+		;
+	/* A longer one than the packet would not have refused it; a shorter one than any link's is a mistake. */
+	return mtu >= MTU_LOWEST + OUTER_BYTES && mtu - OUTER_BYTES < p->length ? (uint16_t)(mtu - OUTER_BYTES) : 0;
+}
