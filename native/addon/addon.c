@@ -3,10 +3,12 @@
  * built with gcc and the headers of the node-api-headers package alone.
  */
 #include "addon.h"
+#include "../datapath/layout.h"
 
 static napi_value init(napi_env env, napi_value exports)
 {
 	add_string(env, exports, "build", TARTAN_BUILD);
+	add_number(env, exports, "layoutVersion", LAYOUT_VERSION);
 	tun_init(env, exports);
 	udp_init(env, exports);
 	table_init(env, exports);

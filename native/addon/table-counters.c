@@ -8,6 +8,12 @@ static const char *const counter_names[COUNTER_COUNT] = {
 #undef COUNTER_NAME
 };
 
+static const char *const feature_names[FEATURE_COUNT] = {
+#define FEATURE_NAME(name) #name,
+	FEATURES(FEATURE_NAME)
+#undef FEATURE_NAME
+};
+
 uint32_t table_threads(const struct counters_file *c)
 {
 	const uint32_t threads = atomic_load(&c->threads);
@@ -33,15 +39,35 @@ static uint32_t lowest_adopted(const struct counters_file *c)
 	return lowest == UINT32_MAX ? 0 : lowest;
 }
 
+/* An array of names; NULL after an exception. Bits that we do not know are of no interest. */
+static napi_value features_in_force(napi_env env, const struct counters_file *c)
+{
+	const uint32_t features = atomic_load(&c->features);
+	napi_value array, name;
+	uint32_t count = 0;
+
+	if (!ok(env, napi_create_array(env, &array)))
+		return NULL;
+	for (uint32_t i = 0; i < FEATURE_COUNT; i++) {
+		if ((features >> i & 1) == 0)
+			continue;
+		if (!ok(env, napi_create_string_utf8(env, feature_names[i], NAPI_AUTO_LENGTH, &name)) ||
+		    !ok(env, napi_set_element(env, array, count++, name)))
+			return NULL;
+	}
+	return array;
+}
+
 static napi_value counters_method(napi_env env, napi_callback_info info)
 {
 	struct table *t = table_of(env, info, 0, NULL);
-	napi_value object, counters;
+	napi_value object, counters, features;
 	if (!t)
 		return NULL;
 	object = new_object(env);
 	counters = new_object(env);
-	if (!object || !counters)
+	features = features_in_force(env, t->counters);
+	if (!object || !counters || !features)
 		return NULL;
 	for (uint32_t i = 0; i < COUNTER_COUNT; i++)
 		add_number(env, counters, counter_names[i], summed(t->counters, i));
@@ -49,6 +75,7 @@ static napi_value counters_method(napi_env env, napi_callback_info info)
 	add_number(env, object, "threads", table_threads(t->counters));
 	add_number(env, object, "adopted", lowest_adopted(t->counters));
 	ok(env, napi_set_named_property(env, object, "counters", counters));
+	ok(env, napi_set_named_property(env, object, "features", features));
 	return finished(env, object);
 }
 

@@ -44,6 +44,7 @@ export interface StatusDatapath {
   readonly generationPublished: number;
   readonly generationAdopted: number;
   readonly respawns: number;
+  readonly features: readonly string[];
   readonly warnings: readonly string[];
   readonly counters: Readonly<Record<string, number>>;
 }

@@ -41,6 +41,8 @@ const statusSchema: z.ZodType<Status> = z.object({
       generationPublished: z.number(),
       generationAdopted: z.number(),
       respawns: z.number(),
+      // Absent in what an older daemon says.
+      features: z.array(z.string()).default([]),
       warnings: z.array(z.string()),
       counters: z.record(z.string(), z.number()),
     })

@@ -36,6 +36,7 @@ function factsOf(status: Status): readonly Fact[] {
     ['lease', lease ? leaseCell(lease) : '-'],
     ['peers', String(status.peers.length)],
     ['data plane', status.datapath ? datapathText(status.datapath) : '-'],
+    ...offloadFacts(status.datapath),
   ];
 }
 
@@ -48,6 +49,11 @@ function datapathText(datapath: StatusDatapath): string {
   const { engine, pid, threads, generationPublished, generationAdopted, respawns } = datapath;
   const process = pid === null ? 'no process' : `process ${pid}, ${threads} threads`;
   return `${engine}, ${process}, published ${generationPublished}, adopted ${generationAdopted}, respawns ${respawns}`;
+}
+
+/** What the kernel lets the data plane do in bulk. */
+function offloadFacts(datapath: StatusDatapath | null): readonly Fact[] {
+  return datapath && datapath.features.length > 0 ? [['offloads', datapath.features.join(' ')]] : [];
 }
 
 function problemFacts(status: Status): readonly Fact[] {

@@ -31,6 +31,8 @@ export interface DatapathStats {
   /** Summed over threads; every received packet is in exactly one counter, except those named "beside". */
   readonly counters: Readonly<Record<string, number>>;
   readonly respawns: number;
+  /** What the kernel does in bulk for the engine; packets pass without it, only slower. */
+  readonly features: readonly string[];
   /** Things the kernel gave less of, or features missing. */
   readonly warnings: readonly string[];
 }

@@ -116,7 +116,7 @@ export class DataProcess {
 }
 
 export interface Adopted {
-  /** undefined when its files could not be mapped: it was ended, its descriptors are still good. */
+  /** undefined when its files could not be used, those of another layout for one: it was ended, its descriptors are still good. */
   readonly process: DataProcess | undefined;
   readonly tunFds: readonly number[];
   readonly udpFds: readonly number[];
@@ -138,7 +138,7 @@ export async function adoptProcess(runDir: string): Promise<Adopted | undefined>
   const connection = new Connection(hello.pid, hello.connectionFd);
   native().closeFd(hello.listenFd);
   try {
-    const table = native().adoptTable(hello.routesFd, hello.countersFd);
+    const table = adoptFiles(hello);
     return { process: new DataProcess(connection, hello.build, table, hello.wakeFds), tunFds, udpFds };
   } catch {
     closeAll([hello.routesFd, hello.countersFd, ...hello.wakeFds]);
@@ -152,6 +152,12 @@ export async function adoptProcess(runDir: string): Promise<Adopted | undefined>
     connection.close();
   }
   return { process: undefined, tunFds, udpFds };
+}
+
+/** Of another layout not even the word that would drain it stands where ours does. */
+function adoptFiles(hello: NativeHello): NativeTable {
+  if (hello.version !== native().layoutVersion) throw new Error(`layout version ${hello.version}`);
+  return native().adoptTable(hello.routesFd, hello.countersFd);
 }
 
 export interface Launch {

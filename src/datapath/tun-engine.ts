@@ -138,6 +138,7 @@ class TunEngine implements Datapath {
       generationAdopted: now ? this.#publication.adopted(now.adopted) : 0,
       counters: this.#totals.plus(now),
       respawns: this.#respawns,
+      features: now?.features ?? [],
       warnings: [this.#ends.warning, this.#process?.warning].filter(text => text !== undefined),
     };
   }

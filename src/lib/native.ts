@@ -45,6 +45,8 @@ export interface NativeCounters {
   readonly adopted: number;
   /** Summed over threads, by counter name. */
   readonly counters: Record<string, number>;
+  /** Names of the kernel's offloads that the data process uses. */
+  readonly features: readonly string[];
 }
 
 /** The two mapped files. */
@@ -106,6 +108,8 @@ export interface NativeWatch {
 
 export interface NativeAddon {
   readonly build: string;
+  /** Of the files and the hello, as NativeHello.version names it. */
+  readonly layoutVersion: number;
   /**
    * First queue with IFF_TUN_EXCL, more queues attach to it; IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, non-blocking.
    * The link of the first one gets a transmit queue of 5000 packets, which wait there while nobody reads.

@@ -1,6 +1,7 @@
 /** Receiving a data process's descriptors: what is not exactly a hello is refused and leaves nothing open. */
 import { statSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { adoptProcess } from '../../src/datapath/process.js';
 import { native } from '../../src/lib/native.js';
 import { perl, useScratch } from './datapath-lab.js';
 
@@ -62,6 +63,15 @@ test('adopt: a whole hello comes with its descriptors', () => {
   ];
   expect(new Set(all).size).toBe(8);
   for (const fd of all) native().closeFd(fd);
+});
+
+test('adopt: a data process of another layout is not used, its link and socket are', async () => {
+  answerOnce(hello(magic, native().layoutVersion + 1, 77, 1, 1, 2, 7), 7);
+  const adopted = await adoptProcess(scratch.directory);
+  expect(adopted).toMatchObject({ process: undefined });
+  const kept = [...(adopted?.tunFds ?? []), ...(adopted?.udpFds ?? [])];
+  expect(kept).toHaveLength(2);
+  for (const fd of kept) native().closeFd(fd);
 });
 
 test.each([

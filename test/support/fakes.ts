@@ -108,6 +108,7 @@ export class FakeDatapath implements Datapath {
       generationAdopted: this.#generation,
       counters: {},
       respawns: 0,
+      features: [],
       warnings: [],
     };
   }

@@ -138,6 +138,7 @@ test('counters of dead processes stay in the sum', () => {
     pid: 1,
     threads: 2,
     adopted: 1,
+    features: [],
     counters: { rx_ok: rx },
   });
   expect(totals.plus(undefined)).toEqual({});

@@ -19,6 +19,7 @@ const status: Status = {
     generationPublished: 42,
     generationAdopted: 42,
     respawns: 0,
+    features: [],
     warnings: [],
     counters: { txPackets: 12, rxPackets: 0, dropNoRoute: 3 },
   },
@@ -41,6 +42,11 @@ describe('status', () => {
         '',
       ].join('\n'),
     );
+  });
+
+  it('names the offloads in force', () => {
+    const datapath = { ...status.datapath, features: ['tun_csum', 'udp_gro'] } as Status['datapath'];
+    expect(formatStatus({ ...status, datapath }, 'table', plain)).toContain('\noffloads        tun_csum udp_gro\n');
   });
 
   it('wide: peers, refused entries and counters too', () => {
