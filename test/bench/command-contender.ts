@@ -1,0 +1,117 @@
+/**
+ * Any other daemon in flannel's style, given by `--contender 'name=command'`. The command runs by `sh -c` on both hosts
+ * until it is ended, with these variables, and must write the subnet file in flannel's form when packets can flow.
+ *
+ *   BENCH_SIDE           a or b                           BENCH_INTERFACE      link of the underlay
+ *   BENCH_ADDRESS        of this host on the underlay     BENCH_PEER_ADDRESS   of the other host
+ *   BENCH_SUBNET         to be used unless it leases one  BENCH_PEER_SUBNET    the other host's
+ *   BENCH_NETWORK        of all subnets                   BENCH_SUBNET_FILE    where FLANNEL_SUBNET and _MTU belong
+ *   BENCH_DIRECTORY      empty, for whatever it keeps     BENCH_ETCD           endpoint; an etcd is started when named
+ */
+import { accessSync, constants, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { address, addressIn, link, network, peerOf, sides, type Lab, type Side } from './lab.js';
+import { subnets, type Contender, type Overlay } from './overlay.js';
+import { Running, run, tree } from './process.js';
+
+const startLimitMs = 20_000;
+const etcdPort = 2379;
+const configKey = '/coreos.com/network/config';
+
+let labs = 0;
+
+export function commandContender(name: string, command: string): Contender {
+  return { name, open: lab => openCommand(lab, name, command) };
+}
+
+async function openCommand(lab: Lab, name: string, command: string): Promise<Overlay> {
+  // In the private /run (run.sh): gone with the bench.
+  const directory = `/run/contender-${labs++}`;
+  const etcd = command.includes('BENCH_ETCD') ? await openEtcd(lab, directory) : undefined;
+  const started = sides.map(side => {
+    const own = join(directory, side);
+    mkdirSync(own, { recursive: true });
+    const env = { ...variables(side, own), ...(etcd === undefined ? {} : { BENCH_ETCD: etcd }) };
+    return { side, file: env.BENCH_SUBNET_FILE, process: new Running(lab.on(side, ['sh', '-c', command]), { env }) };
+  });
+  const found = { a: '', b: '' };
+  let mtu = 0;
+  for (const { side, file, process } of started) {
+    const text = await written(file, process, name);
+    const [, base = '', length = ''] = /^FLANNEL_SUBNET="?([\d.]+)\/(\d+)"?$/m.exec(text) ?? [];
+    found[side] = `${addressIn(base, 0)}/${length}`;
+    mtu = Number(/^FLANNEL_MTU="?(\d+)"?$/m.exec(text)?.[1]);
+  }
+  const hosts = { a: addressIn(found.a, 0), b: addressIn(found.b, 0) };
+  return { mtu, subnets: found, hosts, pids: await pidsOf(lab, etcd) };
+}
+
+function variables(side: Side, directory: string) {
+  const peer = peerOf[side];
+  return {
+    BENCH_SIDE: side,
+    BENCH_INTERFACE: link,
+    BENCH_ADDRESS: address[side],
+    BENCH_PEER_ADDRESS: address[peer],
+    BENCH_SUBNET: subnets[side],
+    BENCH_PEER_SUBNET: subnets[peer],
+    BENCH_NETWORK: network,
+    BENCH_DIRECTORY: directory,
+    BENCH_SUBNET_FILE: join(directory, 'subnet.env'),
+  } as const;
+}
+
+async function written(file: string, process: Running, name: string): Promise<string> {
+  for (const began = Date.now(); Date.now() - began < startLimitMs; await delay(50)) {
+    const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
+    if (/^FLANNEL_SUBNET=.*\n/m.test(text) && /^FLANNEL_MTU=.*\n/m.test(text)) return text;
+    if (process.over) break;
+  }
+  throw new Error(`contender ${name} wrote no FLANNEL_SUBNET and FLANNEL_MTU to BENCH_SUBNET_FILE: ${process.said}`);
+}
+
+/** Everything on host a but the etcd: nothing else runs there before a test does. */
+async function pidsOf(lab: Lab, etcd: string | undefined): Promise<readonly number[]> {
+  const pids = await lab.pids('a');
+  if (etcd === undefined) return pids;
+  return pids.filter(pid => !readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('--listen-peer-urls'));
+}
+
+/** On host a, reached by both over the underlay; it holds the network document that flannel's udp backend wants. */
+async function openEtcd(lab: Lab, directory: string): Promise<string> {
+  const endpoint = `http://${address.a}:${etcdPort}`;
+  const urls = ['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint];
+  const peers = ['--listen-peer-urls', 'http://127.0.0.1:0', '--log-level', 'error'];
+  const etcd = new Running(
+    lab.on('a', [tool('TARTAN_ETCD', 'etcd'), '--data-dir', join(directory, 'etcd'), ...urls, ...peers]),
+  );
+  const document = JSON.stringify({ Network: network, Backend: { Type: 'udp' } });
+  const put = [tool('TARTAN_ETCDCTL', 'etcdctl'), '--endpoints', endpoint, 'put', configKey, document];
+  for (const began = Date.now(); ; await delay(100)) {
+    try {
+      await run(lab.on('a', put), { env: { ETCDCTL_API: '3' } });
+      return endpoint;
+    } catch (error) {
+      if (etcd.over || Date.now() - began > startLimitMs) throw new Error(`no etcd: ${etcd.said}`, { cause: error });
+    }
+  }
+}
+
+function tool(variable: string, name: string): string {
+  const given = process.env[variable];
+  if (given !== undefined) return given;
+  const directories = [...(process.env['PATH'] ?? '').split(delimiter), join(tree, '.cache/tools/usr/bin')];
+  const found = directories.map(directory => join(directory, name)).find(isExecutable);
+  if (found === undefined) throw new Error(`no ${name}: set ${variable}, or put it into PATH`);
+  return found;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * What was measured, as the report wants it: a group is one table, with a column for each thing compared, the metrics
+ * as rows and every round's value kept. Medians, because a round may meet other work on the machine.
+ */
+import type { Metric } from './tests.js';
+
+export interface Series {
+  readonly metric: Metric;
+  readonly column: string;
+  /** One for each round. */
+  readonly values: readonly number[];
+}
+
+export interface Group {
+  /** `container/wire`, `peers`, `updates` */
+  readonly id: string;
+  readonly title: string;
+  readonly columns: readonly string[];
+  /** The pairs whose ratios are shown, by column. */
+  readonly ratios: readonly (readonly [over: string, under: string])[];
+  readonly series: readonly Series[];
+}
+
+/** Collects the values of a group. */
+export class Collector {
+  readonly #values = new Map<string, { readonly metric: Metric; readonly column: string; readonly values: number[] }>();
+
+  add(metric: Metric, column: string, value: number): void {
+    const key = `${metric.name} ${column}`;
+    const series = this.#values.get(key) ?? { metric, column, values: [] };
+    series.values.push(value);
+    this.#values.set(key, series);
+  }
+
+  get series(): readonly Series[] {
+    return [...this.#values.values()];
+  }
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = (sorted.length - 1) / 2;
+  return ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle)] ?? 0)) / 2;
+}
+
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.ceil(share * sorted.length) - 1] ?? 0;
+}
+
+export function metricsOf(group: Group): readonly Metric[] {
+  const byName = new Map(group.series.map(series => [series.metric.name, series.metric]));
+  return [...byName.values()];
+}
+
+export function valuesOf(group: Group, metric: string, column: string): readonly number[] {
+  const series = group.series.find(one => one.metric.name === metric && one.column === column);
+  return series?.values ?? [];
+}
+
+/** Of the medians; undefined where one is missing or 0. */
+export function ratioOf(group: Group, metric: string, over: string, under: string): number | undefined {
+  const above = median(valuesOf(group, metric, over));
+  const below = median(valuesOf(group, metric, under));
+  return above > 0 && below > 0 ? above / below : undefined;
+}

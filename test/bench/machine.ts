@@ -1,0 +1,76 @@
+/** The machine that the numbers belong to, and how busy it was. */
+import { readFileSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+
+export interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly kernel: string;
+  readonly memoryGb: number;
+}
+
+export function describeMachine(): Machine {
+  const all = cpus();
+  return {
+    cpu: all[0]?.model ?? 'unknown',
+    cores: all.length,
+    kernel: release(),
+    memoryGb: Math.round(totalmem() / 2 ** 30),
+  };
+}
+
+const ticksPerSecond = 100;
+
+/** Seconds that the processors of the machine were busy since it started, interrupts included, stolen time not. */
+export function busySeconds(): number {
+  const [, ...fields] = (readFileSync('/proc/stat', 'utf8').split('\n')[0] ?? '').split(/\s+/).map(Number);
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = fields;
+  return (user + nice + system + irq + softirq) / ticksPerSecond;
+}
+
+const sampleMs = 100;
+/** Of one core. */
+const quietLoad = 0.2;
+
+/** Waits for a moment without other work on the machine, but not for ever: a shared machine may never have one. */
+export class Quiet {
+  readonly #limitMs: number;
+  #waitedMs = 0;
+  readonly loads: number[] = [];
+
+  /** @param limitMs for all waits together */
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
+
+  /** Notes what others used of one core when it gave up waiting, or found it quiet. */
+  async wait(): Promise<void> {
+    for (;;) {
+      const before = busySeconds();
+      const began = performance.now();
+      await delay(sampleMs);
+      const tookMs = performance.now() - began;
+      const load = ((busySeconds() - before) * 1000) / tookMs;
+      if (load > quietLoad && this.#waitedMs < this.#limitMs) {
+        this.#waitedMs += tookMs;
+        continue;
+      }
+      this.loads.push(load);
+      return;
+    }
+  }
+
+  /** The share of moments that were not quiet. */
+  get disturbed(): number {
+    return this.loads.filter(load => load > quietLoad).length / Math.max(1, this.loads.length);
+  }
+}
+
+/** Resident memory of processes, in MB. */
+export function residentMb(pids: readonly number[]): number {
+  const kb = pids.map(pid =>
+    Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0),
+  );
+  return kb.reduce((sum, one) => sum + one, 0) / 1024;
+}

@@ -1,0 +1,119 @@
+/** What the bench is asked to do. */
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { TartanError } from '../../src/lib/errors.js';
+import type { Choice } from './contenders.js';
+import { topologies, underlays, type Topology, type Underlay } from './lab.js';
+import { tree } from './process.js';
+import { tests, type Test } from './tests.js';
+
+export interface BenchOptions {
+  readonly choice: Choice;
+  readonly topologies: readonly Topology[];
+  readonly underlays: readonly Underlay[];
+  readonly tests: readonly Test[];
+  /** Sizes of the table to compare; none when not asked for. */
+  readonly peers: readonly number[];
+  readonly updates: boolean;
+  readonly rounds: number;
+  readonly seconds: number;
+  /** For a quiet machine, in all. */
+  readonly waitMs: number;
+  readonly out: string;
+  readonly commandLine: string;
+}
+
+const tableTests = ['peers', 'updates'];
+const flags = {
+  quick: { type: 'boolean' },
+  only: { type: 'string' },
+  rounds: { type: 'string' },
+  seconds: { type: 'string' },
+  underlay: { type: 'string' },
+  topology: { type: 'string' },
+  contender: { type: 'string', multiple: true },
+  build: { type: 'string', multiple: true },
+  without: { type: 'string' },
+  out: { type: 'string' },
+  help: { type: 'boolean' },
+} as const;
+
+export const usage = `npm run bench -- [options]
+
+  --quick                  about two minutes: fewer rounds, tests and underlays
+  --only LIST              these tests: ${[...tests.map(test => test.name), ...tableTests].join(', ')}
+  --rounds N, --seconds N  rounds of every test (5, quick 2), and how long each runs (2, quick 1)
+  --topology LIST          ${topologies.join(', ')}
+  --underlay LIST          ${underlays.join(', ')}
+  --contender NAME=COMMAND another flannel-style daemon (test/bench/README.md); repeatable
+  --build NAME=DIST        another build of tartan, by its folder named dist; repeatable
+  --without LIST           leave out contenders: veth, vxlan, plain, tartan or a name given
+  --out DIR                for results.json, RESULTS.md and results.svg (test/bench/out)
+`;
+
+/** @returns undefined when help is asked for @throws TartanError USAGE */
+export function parseOptions(argv: readonly string[]): BenchOptions | undefined {
+  const { values } = readArguments(argv);
+  if (values.help) return undefined;
+  const quick = values.quick ?? false;
+  const names = [...tests.map(test => test.name), ...tableTests];
+  const quickNames = [...tests.filter(test => test.quick).map(test => test.name), ...tableTests];
+  const only = listOf('only', values.only, names, quick ? quickNames : names);
+  const ours: readonly [string, string] = ['tartan', join(tree, 'dist')];
+  return {
+    choice: {
+      builds: [ours, ...pairs('build', values.build).map(([name, dist]) => [name, resolve(dist)] as const)],
+      commands: pairs('contender', values.contender),
+      without: (values.without ?? '').split(','),
+    },
+    topologies: listOf('topology', values.topology, topologies, topologies),
+    underlays: listOf('underlay', values.underlay, underlays, quick ? ['wire'] : underlays),
+    tests: tests.filter(test => only.includes(test.name)),
+    peers: only.includes('peers') ? (quick ? [2, 65_536] : [2, 64, 1024, 16_384, 65_536]) : [],
+    updates: only.includes('updates'),
+    rounds: numberOf('rounds', values.rounds, quick ? 2 : 5),
+    seconds: numberOf('seconds', values.seconds, quick ? 1 : 2),
+    waitMs: quick ? 10_000 : 300_000,
+    out: resolve(values.out ?? join(tree, 'test/bench/out')),
+    commandLine: ['npm run bench', ...(argv.length > 0 ? ['--'] : []), ...argv].join(' '),
+  };
+}
+
+function readArguments(argv: readonly string[]) {
+  try {
+    return parseArgs({ args: [...argv], options: flags });
+  } catch (error) {
+    throw new TartanError('USAGE', `${String(error)}\n\n${usage}`, { cause: error });
+  }
+}
+
+function listOf<T extends string>(flag: string, text: string | undefined, known: readonly T[], all: readonly T[]) {
+  if (text === undefined) return all;
+  const words = text.split(',');
+  const unknown = words.find(word => !known.some(name => name === word));
+  if (unknown !== undefined)
+    throw new TartanError('USAGE', `--${flag}: '${unknown}' is not one of ${known.join(', ')}`);
+  return known.filter(name => words.includes(name));
+}
+
+function numberOf(flag: string, text: string | undefined, fallback: number): number {
+  const value = text === undefined ? fallback : Number(text);
+  if (Number.isInteger(value) && value >= 1 && value <= 1000) return value;
+  throw new TartanError('USAGE', `--${flag}: '${text}' is not a number from 1 to 1000`);
+}
+
+function pairs(flag: string, texts: readonly string[] = []): readonly (readonly [string, string])[] {
+  return texts.map(text => {
+    const at = text.indexOf('=');
+    const name = text.slice(0, Math.max(at, 0));
+    const value = text.slice(at + 1);
+    if (!/^[a-z][\w-]{0,20}$/.test(name)) {
+      throw new TartanError('USAGE', `--${flag}: '${text}' is not of the form name=value, with a short name`);
+    }
+    if (flag === 'build' && !existsSync(join(value, 'tartan-datapath'))) {
+      throw new TartanError('USAGE', `--build: ${value} holds no tartan-datapath, build that tree first`);
+    }
+    return [name, value] as const;
+  });
+}

@@ -1,0 +1,73 @@
+/**
+ * The main groups: all contenders of one topology and underlay stand side by side, and take turns at every test of
+ * every round (A B A B), so that whatever changes on the machine meets all of them.
+ */
+import { Collector, type Group } from './groups.js';
+import { addressIn, Lab, type Topology, type Underlay } from './lab.js';
+import type { Quiet } from './machine.js';
+import type { Contender } from './overlay.js';
+import type { Test } from './tests.js';
+import { openServers, reach, type Subject } from './traffic.js';
+
+export interface RoundOptions {
+  readonly contenders: readonly Contender[];
+  readonly tests: readonly Test[];
+  readonly rounds: number;
+  readonly seconds: number;
+  /** The column that ratios are about. */
+  readonly ours: string;
+  readonly say: (text: string) => void;
+  readonly quiet: Quiet;
+}
+
+const titles = {
+  host: 'Host to host',
+  container: 'Container to container',
+  whole: 'super-packets cross whole',
+  wire: 'MTU-sized frames cross',
+  nocsum: 'MTU-sized frames cross, no checksum offload',
+} as const;
+
+/** The contender's own lab, with traffic crossing. */
+export async function openSubject(contender: Contender, underlay: Underlay, topology: Topology): Promise<Subject> {
+  const lab = await Lab.open(contender.name.replace(/\W/g, ''), underlay, topology);
+  const overlay = await contender.open(lab);
+  if (topology === 'container') await lab.addContainers(overlay.subnets, overlay.mtu);
+  const target = topology === 'container' ? addressIn(overlay.subnets.b, 2) : overlay.hosts.b;
+  const subject = { name: contender.name, lab, overlay, target };
+  await openServers(lab);
+  await reach(subject);
+  return subject;
+}
+
+export async function measure(underlay: Underlay, topology: Topology, options: RoundOptions): Promise<Group> {
+  const collector = new Collector();
+  const subjects: Subject[] = [];
+  try {
+    for (const contender of options.contenders) subjects.push(await openSubject(contender, underlay, topology));
+    for (let round = 1; round <= options.rounds; round++) {
+      for (const test of options.tests) {
+        for (const subject of subjects) await once(subject, test, `${topology}/${underlay} round ${round}`);
+      }
+    }
+  } finally {
+    for (const { lab } of subjects) await lab.close();
+  }
+  const columns = options.contenders.map(({ name }) => name);
+  const others = columns.filter(name => name !== options.ours);
+  return {
+    id: `${topology}/${underlay}`,
+    title: `${titles[topology]}, ${titles[underlay]}`,
+    columns,
+    ratios: columns.includes(options.ours) ? others.map(name => [options.ours, name] as const) : [],
+    series: collector.series,
+  };
+
+  async function once(subject: Subject, test: Test, where: string): Promise<void> {
+    await options.quiet.wait();
+    const values = await test.run(subject, options.seconds);
+    for (const [i, metric] of test.metrics.entries()) collector.add(metric, subject.name, values[i] ?? 0);
+    const [first] = test.metrics;
+    options.say(`${where} ${test.name} ${subject.name}: ${values[0]?.toFixed(first?.digits)} ${first?.unit}`);
+  }
+}

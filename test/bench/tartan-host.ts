@@ -1,0 +1,124 @@
+/**
+ * One host's end of our data plane, run inside the host's namespace: `tartan-host.js SIDE DIST RUN-DIRECTORY`. It
+ * starts the engine of the build in DIST with one peer and answers calls, one line of JSON for each.
+ */
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setImmediate } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import type { Datapath } from '../../src/datapath/datapath.js';
+import type * as engine from '../../src/datapath/tun-engine.js';
+import { silentLog } from '../../src/lib/log.js';
+import { ipv4FromNumber, parseIpv4, parsePrefix, type Ipv4 } from '../../src/model/ipv4.js';
+import type { TunnelRoute } from '../../src/model/plan.js';
+
+export type HostCall =
+  | { readonly call: 'fill'; readonly routes: number }
+  | { readonly call: 'update'; readonly seconds: number; readonly everyMs: number }
+  | { readonly call: 'counters' };
+
+export interface Lateness {
+  /** How long each adopted table took, in ms. */
+  readonly lateMs: readonly number[];
+  /** Tables that were not adopted within a second. */
+  readonly lost: number;
+}
+
+type Engine = Pick<typeof engine, 'openDatapath'>;
+
+const port = 8285;
+const giveUpMs = 1000;
+const fillLimitMs = 20_000;
+const own = { a: '10.5.1.0/24', b: '10.5.2.0/24' };
+const outer = { a: '192.0.2.1', b: '192.0.2.2' };
+/** Room for 65,536 other subnets and as many other hosts, to whom nothing is ever sent (RFC 2544, RFC 1918). */
+const firstSubnet = parseIpv4('10.128.0.0');
+const firstHost = parseIpv4('198.18.0.0');
+const subnetBits = 6;
+const cell = new Int32Array(new SharedArrayBuffer(4));
+
+const [side, dist = '', runDir = ''] = process.argv.slice(2);
+if (side !== 'a' && side !== 'b') throw new Error(`'${side}' is not a or b`);
+const peer = side === 'a' ? 'b' : 'a';
+
+/** The peer and as many others as the table wants. */
+function routesOf(count: number): TunnelRoute[] {
+  const routes: TunnelRoute[] = [{ subnet: parsePrefix(own[peer]), hop: parseIpv4(outer[peer]), port }];
+  for (let i = 0; routes.length < count; i++) {
+    const subnet = { base: nth(firstSubnet, i * 2 ** subnetBits), length: 32 - subnetBits };
+    routes.push({ subnet, hop: nth(firstHost, i), port });
+  }
+  return routes;
+}
+
+function nth(first: Ipv4, offset: number): Ipv4 {
+  return ipv4FromNumber(first + offset);
+}
+
+async function open(): Promise<Datapath> {
+  const url = pathToFileURL(join(dist, 'datapath/tun-engine.js')).href;
+  // Another build of these sources: what it exports is what they do.
+  const { openDatapath } = (await import(url)) as Engine;
+  const datapath = await openDatapath({ runDir, device: 'tartan0', log: silentLog });
+  const address = parseIpv4(outer[side === 'a' ? 'a' : 'b']);
+  await datapath.start({
+    network: parsePrefix('10.0.0.0/8'),
+    subnet: parsePrefix(own[side === 'a' ? 'a' : 'b']),
+    publicIp: address,
+    bindAddress: address,
+    port,
+    mtu: 1472,
+    checkSource: true,
+    checkDestination: true,
+  });
+  datapath.publish(routesOf(1));
+  datapath.forwardUntil(2 ** 45);
+  return datapath;
+}
+
+/** Looks a few thousand times a second: often enough to tell 2 ms from 1, without taking a core from the traffic. */
+async function adopted(generation: number, limitMs: number): Promise<number | undefined> {
+  const began = performance.now();
+  for (;;) {
+    const seen = datapath.stats().generationAdopted >= generation;
+    const lateMs = performance.now() - began;
+    if (seen) return lateMs;
+    if (lateMs > limitMs) return undefined;
+    Atomics.wait(cell, 0, 0, 0.2);
+    await setImmediate();
+  }
+}
+
+async function update(seconds: number, everyMs: number): Promise<Lateness> {
+  const lateMs: number[] = [];
+  let lost = 0;
+  const end = performance.now() + seconds * 1000;
+  for (let turn = 0, next = performance.now(); next < end; turn++) {
+    while (performance.now() < next) Atomics.wait(cell, 0, 0, next - performance.now());
+    const late = await adopted(datapath.publish(routesOf(2 + (turn % 2))), giveUpMs);
+    if (late === undefined) lost++;
+    else lateMs.push(late);
+    next = Math.max(next + everyMs, performance.now());
+  }
+  return { lateMs, lost };
+}
+
+async function answer(call: HostCall): Promise<object> {
+  switch (call.call) {
+    case 'fill':
+      if ((await adopted(datapath.publish(routesOf(call.routes)), fillLimitMs)) !== undefined) return {};
+      throw new Error(`a table of ${call.routes} routes was not adopted in ${fillLimitMs} ms`);
+    case 'update':
+      return update(call.seconds, call.everyMs);
+    case 'counters':
+      return datapath.stats().counters;
+  }
+}
+
+const datapath = await open();
+const { pid, warnings } = datapath.stats();
+console.log(JSON.stringify({ pid, warnings }));
+for await (const line of createInterface({ input: process.stdin })) {
+  // A line is a HostCall of the bench that started this process.
+  console.log(JSON.stringify(await answer(JSON.parse(line) as HostCall)));
+}

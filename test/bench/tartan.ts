@@ -1,0 +1,67 @@
+/**
+ * Our data plane in a lab: on each host tartan-host.ts drives the real engine adapter of a build, which starts the real
+ * tartan-datapath. No etcd and no lease: what is measured is the data plane, and tables of any size can be published.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { sides, type Lab, type Side } from './lab.js';
+import { configureTun } from './overlay.js';
+import { Running, tree } from './process.js';
+import type { HostCall, Lateness } from './tartan-host.js';
+
+/** One host's end. */
+export class TartanHost {
+  readonly #process: Running;
+  /** Of the data process. */
+  readonly pid: number;
+  readonly warnings: readonly string[];
+
+  private constructor(process: Running, ready: { readonly pid: number; readonly warnings: readonly string[] }) {
+    this.#process = process;
+    this.pid = ready.pid;
+    this.warnings = ready.warnings;
+  }
+
+  static async open(lab: Lab, side: Side, dist: string, runDir: string): Promise<TartanHost> {
+    const script = join(tree, '.cache/bench/test/bench/tartan-host.js');
+    const process = new Running(lab.on(side, ['node', script, side, dist, runDir]));
+    return new TartanHost(process, JSON.parse(await process.line(/^\{/)));
+  }
+
+  /** Publishes a table of so many routes and waits until it is adopted. */
+  async fill(routes: number): Promise<void> {
+    await this.#call({ call: 'fill', routes }, 30_000);
+  }
+
+  /** Publishes a changed table again and again; how long each took to be adopted by every thread. */
+  async update(seconds: number, everyMs: number): Promise<Lateness> {
+    return JSON.parse(await this.#call({ call: 'update', seconds, everyMs }, seconds * 1000 + 10_000));
+  }
+
+  /** The counters of the data process. */
+  async counters(): Promise<Readonly<Record<string, number>>> {
+    return JSON.parse(await this.#call({ call: 'counters' }, 10_000));
+  }
+
+  #call(call: HostCall, limitMs: number): Promise<string> {
+    this.#process.tell(`${JSON.stringify(call)}\n`);
+    return this.#process.line(/^\{/, limitMs);
+  }
+}
+
+export type Tartan = Readonly<Record<Side, TartanHost>>;
+
+let labs = 0;
+
+export async function openTartan(lab: Lab, dist: string): Promise<Tartan> {
+  // In the private /run (run.sh): gone with the bench.
+  const directory = `/run/tartan-bench-${labs++}`;
+  const open = async (side: Side): Promise<TartanHost> => {
+    const runDir = join(directory, side);
+    mkdirSync(runDir, { recursive: true });
+    return TartanHost.open(lab, side, dist, runDir);
+  };
+  const tartan = { a: await open('a'), b: await open('b') };
+  for (const side of sides) await configureTun(lab, side, 'tartan0');
+  return tartan;
+}

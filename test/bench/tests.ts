@@ -1,0 +1,90 @@
+/** The tests: what is sent, and what is kept of it under which name. */
+import { bulk, datagrams, roundTrips, type Subject } from './traffic.js';
+
+export interface Metric {
+  readonly name: string;
+  readonly label: string;
+  readonly unit: string;
+  readonly digits: number;
+  /** Whether a ratio to others makes sense; a count that should be 0 has none. */
+  readonly ratio: boolean;
+}
+
+export interface Test {
+  readonly name: string;
+  /** Whether `--quick` runs it. */
+  readonly quick: boolean;
+  /** One value for each of its metrics, in their order. */
+  readonly run: (subject: Subject, seconds: number) => Promise<readonly number[]>;
+  readonly metrics: readonly Metric[];
+}
+
+export function ratioMetric(name: string, label: string, unit: string, digits = 0): Metric {
+  return { name, label, unit, digits, ratio: true };
+}
+
+export function countMetric(name: string, label: string, unit = '', digits = 0): Metric {
+  return { name, label, unit, digits, ratio: false };
+}
+
+function bulkTest(name: string, label: string, quick: boolean, options: readonly string[]): Test {
+  return {
+    name,
+    quick,
+    run: async (subject, seconds) => {
+      const { gbps, cpuSecondsPerGb, retransmits, outOfOrder, rssMb } = await bulk(subject, seconds, options);
+      return [gbps, cpuSecondsPerGb, retransmits, outOfOrder, rssMb];
+    },
+    metrics: [
+      ratioMetric(name, label, 'Gbit/s', 2),
+      ratioMetric(`${name}-cpu`, `${label}, CPU`, 's/GB', 2),
+      countMetric(`${name}-retransmits`, `${label}, retransmits`),
+      countMetric(`${name}-out-of-order`, `${label}, out of order`),
+      countMetric(`${name}-rss`, `${label}, RSS of the data process`, 'MB', 1),
+    ],
+  };
+}
+
+function datagramTest(bytes: number, quick: boolean): Test {
+  const name = `udp${bytes}`;
+  const label = `UDP ${bytes} B`;
+  return {
+    name,
+    quick,
+    run: async (subject, seconds) => {
+      const { deliveredKpps, lostPercent, reordered } = await datagrams(subject, seconds, bytes);
+      return [deliveredKpps, lostPercent, reordered];
+    },
+    metrics: [
+      ratioMetric(name, `${label} delivered`, 'kpps'),
+      countMetric(`${name}-lost`, `${label} lost`, '%', 1),
+      countMetric(`${name}-reordered`, `${label} reordered`),
+    ],
+  };
+}
+
+function roundTripTest(name: string, label: string, loaded: boolean): Test {
+  return {
+    name,
+    quick: true,
+    run: async (subject, seconds) => {
+      const { p50Us, p99Us, lost } = await roundTrips(subject, seconds, loaded);
+      return [p50Us, p99Us, lost];
+    },
+    metrics: [
+      ratioMetric(`${name}-p50`, `${label} p50`, 'us'),
+      ratioMetric(`${name}-p99`, `${label} p99`, 'us'),
+      countMetric(`${name}-lost`, `${label} lost`),
+    ],
+  };
+}
+
+export const tests: readonly Test[] = [
+  bulkTest('tcp1', 'TCP 1 flow', true, []),
+  bulkTest('tcp4', 'TCP 4 flows', false, ['-P', '4']),
+  bulkTest('tcp-both', 'TCP both ways', false, ['--bidir']),
+  datagramTest(64, true),
+  datagramTest(1400, false),
+  roundTripTest('rtt', 'round trip idle', false),
+  roundTripTest('rtt-loaded', 'round trip under TCP', true),
+];

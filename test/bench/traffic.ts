@@ -1,0 +1,132 @@
+/** The traffic of the tests between the two ends of a lab, and what it cost. */
+import type { Lab } from './lab.js';
+import { busySeconds, residentMb } from './machine.js';
+import type { Overlay } from './overlay.js';
+import { program, run, Running } from './process.js';
+
+/** A contender that is up and reachable. */
+export interface Subject {
+  readonly name: string;
+  readonly lab: Lab;
+  readonly overlay: Overlay;
+  /** Of the end on side b. */
+  readonly target: string;
+}
+
+export interface Bulk {
+  readonly gbps: number;
+  readonly cpuSecondsPerGb: number;
+  readonly retransmits: number;
+  /** Segments that arrived before one sent earlier. */
+  readonly outOfOrder: number;
+  readonly rssMb: number;
+}
+
+const iperfPort = 5201;
+const flowPort = 5301;
+const echoPort = 5401;
+const graceMs = 15_000;
+/** Of the load before round trips under it count. */
+const warmUpMs = 500;
+
+/** The servers that tests talk to, on side b. */
+export async function openServers(lab: Lab): Promise<void> {
+  const iperf = new Running(lab.at('b', ['iperf3', '-s', '-p', String(iperfPort), '--forceflush']));
+  const echo = new Running(lab.at('b', [program('echo'), 'serve', String(echoPort)]));
+  await iperf.line(/Server listening/);
+  await echo.line(/^ready$/);
+}
+
+/** @throws Error when the other end does not answer in time */
+export async function reach(subject: Subject): Promise<void> {
+  const ping = ['ping', '-n', '-q', '-i', '0.2', '-c', '1', '-w', '10', subject.target];
+  await run(subject.lab.at('a', ping));
+}
+
+function iperf(subject: Subject, seconds: number, options: readonly string[]): Running {
+  const times = ['-p', String(iperfPort), '-t', String(seconds), '-J'];
+  return new Running(subject.lab.at('a', ['iperf3', '-c', subject.target, ...times, ...options]));
+}
+
+/** The parts of iperf3's report that are used. */
+interface IperfReport {
+  readonly end: Readonly<Record<string, { readonly bytes: number; readonly bits_per_second: number } | undefined>>;
+}
+
+export async function bulk(subject: Subject, seconds: number, options: readonly string[]): Promise<Bulk> {
+  const before = await tcpCounters(subject);
+  const busyBefore = busySeconds();
+  const text = await iperf(subject, seconds, options).output(seconds * 1000 + graceMs);
+  const busy = busySeconds() - busyBefore;
+  const rssMb = residentMb(subject.overlay.pids);
+  const after = await tcpCounters(subject);
+  const { end } = JSON.parse(text) as IperfReport;
+  const received = [end['sum_received'], end['sum_received_bidir_reverse']].filter(sum => sum !== undefined);
+  const bytes = received.reduce((sum, one) => sum + one.bytes, 0);
+  return {
+    gbps: received.reduce((sum, one) => sum + one.bits_per_second, 0) / 1e9,
+    cpuSecondsPerGb: busy / (bytes / 1e9),
+    retransmits: after.retransmits - before.retransmits,
+    outOfOrder: after.outOfOrder - before.outOfOrder,
+    rssMb,
+  };
+}
+
+/** Of both ends together. */
+async function tcpCounters(subject: Subject): Promise<{ readonly retransmits: number; readonly outOfOrder: number }> {
+  const files = ['cat', '/proc/self/net/snmp', '/proc/self/net/netstat'];
+  const texts = [await run(subject.lab.at('a', files)), await run(subject.lab.at('b', files))];
+  const sum = (protocol: string, name: string): number =>
+    texts.reduce((total, text) => total + counter(text, protocol, name), 0);
+  return { retransmits: sum('Tcp', 'RetransSegs'), outOfOrder: sum('TcpExt', 'TCPOFOQueue') };
+}
+
+/** A line of names and a line of values for each protocol. */
+function counter(text: string, protocol: string, name: string): number {
+  const [names = [], values = []] = text
+    .split('\n')
+    .filter(line => line.startsWith(`${protocol}: `))
+    .map(line => line.split(' '));
+  return Number(values[names.indexOf(name)] ?? 0);
+}
+
+export interface Datagrams {
+  readonly deliveredKpps: number;
+  readonly lostPercent: number;
+  readonly reordered: number;
+}
+
+export async function datagrams(subject: Subject, seconds: number, bytes: number): Promise<Datagrams> {
+  const receiver = new Running(subject.lab.at('b', [program('flow'), 'receive', String(flowPort)]));
+  await receiver.line(/^ready$/);
+  const args = ['send', subject.target, String(flowPort), String(bytes), String(seconds)];
+  const sender = new Running(subject.lab.at('a', [program('flow'), ...args]));
+  const { sent } = JSON.parse(await sender.output(seconds * 1000 + graceMs)) as { readonly sent: number };
+  receiver.signal('SIGTERM');
+  const report = JSON.parse(await receiver.output(graceMs)) as {
+    readonly received: number;
+    readonly reordered: number;
+    readonly seconds: number;
+  };
+  return {
+    deliveredKpps: report.received / Math.max(report.seconds, seconds) / 1000,
+    lostPercent: (100 * (sent - report.received)) / sent,
+    reordered: report.reordered,
+  };
+}
+
+export interface RoundTrips {
+  readonly p50Us: number;
+  readonly p99Us: number;
+  readonly lost: number;
+}
+
+/** One after another; while one TCP flow goes the same way when `loaded`. */
+export async function roundTrips(subject: Subject, seconds: number, loaded: boolean): Promise<RoundTrips> {
+  const load = loaded ? iperf(subject, Math.ceil(seconds + warmUpMs / 1000), []) : undefined;
+  const args = ['ask', subject.target, String(echoPort), String(loaded ? warmUpMs : 50), String(seconds)];
+  const text = await run(subject.lab.at('a', [program('echo'), ...args]), {}, seconds * 1000 + graceMs);
+  await load?.output(seconds * 1000 + graceMs);
+  const trips = JSON.parse(text) as { readonly p50: number; readonly p99: number; readonly lost: number };
+  return { p50Us: trips.p50, p99Us: trips.p99, lost: trips.lost };
+}
