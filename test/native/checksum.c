@@ -45,6 +45,33 @@ static void ttl_keeps_the_checksum_right(struct suite *s)
 	}
 }
 
+/* Every length and alignment up to a few vectors, and long ones: the quick forms equal the plain one. */
+static void bulk_equals_twin(struct suite *s)
+{
+	uint8_t *bytes = malloc(65536 + 64);
+
+	for (size_t i = 0; i < 65536 + 64; i++)
+		bytes[i] = (uint8_t)(suite_below(s, 3) ? suite_random(s) : 0xff);
+	for (size_t length = 0; length < 400; length++) {
+		for (size_t at = 0; at < 33; at += 1 + length % 4) {
+			uint8_t *exact = malloc(at + length);
+			struct packet p = { .bytes = exact, .length = at + length };
+			memcpy(exact, bytes + length, at + length);
+			uint16_t expected = naive_sum(exact + at, length);
+			CHECK(s, checksum_bulk(&p, at, length) == expected && checksum_bulk_plain(&p, at, length) == expected);
+			CHECK(s, checksum_bulk(&p, at, length + 9) == expected);
+			free(exact);
+		}
+	}
+	struct packet all = { .bytes = bytes, .length = 65536 + 64 };
+	CHECK(s, checksum_bulk(&all, 3, 65531) == naive_sum(bytes + 3, 65531));
+	CHECK(s, checksum_bulk_plain(&all, 3, 65531) == naive_sum(bytes + 3, 65531));
+	CHECK(s, checksum_bulk(&all, all.length, 1) == 0 && checksum_bulk(&all, SIZE_MAX, 1) == 0);
+	memset(bytes, 0xff, all.length);
+	CHECK(s, checksum_bulk(&all, 0, all.length) == 0xffff && checksum_bulk_plain(&all, 0, all.length) == 0xffff);
+	free(bytes);
+}
+
 static void known_values(struct suite *s)
 {
 	/* RFC 1624 section 4: header with checksum 0xdd2f, one word from 0x5555 to 0x3285 gives 0x0000. */
@@ -79,6 +106,7 @@ int main(void)
 
 	sum_equals_twin(&s);
 	ttl_keeps_the_checksum_right(&s);
+	bulk_equals_twin(&s);
 	known_values(&s);
 	access_stops_at_the_end(&s);
 	return suite_end(&s);

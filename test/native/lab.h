@@ -22,7 +22,8 @@
 #define WAIT_MS 10000
 
 /* What labs that are opened from now on do in bulk. */
-static uint32_t lab_features = (1u << FEATURE_COUNT) - 1;
+#define LAB_ALL_FEATURES ((1u << FEATURE_COUNT) - 1)
+static uint32_t lab_features = LAB_ALL_FEATURES;
 
 struct lab {
 	struct routes_file *file;

@@ -109,6 +109,10 @@ int main(void)
 
 	vectors_add_up(&s, true);
 	vectors_add_up(&s, false);
+	lab_features = 0;
+	vectors_add_up(&s, true);
+	vectors_add_up(&s, false);
+	lab_features = LAB_ALL_FEATURES;
 	broken_tun(&s, true);
 	broken_tun(&s, false);
 	words_take_effect(&s);

@@ -48,7 +48,8 @@ function writeSeed(vector, bytes) {
 }
 
 const vectors = JSON.parse(readFileSync(source, 'utf8'));
-for (const target of ['forward', 'gso', 'route-table']) mkdirSync(join(build, 'corpus', target), { recursive: true });
+for (const target of ['forward', 'gso', 'route-table', 'segment', 'coalesce'])
+  mkdirSync(join(build, 'corpus', target), { recursive: true });
 const texts = vectors.map(vector => {
   const bytes = checkVector(vector);
   writeSeed(vector, bytes);
@@ -58,6 +59,29 @@ for (let seed = 1; seed <= 8; seed++) {
   const bytes = Buffer.from(Array.from({ length: 64 * seed }, (_, i) => (i * 37 + seed * 101) & 255));
   writeFileSync(join(build, 'corpus', 'route-table', `seed-${seed}`), bytes);
 }
+/** Streams for the coalescer: six bytes a packet, see the target. Seed n changes every n-th packet. */
+for (let seed = 1; seed <= 8; seed++) {
+  const record = i => [
+    i % seed,
+    i % (5 * seed) === 4 ? 195 + seed * 7 : 0,
+    i % 60,
+    i & 255,
+    i % 9 === 8 ? seed : 0,
+    40,
+  ];
+  const bytes = Buffer.from(Array.from({ length: 100 }, (_, i) => record(i)).flat());
+  writeFileSync(join(build, 'corpus', 'coalesce', `seed-${seed}`), bytes);
+}
+
+/** Super-packets: a virtio header of TCP or UDP segmentation and the packet, sequence number and payload counting up. */
+for (let seed = 0; seed < 8; seed++) {
+  const udp = seed % 2 === 1;
+  const vnet = [1, seed === 6 ? 0 : udp ? 5 : 1, 0, 0, 100 + seed, seed >> 2, 20, 0, udp ? 6 : 16, 0];
+  const ip = [0x45, 0, 3, 0, 0, seed, 0x40, 0, 64, udp ? 17 : 6, 0, 0, 10, 5, 1, 9, 10, 5, 2, 9];
+  const rest = Array.from({ length: 748 }, (_, i) => (i === 12 ? (5 + seed) << 4 : i === 13 ? 0x99 : i & 255));
+  writeFileSync(join(build, 'corpus', 'segment', `seed-${seed}`), Buffer.from([...vnet, ...ip, ...rest]));
+}
+
 writeFileSync(
   join(build, 'vectors.h'),
   `/* Made by vectors.mjs from packets.json. */

@@ -1,0 +1,197 @@
+/* loop-tx.c with packets in bulk: super-packets and runs arrive as the single packets they are, and are so counted. */
+#include "lab.h"
+#include "reference.h"
+#include "test.h"
+#include "vectors.h"
+
+#define PAYLOAD (9 * 1400 + 7)
+
+struct super_packet {
+	struct vnet_header vnet;
+	uint8_t *framed; /* virtio header included */
+	struct packet p;
+};
+
+/* TCP or UDP of PAYLOAD bytes in segments of 1400, as the kernel hands it over. */
+static struct super_packet make(struct suite *s, uint8_t protocol, uint32_t destination)
+{
+	const bool is_udp = protocol == PROTOCOL_UDP;
+	const size_t transport = is_udp ? 8 : 20;
+	struct super_packet x = { .framed = malloc(VNET_HEADER_BYTES + 65535) };
+	struct recipe r = { .source = OURS, .destination = destination, .protocol = protocol,
+			    .total = 20 + transport + PAYLOAD, .fragment = FRAGMENT_DF };
+	struct ipv4 h;
+
+	x.p = packet_make(x.framed + VNET_HEADER_BYTES, &r);
+	for (size_t at = 20; at < x.p.length; at++)
+		packet_put_u8(&x.p, at, (uint8_t)suite_random(s));
+	if (!is_udp)
+		packet_put_u16(&x.p, 32, 0x5018);
+	ipv4_parse(&x.p, &h);
+	packet_put_u16(&x.p, is_udp ? 26 : 36, transport_pseudo_sum(&h, x.p.length - 20));
+	x.vnet = (struct vnet_header){ .flags = VNET_NEEDS_CHECKSUM, .gso_type = is_udp ? GSO_UDP_L4 : GSO_TCP4,
+				       .header_bytes = 40, .gso_size = 1400, .checksum_start = 20,
+				       .checksum_offset = is_udp ? 6 : 16 };
+	vnet_header_put(&x.vnet, x.framed);
+	return x;
+}
+
+static void put(struct lab *l, const struct super_packet *x)
+{
+	if (write(l->tun_outside, x->framed, VNET_HEADER_BYTES + x->p.length) < 0)
+		abort();
+}
+
+static void arrives_cut(struct suite *s, struct lab *l, uint8_t protocol)
+{
+	struct super_packet x = make(s, protocol, THEIRS);
+	uint8_t expected[2048], got[2048];
+	uint64_t before = count(l, tx_ok);
+
+	put(l, &x);
+	ipv4_decrement_ttl(&x.p);
+	for (size_t i = 0; i < 10; i++) {
+		size_t bytes = reference_segment(expected, &x.vnet, &x.p, i);
+		CHECK(s, take(l->peer, got, sizeof got) == (ssize_t)bytes && memcmp(got, expected, bytes) == 0);
+	}
+	CHECK(s, reaches(l, tx_ok, tx_error_other, before + 10) && count(l, tx_ok) == before + 10);
+	free(x.framed);
+}
+
+static void cuts(struct suite *s, uint32_t features)
+{
+	lab_features = features;
+	struct lab *l = lab_open(loop_tx);
+
+	arrives_cut(s, l, PROTOCOL_TCP);
+	arrives_cut(s, l, PROTOCOL_UDP);
+	CHECK(s, count(l, tx_gso_off) == 0);
+	lab_close(l);
+	lab_features = LAB_ALL_FEATURES;
+}
+
+/* What is dropped counts as the packets it would have been; it is answered once. */
+static void dropped_whole(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	struct super_packet lost = make(s, PROTOCOL_TCP, ADDRESS(10, 5, 200, 9));
+	struct super_packet x = make(s, PROTOCOL_TCP, THEIRS);
+	uint8_t got[256];
+
+	put(l, &lost);
+	CHECK(s, reaches(l, tx_noroute, tx_noroute, 10));
+	CHECK(s, take(l->tun_outside, got, sizeof got) == VNET_HEADER_BYTES + 56);
+	atomic_store(&l->file->mtu, 1439);
+	ring(l);
+	CHECK(s, becomes(l, tx_ok));
+	put(l, &x);
+	CHECK(s, reaches(l, tx_oversize, tx_oversize, 10));
+	CHECK(s, take(l->tun_outside, got, sizeof got) == VNET_HEADER_BYTES + 56);
+	struct packet reply = { .bytes = got + VNET_HEADER_BYTES, .length = 56 };
+	CHECK(s, packet_u16(&reply, 20) == 0x0304 && packet_u32(&reply, 24) == 1439);
+	x.vnet.gso_type = GSO_UDP_L4; /* before TCP */
+	x.vnet.checksum_offset = 6;
+	vnet_header_put(&x.vnet, x.framed);
+	atomic_store(&l->file->mtu, MTU);
+	CHECK(s, becomes(l, tx_ok));
+	put(l, &x);
+	CHECK(s, reaches(l, tx_bad_len, tx_bad_len, 10));
+	free(lost.framed);
+	free(x.framed);
+	lab_close(l);
+}
+
+/* A socket without checksums refuses UDP_SEGMENT: everything arrives all the same, and it is not asked again. */
+static void goes_on_without_offload(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	int on = 1;
+
+	CHECK(s, setsockopt(l->w->udp, SOL_SOCKET, SO_NO_CHECK, &on, sizeof on) == 0);
+	arrives_cut(s, l, PROTOCOL_TCP);
+	CHECK(s, count(l, tx_gso_off) == 1);
+	arrives_cut(s, l, PROTOCOL_UDP);
+	CHECK(s, count(l, tx_gso_off) == 1);
+	lab_close(l);
+}
+
+/* Lengths that rise and fall, for two peers, one of which takes nothing: order and counters of the other are whole. */
+static void runs(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	uint8_t got[2048];
+	uint64_t good = 0;
+
+	for (uint32_t i = 0; i < 120; i++) {
+		struct recipe r = { .source = OURS, .destination = i % 7 == 3 ? ADDRESS(10, 5, 3, 9) : THEIRS,
+				    .total = i % 50 < 30 ? 100 : 60 + i % 50, .payload = { (uint8_t)(i >> 8), (uint8_t)i } };
+		good += i % 7 == 3 ? 0 : 1;
+		tun_put(l, &r);
+	}
+	CHECK(s, reaches(l, tx_ok, tx_error_other, 120) && count(l, tx_ok) == good);
+	CHECK(s, count(l, tx_error_perm) == 120 - good && count(l, tx_gso_off) == 0);
+	for (uint32_t i = 0; i < 120; i++) {
+		if (i % 7 == 3)
+			continue;
+		CHECK(s, take(l->peer, got, sizeof got) == (i % 50 < 30 ? 100 : 60 + (int)(i % 50)));
+		CHECK(s, got[20] == (uint8_t)(i >> 8) && got[21] == (uint8_t)i);
+	}
+	lab_close(l);
+}
+
+/* More segments than one message may have, and than all messages of a batch have room for. */
+static void many_small(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	struct super_packet x = make(s, PROTOCOL_TCP, THEIRS);
+	uint8_t got[2048], expected[2048];
+	const size_t segments = (PAYLOAD + 99) / 100;
+
+	x.vnet.gso_size = 100;
+	vnet_header_put(&x.vnet, x.framed);
+	put(l, &x);
+	ipv4_decrement_ttl(&x.p);
+	for (size_t i = 0; i < segments; i++) {
+		size_t bytes = reference_segment(expected, &x.vnet, &x.p, i);
+		if (!CHECK(s, take(l->peer, got, sizeof got) == (ssize_t)bytes && memcmp(got, expected, bytes) == 0))
+			break;
+	}
+	CHECK(s, reaches(l, tx_ok, tx_error_other, segments));
+	free(x.framed);
+	lab_close(l);
+}
+
+/* Every vector as a packet that wants no, a good, or an impossible checksum: always one counter each. */
+static void vectors_add_up(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	uint64_t sent = 0;
+
+	for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+		const struct vector *v = &vectors[i];
+		for (uint16_t start = 0; start < 70 && v->direction != VECTOR_VNET; start += 10) {
+			const struct vnet_header vnet = { .flags = VNET_NEEDS_CHECKSUM, .checksum_start = start, .checksum_offset = 6 };
+			uint8_t *framed = calloc(1, VNET_HEADER_BYTES + v->length);
+			memcpy(framed + VNET_HEADER_BYTES, v->bytes, v->length);
+			vnet_header_put(&vnet, framed);
+			CHECK_CASE(s, write(l->tun_outside, framed, VNET_HEADER_BYTES + v->length) > 0, v->name);
+			free(framed);
+			CHECK_CASE(s, reaches(l, tx_ok, tx_error_other, ++sent), v->name);
+		}
+	}
+	lab_close(l);
+}
+
+int main(void)
+{
+	struct suite s = { .name = "bulk-tx", .random = 33 };
+
+	cuts(&s, LAB_ALL_FEATURES);
+	cuts(&s, 0);
+	dropped_whole(&s);
+	goes_on_without_offload(&s);
+	runs(&s);
+	many_small(&s);
+	vectors_add_up(&s);
+	return suite_end(&s);
+}
