@@ -76,8 +76,13 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
     seconds: numberOf('seconds', values.seconds, quick ? 1 : 2),
     waitMs: quick ? 10_000 : 300_000,
     out: resolve(values.out ?? join(tree, 'test/bench/out')),
-    commandLine: ['npm run bench', ...(argv.length > 0 ? ['--'] : []), ...argv].join(' '),
+    commandLine: ['npm run bench', ...(argv.length > 0 ? ['--'] : []), ...argv.map(quoted)].join(' '),
   };
+}
+
+/** As a shell takes it. */
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 function readArguments(argv: readonly string[]) {

@@ -14,6 +14,7 @@ export type TableOptions = Pick<RoundOptions, 'rounds' | 'seconds' | 'ours' | 's
 const everyMs = 10;
 const tcp = ratioMetric('peers-tcp1', 'TCP 1 flow', 'Gbit/s', 2);
 const udp = ratioMetric('peers-udp64', 'UDP 64 B delivered', 'kpps');
+const count = countMetric('updates-adopted', 'tables adopted');
 const p50 = countMetric('updates-p50', 'adopted after, p50', 'ms', 2);
 const p99 = countMetric('updates-p99', 'adopted after, p99', 'ms', 2);
 const most = countMetric('updates-max', 'adopted after, most', 'ms', 2);
@@ -71,6 +72,7 @@ export async function measureUpdates(options: TableOptions): Promise<Group> {
       const { lateMs, lost: notAdopted } = await tartan.a.update(options.seconds, everyMs);
       await load;
       const after = await tartan.a.counters();
+      collector.add(count, options.ours, lateMs.length);
       collector.add(p50, options.ours, percentile(lateMs, 0.5));
       collector.add(p99, options.ours, percentile(lateMs, 0.99));
       collector.add(most, options.ours, percentile(lateMs, 1));
