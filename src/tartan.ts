@@ -4,4 +4,5 @@ import { openProcessIo } from './cli/process-io.js';
 import { openToolPorts } from './cli/tool-ports.js';
 import { runTool } from './cli/tool.js';
 
-process.exitCode = await runTool(process.argv, openProcessIo(openToolPorts(cleanUpHost)));
+// Not exitCode: a connection attempt that etcd never answers would keep a finished tool alive.
+process.exit(await runTool(process.argv, openProcessIo(openToolPorts(cleanUpHost))));

@@ -10,13 +10,17 @@
 /* Capabilities are numbered below 64 in the version 3 interface; past the last one of this kernel prctl says EINVAL. */
 #define CAPABILITIES 64
 
+/*
+ * Without CAP_SETPCAP the set stays: nothing can be regained from it, because no_new_privs is set and execve is not
+ * allowed.
+ */
 static int drop_bounding_set(void)
 {
 	for (unsigned long cap = 0; cap < CAPABILITIES; cap++) {
 		int held = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
 		if (held < 0)
 			break;
-		if (held != 0 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+		if (held != 0 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EPERM)
 			return errno;
 	}
 	return 0;

@@ -2,7 +2,7 @@
  * The local socket: `GET /status` on `<runDir>/tartand.sock` answers what the daemon says of itself. Who may connect
  * is the mode of the socket file: root and group `tartan`, or root alone where there is no such group.
  */
-import { chmodSync, chownSync, existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, lstatSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { Status } from '../agent/status.js';
 import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
@@ -41,6 +41,7 @@ export async function openStatusServer(options: StatusServerOptions): Promise<Cl
     rmSync(newPath, { force: true });
     await listenPrivately(server, newPath);
     admitGroup(newPath, groupFile, log);
+    if (isDirectory(path)) rmSync(path, { recursive: true, force: true });
     renameSync(newPath, path);
   } catch (cause) {
     await closeServer(server);
@@ -54,6 +55,11 @@ export async function openStatusServer(options: StatusServerOptions): Promise<Cl
       await closeServer(server);
     },
   };
+}
+
+/** A directory cannot be replaced by rename(2); everything else can. */
+function isDirectory(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
 /** @returns undefined when the group does not exist */

@@ -52,7 +52,6 @@ const quarantineTtls = 7;
 /** How far a living daemon moves the data plane's own deadline ahead, and how often. */
 const forwardAheadMs = 15_000;
 const forwardTickMs = 1_000;
-const networkCheckMs = 30_000;
 const retry = { firstMs: 500, capMs: 5_000 };
 
 export class Agent {
@@ -236,8 +235,7 @@ export class Agent {
 
   /** The running network stays as it is; a changed or spoilt document is said, not followed. */
   async #watchNetwork(running: NetworkConfig, signal: AbortSignal): Promise<void> {
-    for (;;) {
-      await this.ports.clock.sleep(networkCheckMs, signal);
+    for await (const _ of this.ports.store.networkChanges({ signal })) {
       const problem = await this.#compareNetwork(running, signal);
       if (problem !== undefined && problem !== this.problem) this.ports.log.warn('network.differs', problem);
       this.problem = problem;

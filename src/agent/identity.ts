@@ -6,7 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync, statSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { TartanError } from '../lib/errors.js';
+import { messageOf, TartanError } from '../lib/errors.js';
 import { readBounded, writeFileAtomic } from '../lib/file.js';
 import { nodeIdPattern } from '../model/node.js';
 import { shown } from '../model/ipv4.js';
@@ -23,7 +23,15 @@ export function loadNodeId(stateDir: string): string {
   const path = nodeIdFile(stateDir);
   if (!existsSync(path)) {
     const id = randomUUID();
-    writeFileAtomic(path, `${id}\n`, 0o600);
+    try {
+      writeFileAtomic(path, `${id}\n`, 0o600);
+    } catch (cause) {
+      throw new TartanError(
+        'CONFIG_INVALID',
+        `cannot write ${path} (${messageOf(cause)}): make room, or choose another --state-dir or a --node-id`,
+        { cause },
+      );
+    }
     return id;
   }
   const id = (readBounded(path, 256) ?? '').trimEnd();

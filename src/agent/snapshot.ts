@@ -39,12 +39,15 @@ export function snapshot(agent: Agent, version: string): Status {
 
 /** Ready and able to keep its promise: a lease that etcd has not confirmed for its whole TTL is not. */
 export function isReady(agent: Agent): boolean {
-  return agent.phase === 'ready' && agent.held?.state === 'held' && agent.reconciler.failures < 3;
+  const carried = agent.ports.datapath.stats().pid !== undefined;
+  return agent.phase === 'ready' && agent.held?.state === 'held' && agent.reconciler.failures < 3 && carried;
 }
 
 function problemsOf(agent: Agent): readonly string[] {
   const lease = agent.held && agent.held.state !== 'held' ? [`the lease is ${agent.held.state}`] : [];
-  return [...(agent.problem === undefined ? [] : [agent.problem]), ...lease, ...agent.reconciler.problems];
+  const stopped = agent.phase === 'ready' && agent.ports.datapath.stats().pid === undefined;
+  const process = stopped ? ['no data process runs: packets of the overlay are not carried'] : [];
+  return [...(agent.problem === undefined ? [] : [agent.problem]), ...lease, ...process, ...agent.reconciler.problems];
 }
 
 function secondsLeft(deadlineMs: number, nowMs: number): number | null {

@@ -34,8 +34,8 @@ export interface EtcdReading {
 /** @throws TartanError USAGE; CONFIG_INVALID for a file that cannot be used */
 export function parseEtcdOptions(texts: EtcdTexts): EtcdReading {
   const notes: string[] = [];
-  const endpoints = parseEndpoints(texts.endpoints);
   const { caFile, certFile, keyFile, insecureEtcd } = texts;
+  const endpoints = parseEndpoints(texts.endpoints, (caFile ?? certFile) !== undefined);
   const secure = endpoints.every(endpoint => endpoint.startsWith('https:'));
   if (!secure && (caFile ?? certFile) !== undefined)
     notes.push('the TLS files for etcd have no effect: the endpoints are http');
@@ -53,14 +53,15 @@ export function parseEtcdOptions(texts: EtcdTexts): EtcdReading {
   return { options, notes };
 }
 
-function parseEndpoints({ text, source }: Sourced): readonly string[] {
+/** @param tls the scheme of a bare `host:port`, which etcdctl and flannel's client take as well */
+function parseEndpoints({ text, source }: Sourced, tls: boolean): readonly string[] {
   // Before the split: a password may hold a comma.
   if (text.includes('@'))
     throw new TartanError(
       'USAGE',
       `${source}: an endpoint must not hold a login; give a user name and a password file`,
     );
-  const endpoints = text.split(',').map(item => parseEndpoint(item, source));
+  const endpoints = text.split(',').map(item => parseEndpoint(item, source, tls ? 'https' : 'http'));
   // One TLS setting serves the whole client: a mixed list would send some of it in clear.
   if (new Set(endpoints.map(endpoint => endpoint.slice(0, 5))).size > 1)
     throw new TartanError('USAGE', `${source}: endpoints are partly http, partly https; expected one of them for all`);
@@ -70,8 +71,8 @@ function parseEndpoints({ text, source }: Sourced): readonly string[] {
 const endpointGrammar =
   /^(https?):\/\/(\[[0-9a-fA-F:]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?):([1-9][0-9]{0,4})\/?$/;
 
-function parseEndpoint(text: string, source: string): string {
-  const match = endpointGrammar.exec(text);
+function parseEndpoint(text: string, source: string, assumed: string): string {
+  const match = endpointGrammar.exec(text.includes('://') ? text : `${assumed}://${text}`);
   const [, scheme, host = '', , port] = match ?? [];
   const numeric = /^[0-9.]+$/.test(host);
   if (!match || Number(port) > 65_535 || (numeric && readIpv4(host) === undefined)) {

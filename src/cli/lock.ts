@@ -1,17 +1,21 @@
 /** One daemon, or one cleanup, at a time has a run directory. */
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { TartanError } from '../lib/errors.js';
+import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
 import { native } from '../lib/native.js';
 
 export const lockName = 'tartand.lock';
 
+/** What opening says when something that is not a plain file has the lock's name. */
+const oddEntries = ['ELOOP', 'EISDIR', 'ENXIO'];
+
 /**
  * @returns what gives the lock back; the end of the process does too
- * @throws TartanError DUPLICATE_NODE when another process holds it
+ * @throws TartanError DUPLICATE_NODE when another process holds it, CONFIG_INVALID when it cannot be made
  */
 export function lockRunDir(runDir: string): () => void {
   const path = join(runDir, lockName);
-  const lock = native().lockFile(path);
+  const lock = openLock(path);
   if (lock === undefined) {
     throw new TartanError(
       'DUPLICATE_NODE',
@@ -19,4 +23,19 @@ export function lockRunDir(runDir: string): () => void {
     );
   }
   return () => native().closeFd(lock);
+}
+
+function openLock(path: string): number | undefined {
+  try {
+    return native().lockFile(path);
+  } catch (cause) {
+    if (!oddEntries.includes(errnoOf(cause) ?? '')) {
+      throw new TartanError('CONFIG_INVALID', `cannot lock ${path} (${messageOf(cause)}): choose another --run-dir`, {
+        cause,
+      });
+    }
+    // The name is ours; nobody can hold a lock on what stands there.
+    rmSync(path, { recursive: true, force: true });
+    return native().lockFile(path);
+  }
 }

@@ -127,7 +127,7 @@ async function findOwnNodeId(io: ToolIo, runDir: string, stateDir: string): Prom
 }
 
 async function readDocument(io: ToolIo, source: string): Promise<string> {
-  if (source.trimStart().startsWith('{')) return source;
+  if (/^\s*[{[]/.test(source)) return source;
   try {
     return source === '-' ? await io.stdin() : readFileSync(source, 'utf8');
   } catch (cause) {

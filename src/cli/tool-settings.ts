@@ -80,10 +80,9 @@ export class ToolSettings {
       this.#path('etcd-certfile'),
       this.#path('etcd-keyfile'),
     ];
-    const tls = (caFile ?? certFile) !== undefined;
     const login = this.#login();
     return parseEtcdOptions({
-      endpoints: withScheme(this.#find('etcd-endpoints'), tls),
+      endpoints: this.#find('etcd-endpoints') ?? { text: defaultEndpoint, source: '--etcd-endpoints' },
       prefix: this.#find('etcd-prefix') ?? { text: findFlag('etcd-prefix')?.fallback ?? '', source: '--etcd-prefix' },
       caFile,
       certFile,
@@ -137,16 +136,6 @@ export class ToolSettings {
     const text = variable && this.#env[variable];
     return text ? { text, source: `environment variable ${variable}` } : undefined;
   }
-}
-
-/** etcdctl takes `host:port` and guesses the scheme from the TLS files. */
-function withScheme(given: Sourced | undefined, tls: boolean): Sourced {
-  if (!given) return { text: defaultEndpoint, source: '--etcd-endpoints' };
-  if (!given.source.endsWith('ETCDCTL_ENDPOINTS')) return given;
-  const complete = given.text
-    .split(',')
-    .map(text => (text.includes('://') ? text : `${tls ? 'https' : 'http'}://${text}`));
-  return { ...given, text: complete.join(',') };
 }
 
 function splitOnce(text: string, separator: string): readonly [string, string?] {

@@ -19,6 +19,7 @@ export interface RetryOptions {
 
 export async function retrying<T>(options: RetryOptions, attempt: () => Promise<T>): Promise<T> {
   const said = new Repeated();
+  let last: ErrorCode | undefined;
   for (let count = 1; ; count++) {
     try {
       return await attempt();
@@ -26,6 +27,9 @@ export async function retrying<T>(options: RetryOptions, attempt: () => Promise<
       options.signal.throwIfAborted();
       if (!(error instanceof TartanError) || !options.codes.includes(error.code)) throw error;
       options.onProblem(error.message);
+      // Another reason is news, however long the first one was waited for.
+      if (error.code !== last) said.reset();
+      last = error.code;
       if (said.due()) options.log.warn(options.event, error.message, { attempt: count });
       await options.clock.sleep(backoffMs(count, options.limits), options.signal);
     }

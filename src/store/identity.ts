@@ -47,6 +47,8 @@ export async function refuseDuplicates(
  */
 function clashOf(lease: Lease, node: Node): 'address' | 'identity' | undefined {
   if (lease.nodeId === undefined || lease.released) return undefined;
+  // Our own boot of our own network stack: the state directory was lost, nobody else can be alive there.
+  if (lease.bootId === node.bootId && lease.publicIp === node.publicIp) return undefined;
   if (lease.nodeId !== node.id) return lease.publicIp === node.publicIp ? 'address' : undefined;
   return lease.bootId !== node.bootId && lease.publicIp !== node.publicIp ? 'identity' : undefined;
 }

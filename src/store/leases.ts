@@ -12,7 +12,7 @@ import { Keeper } from './keeper.js';
 import { Keys } from './keys.js';
 import type { Kv } from './kv.js';
 import type { AbortOptions, HeldLease, LeaseRequest, LeaseStore } from './store.js';
-import { watchLeases } from './watch.js';
+import { watchLeases, watchNetwork } from './watch.js';
 
 export interface LeaseStoreOptions {
   readonly prefix: string;
@@ -66,6 +66,15 @@ class Leases implements LeaseStore {
     const inner = new Inner(signal, this.#life.signal);
     try {
       yield* watchLeases(this.#context, inner.signal);
+    } finally {
+      inner.end();
+    }
+  }
+
+  async *networkChanges({ signal }: AbortOptions): AsyncIterable<void> {
+    const inner = new Inner(signal, this.#life.signal);
+    try {
+      yield* watchNetwork(this.#context, inner.signal);
     } finally {
       inner.end();
     }

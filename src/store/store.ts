@@ -66,5 +66,7 @@ export interface LeaseStore {
    * a timer. Ends only by abort. Consumers cannot tell how a set was learnt.
    */
   watch(o: AbortOptions): AsyncIterable<LeaseSet>;
+  /** Rings after each change of the network document and on a timer; carries no value. Ends only by abort. */
+  networkChanges(o: AbortOptions): AsyncIterable<void>;
   close(): Promise<void>;
 }

@@ -66,7 +66,9 @@ export class Surveyor {
   }
 }
 
-/** Our own entry: by identity, or one that flannel wrote for this address. */
+/** Our own entry: by identity, by this very boot at this address, or one that flannel wrote for this address. */
 export function isOurs(value: LeaseValue, node: Node): boolean {
-  return value.nodeId === undefined ? value.publicIp === node.publicIp : value.nodeId === node.id;
+  if (value.nodeId === node.id) return true;
+  const here = value.publicIp === node.publicIp;
+  return here && (value.nodeId === undefined || value.bootId === node.bootId);
 }

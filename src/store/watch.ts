@@ -1,21 +1,52 @@
 /**
- * Whole sets of leases for the one who plans. However many changes arrive while the consumer is busy, they are one set
- * to it, and a burst of changes is a few sets.
+ * Whole states for the one who plans. However many changes arrive while the consumer is busy, they are one change to
+ * it, and a burst of changes is a few.
  */
 import { Wake } from '../lib/wake.js';
 import type { LeaseSet } from '../model/lease.js';
 import { Inner } from './abort.js';
 import type { StoreContext } from './context.js';
 import { LeaseTable } from './entries.js';
-import { follow } from './follow.js';
+import { follow, type FollowOptions } from './follow.js';
+import { onlyKey } from './keys.js';
+import type { KeyEvent, Listing } from './kv.js';
 
 /** Between two sets at least: a set costs the consumer a pass over all leases. */
 const paceMs = 25;
 const aDayMs = 86_400_000;
 
+interface Follower {
+  readonly range: FollowOptions['range'];
+  /** Returns whether it said something new. */
+  readonly onListing: (listing: Listing) => boolean;
+  readonly onEvents: (events: readonly KeyEvent[]) => void;
+}
+
 /** Rejects with the signal's reason when aborted; ends in no other way. */
 export async function* watchLeases(context: StoreContext, signal: AbortSignal): AsyncGenerator<LeaseSet, never> {
   const table = new LeaseTable(context.keys);
+  const changes = watchRange(context, signal, {
+    range: context.keys.subnets,
+    onListing: listing => table.replace(listing),
+    onEvents: events => table.apply(events),
+  });
+  for await (const _ of changes) yield table.snapshot();
+  throw signal.reason;
+}
+
+export function watchNetwork(context: StoreContext, signal: AbortSignal): AsyncGenerator<void, never> {
+  return watchRange(context, signal, {
+    range: onlyKey(context.keys.config),
+    onListing: () => true,
+    onEvents: () => {},
+  });
+}
+
+async function* watchRange(
+  context: StoreContext,
+  signal: AbortSignal,
+  follower: Follower,
+): AsyncGenerator<void, never> {
   const wake = new Wake();
   const inner = new Inner(signal);
   let changed = false;
@@ -27,14 +58,14 @@ export async function* watchLeases(context: StoreContext, signal: AbortSignal): 
   };
   const following = follow({
     ...context,
-    range: context.keys.subnets,
+    range: follower.range,
     signal: inner.signal,
     onListing(listing) {
-      note(table.replace(listing) || !listed);
+      note(follower.onListing(listing) || !listed);
       listed = true;
     },
     onEvents(events) {
-      table.apply(events);
+      follower.onEvents(events);
       note(true);
     },
   }).catch((error: unknown) => {
@@ -47,7 +78,7 @@ export async function* watchLeases(context: StoreContext, signal: AbortSignal): 
       if (failure) throw failure.error;
       if (!changed) continue;
       changed = false;
-      yield table.snapshot();
+      yield;
       await context.clock.sleep(paceMs, signal);
     }
   } finally {

@@ -151,6 +151,19 @@ export class FakeStore implements LeaseStore {
     }
   }
 
+  readonly #documents = new Wake();
+
+  documentChanged(): void {
+    this.#documents.ring();
+  }
+
+  async *networkChanges({ signal }: { readonly signal: AbortSignal }): AsyncIterable<void> {
+    for (;;) {
+      await this.#documents.wait(60_000, signal);
+      yield;
+    }
+  }
+
   async close(): Promise<void> {}
 }
 

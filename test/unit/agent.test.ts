@@ -101,7 +101,7 @@ it('starts the tunnel before the host plan, and tells Docker and systemd last', 
   await expect(running).rejects.toThrow('bye');
 });
 
-it('waits for the network document, the lease and the socket, saying each once', async () => {
+it('waits for the network document, the lease and the socket, saying each reason once', async () => {
   const { agent, store, datapath, events } = make();
   store.networks.unshift(
     new TartanError('CONFIG_INVALID', 'absent'),
@@ -115,6 +115,7 @@ it('waits for the network document, the lease and the socket, saying each once',
   store.push();
   await vi.waitFor(() => expect(events).toContain('daemon.ready'));
   expect(events.filter(event => event.endsWith('.waiting'))).toEqual([
+    'network.waiting',
     'network.waiting',
     'network.waiting',
     'lease.waiting',
@@ -154,6 +155,36 @@ it('a lost lease stops the traffic at once and ends with LEASE_LOST; Docker is l
   expect(agent.phase).toBe('lost');
   expect(held.closed).toBe(true);
   expect(written).toHaveLength(1);
+});
+
+it('says that the network document changed or spoilt, keeps the running one, and forgets it when put right', async () => {
+  const { agent, store, datapath, events } = make();
+  agent.run(stop.signal).catch(() => {});
+  store.push();
+  await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+  const calls = datapath.calls.length;
+  store.networks.splice(0, 1, '{"Network":"10.77.0.0/16"}', 'garbage', '{"Network":"10.5.0.0/16"}');
+  store.documentChanged();
+  await vi.waitFor(() =>
+    expect(agent.problem).toMatch(/^config_mismatch: .* 10\.77\.0\.0\/16; 10\.5\.0\.0\/16 is kept/),
+  );
+  store.documentChanged();
+  await vi.waitFor(() => expect(agent.problem).toMatch(/^config_invalid: .*the last good document is kept/));
+  store.documentChanged();
+  await vi.waitFor(() => expect(agent.problem).toBeUndefined());
+  expect(events.filter(event => event === 'network.differs')).toHaveLength(2);
+  expect(datapath.calls).toHaveLength(calls);
+});
+
+it('is not ready while no data process runs', async () => {
+  const { agent, store, datapath } = make();
+  agent.run(stop.signal).catch(() => {});
+  store.push();
+  await vi.waitFor(() => expect(isReady(agent)).toBe(true));
+  const stats = datapath.stats();
+  datapath.stats = () => ({ ...stats, pid: undefined });
+  expect(isReady(agent)).toBe(false);
+  expect(snapshot(agent, 'x').problems).toEqual(['no data process runs: packets of the overlay are not carried']);
 });
 
 it('names a bad entry once, however often the set comes', async () => {

@@ -51,14 +51,15 @@ describe('where etcd is', () => {
     expect(etcd(http, { etcdKeyfile: '/okey', etcdPrefix: '/o' })).toMatchObject({ keyFile: '/okey', prefix: '/o' });
   });
 
-  it("gives etcdctl's bare host:port a scheme, and nobody else's", () => {
+  it('gives a bare host:port the scheme that the TLS files ask for', () => {
     expect(etcd({ ETCDCTL_ENDPOINTS: '127.0.0.1:2379,b:1' }).endpoints).toEqual([
       'http://127.0.0.1:2379',
       'http://b:1',
     ]);
     // https needs the file: that it is looked for shows which scheme was chosen.
     expect(() => etcd({ ETCDCTL_ENDPOINTS: 'b:1', ETCDCTL_CACERT: '/nowhere' })).toThrow(/etcd-cafile \/nowhere/);
-    expect(() => etcd({ TARTAN_ETCD_ENDPOINTS: 'b:1' })).toThrow(/^environment variable TARTAN_ETCD_ENDPOINTS: 'b:1'/);
+    expect(etcd({ TARTAN_ETCD_ENDPOINTS: 'b:1' }).endpoints).toEqual(['http://b:1']);
+    expect(() => etcd({ TARTAN_ETCD_ENDPOINTS: 'b:0' })).toThrow(/^environment variable TARTAN_ETCD_ENDPOINTS: /);
   });
 
   it('refuses bad values by the name of their place', () => {
