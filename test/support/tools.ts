@@ -31,7 +31,8 @@ function environment(): NodeJS.ProcessEnv {
   const own = Object.fromEntries(
     Object.entries(inherited).filter(([name]) => !/^(TARTAN|FLANNELD|ETCDCTL)_/.test(name)),
   );
-  const directories = ['usr/sbin', 'usr/bin'].map(name => join(unpacked, name));
+  // Packages from before the merge of / and /usr have a bin of their own.
+  const directories = ['usr/sbin', 'usr/bin', 'bin'].map(name => join(unpacked, name));
   const path = [own['PATH'] ?? '', '/usr/local/sbin', '/usr/sbin', '/sbin', ...directories].join(delimiter);
   const libraries = libraryDirectories();
   return {
