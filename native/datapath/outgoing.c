@@ -64,7 +64,9 @@ void outgoing_close(struct outgoing *o)
 		m->msg_control = &o->control[i];
 		m->msg_controllen = sizeof o->control[i];
 		struct cmsghdr *c = CMSG_FIRSTHDR(m);
-		*c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof bytes), .cmsg_level = IPPROTO_UDP, .cmsg_type = UDP_SEGMENT };
+		c->cmsg_len = CMSG_LEN(sizeof bytes);
+		c->cmsg_level = IPPROTO_UDP;
+		c->cmsg_type = UDP_SEGMENT;
 		memcpy(CMSG_DATA(c), &bytes, sizeof bytes);
 	}
 }
