@@ -37,6 +37,8 @@ static const unsigned int allowed[] = {
 	SYS_fcntl, SYS_getpid, SYS_gettid, SYS_tgkill, SYS_sched_yield, SYS_nanosleep, SYS_clock_nanosleep,
 	SYS_rt_sigaction, SYS_sigaltstack, SYS_prlimit64, SYS_prctl, SYS_getrandom, SYS_getuid, SYS_brk,
 	SYS_sched_getaffinity, SYS_dup, SYS_dup3, SYS_faccessat, SYS_uname, SYS_sysinfo, SYS_gettimeofday, SYS_mincore,
+	/* the background thread of ThreadSanitizer, which may still be starting */
+	SYS_set_robust_list, SYS_rseq,
 #ifdef SYS_open
 	SYS_open, SYS_readlink, SYS_stat, SYS_access, SYS_getrlimit, SYS_dup2, SYS_unlink,
 #endif

@@ -28,9 +28,12 @@ export async function retrying<T>(options: RetryOptions, attempt: () => Promise<
       if (!(error instanceof TartanError) || !options.codes.includes(error.code)) throw error;
       options.onProblem(error.message);
       // Another reason is news, however long the first one was waited for.
-      if (error.code !== last) said.reset();
+      if (error.code !== last) {
+        said.reset();
+        count = 1;
+      }
       last = error.code;
-      if (said.due()) options.log.warn(options.event, error.message, { attempt: count });
+      if (said.due()) options.log.warn(options.event, error.message, { attempt: count, code: error.code });
       await options.clock.sleep(backoffMs(count, options.limits), options.signal);
     }
   }
