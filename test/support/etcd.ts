@@ -3,16 +3,15 @@
  * Binaries: TARTAN_ETCD and TARTAN_ETCDCTL, else from PATH, else unpacked by the set-up script.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { accessSync, constants, mkdtempSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { needTool } from './tools.js';
 
 const run = promisify(execFile);
-const unpacked = fileURLToPath(new URL('../../.cache/tools/usr/bin', import.meta.url));
 
 export interface EtcdServerOptions {
   /** More command line arguments. */
@@ -88,7 +87,7 @@ export class EtcdServer {
 
   /** etcdctl with the v3 API; its standard output. */
   async ctl(...args: readonly string[]): Promise<string> {
-    const { stdout } = await run(binary('TARTAN_ETCDCTL', 'etcdctl'), ['--endpoints', this.endpoint, ...args], {
+    const { stdout } = await run(needTool('TARTAN_ETCDCTL', 'etcdctl'), ['--endpoints', this.endpoint, ...args], {
       env: { ...process.env, ETCDCTL_API: '3' },
     });
     return stdout;
@@ -106,7 +105,7 @@ export class EtcdServer {
       this.#options.args ?? [],
     ].flat();
     // A killed test run must not leave it behind: the kernel ends it with us.
-    const command = ['--pdeathsig', 'KILL', binary('TARTAN_ETCD', 'etcd'), ...args];
+    const command = ['--pdeathsig', 'KILL', needTool('TARTAN_ETCD', 'etcd'), ...args];
     const child = spawn('setpriv', command, { stdio: ['ignore', log, log] });
     child.on('error', () => {});
     closeSync(log);
@@ -132,24 +131,6 @@ export class EtcdServer {
     } catch {
       return false;
     }
-  }
-}
-
-function binary(variable: string, name: string): string {
-  const given = process.env[variable];
-  if (given) return given;
-  const directories = [...(process.env['PATH'] ?? '').split(delimiter), unpacked];
-  const found = directories.map(directory => join(directory, name)).find(isExecutable);
-  if (!found) throw new Error(`no ${name}: set ${variable}, or run test/support/setup.sh`);
-  return found;
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
   }
 }
 

@@ -50,6 +50,13 @@ export function findTool(name: string): string | undefined {
   return directories.map(directory => join(directory, name)).find(isExecutable);
 }
 
+/** @param variable of the environment, which names another program to use */
+export function needTool(variable: string, name: string): string {
+  const found = process.env[variable] || findTool(name);
+  if (!found) throw new Error(`no ${name}: set ${variable}, or run test/support/setup.sh`);
+  return found;
+}
+
 function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
