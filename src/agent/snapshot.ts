@@ -1,4 +1,5 @@
 /** The agent's state as the Status document. */
+import type { DatapathStats } from '../datapath/datapath.js';
 import { formatIpv4, formatPrefix } from '../model/ipv4.js';
 import type { Agent } from './agent.js';
 import { apiVersion, type Status, type StatusDatapath } from './status.js';
@@ -6,13 +7,15 @@ import { apiVersion, type Status, type StatusDatapath } from './status.js';
 export function snapshot(agent: Agent, version: string): Status {
   const { node } = agent.options;
   const { held, network, backend } = agent;
+  // Once: it adds up the counters of every thread.
+  const stats = agent.ports.datapath.stats();
   return {
     apiVersion,
     kind: 'Status',
     version,
     phase: agent.phase,
-    ready: isReady(agent),
-    problems: problemsOf(agent),
+    ready: isReady(agent, stats),
+    problems: problemsOf(agent, stats),
     node: { id: node.id, bootId: node.bootId, publicIp: formatIpv4(node.publicIp) },
     lease: held
       ? {
@@ -33,19 +36,23 @@ export function snapshot(agent: Agent, version: string): Status {
       nodeId: peer.nodeId ?? null,
     })),
     rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: printable(key), reason })),
-    datapath: datapathOf(agent),
+    datapath: datapathOf(stats),
   };
 }
 
 /** Ready and able to keep its promise: a lease that etcd has not confirmed for its whole TTL is not. */
-export function isReady(agent: Agent): boolean {
-  const carried = agent.ports.datapath.stats().pid !== undefined;
-  return agent.phase === 'ready' && agent.held?.state === 'held' && agent.reconciler.failures < 3 && carried;
+export function isReady(agent: Agent, stats: DatapathStats = agent.ports.datapath.stats()): boolean {
+  const kept = agent.held?.state === 'held' && agent.reconciler.failures < 3;
+  return agent.phase === 'ready' && kept && isCarried(stats);
 }
 
-function problemsOf(agent: Agent): readonly string[] {
+function isCarried(stats: DatapathStats): boolean {
+  return stats.pid !== undefined;
+}
+
+function problemsOf(agent: Agent, stats: DatapathStats): readonly string[] {
   const lease = agent.held && agent.held.state !== 'held' ? [`the lease is ${agent.held.state}`] : [];
-  const stopped = agent.phase === 'ready' && agent.ports.datapath.stats().pid === undefined;
+  const stopped = agent.phase === 'ready' && !isCarried(stats);
   const process = stopped ? ['no data process runs: packets of the overlay are not carried'] : [];
   return [...(agent.problem === undefined ? [] : [agent.problem]), ...lease, ...process, ...agent.reconciler.problems];
 }
@@ -54,9 +61,8 @@ function secondsLeft(deadlineMs: number, nowMs: number): number | null {
   return deadlineMs === Infinity ? null : Math.round((deadlineMs - nowMs) / 1000);
 }
 
-function datapathOf(agent: Agent): StatusDatapath {
-  const { pid, ...stats } = agent.ports.datapath.stats();
-  return { ...stats, pid: pid ?? null };
+function datapathOf(stats: DatapathStats): StatusDatapath {
+  return { ...stats, pid: stats.pid ?? null };
 }
 
 /** Keys come from the store as they are: no control bytes into a terminal. */
