@@ -11,6 +11,7 @@ static napi_value init(napi_env env, napi_value exports)
 	add_number(env, exports, "layoutVersion", LAYOUT_VERSION);
 	tun_init(env, exports);
 	udp_init(env, exports);
+	steering_init(env, exports);
 	table_init(env, exports);
 	handover_init(env, exports);
 	netlink_init(env, exports);

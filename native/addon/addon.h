@@ -19,6 +19,7 @@ struct route_slot;
 
 void tun_init(napi_env env, napi_value exports);
 void udp_init(napi_env env, napi_value exports);
+void steering_init(napi_env env, napi_value exports);
 void table_init(napi_env env, napi_value exports);
 void handover_init(napi_env env, napi_value exports);
 void netlink_init(napi_env env, napi_value exports);

@@ -85,6 +85,22 @@ static napi_value open_udp(napi_env env, napi_callback_info info)
 	return udp;
 }
 
+/* For a socket that has its address to itself so far: whether those that come after it may share it. */
+static napi_value share_udp(napi_env env, napi_callback_info info)
+{
+	napi_value argv[2];
+	bool share;
+	int fd;
+
+	if (!read_arguments(env, info, 2, argv, NULL) || !read_descriptor(env, argv[0], &fd) ||
+	    !read_bool(env, argv[1], "share", &share))
+		return NULL;
+	const int on = share;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0)
+		return throw_errno(env, errno, "SO_REUSEPORT", NULL);
+	return NULL;
+}
+
 static napi_value udp_name(napi_env env, napi_callback_info info)
 {
 	struct sockaddr_in address = { .sin_family = AF_UNSPEC };
@@ -109,5 +125,6 @@ static napi_value udp_name(napi_env env, napi_callback_info info)
 void udp_init(napi_env env, napi_value exports)
 {
 	add_function(env, exports, "openUdp", open_udp);
+	add_function(env, exports, "shareUdp", share_udp);
 	add_function(env, exports, "udpName", udp_name);
 }

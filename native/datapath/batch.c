@@ -8,19 +8,14 @@
  * batch would fall into the same few cache sets.
  */
 #define STRIDE (65536u + 320u)
-#define HALF ((size_t)BATCH_PLACES / 2 * STRIDE)
-/*
- * Of each half the TX thread uses as much as stays in a second-level cache: three of the longest reads and the packets
- * cut from four.
- */
+#define RECEIVING ((size_t)BATCH_PLACES * STRIDE)
+/* As much as stays in a second-level cache: three of the longest reads and the packets cut from four. */
 #define READING_BYTES ((size_t)3 * STRIDE)
 #define CUTTING_BYTES ((size_t)4 * STRIDE + 8192)
 
-_Static_assert(READING_BYTES <= HALF && CUTTING_BYTES <= HALF, "the halves are too small");
-
 int batch_open(struct batch *batch)
 {
-	void *memory = mmap(NULL, 2 * HALF, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *memory = mmap(NULL, RECEIVING + READING_BYTES + CUTTING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
 		return errno;
@@ -35,10 +30,10 @@ uint8_t *batch_place(const struct batch *batch, size_t i)
 
 struct arena batch_reading(const struct batch *batch)
 {
-	return (struct arena){ .bytes = batch->memory, .room = READING_BYTES };
+	return (struct arena){ .bytes = batch->memory + RECEIVING, .room = READING_BYTES };
 }
 
 struct arena batch_cutting(const struct batch *batch)
 {
-	return (struct arena){ .bytes = batch->memory + HALF, .room = CUTTING_BYTES };
+	return (struct arena){ .bytes = batch->memory + RECEIVING + READING_BYTES, .room = CUTTING_BYTES };
 }

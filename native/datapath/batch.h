@@ -1,7 +1,7 @@
 /*
  * The packet memory of one thread, taken once at the start; pages that no packet ever reached cost nothing. The RX
- * thread receives into places of the longest datagram each. The TX thread reads packets one after another into the
- * first half and cuts super-packets into the second.
+ * thread receives into places of the longest datagram each. The TX thread reads packets one after another into one
+ * arena and cuts super-packets into another. The thread for sparse flows does both.
  */
 #ifndef TARTAN_BATCH_H
 #define TARTAN_BATCH_H
@@ -12,6 +12,11 @@
 #define BATCH_PACKETS 64u
 #define BATCH_PLACES 16u
 #define BATCH_PACKET_BYTES 65535u
+/*
+ * Packets of sparse flows in a row before bulk ones get their turn: more than wait there of any flow that becomes bulk,
+ * so that none is overtaken, and an end to it when there are very many such flows.
+ */
+#define FIRST_PACKETS 4096u
 
 struct batch {
 	uint8_t *memory;

@@ -13,9 +13,6 @@
 #define AT_FRAGMENT 6u
 #define AT_TTL 8u
 #define AT_CHECKSUM 10u
-/* The least that is cut into: nothing is gained with smaller ones, and vnet_header_check() refuses them. */
-#define PAYLOAD_MIN GSO_SIZE_MIN
-
 /* What a candidate is, as far as merging asks. */
 struct candidate {
 	const struct packet *p;
@@ -24,6 +21,7 @@ struct candidate {
 	size_t header_bytes;
 	size_t payload_bytes;
 	uint32_t sequence;
+	size_t payload_min; /* with less it can only be the last of a burst: vnet_header_check() */
 	bool has_ports;
 	bool is_last; /* FIN or PSH: what is merged ends with it */
 };
@@ -40,6 +38,7 @@ static bool tcp_candidate(struct candidate *c)
 	uint8_t flags = packet_u8(c->p, at + TCP_AT_FLAGS);
 
 	c->header_bytes = at + tcp_header_bytes(c->p, at);
+	c->payload_min = GSO_SIZE_MIN_TCP;
 	c->sequence = packet_u32(c->p, at + TCP_AT_SEQUENCE);
 	c->is_last = (flags & (TCP_FIN | TCP_PSH)) != 0;
 	/* Also nothing in the bits that are still reserved. */
@@ -53,6 +52,7 @@ static bool udp_candidate(struct candidate *c)
 	const size_t at = c->h->header_bytes;
 
 	c->header_bytes = at + UDP_HEADER_BYTES;
+	c->payload_min = GSO_SIZE_MIN_UDP;
 	/* 0 is no checksum, and it stays none only when nobody makes a new one. */
 	return packet_u16(c->p, at + UDP_AT_LENGTH) == c->p->length - at && packet_u16(c->p, at + UDP_AT_CHECKSUM) != 0;
 }
@@ -236,7 +236,7 @@ void coalesce_add(struct coalescer *c, const struct packet *p, const struct ipv4
 	uint32_t i = find(c, &one.flow);
 	bool goes_on = i < FLOWS_MAX && follows(&c->burst[i], &one);
 	/* A short one can only be the last: alone it needs no look at its checksum. */
-	if ((!goes_on && (one.payload_bytes < PAYLOAD_MIN || one.is_last)) || transport_sum(p, h) != 0xffff) {
+	if ((!goes_on && (one.payload_bytes < one.payload_min || one.is_last)) || transport_sum(p, h) != 0xffff) {
 		add_alone(c, &one, beside);
 		return;
 	}

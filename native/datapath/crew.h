@@ -6,12 +6,14 @@
 
 #include "options.h"
 #include "shared-files.h"
-#include "worker.h"
+#include "loop.h"
 #include <pthread.h>
 
 struct crew_member {
 	struct worker worker;
-	void (*loop)(struct worker *worker);
+	enum { SENDS, RECEIVES, SPARSE } work;
+	struct tx tx;
+	struct rx rx;
 	char name[16]; /* as shown by ps(1) */
 	struct crew *crew;
 	pthread_t thread;

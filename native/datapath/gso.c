@@ -41,7 +41,7 @@ enum gso_fault vnet_header_check(const struct vnet_header *v, const struct packe
 	size_t headers = h.header_bytes + t.header_bytes;
 	if (v->header_bytes != headers)
 		return GSO_BAD_HEADER_BYTES;
-	if (v->gso_size < GSO_SIZE_MIN)
+	if (v->gso_size < (type == GSO_UDP_L4 ? GSO_SIZE_MIN_UDP : GSO_SIZE_MIN_TCP))
 		return GSO_BAD_SIZE;
 	size_t payload = p->length - headers;
 	if (payload <= v->gso_size || payload > (size_t)v->gso_size * GSO_SEGMENTS_MAX)

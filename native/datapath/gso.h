@@ -1,7 +1,7 @@
 /*
  * The 10-byte virtio_net_hdr before every packet of a TUN queue with IFF_VNET_HDR. It is only ever built by us or by
- * the kernel (segment.h), never taken from the wire, and nothing is written to a TUN behind a header that vnet_header_check() refuses: the kernel
- * itself takes a gso_size of 1, legacy UFO and UDP_L4 on a TCP packet.
+ * the kernel (segment.h), never taken from the wire, and nothing is written to a TUN behind a header that
+ * vnet_header_check() refuses: the kernel itself takes a gso_size of 1, legacy UFO and UDP_L4 on a TCP packet.
  */
 #ifndef TARTAN_GSO_H
 #define TARTAN_GSO_H
@@ -9,7 +9,12 @@
 #include "packet.h"
 
 #define VNET_HEADER_BYTES 10u
-#define GSO_SIZE_MIN 536u
+/*
+ * Least gso_size: no sound TCP has a smaller segment (RFC 9293, 3.7.1). A UDP packet may be of any length, small ones
+ * gain most from being merged, and GSO_SEGMENTS_MAX bounds what the kernel cuts.
+ */
+#define GSO_SIZE_MIN_TCP 536u
+#define GSO_SIZE_MIN_UDP 1u
 #define GSO_SEGMENTS_MAX 64u
 
 /* linux/virtio_net.h by other names: USO came with kernel 6.2, and older headers do not have it. */

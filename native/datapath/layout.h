@@ -17,11 +17,14 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC 0x4e545254u /* "TRTN" */
-#define LAYOUT_VERSION 2u
+#define LAYOUT_VERSION 3u
 
 #define ROUTES_MAX 65536u
 /* Open addressing at half load or less: a look-up touches a few slots whatever the number of peers. */
 #define INDEX_MAX (2u * ROUTES_MAX)
+
+/* Of the outer packets of sparse flows (RFC 1349's low delay); those of bulk flows have 0. */
+#define SPARSE_TOS 0x10
 
 #define THREADS_MAX 8u
 #define QUEUES_MAX 4u
@@ -111,8 +114,9 @@ enum counter {
  *   tun_csum, tun_tso, tun_uso   packets from the TUN without checksums, uncut TCP, uncut UDP (TUNSETOFFLOAD)
  *   udp_segment, udp_gro         many datagrams in one message, to and from the underlay (udp(7))
  *   path_mtu                     the underlay's path MTU can be asked for when a datagram was too long for it
+ *   sparse_apart                 flows that send little have a queue and a socket of their own
  */
-#define FEATURES(X) X(tun_csum) X(tun_tso) X(tun_uso) X(udp_segment) X(udp_gro) X(path_mtu)
+#define FEATURES(X) X(tun_csum) X(tun_tso) X(tun_uso) X(udp_segment) X(udp_gro) X(path_mtu) X(sparse_apart)
 
 enum feature_number {
 #define FEATURE_ENUM(name) number_##name,
@@ -161,6 +165,8 @@ struct hello {
 /*
  * How tartand starts the data process: `tartan-datapath STATUS ROUTES COUNTERS LISTEN UID GID OWNER TUN... -1 UDP...
  * -1 WAKE...`, all numbers: descriptors, the user and group to become, and the uid whose connections are answered.
+ * As many sockets as TUN queues: one, or one for each lane and a last one for sparse flows. Each lane is two threads and
+ * the sparse flows are one, with one WAKE each.
  * STATUS is a pipe: an error at start is written to it as one line "step: text (errno N)"; it is closed without a
  * byte just before forwarding begins.
  */

@@ -64,7 +64,11 @@ uint32_t offload_open(const struct descriptors *tun, const struct descriptors *u
 
 	for (size_t i = 0; i < tun->count; i++)
 		of_tun &= open_tun(tun->fd[i]);
-	for (size_t i = 0; i < udp->count; i++)
+	for (size_t i = 0; i < udp->count; i++) {
 		of_udp &= open_udp(udp->fd[i]);
+		/* The receiver's kernel merges none of them with bulk ones, and tells them apart by it. */
+		if (i > 0 && i == udp->count - 1)
+			set(udp->fd[i], IPPROTO_IP, IP_TOS, SPARSE_TOS);
+	}
 	return of_tun | of_udp;
 }

@@ -59,5 +59,6 @@ bool options_parse(struct options *o, int argc, char **argv)
 		at = parse_list(at, end, QUEUES_MAX, &o->udp);
 	if (at != NULL)
 		at = parse_list(at, end, THREADS_MAX, &o->wake);
-	return at == end && o->tun.count > 0 && o->udp.count > 0 && o->wake.count == o->tun.count + o->udp.count;
+	return at == end && o->tun.count > 0 && o->udp.count == o->tun.count &&
+	       o->wake.count == 2 * options_lanes(o) + (o->tun.count > 1);
 }

@@ -20,10 +20,16 @@ struct options {
 	uid_t uid;
 	gid_t gid;
 	uid_t owner;
-	struct descriptors tun;  /* 1..QUEUES_MAX */
-	struct descriptors udp;  /* 1..QUEUES_MAX */
-	struct descriptors wake; /* one for each thread: those that read a TUN queue, then those that read a socket */
+	/* As many of one as of the other: one for each lane and, when there are several, the last for sparse flows. */
+	struct descriptors tun;
+	struct descriptors udp;
+	struct descriptors wake; /* one for each thread: those that send, those that receive, the one for sparse flows */
 };
+
+static inline size_t options_lanes(const struct options *o)
+{
+	return o->tun.count > 1 ? o->tun.count - 1 : 1;
+}
 
 bool options_parse(struct options *options, int argc, char **argv);
 

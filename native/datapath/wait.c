@@ -1,14 +1,16 @@
-/* poll(2) of one descriptor and a doorbell; see wait.h. */
+/* poll(2) of what a thread reads and its doorbell; see wait.h. */
 #include "wait.h"
 #include <poll.h>
 #include <stdint.h>
 #include <unistd.h>
 
-enum wait wait_for(int fd, int wake, int timeout_ms)
+enum wait wait_for(int tun, int udp, int wake, int timeout_ms)
 {
-	struct pollfd fds[2] = { { .fd = wake, .events = POLLIN }, { .fd = fd, .events = POLLIN } };
+	struct pollfd fds[3] = { { .fd = wake, .events = POLLIN },
+				 { .fd = tun, .events = POLLIN },
+				 { .fd = udp, .events = POLLIN } };
 
-	if (poll(fds, 2, timeout_ms) <= 0)
+	if (poll(fds, 3, timeout_ms) <= 0)
 		return WAIT_RUNG;
 	if (fds[0].revents & POLLIN) {
 		uint64_t rings;
@@ -18,5 +20,6 @@ enum wait wait_for(int fd, int wake, int timeout_ms)
 	}
 	if (fds[1].revents & (POLLERR | POLLHUP | POLLNVAL))
 		return WAIT_BROKEN;
-	return fds[1].revents & POLLIN ? WAIT_READY : WAIT_RUNG;
+	/* An error of the socket is one of a peer: the next receive reports and clears it. */
+	return fds[1].revents != 0 || fds[2].revents != 0 ? WAIT_READY : WAIT_RUNG;
 }

@@ -1,14 +1,14 @@
-/* Sleeping until a descriptor is readable, the doorbell rings or time is up. */
+/* Sleeping until the TUN or the socket is readable, the doorbell rings or time is up. */
 #ifndef TARTAN_WAIT_H
 #define TARTAN_WAIT_H
 
 enum wait {
-	WAIT_READY,  /* readable */
+	WAIT_READY,  /* one of them is readable */
 	WAIT_RUNG,   /* the doorbell rang (and was silenced), time is up, or a signal came: look at the words again */
-	WAIT_BROKEN, /* error or hang-up on the descriptor: it would not let poll(2) sleep */
+	WAIT_BROKEN, /* error or hang-up on the TUN: it would not let poll(2) sleep */
 };
 
-/* `fd` -1 waits for the doorbell alone. */
-enum wait wait_for(int fd, int wake, int timeout_ms);
+/* A descriptor of -1 is not waited for; the doorbell always is. */
+enum wait wait_for(int tun, int udp, int wake, int timeout_ms);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * One forwarding thread: what it reads from and writes to, its view of the routes, its counters. Only the thread
- * itself touches its worker once it runs; the rest of the world speaks to it through the two shared files.
+ * What forwards: its TUN queue and its socket, its view of the routes, its counters. One thread runs it (loop.h); the
+ * rest of the world speaks to it through the two shared files.
  */
 #ifndef TARTAN_WORKER_H
 #define TARTAN_WORKER_H
@@ -10,11 +10,14 @@
 #include "forward.h"
 #include "limiter.h"
 #include "refusals.h"
+#include <pthread.h>
 
-/* How long a thread sleeps at most: the header words are looked at again then, also when a doorbell was lost. */
-#define IDLE_MS 1000
-/* How long it leaves a broken descriptor alone (link down or deleted) before it tries again. */
-#define BROKEN_MS 50
+/* What a turn found. */
+enum progress {
+	PROGRESS_NONE,   /* nothing waits any more */
+	PROGRESS_MORE,   /* there may be more */
+	PROGRESS_BROKEN, /* link down or deleted, or a socket that only fails: to be left alone for a while */
+};
 
 struct worker {
 	const struct routes_file *file;
@@ -24,6 +27,8 @@ struct worker {
 	int wake; /* eventfd, the doorbell */
 	int path_mtu; /* path-mtu.h; -1: none */
 	uint32_t features; /* FEATURE() */
+	/* Held for each turn, because other threads take turns of the worker for sparse flows before their own (tx.h). */
+	pthread_mutex_t lock;
 	struct batch batch;
 	/* Renewed by turn_begin(). */
 	struct route_table routes;
@@ -35,9 +40,5 @@ struct worker {
 	struct limiter limiter;
 	struct refusals refusals;
 };
-
-/* One direction each; they return when the drain word is set and everything read was passed on. */
-void loop_tx(struct worker *worker); /* TUN -> underlay */
-void loop_rx(struct worker *worker); /* underlay -> TUN */
 
 #endif

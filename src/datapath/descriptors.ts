@@ -5,11 +5,14 @@ import type { Log } from '../lib/log.js';
 import { native, type NativeUdp } from '../lib/native.js';
 import { formatIpv4 } from '../model/ipv4.js';
 import type { DatapathConfig } from './datapath.js';
+import { widenTunnel, widenUnderlay } from './lanes.js';
 import { killOrphans } from './orphan.js';
 
 export interface TunnelOptions {
   readonly runDir: string;
   readonly device: string;
+  /** Where the kernel can steer flows (lanes.ts); 0: one queue, one socket. */
+  readonly lanes: number;
   readonly log: Log;
 }
 
@@ -20,12 +23,13 @@ const udpBufferBytes = 4 * 1024 * 1024;
 const linkGoneLimitMs = 2000;
 const linkGraceMs = 200;
 
-/** The link and the socket that outlive the data processes working on them. */
+/** The link and the sockets that outlive the data processes working on them. */
 export class Ends {
   readonly #options: TunnelOptions;
   #tunFds: readonly number[];
   #udpFds: readonly number[];
-  #warning: string | undefined;
+  #bufferWarning: string | undefined;
+  #laneWarning: string | undefined;
 
   /** Owns the descriptors given. */
   constructor(options: TunnelOptions, tunFds: readonly number[], udpFds: readonly number[]) {
@@ -43,8 +47,8 @@ export class Ends {
   }
 
   /** What the kernel gave less of than was asked. */
-  get warning(): string | undefined {
-    return this.#warning;
+  get warnings(): readonly string[] {
+    return [this.#bufferWarning, this.#laneWarning].filter(text => text !== undefined);
   }
 
   get linkAlive(): boolean {
@@ -68,10 +72,24 @@ export class Ends {
     if (!underlayFits(this.#udpFds, config)) {
       closeAll(this.#udpFds);
       this.#udpFds = [];
-      const udp = openUnderlay(config);
+      const udp = openUnderlay(config, false);
       this.#udpFds = [udp.fd];
       this.#noteBuffers(Math.min(udp.receiveBuffer, udp.sendBuffer));
     }
+    this.#widen(config);
+  }
+
+  /** One queue and one socket, new or of an earlier daemon, become lanes; as many of one as of the other. */
+  #widen(config: DatapathConfig): void {
+    const { device, lanes } = this.#options;
+    const [tunFd] = this.#tunFds;
+    const [udpFd] = this.#udpFds;
+    if (lanes === 0 || tunFd === undefined || udpFd === undefined) return;
+    let problem: string | undefined;
+    if (this.#tunFds.length === 1) ({ fds: this.#tunFds, problem } = widenTunnel(tunFd, device, lanes));
+    if (this.#udpFds.length === 1 && problem === undefined)
+      ({ fds: this.#udpFds, problem } = widenUnderlay(udpFd, lanes, share => openUnderlay(config, share)));
+    this.#laneWarning = problem;
   }
 
   close(): void {
@@ -81,7 +99,7 @@ export class Ends {
   }
 
   #noteBuffers(bytes: number): void {
-    this.#warning =
+    this.#bufferWarning =
       bytes < udpBufferBytes
         ? `the UDP socket has buffers of ${bytes} bytes instead of ${udpBufferBytes}: raise net.core.rmem_max and wmem_max`
         : undefined;
@@ -172,9 +190,9 @@ function underlayFits(fds: readonly number[], config: DatapathConfig): boolean {
 }
 
 /** @throws TartanError DATAPATH_FAILED, PERMISSION */
-function openUnderlay(config: DatapathConfig): NativeUdp {
+function openUnderlay(config: DatapathConfig, share: boolean): NativeUdp {
   try {
-    return native().openUdp(config.bindAddress, config.port, udpBufferBytes, false);
+    return native().openUdp(config.bindAddress, config.port, udpBufferBytes, share);
   } catch (cause) {
     throw underlayError(`${formatIpv4(config.bindAddress)}:${config.port}`, config.port, cause);
   }

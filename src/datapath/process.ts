@@ -16,9 +16,6 @@ const answerLimitMs = 2000;
 const startLimitMs = 5000;
 const drainLimitMs = 2000;
 
-/** One thread for each direction. */
-const threads = 2;
-
 /** The connection to a data process, from which its death is seen whether it is our child or not. */
 class Connection {
   readonly pid: number;
@@ -178,7 +175,7 @@ export async function spawnProcess(launch: Launch, prepare: (table: NativeTable)
   const wakeFds: number[] = [];
   try {
     prepare(table);
-    for (let i = 0; i < threads; i++) wakeFds.push(native().eventFd());
+    for (let i = 0; i < threadsOf(launch.tunFds.length); i++) wakeFds.push(native().eventFd());
     const child = spawnChild(launch, table, wakeFds);
     const hello = await started(child, launch);
     closeAll([hello.routesFd, hello.countersFd, hello.listenFd, ...hello.tunFds, ...hello.udpFds, ...hello.wakeFds]);
@@ -188,6 +185,11 @@ export async function spawnProcess(launch: Launch, prepare: (table: NativeTable)
     closeAll(wakeFds);
     throw error;
   }
+}
+
+/** Two for each lane and, when there is more than one queue, one for the last (layout.h). */
+function threadsOf(queues: number): number {
+  return queues === 1 ? 2 : 2 * (queues - 1) + 1;
 }
 
 /** `spawn` gives the child the descriptors of the stdio array under their index; argv names these (layout.h). */

@@ -14,7 +14,8 @@ import type { Log } from '../lib/log.js';
 import { builtFile } from '../lib/native.js';
 import type { TunnelRoute } from '../model/plan.js';
 import type { Datapath, DatapathConfig, DatapathStats, Generation } from './datapath.js';
-import { Ends, openTunnel } from './descriptors.js';
+import { Ends, openTunnel, type TunnelOptions } from './descriptors.js';
+import { defaultLanes } from './lanes.js';
 import { adoptProcess, spawnProcess, type DataProcess } from './process.js';
 import { Publication } from './publication.js';
 import { identityOf, packRoutes, removeFiles, sameIdentity } from './table.js';
@@ -39,6 +40,8 @@ export interface DatapathOptions {
   /** Whom the data process becomes. */
   readonly user?: number;
   readonly group?: number;
+  /** See TunnelOptions; by the number of processors unless given. */
+  readonly lanes?: number;
 }
 
 /**
@@ -49,7 +52,7 @@ export async function openDatapath(options: DatapathOptions): Promise<Datapath> 
   mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
   // As the kernel names it in /proc/<pid>/maps.
   const runDir = realpathSync(options.runDir);
-  const settled = { ...options, runDir };
+  const settled = { ...options, runDir, lanes: options.lanes ?? defaultLanes() };
   const adopted = await adoptProcess(runDir);
   const tunFds = adopted?.tunFds ?? [await openTunnel(settled)];
   return new TunEngine(settled, new Ends(settled, tunFds, adopted?.udpFds ?? []), adopted?.process);
@@ -57,7 +60,7 @@ export async function openDatapath(options: DatapathOptions): Promise<Datapath> 
 
 class TunEngine implements Datapath {
   readonly device: string;
-  readonly #options: DatapathOptions;
+  readonly #options: DatapathOptions & TunnelOptions;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #ends: Ends;
@@ -82,7 +85,7 @@ class TunEngine implements Datapath {
   /** The next start of a data process that nobody asked for, with the pause before it. */
   #revival: Promise<void> | undefined;
 
-  constructor(options: DatapathOptions, ends: Ends, adopted: DataProcess | undefined) {
+  constructor(options: DatapathOptions & TunnelOptions, ends: Ends, adopted: DataProcess | undefined) {
     this.device = options.device;
     this.#options = options;
     this.#log = options.log;
@@ -139,7 +142,7 @@ class TunEngine implements Datapath {
       counters: this.#totals.plus(now),
       respawns: this.#respawns,
       features: now?.features ?? [],
-      warnings: [this.#ends.warning, this.#process?.warning].filter(text => text !== undefined),
+      warnings: [...this.#ends.warnings, this.#process?.warning].filter(text => text !== undefined),
     };
   }
 

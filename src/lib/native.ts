@@ -119,6 +119,14 @@ export interface NativeAddon {
   tunName(fd: number): string;
   /** Bound to address (host order) and port; SO_REUSEPORT only when asked. */
   openUdp(address: number, port: number, bufferBytes: number, reusePort: boolean): NativeUdp;
+  /** Whether sockets opened after this one, which is bound, may have its address as well (SO_REUSEPORT). */
+  shareUdp(fd: number, share: boolean): void;
+  /**
+   * Sends bulk flows to one of the first `lanes` queues in the order of opening, sparse ones to the next: the packets
+   * that leave by a TUN, the datagrams that arrive at the sockets sharing an address. Throws where bpf(2) may not be used.
+   */
+  steerTun(fd: number, lanes: number): void;
+  steerUdp(fd: number, lanes: number): void;
   /** Address (host order) and port that a UDP socket is bound to. */
   udpName(fd: number): { readonly address: number; readonly port: number };
   eventFd(): number;

@@ -88,6 +88,7 @@ static void each_rule_alone(struct suite *s)
 	BROKEN(tcp, vnet.gso_size = 0, GSO_BAD_SIZE);
 	BROKEN(tcp, vnet.gso_size = 1, GSO_BAD_SIZE);
 	BROKEN(tcp, vnet.gso_size = 535, GSO_BAD_SIZE);
+	BROKEN(udp, vnet.gso_size = 0, GSO_BAD_SIZE);
 	BROKEN(tcp, vnet.gso_size = 65535, GSO_BAD_SEGMENTS); /* one segment is no segmentation */
 	BROKEN(tcp, total = 40 + 1432, GSO_BAD_SEGMENTS);
 	BROKEN(tcp, total = 40, GSO_BAD_SEGMENTS);
@@ -95,6 +96,29 @@ static void each_rule_alone(struct suite *s)
 	BROKEN(tcp, vnet.checksum_start = 65535, GSO_BAD_CHECKSUM_PLACE);
 	BROKEN(tcp, vnet.checksum_offset = 6, GSO_BAD_CHECKSUM_PLACE);
 	BROKEN(udp, vnet.checksum_offset = 16, GSO_BAD_CHECKSUM_PLACE);
+}
+
+/* Small UDP is what merging is for: down to one byte each. */
+static void small_udp(struct suite *s)
+{
+	struct super x = udp;
+
+	x.vnet.gso_size = 535;
+	CHECK(s, check(&x) == GSO_SOUND);
+	x.vnet.gso_size = 22;
+	x.total = 28 + 64 * 22;
+	CHECK(s, check(&x) == GSO_SOUND);
+	x.total++;
+	CHECK(s, check(&x) == GSO_BAD_SEGMENTS);
+	x.vnet.gso_size = 1;
+	x.total = 28 + 64;
+	CHECK(s, check(&x) == GSO_SOUND);
+	x.total = 28 + 2;
+	CHECK(s, check(&x) == GSO_SOUND);
+	x.total = 28 + 1;
+	CHECK(s, check(&x) == GSO_BAD_SEGMENTS);
+	x.total = 28 + 65;
+	CHECK(s, check(&x) == GSO_BAD_SEGMENTS);
 }
 
 static void segments(struct suite *s)
@@ -147,6 +171,7 @@ int main(void)
 
 	sound(&s);
 	each_rule_alone(&s);
+	small_udp(&s);
 	segments(&s);
 	vectors_are_refused(&s);
 	byte_form(&s);

@@ -6,7 +6,7 @@
 #define TARTAN_LAB_H
 
 #include "fixture.h"
-#include "worker.h"
+#include "loop.h"
 #include <arpa/inet.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -46,6 +46,25 @@ static inline int udp_open(uint32_t address, uint16_t *port)
 		abort();
 	*port = ntohs(a.sin_port);
 	return fd;
+}
+
+/* One direction each, without sparse flows apart. */
+static inline void loop_tx(struct worker *w)
+{
+	struct tx *tx = calloc(1, sizeof *tx);
+
+	tx_open(tx, w, NULL);
+	loop_run(w, tx, NULL);
+	free(tx);
+}
+
+static inline void loop_rx(struct worker *w)
+{
+	struct rx *rx = calloc(1, sizeof *rx);
+
+	rx_open(rx, w, NULL);
+	loop_run(w, NULL, rx);
+	free(rx);
 }
 
 static inline void *run(void *argument)
@@ -91,6 +110,7 @@ static inline struct lab *lab_open(void (*loop)(struct worker *w))
 	l->w->udp = udp_open(SELF_IP, &l->self_port);
 	l->w->wake = eventfd(0, EFD_NONBLOCK);
 	l->w->path_mtu = -1;
+	pthread_mutex_init(&l->w->lock, NULL);
 	l->w->features = lab_features;
 	setsockopt(l->w->udp, IPPROTO_UDP, UDP_GRO, &(int){ (lab_features & FEATURE(udp_gro)) != 0 }, sizeof(int));
 	l->file->network = fixture_self.network;

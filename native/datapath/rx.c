@@ -1,0 +1,167 @@
+/* From the underlay to the TUN; see rx.h. */
+#include "rx.h"
+#include "tun.h"
+#include "turn.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/udp.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* Errors in a row, with no datagram between them, that are taken for a broken socket and not for one peer's trouble. */
+#define ERRORS_IN_A_ROW 8
+/* Bytes received before they are written: a sparse flow waits for no more than about these. */
+#define TURN_BYTES 131072u
+#define PLACES_MIN 2u
+
+/* The kernel's answer goes where the question stood: what it wrote last time is put right. */
+static void prepare(struct rx *r, size_t used)
+{
+	for (size_t i = 0; i < used; i++) {
+		struct msghdr *m = &r->message[i].msg_hdr;
+		m->msg_namelen = sizeof r->from[i];
+		m->msg_controllen = sizeof r->control[i];
+		m->msg_flags = 0;
+	}
+}
+
+static void write_out(void *context, struct burst *b)
+{
+	struct worker *w = context;
+
+	switch (tun_write_pieces(w->tun, &b->vnet, b->piece, b->pieces, b->bytes)) {
+	case TUN_REFUSED_HEADER:
+		counters_add(w->block, rx_gso, b->segments);
+		return;
+	case TUN_FAILED:
+		counters_add(w->block, rx_error_tun, b->segments);
+		return;
+	case TUN_WRITTEN:
+		break;
+	}
+	counters_add(w->block, rx_bytes, b->received_bytes);
+	counters_add(w->block, rx_trimmed, b->trimmed);
+	counters_add(w->block, rx_opts, b->options);
+	counters_add(w->block, rx_port, b->strange_ports);
+	/* Last: who waits for a packet in the counters finds all about it. */
+	counters_add(w->block, rx_ok, b->segments);
+}
+
+void rx_open(struct rx *r, struct worker *w, struct rx *first)
+{
+	memset(r, 0, sizeof *r);
+	r->worker = w;
+	r->first = first;
+	r->places = BATCH_PLACES;
+	r->coalescer.write = write_out;
+	r->coalescer.context = w;
+	r->coalescer.merges_udp = (w->features & FEATURE(tun_uso)) != 0;
+	for (size_t i = 0; i < BATCH_PLACES; i++) {
+		r->iov[i] = (struct iovec){ .iov_base = batch_place(&w->batch, i), .iov_len = BATCH_PACKET_BYTES };
+		r->message[i].msg_hdr = (struct msghdr){
+			.msg_name = &r->from[i],
+			.msg_iov = &r->iov[i],
+			.msg_iovlen = 1,
+			.msg_control = &r->control[i],
+		};
+	}
+	prepare(r, BATCH_PLACES);
+}
+
+/* How long each datagram was that the kernel put into this one; 0 when it came alone. */
+static size_t merged_bytes(struct msghdr *m)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+		int bytes;
+		if (c->cmsg_level != IPPROTO_UDP || c->cmsg_type != UDP_GRO || c->cmsg_len < CMSG_LEN(sizeof bytes))
+			continue;
+		memcpy(&bytes, CMSG_DATA(c), sizeof bytes);
+		return bytes > 0 ? (size_t)bytes : 0;
+	}
+	return 0;
+}
+
+static void handle(struct rx *r, struct packet *p, const struct outer *outer)
+{
+	struct worker *w = r->worker;
+	struct outcome out;
+
+	if (forward_inbound(p, outer, &w->self, &w->routes, &out) != WRITE_TO_TUN) {
+		counters_add(w->block, out.counter, 1);
+		return;
+	}
+	const struct beside beside = {
+		.trimmed = out.trimmed,
+		.options = out.options,
+		.strange_port = out.strange_port,
+	};
+	coalesce_add(&r->coalescer, p, &out.header, outer->source, &beside);
+}
+
+static void handle_message(struct rx *r, size_t i)
+{
+	struct mmsghdr *m = &r->message[i];
+	const struct outer outer = {
+		.source = ntohl(r->from[i].sin_addr.s_addr),
+		.port = ntohs(r->from[i].sin_port),
+		.truncated = (m->msg_hdr.msg_flags & MSG_TRUNC) != 0,
+	};
+	size_t step = merged_bytes(&m->msg_hdr);
+	uint8_t *bytes = r->iov[i].iov_base;
+	size_t left = m->msg_len;
+
+	do {
+		size_t length = step == 0 || left < step ? left : step;
+		struct packet p = { .bytes = bytes, .length = length };
+		handle(r, &p, &outer);
+		bytes += length;
+		left -= length;
+	} while (left > 0);
+}
+
+/* As many as are a turn's worth, were the next ones like these. */
+static size_t places_for(size_t count, size_t bytes)
+{
+	size_t places = bytes == 0 ? BATCH_PLACES : TURN_BYTES * count / bytes;
+
+	return places < PLACES_MIN ? PLACES_MIN : places < BATCH_PLACES ? places : BATCH_PLACES;
+}
+
+static void serve(struct rx *first)
+{
+	struct worker *w = first->worker;
+
+	pthread_mutex_lock(&w->lock);
+	for (size_t i = 0; i < FIRST_PACKETS / BATCH_PLACES && turn_begin(w) == TURN_FORWARD; i++)
+		if (rx_turn(first) != PROGRESS_MORE)
+			break;
+	pthread_mutex_unlock(&w->lock);
+}
+
+static enum progress fail(struct rx *r)
+{
+	counters_add(r->worker->block, rx_socket_errors, 1);
+	return ++r->errors < ERRORS_IN_A_ROW ? PROGRESS_MORE : PROGRESS_BROKEN;
+}
+
+enum progress rx_turn(struct rx *r)
+{
+	size_t asked = r->places, bytes = 0;
+	int count = recvmmsg(r->worker->udp, r->message, (unsigned int)asked, MSG_DONTWAIT, NULL);
+	int err = count < 0 ? errno : 0;
+
+	if (r->first != NULL)
+		serve(r->first);
+	if (count < 0)
+		return err == EAGAIN || err == EINTR ? PROGRESS_NONE : fail(r);
+	r->errors = 0;
+	for (size_t i = 0; i < (size_t)count; i++) {
+		bytes += r->message[i].msg_len;
+		handle_message(r, i);
+	}
+	/* Nothing waits for packets that may never come, and the places are free again. */
+	coalesce_flush(&r->coalescer);
+	prepare(r, (size_t)count);
+	r->places = places_for((size_t)count, bytes);
+	return (size_t)count < asked ? PROGRESS_NONE : PROGRESS_MORE;
+}

@@ -1,0 +1,34 @@
+/*
+ * Underlay -> TUN: one recvmmsg(2) for a turn's worth of datagrams, each of which may be several that the kernel has put
+ * together (UDP_GRO); a decision about each packet as if it had come alone; packets that pass are merged per flow and
+ * written. A datagram gives at most one packet, and never an answer. Sparse flows first, as in tx.h.
+ */
+#ifndef TARTAN_RX_H
+#define TARTAN_RX_H
+
+#include "coalesce.h"
+#include "worker.h"
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+struct rx {
+	struct worker *worker;
+	struct rx *first; /* of sparse flows, received and written before anything of this one is written; NULL: none */
+	size_t places;    /* asked for at a time */
+	unsigned int errors; /* in a row */
+	struct coalescer coalescer;
+	struct sockaddr_in from[BATCH_PLACES];
+	struct iovec iov[BATCH_PLACES];
+	struct mmsghdr message[BATCH_PLACES];
+	union {
+		uint8_t space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr aligned;
+	} control[BATCH_PLACES];
+};
+
+void rx_open(struct rx *rx, struct worker *worker, struct rx *first);
+
+/* To be called with the worker's lock and after turn_begin(). Everything received is written when it returns. */
+enum progress rx_turn(struct rx *rx);
+
+#endif

@@ -1,0 +1,143 @@
+/* From the TUN to the underlay; see tx.h. */
+#include "tx.h"
+#include "answering.h"
+#include "segment.h"
+#include "sending.h"
+#include "turn.h"
+#include <errno.h>
+#include <unistd.h>
+
+/* Packets begin where a cache line does. */
+#define ALIGNMENT 64u
+
+/* Bytes read before they are sent: a sparse flow waits for no more than these. */
+#define TURN_BYTES 65536u
+
+/* Order: whoever becomes bulk had all its packets in the sparse queue before the first one in this. */
+static void serve(struct tx *first)
+{
+	struct worker *w = first->worker;
+
+	pthread_mutex_lock(&w->lock);
+	for (size_t i = 0; i < FIRST_PACKETS / BATCH_PACKETS && turn_begin(w) == TURN_FORWARD; i++)
+		if (tx_turn(first) != PROGRESS_MORE)
+			break;
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void send_all(struct tx *t)
+{
+	if (t->first != NULL)
+		serve(t->first);
+	sending_flush(t->worker, &t->outgoing);
+	t->cutting.used = 0;
+}
+
+static bool in_bulk(const struct worker *w, const struct next_hop *hop)
+{
+	return (w->features & FEATURE(udp_segment)) != 0 && !refusals_have(&w->refusals, hop->address);
+}
+
+/* Into the messages piece by piece; the reading arena is not touched, so `p` stays good when they are sent between. */
+static void cut(struct tx *t, const struct super *s, const struct packet *p, const struct outcome *out)
+{
+	for (size_t number = 0; number < s->segments; number++) {
+		struct arena *a = &t->cutting;
+		struct packet segment = { .bytes = a->bytes + a->used, .length = a->room - a->used };
+		if (!outgoing_has_room(&t->outgoing) || segment.length < s->segment_bytes) {
+			send_all(t);
+			segment = (struct packet){ .bytes = a->bytes, .length = a->room };
+		}
+		if (!super_cut(s, p, &out->header, number, &segment))
+			continue; /* not with a room that holds the longest packet */
+		outgoing_add(&t->outgoing, &out->hop, &segment, in_bulk(t->worker, &out->hop));
+		a->used += segment.length;
+	}
+}
+
+static void pass(struct tx *t, const struct super *s, struct packet *p, const struct outcome *out)
+{
+	if (!super_fits(s, &out->header)) {
+		counters_add(t->worker->block, tx_bad_len, s->segments);
+		return;
+	}
+	if (s->segment_bytes != 0) {
+		cut(t, s, p, out);
+		return;
+	}
+	super_finish(s, p, &out->header);
+	outgoing_add(&t->outgoing, &out->hop, p, in_bulk(t->worker, &out->hop));
+	t->reading.used += VNET_HEADER_BYTES + p->length;
+	t->reading.used += -t->reading.used % ALIGNMENT;
+}
+
+/* `bytes` were read at the end of the reading arena, virtio header included. */
+static void handle(struct tx *t, size_t bytes)
+{
+	struct worker *w = t->worker;
+	uint8_t *start = t->reading.bytes + t->reading.used;
+	struct packet p = { .bytes = start + VNET_HEADER_BYTES, .length = bytes - VNET_HEADER_BYTES };
+	struct vnet_header vnet;
+	struct super super;
+	struct outcome out;
+
+	if (bytes < VNET_HEADER_BYTES) {
+		counters_add(w->block, tx_short, 1);
+		return;
+	}
+	vnet_header_get(&vnet, start);
+	if (!super_read(&super, &vnet, &p)) {
+		counters_add(w->block, tx_bad_len, 1);
+		return;
+	}
+	switch (forward_outbound_super(&p, super.segment_bytes, &w->self, &w->routes, &out)) {
+	case SEND_TO_PEER:
+		pass(t, &super, &p, &out); /* counted when it was sent */
+		return;
+	case REPLY_ICMP:
+		if (answering_may(w, &out.header))
+			answering_send(w, &out.error, &p, &out.header);
+		break;
+	case WRITE_TO_TUN:
+	case DROP:
+		break;
+	}
+	counters_add(w->block, out.counter, super.segments);
+}
+
+void tx_open(struct tx *t, struct worker *w, struct tx *first)
+{
+	*t = (struct tx){
+		.worker = w,
+		.first = first,
+		.reading = batch_reading(&w->batch),
+		.cutting = batch_cutting(&w->batch),
+	};
+}
+
+enum progress tx_turn(struct tx *t)
+{
+	const size_t longest = VNET_HEADER_BYTES + BATCH_PACKET_BYTES;
+	enum progress progress = PROGRESS_MORE;
+	size_t total = 0;
+
+	for (size_t i = 0; i < BATCH_PACKETS && total < TURN_BYTES && progress == PROGRESS_MORE; i++) {
+		if (!outgoing_has_room(&t->outgoing) || t->reading.room - t->reading.used < longest) {
+			send_all(t);
+			t->reading.used = 0;
+		}
+		ssize_t bytes = read(t->worker->tun, t->reading.bytes + t->reading.used, longest);
+		if (bytes > 0) {
+			handle(t, (size_t)bytes);
+			total += (size_t)bytes;
+		} else {
+			bool is_empty = total > 0 || (bytes < 0 && (errno == EAGAIN || errno == EINTR));
+			progress = is_empty ? PROGRESS_NONE : PROGRESS_BROKEN;
+		}
+	}
+	send_all(t);
+	t->reading.used = 0;
+	if (progress == PROGRESS_BROKEN)
+		counters_add(t->worker->block, tx_tun_errors, 1);
+	return progress;
+}
