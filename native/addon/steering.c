@@ -66,7 +66,7 @@ enum { R0, R1, R2, R3, R4, CONTEXT = 6, HASH = 7, BUCKET = 8, SPARE = 9, FRAME =
 #define LABEL(label) INSN(NO_CODE, 0, 0, label, 0)
 #define HASH_IN(r) ALU_K(MUL, HASH, 0x9e3779b1), ALU(ADD, HASH, r)
 
-enum { HAS_PORTS = 1, HASHED, IN_ORDER, SPARSE_SO_FAR, DRAINED, BULK, END, SPARSE, LABELS };
+enum { HASHED = 1, IN_ORDER, SPARSE_SO_FAR, DRAINED, BULK, END, SPARSE, LABELS };
 
 /* Takes the labels out; returns how many instructions are left. */
 static uint32_t resolve(struct bpf_insn *program, size_t count)
@@ -119,7 +119,10 @@ static int load(struct bpf_insn *program, size_t count)
 #define AT_LANES (-8)
 
 static const struct bpf_insn find_flow[] = {
-	/* Addresses, protocol and, unless it is a fragment (only the first one has them), ports. */
+	/*
+	 * Addresses, protocol, and the ports of TCP. UDP goes without them: a flow may have datagrams that are cut into
+	 * fragments, of which only the first has ports, among others that are not, and is one flow all the same.
+	 */
 	PACKET(W, 12),
 	ALU(MOV, HASH, R0),
 	PACKET(W, 16),
@@ -130,9 +133,7 @@ static const struct bpf_insn find_flow[] = {
 	PACKET(H, 6),
 	ALU_K(AND, R0, 0x3fff),
 	JUMP_K(JNE, R0, 0, HASHED),
-	JUMP_K(JEQ, SPARE, IPPROTO_TCP, HAS_PORTS),
-	JUMP_K(JNE, SPARE, IPPROTO_UDP, HASHED),
-	LABEL(HAS_PORTS),
+	JUMP_K(JNE, SPARE, IPPROTO_TCP, HASHED),
 	PACKET(B, 0),
 	ALU(MOV, SPARE, R0),
 	ALU_K(AND, SPARE, 15),

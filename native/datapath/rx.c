@@ -10,9 +10,6 @@
 
 /* Errors in a row, with no datagram between them, that are taken for a broken socket and not for one peer's trouble. */
 #define ERRORS_IN_A_ROW 8
-/* Bytes received before they are written: a sparse flow waits for no more than about these. */
-#define TURN_BYTES 131072u
-#define PLACES_MIN 2u
 
 /* The kernel's answer goes where the question stood: what it wrote last time is put right. */
 static void prepare(struct rx *r, size_t used)
@@ -52,7 +49,6 @@ void rx_open(struct rx *r, struct worker *w, struct rx *first)
 	memset(r, 0, sizeof *r);
 	r->worker = w;
 	r->first = first;
-	r->places = BATCH_PLACES;
 	r->coalescer.write = write_out;
 	r->coalescer.context = w;
 	r->coalescer.merges_udp = (w->features & FEATURE(tun_uso)) != 0;
@@ -119,14 +115,6 @@ static void handle_message(struct rx *r, size_t i)
 	} while (left > 0);
 }
 
-/* As many as are a turn's worth, were the next ones like these. */
-static size_t places_for(size_t count, size_t bytes)
-{
-	size_t places = bytes == 0 ? BATCH_PLACES : TURN_BYTES * count / bytes;
-
-	return places < PLACES_MIN ? PLACES_MIN : places < BATCH_PLACES ? places : BATCH_PLACES;
-}
-
 static void serve(struct rx *first)
 {
 	struct worker *w = first->worker;
@@ -146,8 +134,7 @@ static enum progress fail(struct rx *r)
 
 enum progress rx_turn(struct rx *r)
 {
-	size_t asked = r->places, bytes = 0;
-	int count = recvmmsg(r->worker->udp, r->message, (unsigned int)asked, MSG_DONTWAIT, NULL);
+	int count = recvmmsg(r->worker->udp, r->message, BATCH_PLACES, MSG_DONTWAIT, NULL);
 	int err = count < 0 ? errno : 0;
 
 	if (r->first != NULL)
@@ -155,13 +142,10 @@ enum progress rx_turn(struct rx *r)
 	if (count < 0)
 		return err == EAGAIN || err == EINTR ? PROGRESS_NONE : fail(r);
 	r->errors = 0;
-	for (size_t i = 0; i < (size_t)count; i++) {
-		bytes += r->message[i].msg_len;
+	for (size_t i = 0; i < (size_t)count; i++)
 		handle_message(r, i);
-	}
 	/* Nothing waits for packets that may never come, and the places are free again. */
 	coalesce_flush(&r->coalescer);
 	prepare(r, (size_t)count);
-	r->places = places_for((size_t)count, bytes);
-	return (size_t)count < asked ? PROGRESS_NONE : PROGRESS_MORE;
+	return (size_t)count < BATCH_PLACES ? PROGRESS_NONE : PROGRESS_MORE;
 }

@@ -1,5 +1,5 @@
 /*
- * Underlay -> TUN: one recvmmsg(2) for a turn's worth of datagrams, each of which may be several that the kernel has put
+ * Underlay -> TUN: one recvmmsg(2) for a batch of datagrams, each of which may be several that the kernel has put
  * together (UDP_GRO); a decision about each packet as if it had come alone; packets that pass are merged per flow and
  * written. A datagram gives at most one packet, and never an answer. Sparse flows first, as in tx.h.
  */
@@ -14,7 +14,6 @@
 struct rx {
 	struct worker *worker;
 	struct rx *first; /* of sparse flows, received and written before anything of this one is written; NULL: none */
-	size_t places;    /* asked for at a time */
 	unsigned int errors; /* in a row */
 	struct coalescer coalescer;
 	struct sockaddr_in from[BATCH_PLACES];

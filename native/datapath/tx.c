@@ -10,8 +10,6 @@
 /* Packets begin where a cache line does. */
 #define ALIGNMENT 64u
 
-/* Bytes read before they are sent: a sparse flow waits for no more than these. */
-#define TURN_BYTES 65536u
 
 /* Order: whoever becomes bulk had all its packets in the sparse queue before the first one in this. */
 static void serve(struct tx *first)
@@ -119,9 +117,8 @@ enum progress tx_turn(struct tx *t)
 {
 	const size_t longest = VNET_HEADER_BYTES + BATCH_PACKET_BYTES;
 	enum progress progress = PROGRESS_MORE;
-	size_t total = 0;
 
-	for (size_t i = 0; i < BATCH_PACKETS && total < TURN_BYTES && progress == PROGRESS_MORE; i++) {
+	for (size_t i = 0; i < BATCH_PACKETS && progress == PROGRESS_MORE; i++) {
 		if (!outgoing_has_room(&t->outgoing) || t->reading.room - t->reading.used < longest) {
 			send_all(t);
 			t->reading.used = 0;
@@ -129,9 +126,8 @@ enum progress tx_turn(struct tx *t)
 		ssize_t bytes = read(t->worker->tun, t->reading.bytes + t->reading.used, longest);
 		if (bytes > 0) {
 			handle(t, (size_t)bytes);
-			total += (size_t)bytes;
 		} else {
-			bool is_empty = total > 0 || (bytes < 0 && (errno == EAGAIN || errno == EINTR));
+			bool is_empty = i > 0 || (bytes < 0 && (errno == EAGAIN || errno == EINTR));
 			progress = is_empty ? PROGRESS_NONE : PROGRESS_BROKEN;
 		}
 	}

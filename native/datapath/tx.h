@@ -1,5 +1,5 @@
 /*
- * TUN -> underlay: reads packets until the queue is empty or a turn's worth is there, decides about each, finishes and
+ * TUN -> underlay: reads packets until the queue is empty or a batch is there, decides about each, finishes and
  * cuts what the kernel left unfinished, and sends. What is counted are packets as they go over the underlay.
  *
  * Sparse flows first: before a thread sends what it has read of bulk flows, it takes turns of the worker for sparse ones

@@ -27,7 +27,7 @@ const bridge = 'br0';
 
 /** A network card takes frames of the MTU, and its driver merges again what arrives (GRO). */
 const cardOffloads = ['rx-gro=on', 'tx-*segmentation=off', 'tx-gso-*=off'];
-const offloads: Readonly<Record<Underlay, readonly string[]>> = {
+export const offloads: Readonly<Record<Underlay, readonly string[]>> = {
   whole: [],
   wire: cardOffloads,
   nocsum: [...cardOffloads, 'tx-checksum-*=off'],

@@ -82,7 +82,7 @@ async function tcpCounters(subject: Subject): Promise<{ readonly retransmits: nu
 }
 
 /** A line of names and a line of values for each protocol. */
-function counter(text: string, protocol: string, name: string): number {
+export function counter(text: string, protocol: string, name: string): number {
   const [names = [], values = []] = text
     .split('\n')
     .filter(line => line.startsWith(`${protocol}: `))

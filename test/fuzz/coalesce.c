@@ -1,18 +1,32 @@
 /*
- * Fuzz target: a stream of packets of a few flows, most of them in sequence, some changed anywhere. What the coalescer
- * writes, taken apart by the reference, is what went in, in the order of each flow.
+ * Fuzz target: a stream of packets of more flows than may wait at once, most of them in sequence, some changed
+ * anywhere. What the coalescer writes, taken apart by the reference, is what went in, in the order of each flow; what
+ * it counts adds up.
  *
  * Six bytes a packet: flow, kind, place and value of a change, payload, what is done about checksums.
  */
 #include "collector.h"
+#include "target.h"
 
 #define RECORD_BYTES 6u
 #define PACKETS_MAX 300u
-#define FLOWS 8u
+#define FLOWS (FLOWS_MAX + 8u)
 
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length);
+/* Of all packets, in and out. */
+struct totals {
+	size_t packets, bytes, trimmed, options, strange_ports;
+};
 
-static const size_t payloads[] = { 1000, 1000, 1000, 536, 535, 1, 0, 1432 };
+struct stream {
+	struct collector collector;
+	struct totals in, out;
+	uint32_t sequence[FLOWS];
+	uint16_t identification[FLOWS];
+	size_t count;
+	uint8_t *memory[PACKETS_MAX];
+};
+
+static const size_t payloads[] = { 1000, 1000, 1000, 536, 535, 1, 0, 1432, 22, 22, 22, 1, 1, 64, 100, 1200 };
 
 static void put_checksums(struct packet *p)
 {
@@ -36,22 +50,25 @@ static void change(struct packet *p, const uint8_t *record)
 		packet_put_u8(p, (size_t)record[2] + record[3], record[2]);
 }
 
-static struct packet make(uint8_t *bytes, const uint8_t *record, uint32_t *sequence)
+/* Odd flows are UDP; every fourth has TCP options; of the last ones packets may be cut, and are numbered. */
+static struct packet make(struct stream *st, uint8_t *bytes, const uint8_t *record)
 {
 	const uint32_t flow = record[0] % FLOWS;
-	const bool is_udp = flow % 2 == 1;
-	const size_t payload = payloads[record[4] % 8], transport = is_udp ? 8 : flow % 4 == 2 ? 32 : 20;
-	struct recipe r = { .source = ADDRESS(10, 5, 2, flow / 4), .destination = ADDRESS(10, 5, 1, 9), .fragment = FRAGMENT_DF,
-			    .protocol = is_udp ? PROTOCOL_UDP : PROTOCOL_TCP, .total = 20 + transport + payload };
+	const bool is_udp = flow % 2 == 1, may_be_cut = flow >= FLOWS - 6;
+	const size_t payload = payloads[record[4] % 16], transport = is_udp ? 8 : flow % 4 == 2 ? 32 : 20;
+	struct recipe r = { .source = ADDRESS(10, 5, 2, flow / 4), .destination = ADDRESS(10, 5, 1, 9),
+			    .fragment = may_be_cut ? 0 : FRAGMENT_DF, .protocol = is_udp ? PROTOCOL_UDP : PROTOCOL_TCP,
+			    .total = 20 + transport + payload };
 	struct packet p = packet_make(bytes, &r);
 
 	memset(bytes + 20, record[4], p.length - 20);
+	packet_put_u16(&p, 4, st->identification[flow]++);
 	packet_put_u16(&p, 20, (uint16_t)flow);
 	packet_put_u16(&p, 22, 80);
 	if (is_udp) {
 		packet_put_u16(&p, 24, (uint16_t)(8 + payload));
 	} else {
-		packet_put_u32(&p, 24, sequence[flow]);
+		packet_put_u32(&p, 24, st->sequence[flow]);
 		packet_put_u32(&p, 28, 1);
 		packet_put_u8(&p, 32, (uint8_t)(transport / 4 << 4));
 		packet_put_u8(&p, 33, record[1] >= 190 && record[1] < 200 ? TCP_ACK | TCP_PSH : TCP_ACK);
@@ -59,47 +76,71 @@ static struct packet make(uint8_t *bytes, const uint8_t *record, uint32_t *seque
 		packet_put_u16(&p, 38, 0);
 		packet_put_u32(&p, 40, 0);
 	}
-	sequence[flow] += (uint32_t)payload;
+	st->sequence[flow] += (uint32_t)payload;
 	return p;
+}
+
+static void add(struct stream *st, const uint8_t *record)
+{
+	uint8_t *bytes = malloc(20 + 32 + 1432);
+	struct packet p = make(st, bytes, record);
+	const struct beside beside = { .trimmed = record[1] % 2 == 1, .options = record[1] % 3 == 1,
+				       .strange_port = record[1] % 5 == 1 };
+	struct ipv4 h;
+
+	if (record[5] < 128)
+		put_checksums(&p);
+	change(&p, record);
+	if (record[5] < 200 && record[5] >= 32)
+		put_checksums(&p);
+	if (ipv4_parse(&p, &h) == IPV4_SOUND) {
+		/* Of the exact length, so that a read of one byte more is seen. */
+		uint8_t *exact = malloc(h.total_bytes);
+		memcpy(exact, bytes, h.total_bytes);
+		p = (struct packet){ .bytes = exact, .length = h.total_bytes };
+		st->memory[st->count++] = exact;
+		st->in.packets++;
+		st->in.bytes += p.length;
+		st->in.trimmed += beside.trimmed;
+		st->in.options += beside.options;
+		st->in.strange_ports += beside.strange_port;
+		collector_expect(&st->collector, &p);
+		st->collector.coalescer.context = st;
+		coalesce_add(&st->collector.coalescer, &p, &h, 1, &beside);
+	}
+	free(bytes);
+}
+
+static void write_burst(void *context, struct burst *b)
+{
+	struct stream *st = context;
+
+	require(b->segments >= 1 && b->segments <= 64 && b->pieces == b->segments + 1);
+	st->out.packets += b->segments;
+	st->out.bytes += b->received_bytes;
+	st->out.trimmed += b->trimmed;
+	st->out.options += b->options;
+	st->out.strange_ports += b->strange_ports;
+	collector_write(&st->collector, b);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 {
-	static struct collector c;
-	static uint8_t *memory[PACKETS_MAX];
-	uint32_t sequence[FLOWS] = { 0 };
-	const struct beside nothing = { 0 };
-	size_t packets = 0;
+	static struct stream st;
 
-	collector_open(&c, length > 0 && (input[0] & 0x80) == 0);
-	for (; length >= RECORD_BYTES && packets < PACKETS_MAX; input += RECORD_BYTES, length -= RECORD_BYTES) {
-		/* Of the exact length, so that a read of one byte more is seen. */
-		uint8_t *bytes = malloc(20 + 32 + 1432);
-		struct packet p = make(bytes, input, sequence);
-		struct ipv4 h;
-		if (input[5] < 128)
-			put_checksums(&p);
-		change(&p, input);
-		if (input[5] < 200 && input[5] >= 32)
-			put_checksums(&p);
-		if (ipv4_parse(&p, &h) != IPV4_SOUND) {
-			free(bytes);
-			continue;
-		}
-		p.length = h.total_bytes;
-		uint8_t *exact = malloc(p.length);
-		memcpy(exact, bytes, p.length);
-		free(bytes);
-		p.bytes = exact;
-		memory[packets++] = exact;
-		collector_expect(&c, &p);
-		coalesce_add(&c.coalescer, &p, &h, 1, &nothing);
-	}
-	coalesce_flush(&c.coalescer);
-	if (!collector_agrees(&c))
-		abort();
-	collector_close(&c);
-	while (packets > 0)
-		free(memory[--packets]);
+	collector_open(&st.collector, length > 0 && (input[0] & 0x80) == 0);
+	st.collector.coalescer.write = write_burst;
+	memset(&st.in, 0, sizeof st.in);
+	memset(&st.out, 0, sizeof st.out);
+	memset(st.sequence, 0, sizeof st.sequence);
+	/* One short of where it begins again. */
+	memset(st.identification, 0xff, sizeof st.identification);
+	for (st.count = 0; length >= RECORD_BYTES && st.count < PACKETS_MAX; length -= RECORD_BYTES, input += RECORD_BYTES)
+		add(&st, input);
+	coalesce_flush(&st.collector.coalescer);
+	require(collector_agrees(&st.collector) && memcmp(&st.in, &st.out, sizeof st.in) == 0);
+	collector_close(&st.collector);
+	while (st.count > 0)
+		free(st.memory[--st.count]);
 	return 0;
 }

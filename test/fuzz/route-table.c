@@ -3,10 +3,9 @@
  * come, and they lie inside the slot.
  */
 #include "fixture.h"
+#include "target.h"
 
 #define CHANGE_BYTES 7
-
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length);
 
 /* Three bytes of place, folded into the words in use, and four of value. */
 static void change(struct route_slot *s, const uint8_t *input)

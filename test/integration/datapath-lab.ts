@@ -60,6 +60,13 @@ export async function until<T>(what: string, probe: () => Promise<T> | T, yes: (
   }
 }
 
+export interface DaemonOptions {
+  /** What is run and answers; default: the datapath alone. */
+  readonly program?: string;
+  /** A command that runs it, to take capabilities away. */
+  readonly through?: readonly string[];
+}
+
 /** A daemon as a child process; `kill` is SIGKILL and leaves the data process running. */
 export class Daemon {
   readonly #process: ChildProcess;
@@ -67,8 +74,8 @@ export class Daemon {
   readonly #exited: Promise<void>;
   #next = 0;
 
-  constructor(namespace: string) {
-    this.#process = spawn('ip', ['netns', 'exec', namespace, process.execPath, child], {
+  constructor(namespace: string, { program = child, through = [] }: DaemonOptions = {}) {
+    this.#process = spawn('ip', ['netns', 'exec', namespace, ...through, process.execPath, program], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.#exited = new Promise(resolve => this.#process.once('exit', () => resolve()));
@@ -156,16 +163,21 @@ export class Lab {
     return [{ subnet: { base: ip4(10, 5, peer, 0), length: 24 }, hop: ip4(192, 0, 2, peer), port: 8285 }];
   }
 
-  daemon(host: Host): Daemon {
-    const daemon = new Daemon(this.namespace(host));
+  daemon(host: Host, how: DaemonOptions = {}): Daemon {
+    const daemon = new Daemon(this.namespace(host), how);
     this.#daemons.push(daemon);
     return daemon;
   }
 
   /** A daemon with its datapath open, started and published: what tartand does at its start. */
-  async up(host: Host): Promise<{ readonly daemon: Daemon; readonly adopted: boolean }> {
-    const daemon = this.daemon(host);
-    const { adopted } = (await daemon.call('open', { runDir: this.runDir(host), device: 'tartan0' })) as State;
+  async up(
+    host: Host,
+    more: { readonly executable?: string; readonly lanes?: number } = {},
+    how: DaemonOptions = {},
+  ): Promise<{ readonly daemon: Daemon; readonly adopted: boolean }> {
+    const daemon = this.daemon(host, how);
+    const options = { runDir: this.runDir(host), device: 'tartan0', ...more };
+    const { adopted } = (await daemon.call('open', options)) as State;
     await daemon.call('start', this.config(host));
     await daemon.call('publish', this.routes(host));
     await daemon.call('forwardUntil', 2 ** 45);

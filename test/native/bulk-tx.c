@@ -1,54 +1,16 @@
 /* loop-tx.c with packets in bulk: super-packets and runs arrive as the single packets they are, and are so counted. */
-#include "lab.h"
+#include "bulk.h"
 #include "reference.h"
 #include "test.h"
 #include "vectors.h"
 
-#define PAYLOAD (9 * 1400 + 7)
-
-struct super_packet {
-	struct vnet_header vnet;
-	uint8_t *framed; /* virtio header included */
-	struct packet p;
-};
-
-/* TCP or UDP of PAYLOAD bytes in segments of 1400, as the kernel hands it over. */
-static struct super_packet make(struct suite *s, uint8_t protocol, uint32_t destination)
-{
-	const bool is_udp = protocol == PROTOCOL_UDP;
-	const size_t transport = is_udp ? 8 : 20;
-	struct super_packet x = { .framed = malloc(VNET_HEADER_BYTES + 65535) };
-	struct recipe r = { .source = OURS, .destination = destination, .protocol = protocol,
-			    .total = 20 + transport + PAYLOAD, .fragment = FRAGMENT_DF };
-	struct ipv4 h;
-
-	x.p = packet_make(x.framed + VNET_HEADER_BYTES, &r);
-	for (size_t at = 20; at < x.p.length; at++)
-		packet_put_u8(&x.p, at, (uint8_t)suite_random(s));
-	if (!is_udp)
-		packet_put_u16(&x.p, 32, 0x5018);
-	ipv4_parse(&x.p, &h);
-	packet_put_u16(&x.p, is_udp ? 26 : 36, transport_pseudo_sum(&h, x.p.length - 20));
-	x.vnet = (struct vnet_header){ .flags = VNET_NEEDS_CHECKSUM, .gso_type = is_udp ? GSO_UDP_L4 : GSO_TCP4,
-				       .header_bytes = 40, .gso_size = 1400, .checksum_start = 20,
-				       .checksum_offset = is_udp ? 6 : 16 };
-	vnet_header_put(&x.vnet, x.framed);
-	return x;
-}
-
-static void put(struct lab *l, const struct super_packet *x)
-{
-	if (write(l->tun_outside, x->framed, VNET_HEADER_BYTES + x->p.length) < 0)
-		abort();
-}
-
 static void arrives_cut(struct suite *s, struct lab *l, uint8_t protocol)
 {
-	struct super_packet x = make(s, protocol, THEIRS);
+	struct super_packet x = super_make(s, protocol, THEIRS);
 	uint8_t expected[2048], got[2048];
 	uint64_t before = count(l, tx_ok);
 
-	put(l, &x);
+	super_put(l, &x);
 	ipv4_decrement_ttl(&x.p);
 	for (size_t i = 0; i < 10; i++) {
 		size_t bytes = reference_segment(expected, &x.vnet, &x.p, i);
@@ -74,17 +36,17 @@ static void cuts(struct suite *s, uint32_t features)
 static void dropped_whole(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
-	struct super_packet lost = make(s, PROTOCOL_TCP, ADDRESS(10, 5, 200, 9));
-	struct super_packet x = make(s, PROTOCOL_TCP, THEIRS);
+	struct super_packet lost = super_make(s, PROTOCOL_TCP, ADDRESS(10, 5, 200, 9));
+	struct super_packet x = super_make(s, PROTOCOL_TCP, THEIRS);
 	uint8_t got[256];
 
-	put(l, &lost);
+	super_put(l, &lost);
 	CHECK(s, reaches(l, tx_noroute, tx_noroute, 10));
 	CHECK(s, take(l->tun_outside, got, sizeof got) == VNET_HEADER_BYTES + 56);
 	atomic_store(&l->file->mtu, 1439);
 	ring(l);
 	CHECK(s, becomes(l, tx_ok));
-	put(l, &x);
+	super_put(l, &x);
 	CHECK(s, reaches(l, tx_oversize, tx_oversize, 10));
 	CHECK(s, take(l->tun_outside, got, sizeof got) == VNET_HEADER_BYTES + 56);
 	struct packet reply = { .bytes = got + VNET_HEADER_BYTES, .length = 56 };
@@ -94,7 +56,7 @@ static void dropped_whole(struct suite *s)
 	vnet_header_put(&x.vnet, x.framed);
 	atomic_store(&l->file->mtu, MTU);
 	CHECK(s, becomes(l, tx_ok));
-	put(l, &x);
+	super_put(l, &x);
 	CHECK(s, reaches(l, tx_bad_len, tx_bad_len, 10));
 	free(lost.framed);
 	free(x.framed);
@@ -143,13 +105,13 @@ static void runs(struct suite *s)
 static void many_small(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
-	struct super_packet x = make(s, PROTOCOL_TCP, THEIRS);
+	struct super_packet x = super_make(s, PROTOCOL_TCP, THEIRS);
 	uint8_t got[2048], expected[2048];
-	const size_t segments = (PAYLOAD + 99) / 100;
+	const size_t segments = (SUPER_PAYLOAD + 99) / 100;
 
 	x.vnet.gso_size = 100;
 	vnet_header_put(&x.vnet, x.framed);
-	put(l, &x);
+	super_put(l, &x);
 	ipv4_decrement_ttl(&x.p);
 	for (size_t i = 0; i < segments; i++) {
 		size_t bytes = reference_segment(expected, &x.vnet, &x.p, i);

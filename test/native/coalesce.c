@@ -136,6 +136,8 @@ static void merges(struct suite *s)
 		      (struct part){ .flags = TCP_ACK | TCP_ECE, .sequence = 1000 }) == 1);
 	CHECK(s, pair(s, (struct part){ .protocol = 17 }, (struct part){ .protocol = 17 }) == 1);
 	CHECK(s, pair(s, (struct part){ .protocol = 17 }, (struct part){ .protocol = 17, .payload = 10 }) == 1);
+	CHECK(s, pair(s, (struct part){ .protocol = 17, .payload = 22 }, (struct part){ .protocol = 17, .payload = 22 }) == 1);
+	CHECK(s, pair(s, (struct part){ .protocol = 17, .payload = 1 }, (struct part){ .protocol = 17, .payload = 1 }) == 1);
 }
 
 static void keeps_apart(struct suite *s)

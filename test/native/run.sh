@@ -1,12 +1,14 @@
 #!/bin/sh
 # run.sh NAME PROGRAM...: runs test programs, each of which ends with "<what>: N passed, N failed", and adds them up.
-# A program that dies (a sanitizer, a signal) is one failure more. Exit code 1 when anything failed.
+# A program that dies (a sanitizer, a signal) is one failure more. Exit code 1 when anything failed. What a program says
+# it skipped ("<what>: skipped: <reason>") is shown.
+# RUNNER, when set, is the command that runs them: an emulator and its arguments.
 name=$1
 shift
 passed=0
 failed=0
 for program in "$@"; do
-	output=$("$program" 2>&1)
+	output=$(${RUNNER:-} "$program" 2>&1)
 	status=$?
 	last=$(printf '%s\n' "$output" | tail -n 1)
 	counts=$(printf '%s\n' "$last" | sed -n 's/^[^:]*: \([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
@@ -21,6 +23,7 @@ for program in "$@"; do
 		printf '%s\n' "$output"
 		printf 'FAILED %s (exit %d)\n' "$program" "$status"
 	else
+		printf '%s\n' "$output" | grep -E '^[a-z-]+: skipped: '
 		printf '%s\n' "$last"
 	fi
 done

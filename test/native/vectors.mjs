@@ -40,37 +40,38 @@ function formatVector(vector, bytes) {
   return { array, row };
 }
 
-/** The first byte of a seed is what the targets take for flags: bit 0 the direction. */
-function writeSeed(vector, bytes) {
-  const target = vector.dir === 'vnet' ? 'gso' : 'forward';
-  const flags = Buffer.from(vector.dir === 'vnet' ? [] : [vector.dir === 'tx' ? 1 : 0]);
-  writeFileSync(join(build, 'corpus', target, vector.id), Buffer.concat([flags, bytes]));
+function writeSeed(target, name, ...parts) {
+  writeFileSync(join(build, 'corpus', target, name), Buffer.concat(parts.map(part => Buffer.from(part))));
+}
+
+/** What stands before the packet is for the target to read: see there. */
+function writeVectorSeeds(vector, bytes) {
+  if (vector.dir === 'vnet') return writeSeed('gso', vector.id, bytes);
+  writeSeed('forward', vector.id, [vector.dir === 'tx' ? 1 : 0], bytes);
+  writeSeed('icmp', vector.id, [0, 4, 5, 192, vector.dir === 'tx' ? 0 : 140, 0], bytes);
 }
 
 const vectors = JSON.parse(readFileSync(source, 'utf8'));
-for (const target of ['forward', 'gso', 'route-table', 'segment', 'coalesce'])
+for (const target of ['forward', 'icmp', 'gso', 'route-table', 'slot', 'segment', 'coalesce'])
   mkdirSync(join(build, 'corpus', target), { recursive: true });
 const texts = vectors.map(vector => {
   const bytes = checkVector(vector);
-  writeSeed(vector, bytes);
+  writeVectorSeeds(vector, bytes);
   return formatVector(vector, bytes);
 });
 for (let seed = 1; seed <= 8; seed++) {
-  const bytes = Buffer.from(Array.from({ length: 64 * seed }, (_, i) => (i * 37 + seed * 101) & 255));
-  writeFileSync(join(build, 'corpus', 'route-table', `seed-${seed}`), bytes);
+  const noise = Array.from({ length: 64 * seed }, (_, i) => (i * 37 + seed * 101) & 255);
+  writeSeed('route-table', `seed-${seed}`, noise);
+  writeSeed('slot', `noise-${seed}`, noise);
+  /** A sound table: 10.<seed>.<i>.0/24 in order, hops that come again, one port. */
+  const route = i => [32 + (seed & 3), i, 0, 24, (i % seed) + 1, 0, 32, 93];
+  writeSeed('slot', `seed-${seed}`, Array.from({ length: 16 * seed }, (_, i) => route(i)).flat());
 }
-/** Streams for the coalescer: six bytes a packet, see the target. Seed n changes every n-th packet. */
-for (let seed = 1; seed <= 8; seed++) {
-  const record = i => [
-    i % seed,
-    i % (5 * seed) === 4 ? 195 + seed * 7 : 0,
-    i % 60,
-    i & 255,
-    i % 9 === 8 ? seed : 0,
-    40,
-  ];
-  const bytes = Buffer.from(Array.from({ length: 100 }, (_, i) => record(i)).flat());
-  writeFileSync(join(build, 'corpus', 'coalesce', `seed-${seed}`), bytes);
+/** Streams for the coalescer: six bytes a packet, see the target. Seed n changes every n-th packet; the last are small. */
+for (let seed = 1; seed <= 12; seed++) {
+  const payload = i => (seed > 8 ? seed : i % 9 === 8 ? seed : 0);
+  const record = i => [i % (2 * seed), i % (5 * seed) === 4 ? 195 + seed * 4 : 0, i % 60, i & 255, payload(i), 40];
+  writeSeed('coalesce', `seed-${seed}`, Array.from({ length: 100 }, (_, i) => record(i)).flat());
 }
 
 /** Super-packets: a virtio header of TCP or UDP segmentation and the packet, sequence number and payload counting up. */
@@ -79,7 +80,8 @@ for (let seed = 0; seed < 8; seed++) {
   const vnet = [1, seed === 6 ? 0 : udp ? 5 : 1, 0, 0, 100 + seed, seed >> 2, 20, 0, udp ? 6 : 16, 0];
   const ip = [0x45, 0, 3, 0, 0, seed, 0x40, 0, 64, udp ? 17 : 6, 0, 0, 10, 5, 1, 9, 10, 5, 2, 9];
   const rest = Array.from({ length: 748 }, (_, i) => (i === 12 ? (5 + seed) << 4 : i === 13 ? 0x99 : i & 255));
-  writeFileSync(join(build, 'corpus', 'segment', `seed-${seed}`), Buffer.from([...vnet, ...ip, ...rest]));
+  writeSeed('segment', `seed-${seed}`, vnet, ip, rest);
+  writeSeed('gso', `seed-${seed}`, vnet, ip, rest, rest);
 }
 
 writeFileSync(

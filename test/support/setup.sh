@@ -1,12 +1,14 @@
 #!/bin/bash
 # Installs what the demo and the tests need and builds: `setup.sh all` (the default) or `setup.sh check` for what
 # `npm run check` needs. Quick and silent when nothing is missing, and then it needs no network and no root.
-# Nothing it installs starts or enables a service: etcd and Docker are only unpacked into .cache/tools.
+# Nothing it installs starts or enables a service or registers an emulator: etcd and Docker are only unpacked, into
+# .cache/tools, and so are a compiler for arm64 and qemu, into .cache/cross.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
 want=${1:-all}
 tools=.cache/tools
+cross=.cache/cross
 
 say() { printf 'setup: %s\n' "$*"; }
 die() {
@@ -91,40 +93,55 @@ tool_packages() {
 	busybox_is_static || echo busybox-static
 }
 
-unpack_tools() {
-	local -a packages
-	mapfile -t packages < <(tool_packages)
-	[ ${#packages[@]} -gt 0 ] || return 0
-	tools_hold "${packages[@]}" || fetch_tools "${packages[@]}"
+# For the tests that `make arm64` and `make no-avx2` run; on another processor the native tests are what there is.
+cross_packages() {
+	[ "$(uname -m)" = x86_64 ] || return 0
+	have aarch64-linux-gnu-gcc && [ -e /usr/aarch64-linux-gnu/include/stdlib.h ] ||
+		printf '%s\n' gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+	have qemu-aarch64-static && have qemu-x86_64-static || echo qemu-user-static
+}
+
+# unpack DIRECTORY PACKAGE...
+unpack() {
+	[ $# -gt 1 ] || return 0
+	holds "$@" || fetch "$@"
 }
 
 # True when every package was unpacked before.
-tools_hold() {
-	local package
-	for package in "$@"; do grep -qxF "$package" $tools/.unpacked 2>/dev/null || return 1; done
+holds() {
+	local directory=$1 package
+	shift
+	for package in "$@"; do grep -qxF "$package" "$directory/.unpacked" 2>/dev/null || return 1; done
 }
 
-fetch_tools() {
-	local -a packages=("$@")
-	can_install "${packages[@]}"
-	say "unpacking into $tools: ${packages[*]}"
-	rm -rf $tools
-	mkdir -p $tools/deb
-	download "${packages[@]}" || { apt-get -qq update && download "${packages[@]}"; } ||
-		die "could not download: ${packages[*]} (see above)"
+fetch() {
+	local directory=$1
+	shift
+	can_install "$@"
+	say "unpacking into $directory: $*"
+	rm -rf "$directory"
+	mkdir -p "$directory/deb"
+	download "$directory/deb" "$@" || { apt-get -qq update && download "$directory/deb" "$@"; } ||
+		die "could not download: $* (see above)"
 	local file
-	for file in $tools/deb/*.deb; do dpkg-deb -x "$file" $tools; done
-	rm -rf $tools/deb
-	printf '%s\n' "${packages[@]}" >$tools/.unpacked
+	for file in "$directory"/deb/*.deb; do dpkg-deb -x "$file" "$directory"; done
+	rm -rf "$directory/deb"
+	# Emulators of thirty processors, 13 MB each.
+	find "$directory" -path '*/usr/bin/qemu-*' ! -name qemu-aarch64-static ! -name qemu-x86_64-static -delete
+	printf '%s\n' "$@" >"$directory/.unpacked"
 }
 
-# The packages, the Docker client where it is a package of its own, and the libraries that are not installed.
+# The packages, the Docker client where it is a package of its own, and what is not installed of the libraries and of
+# the parts of a compiler for arm64.
 download() {
+	local into=$1
 	local -a more libraries
+	shift
 	mapfile -t more < <(apt-cache --names-only search '^docker-cli$' | cut -d' ' -f1 | grep -x docker-cli || true)
 	[[ " $* " == *' docker.io '* ]] || more=()
-	mapfile -t libraries < <(apt-get -s install --no-install-recommends "$@" "${more[@]}" | awk '/^Inst lib/ { print $2 }')
-	(cd $tools/deb && apt-get -qq -o APT::Sandbox::User=root download "$@" "${more[@]}" "${libraries[@]}")
+	mapfile -t libraries < <(apt-get -s install --no-install-recommends "$@" "${more[@]}" |
+		awk '/^Inst (lib|[^ ]*-(aarch64|arm64)-)/ { print $2 }')
+	(cd "$into" && apt-get -qq -o APT::Sandbox::User=root download "$@" "${more[@]}" "${libraries[@]}")
 }
 
 # Files that the outputs are made of, directories too: a removed file makes its directory newer.
@@ -162,7 +179,12 @@ if have flock; then
 	flock 9
 fi
 install_packages
-[ "$want" != all ] || unpack_tools
+if [ "$want" = all ]; then
+	mapfile -t packages < <(tool_packages)
+	unpack $tools "${packages[@]}"
+	mapfile -t packages < <(cross_packages)
+	unpack $cross "${packages[@]}"
+fi
 install_modules
 build
 [ "$want" != all ] || build_probe

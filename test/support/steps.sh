@@ -63,9 +63,9 @@ suite() {
 }
 
 # native NAME COMMAND...: test programs that each say `PROGRAM: N passed, N failed` about their checks, and then the sum.
-# A program counts as one test.
+# A program counts as one test; so does each `PROGRAM: skipped: REASON` before that.
 native() {
-	local name=$1 begin=$SECONDS status p f
+	local name=$1 begin=$SECONDS status p f s
 	shift
 	heading "$name"
 	bounded "$step_limit" "$@" >"$scratch/native" 2>&1
@@ -74,10 +74,11 @@ native() {
 	grep -E '^[a-z-]+: [0-9]+ passed, [0-9]+ failed$' "$scratch/native" | head -n -1 >"$scratch/programs"
 	p=$(grep -cE ': [1-9][0-9]* passed, 0 failed$' "$scratch/programs")
 	f=$(grep -cvE ': [1-9][0-9]* passed, 0 failed$' "$scratch/programs")
+	s=$(grep -cE '^[a-z-]+: skipped: ' "$scratch/native")
 	[ "$status" -eq 0 ] || [ "$f" -gt 0 ] || { echo "$name: FAILED with exit status $status"; f=1; }
 	[ $((p + f)) -gt 0 ] || { echo "$name: FAILED, no test ran"; f=1; }
-	count "$name" "$p" "$f" 0
-	echo "-- $name: $p passed, $f failed, $((SECONDS - begin)) s"
+	count "$name" "$p" "$f" "$s"
+	echo "-- $name: $p passed, $f failed, $s skipped, $((SECONDS - begin)) s"
 }
 
 # Without what set-up brings nothing else can run.
@@ -95,7 +96,7 @@ check_steps() {
 	step knip knip --no-progress
 	suite unit
 	native 'native with sanitizers' make -s -C native check
-	step 'fuzz replay' make -s -C native fuzz FUZZ_SECONDS=1
+	step fuzzing make -s -C native fuzz FUZZ_SECONDS="${fuzz_seconds:-1}"
 }
 
 finish() {

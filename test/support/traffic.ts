@@ -1,7 +1,11 @@
 /** Measured traffic between namespaces by native/build/probe (probe.c), and captures by tcpdump. */
 import { createInterface } from 'node:readline';
-import type { Namespaces } from './namespaces.js';
 import { ended, probe, run, start, type Running } from './tools.js';
+
+/** Namespaces by their letters; the class of that name is one. */
+export interface Places {
+  inside(letter: string, command: readonly string[]): readonly string[];
+}
 
 /** What became of numbered datagrams. */
 export interface FlowReport {
@@ -41,7 +45,7 @@ export class Flow {
 
   /** @param from,to letters of namespaces */
   static async open(
-    spaces: Namespaces,
+    spaces: Places,
     o: {
       readonly from: string;
       readonly to: string;
@@ -67,7 +71,7 @@ export class Flow {
 
 /** One TCP connection; both ends' sums over what they sent and received. */
 export async function transfer(
-  spaces: Namespaces,
+  spaces: Places,
   o: {
     readonly from: string;
     readonly to: string;
@@ -98,7 +102,7 @@ export interface OuterDatagram {
 }
 
 /** Sends datagrams with any outer source from a namespace. */
-export async function inject(spaces: Namespaces, from: string, datagrams: readonly OuterDatagram[]): Promise<void> {
+export async function inject(spaces: Places, from: string, datagrams: readonly OuterDatagram[]): Promise<void> {
   const lines = datagrams.map(d => `${d.from} ${d.fromPort} ${d.to} ${d.toPort} ${d.hex}\n`);
   await run(spaces.inside(from, [probe, 'inject']), { input: lines.join('') });
 }
@@ -120,7 +124,7 @@ export class Capture {
     });
   }
 
-  static async open(spaces: Namespaces, where: string, link: string, filter: string): Promise<Capture> {
+  static async open(spaces: Places, where: string, link: string, filter: string): Promise<Capture> {
     const options = ['-i', link, '-n', '-l', '--immediate-mode', '-s', '96', filter];
     const child = start(spaces.inside(where, ['tcpdump', ...options]));
     const capture = new Capture(child);
@@ -137,7 +141,7 @@ export class Capture {
 }
 
 /** Waits for the first line, which says that the program is ready; the second is its report. */
-async function secondLine(child: Running): Promise<{ readonly line: Promise<string> }> {
+export async function secondLine(child: Running): Promise<{ readonly line: Promise<string> }> {
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   const complaints: string[] = [];
   child.stderr.setEncoding('utf8').on('data', (text: string) => complaints.push(text));

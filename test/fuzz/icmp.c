@@ -1,0 +1,69 @@
+/*
+ * Fuzz target: ICMP errors about any packet. Whether one may be sent, and every byte of it, is what the twin in
+ * answer.h says; nothing is quoted that was not received, and nobody answers the answer.
+ *
+ * Six bytes before the packet: type, code, MTU, how much of the packet is there, how much room the answer has.
+ */
+#include "answer.h"
+#include "fixture.h"
+#include "target.h"
+
+#define BEFORE_BYTES 6u
+
+static void check_built(const struct packet *whole, const struct ipv4 *h, const uint8_t *before)
+{
+	static const uint8_t types[] = { ICMP_UNREACHABLE, ICMP_TIME_EXCEEDED, 12 };
+	const struct icmp_error error = { .type = types[before[0] % 3], .code = before[1],
+					  .mtu = (uint16_t)(before[2] << 8 | before[3]) };
+	const uint32_t from = fixture_self.subnet;
+	/* A header is always there; of the rest all or less. */
+	const size_t less = before[4] < 128 ? 0 : before[4] - 127u;
+	const size_t received = whole->length - h->header_bytes < less ? h->header_bytes : whole->length - less;
+	const size_t room = before[5] < 128 ? ICMP_BYTES_MAX : 28 + before[5] % (ICMP_BYTES_MAX - 27);
+	/* Of the exact lengths, so that a byte more is seen. */
+	uint8_t *bytes = malloc(received), *got = malloc(room), expected[ICMP_BYTES_MAX];
+	const struct packet about = { .bytes = bytes, .length = received };
+	struct packet reply = { .bytes = got, .length = room };
+	struct ipv4 of_reply;
+
+	memcpy(bytes, whole->bytes, received);
+	icmp_build(&reply, &error, from, &about, h);
+	require(memcmp(bytes, whole->bytes, received) == 0);
+	size_t n = answer_make(expected, room, &error, from, bytes, received);
+	require(reply.length == n && memcmp(got, expected, n) == 0);
+	require(ipv4_parse(&reply, &of_reply) == IPV4_SOUND && !icmp_may_answer(&reply, &of_reply));
+	free(bytes);
+	free(got);
+}
+
+static void check(const struct packet *p, const uint8_t *before)
+{
+	struct ipv4 h;
+
+	if (ipv4_parse(p, &h) != IPV4_SOUND)
+		return;
+	require(icmp_may_answer(p, &h) == answer_allowed(p->bytes));
+	check_built(p, &h, before);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
+{
+	if (length < BEFORE_BYTES)
+		return 0;
+	/* Of the exact length, so that a read of one byte more is seen. */
+	struct packet p = { .bytes = malloc(length - BEFORE_BYTES), .length = length - BEFORE_BYTES };
+	if (p.length > 0)
+		memcpy(p.bytes, input + BEFORE_BYTES, p.length);
+	check(&p, input);
+	/* Put right, so that the fuzzer gets past the checks of the header; some bytes may be behind its end. */
+	const size_t padding = p.length < 20 ? 0 : packet_u8(&p, 3) % 32u;
+	packet_put_u8(&p, 0, (uint8_t)(0x45 + packet_u8(&p, 0) % 11));
+	if (p.length >= (size_t)(packet_u8(&p, 0) & 15) * 4 + padding) {
+		packet_put_u16(&p, 2, (uint16_t)(p.length - padding));
+		packet_put_u16(&p, 10, 0);
+		packet_put_u16(&p, 10, checksum_make(&p, 0, (size_t)(packet_u8(&p, 0) & 15) * 4));
+		check(&p, input);
+	}
+	free(p.bytes);
+	return 0;
+}

@@ -1,0 +1,160 @@
+/*
+ * Fuzz target: a route table from the words that were handed in to the look-up. What the publisher takes is what the
+ * rules allow when every pair of routes is compared; what the data process then finds is what reading all routes one
+ * after another finds; and a published slot with one bit changed is refused by both.
+ *
+ * Eight bytes a route: network, length, hop, port.
+ */
+#include "addon.h"
+#include "fixture.h"
+#include "target.h"
+
+#define RECORD_BYTES 8u
+#define COUNT_MAX 200u
+
+struct words {
+	uint32_t network, length, hop, port;
+};
+
+static uint64_t last(const struct words *r)
+{
+	return (uint64_t)r->network + (UINT64_C(1) << (32 - r->length)) - 1;
+}
+
+static bool is_sound(const struct words *r)
+{
+	return r->length >= 1 && r->length <= 32 && r->network % (UINT64_C(1) << (32 - r->length)) == 0 && r->hop != 0 &&
+	       r->port >= 1 && r->port <= 65535;
+}
+
+/* The number of the first route that is no good, or `count`. */
+static uint32_t first_fault(const struct words *routes, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (!is_sound(&routes[i]))
+			return i;
+		for (uint32_t j = 0; j < i; j++)
+			if (routes[i].network <= last(&routes[j]))
+				return i;
+	}
+	return count;
+}
+
+/* Few values, so that routes overlap and hops come again; lengths and ports also where they are wrong. */
+static struct words read_record(const uint8_t *b, bool mend)
+{
+	/* Also at both ends of all addresses. */
+	const uint32_t first = b[0] < 16 ? 0 : b[0] >= 240 ? 255 : 10;
+	struct words r = { .network = ADDRESS(first, first == 255 ? 255 : b[0] & 3, b[1], b[2]), .length = b[3] % 35u,
+			   .hop = (b[4] & 31) == 0 ? 0 : ADDRESS(192, 0, 2, b[4] & 31),
+			   .port = (uint32_t)b[5] << 16 | (uint32_t)b[6] << 8 | b[7] };
+
+	if (b[3] >= 250)
+		r.length = UINT32_MAX - b[2];
+	if (!mend)
+		return r;
+	r.length = r.length < 1 || r.length > 32 ? 24 : r.length;
+	r.network &= ipv4_mask(r.length);
+	r.hop |= 1;
+	r.port = 1 + r.port % 65535;
+	return r;
+}
+
+/* Puts the route where it belongs, or leaves it out where it overlaps one that is there. */
+static uint32_t insert(struct words *routes, uint32_t count, const struct words *r)
+{
+	uint32_t at = 0;
+
+	while (at < count && last(&routes[at]) < r->network)
+		at++;
+	if (at < count && routes[at].network <= last(r))
+		return count;
+	memmove(&routes[at + 1], &routes[at], (count - at) * sizeof *routes);
+	routes[at] = *r;
+	return count + 1;
+}
+
+static void look(const struct route_table *t, const struct words *routes, uint32_t count, uint32_t address)
+{
+	const struct words *of = NULL;
+	bool is_member = false;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (address >= routes[i].network && address <= last(&routes[i]))
+			of = &routes[i];
+		is_member = is_member || routes[i].hop == address;
+	}
+	const struct route *found = route_table_find(t, address), *member = route_table_member(t, address);
+	require((found == NULL) == (of == NULL) && (member != NULL) == is_member);
+	if (found != NULL)
+		require(found->network == of->network && found->length == of->length && found->hop == of->hop &&
+			found->port == of->port);
+	if (member != NULL)
+		require(member->hop == address);
+}
+
+/* Any bit of the words in use: the checksum sees it. */
+static void change(struct route_slot *s, const uint8_t *record)
+{
+	struct route_table table = { 0 };
+	uint8_t *const parts[] = { (uint8_t *)s, (uint8_t *)s->routes, (uint8_t *)s->by_network, (uint8_t *)s->by_hop };
+	const size_t sizes[] = { offsetof(struct route_slot, routes), s->count * sizeof s->routes[0], s->index_size * 4,
+				 s->index_size * 4 };
+	const size_t part = record[0] % 4, at = (size_t)(record[1] << 8 | record[2]);
+
+	if (sizes[part] == 0)
+		return;
+	uint8_t *byte = &parts[part][at % sizes[part]];
+	*byte = (uint8_t)(*byte ^ 1u << record[3] % 8);
+	require(!slot_intact(s, 7) && !route_table_open(&table, s, 7));
+	*byte = (uint8_t)(*byte ^ 1u << record[3] % 8);
+}
+
+static void check_table(const struct words *routes, uint32_t count, const uint8_t *input, size_t records)
+{
+	static struct route_slot *slot; /* megabytes: made once, all words in use are written anew */
+	struct route_table table = { 0 };
+
+	if (slot == NULL)
+		slot = calloc(1, sizeof *slot);
+	slot_fill(slot, 7, &routes->network, count);
+	require(slot_intact(slot, 7) && !slot_intact(slot, 8));
+	require(route_table_open(&table, slot, 7) && table.count == count);
+	for (uint32_t i = 0; i < count; i++) {
+		look(&table, routes, count, routes[i].network);
+		look(&table, routes, count, routes[i].network - 1);
+		look(&table, routes, count, (uint32_t)last(&routes[i]));
+		look(&table, routes, count, (uint32_t)last(&routes[i]) + 1);
+		look(&table, routes, count, routes[i].hop);
+	}
+	for (size_t i = 0; i < records; i++) {
+		const uint8_t *b = input + i * RECORD_BYTES;
+		look(&table, routes, count, ADDRESS(10, b[0] & 3, b[4], b[5]));
+		look(&table, routes, count, ADDRESS(192, 0, 2, b[6]));
+		change(slot, b);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
+{
+	const size_t records = length / RECORD_BYTES < COUNT_MAX ? length / RECORD_BYTES : COUNT_MAX;
+	/* Of the exact length, so that a read of one word more is seen. */
+	struct words *given = calloc(records, sizeof *given);
+	struct words mended[COUNT_MAX + 1];
+	struct slot_fault fault;
+	uint32_t count = 0;
+
+	for (size_t i = 0; i < records; i++) {
+		given[i] = read_record(input + i * RECORD_BYTES, false);
+		const struct words good = read_record(input + i * RECORD_BYTES, true);
+		count = insert(mended, count, &good);
+	}
+	const uint32_t good = first_fault(given, (uint32_t)records);
+	require(slot_check((const uint32_t *)given, (uint32_t)records, &fault) == (good == records));
+	require(good == records || fault.number == good);
+	check_table(given, good, input, records);
+	free(given);
+	require(slot_check((const uint32_t *)mended, count, &fault));
+	check_table(mended, count, input, records);
+	return 0;
+}

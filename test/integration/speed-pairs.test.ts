@@ -1,0 +1,35 @@
+/**
+ * A host in bulk beside one that goes packet by packet, or whose kernel lacks some of the offloads: neither notices.
+ * `plain` knows nothing but a bare IP packet in a datagram, as any flannel peer does.
+ */
+import { describe, expect, test } from 'vitest';
+import { datagrams, messages } from './speed-parts.js';
+import { expectAll, expectNoTrouble, sendFile, useSpeedLab } from './speed-lab.js';
+
+const fileBytes = 40_000_000;
+const both = ['a', 'b'] as const;
+
+const pairs = (['wire', 'whole'] as const).flatMap(underlay =>
+  (['plain', 'bare', 'older'] as const).map(b => [b, underlay] as const),
+);
+
+describe.each(pairs)('fast with %s, underlay %s', (b, underlay) => {
+  const lab = useSpeedLab({ underlay, a: 'fast', b });
+
+  test('files both ways at once arrive whole', async () => {
+    const [there, back] = await Promise.all(both.map(from => sendFile(lab(), from, fileBytes)));
+    expect(there?.checksum).not.toBe(back?.checksum);
+  });
+
+  test.each(both)('datagrams of 16 to 65,000 bytes from %s arrive all, unchanged and in order', async from => {
+    await expectAll(lab(), from, datagrams(10));
+  });
+
+  test.each(both)('segments of an application on %s arrive as they were cut', async from => {
+    await expectAll(lab(), from, messages(4));
+  });
+
+  test('no packet of all that was refused anywhere', async () => {
+    await expectNoTrouble(lab());
+  });
+});
