@@ -4,7 +4,8 @@
  *
  * TUN (TUNSETSTEERINGEBPF), about packets that leave: a flow is sparse until it has sent FLOW_BURST bytes faster than
  * they drain from its bucket; then it is bulk until it was silent for QUIET_NS, by when the bulk queue was read past its
- * last packet. It is never a packet that is judged, always its flow, so that none passes an earlier one.
+ * last packet unless the machine is starved. It is never a packet that is judged, always its flow: none passes an
+ * earlier one.
  *
  * Sockets of one address (SO_ATTACH_REUSEPORT_EBPF), about datagrams that arrive: the sender has judged, and said so in
  * the TOS of the outer packet. No judgement is made here, because what arrives is several datagrams that the kernel has
@@ -34,7 +35,8 @@
 #define PACKET_COST 256
 /* A bucket loses a byte every 2^6 ns: 125 Mbit/s, what an old network carried. */
 #define DRAIN_SHIFT 6
-#define QUIET_NS 100000000
+/* Ten times what was seen to wait in a bulk queue while its thread got no processor. */
+#define QUIET_NS 1000000000
 
 struct bucket {
 	uint64_t last_ns; /* when the last packet came */
@@ -230,7 +232,7 @@ static int load_for_udp(uint32_t lanes)
 		ALU_K(AND, SPARE, 0xffff),
 		ALU_K(MOD, SPARE, lanes),
 		PACKET(B, SKF_NET_OFF + 1),
-		ALU_K(AND, R0, IPTOS_TOS_MASK), /* RFC 3168: the other bits are the network's */
+		ALU_K(AND, R0, 0xfc), /* RFC 3168: the other two bits are the network's */
 		JUMP_K(JEQ, R0, SPARSE_TOS, SPARSE),
 		ALU(MOV, R0, SPARE),
 		EXIT,

@@ -79,16 +79,25 @@ export class Ends {
     this.#widen(config);
   }
 
-  /** One queue and one socket, new or of an earlier daemon, become lanes; as many of one as of the other. */
+  /**
+   * One queue and one socket, new or of an earlier daemon, become lanes. There are as many of one as of the other: what
+   * exists already decides, and where one kind cannot be widened the other is narrowed.
+   */
   #widen(config: DatapathConfig): void {
-    const { device, lanes } = this.#options;
+    const { device } = this.#options;
+    const lanes = Math.max(this.#tunFds.length, this.#udpFds.length) - 1 || this.#options.lanes;
     const [tunFd] = this.#tunFds;
     const [udpFd] = this.#udpFds;
+    this.#laneWarning = undefined;
     if (lanes === 0 || tunFd === undefined || udpFd === undefined) return;
     let problem: string | undefined;
     if (this.#tunFds.length === 1) ({ fds: this.#tunFds, problem } = widenTunnel(tunFd, device, lanes));
     if (this.#udpFds.length === 1 && problem === undefined)
       ({ fds: this.#udpFds, problem } = widenUnderlay(udpFd, lanes, share => openUnderlay(config, share)));
+    if (problem === undefined) return;
+    closeAll([...this.#tunFds.slice(1), ...this.#udpFds.slice(1)]);
+    this.#tunFds = [tunFd];
+    this.#udpFds = [udpFd];
     this.#laneWarning = problem;
   }
 

@@ -1,9 +1,16 @@
-/** What the running data process may do: nothing. Every thread is asked, not the first alone. */
+/**
+ * What the running data process may do: nothing. Every thread is asked, not the first alone. And what the daemon needs:
+ * no more than the systemd unit grants.
+ */
 import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import type { Status } from '../../src/agent/status.js';
+import { Daemon } from '../support/daemon.js';
+import { daemonProgram, root } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
-const lab = useLab({ nodes: ['a'] }, opened => opened.bringUp());
+const lab = useLab({ nodes: ['a', 'b'] }, opened => opened.node('a').bringUp());
 
 function fields(path: string): Readonly<Record<string, string>> {
   const lines = readFileSync(path, 'utf8').split('\n');
@@ -46,4 +53,44 @@ test('its routes are mapped for reading only', async () => {
   const routes = maps.filter(line => line.endsWith('/routes'));
   expect(routes.length).toBeGreaterThan(0);
   expect(routes.filter(line => !/ r--[sp] /.test(line))).toEqual([]);
+});
+
+/** Capabilities of the unit, as setpriv(1) names them. */
+function granted(): readonly string[] {
+  const unit = readFileSync(join(root, 'config/systemd/tartand.service'), 'utf8');
+  const names = /^CapabilityBoundingSet=(.*)$/m.exec(unit)?.[1]?.split(' ') ?? [];
+  return names.map(name => name.toLowerCase().replace('cap_', ''));
+}
+
+/** The status of a daemon with these capabilities, and what the tool says of it; nothing stays of the daemon. */
+async function runWith(capabilities: readonly string[]): Promise<{ readonly status: Status; readonly told: string }> {
+  const b = lab().node('b');
+  const bounds = `--bounding-set=-all,${capabilities.map(name => `+${name}`).join(',')}`;
+  const command = ['setpriv', '--no-new-privs', bounds, process.execPath, daemonProgram, ...b.flags()];
+  const daemon = new Daemon(b.inside(command), join(b.spaces.directory, 'b-bounded.log'));
+  try {
+    await daemon.waitForEvent('daemon.ready');
+    await b.waitForPeers(1);
+    const { stdout } = await b.tool('status');
+    return { status: await b.status(), told: stdout };
+  } finally {
+    daemon.signal('SIGTERM');
+    await daemon.end();
+    await b.tool('cleanup');
+  }
+}
+
+test('what the systemd unit grants is all that a daemon needs', async () => {
+  const { status } = await runWith(granted());
+  expect(status.datapath?.features).toContain('sparse_apart');
+  expect(status.datapath?.warnings).not.toContainEqual(expect.stringContaining('CAP_'));
+});
+
+test('without CAP_BPF it runs, with a note that sparse flows wait behind bulk ones', async () => {
+  expect(granted()).toContain('bpf');
+  const { status, told } = await runWith(granted().filter(name => name !== 'bpf'));
+  const note = /flows that send little wait behind bulk ones: .*EPERM.*CAP_BPF/;
+  expect(status.datapath?.features).not.toContain('sparse_apart');
+  expect(status.datapath?.warnings).toContainEqual(expect.stringMatching(note));
+  expect(told).toMatch(note);
 });
