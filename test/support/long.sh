@@ -23,7 +23,7 @@ setup all
 bash test/support/traces.sh >"$scratch/before"
 native 'native with sanitizers' make -s -C native check
 step 'threads with TSan' make -s -C native tsan
-step 'long fuzzing' make -s -C native fuzz FUZZ_SECONDS="${TARTAN_FUZZ_SECONDS:-600}"
+step 'long fuzzing' nice -n 19 make -s -C native fuzz FUZZ_SECONDS="${TARTAN_FUZZ_SECONDS:-600}"
 sanitized asan
 sanitized tsan
 for round in $(seq "${TARTAN_ROUNDS:-5}"); do
