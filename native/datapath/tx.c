@@ -9,6 +9,7 @@
 
 /* Packets begin where a cache line does. */
 #define ALIGNMENT 64u
+#define LONGEST_READ (VNET_HEADER_BYTES + BATCH_PACKET_BYTES)
 
 
 /* Order: whoever becomes bulk had all its packets in the sparse queue before the first one in this. */
@@ -113,17 +114,19 @@ void tx_open(struct tx *t, struct worker *w, struct tx *first)
 	};
 }
 
+/* For one more packet of any length; what is cut of it may still have to be sent in between. */
+static bool has_room(const struct tx *t)
+{
+	return outgoing_has_room(&t->outgoing) && t->reading.room - t->reading.used >= LONGEST_READ &&
+	       t->cutting.room - t->cutting.used >= LONGEST_READ;
+}
+
 enum progress tx_turn(struct tx *t)
 {
-	const size_t longest = VNET_HEADER_BYTES + BATCH_PACKET_BYTES;
 	enum progress progress = PROGRESS_MORE;
 
-	for (size_t i = 0; i < BATCH_PACKETS && progress == PROGRESS_MORE; i++) {
-		if (!outgoing_has_room(&t->outgoing) || t->reading.room - t->reading.used < longest) {
-			send_all(t);
-			t->reading.used = 0;
-		}
-		ssize_t bytes = read(t->worker->tun, t->reading.bytes + t->reading.used, longest);
+	for (size_t i = 0; i < BATCH_PACKETS && progress == PROGRESS_MORE && has_room(t); i++) {
+		ssize_t bytes = read(t->worker->tun, t->reading.bytes + t->reading.used, LONGEST_READ);
 		if (bytes > 0) {
 			handle(t, (size_t)bytes);
 		} else {

@@ -37,6 +37,12 @@ export class Collector {
   }
 }
 
+/** Another one first in every round: who comes after whom must not decide. */
+export function inTurn<T>(items: readonly T[], round: number): readonly T[] {
+  const first = round % Math.max(1, items.length);
+  return [...items.slice(first), ...items.slice(0, first)];
+}
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = (sorted.length - 1) / 2;

@@ -2,7 +2,7 @@
  * The main groups: all contenders of one topology and underlay stand side by side, and take turns at every test of
  * every round (A B A B), so that whatever changes on the machine meets all of them.
  */
-import { Collector, type Group } from './groups.js';
+import { Collector, inTurn, type Group } from './groups.js';
 import { addressIn, Lab, type Topology, type Underlay } from './lab.js';
 import type { Quiet } from './machine.js';
 import type { Contender } from './overlay.js';
@@ -47,7 +47,8 @@ export async function measure(underlay: Underlay, topology: Topology, options: R
     for (const contender of options.contenders) subjects.push(await openSubject(contender, underlay, topology));
     for (let round = 1; round <= options.rounds; round++) {
       for (const test of options.tests) {
-        for (const subject of subjects) await once(subject, test, `${topology}/${underlay} round ${round}`);
+        for (const subject of inTurn(subjects, round))
+          await once(subject, test, `${topology}/${underlay} round ${round}`);
       }
     }
   } finally {

@@ -1,5 +1,5 @@
 /** Our data plane's route table under traffic: what its size costs, and how late a change of it is adopted. */
-import { Collector, percentile, type Group } from './groups.js';
+import { Collector, inTurn, percentile, type Group } from './groups.js';
 import { Lab } from './lab.js';
 import { tunnel, udpMtu, subnets } from './overlay.js';
 import type { RoundOptions } from './rounds.js';
@@ -39,7 +39,7 @@ export async function measurePeers(sizes: readonly number[], options: TableOptio
   const collector = new Collector();
   await withTartan(options.dist, async (subject, tartan) => {
     for (let round = 1; round <= options.rounds; round++) {
-      for (const size of sizes) {
+      for (const size of inTurn(sizes, round)) {
         await Promise.all([tartan.a.fill(size), tartan.b.fill(size)]);
         await options.quiet.wait();
         const { gbps } = await bulk(subject, options.seconds, []);
