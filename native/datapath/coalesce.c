@@ -64,7 +64,9 @@ static bool make_candidate(struct candidate *c, const struct coalescer *co)
 
 	if (h->header_bytes != IPV4_HEADER_BYTES || ipv4_is_fragment(h) || c->p->length != h->total_bytes)
 		return false;
-	c->has_ports = h->protocol == PROTOCOL_TCP || h->protocol == PROTOCOL_UDP;
+	/* A packet may end before its ports; the 0 that is read then is no port. */
+	c->has_ports = (h->protocol == PROTOCOL_TCP || h->protocol == PROTOCOL_UDP) &&
+		       packet_holds(c->p, h->header_bytes + TRANSPORT_AT_PORTS, sizeof c->flow.ports);
 	c->flow.ports = packet_u32(c->p, h->header_bytes + TRANSPORT_AT_PORTS);
 	bool is_sound = false;
 	if (h->protocol == PROTOCOL_TCP)
@@ -204,7 +206,7 @@ static uint32_t take_place(struct coalescer *c)
 	return (uint32_t)__builtin_ctz(~c->waiting);
 }
 
-/* Alone, after what waits of its flow. Which flow a fragment is of cannot be seen: all between the two hosts. */
+/* Alone, after what waits of its flow. Without ports (a fragment, a stump) any flow between the two hosts may be it. */
 static void add_alone(struct coalescer *c, const struct candidate *one, const struct beside *beside)
 {
 	struct burst b;

@@ -37,6 +37,7 @@ struct part {
 	uint8_t protocol; /* 0: TCP */
 	uint32_t sequence;
 	size_t payload;    /* 0: 1000 */
+	size_t total;      /* 0: headers and payload; less: it ends there, whatever is missing */
 	uint8_t flags;     /* 0: ACK */
 	uint16_t source_port;
 	uint16_t identification;
@@ -83,7 +84,8 @@ static void add(struct stream *st, struct part f)
 	const size_t headers = ip + (is_udp ? 8u : f.option ? 32u : 20u);
 	const size_t payload = f.payload == EMPTY ? 0 : or_else(f.payload, 1000);
 	struct recipe r = { .source = ADDRESS(10, 5, 2, f.source), .destination = ADDRESS(10, 5, 1, 9), .header = ip,
-			    .protocol = (uint8_t)or_else(f.protocol, PROTOCOL_TCP), .total = headers + payload, .ttl = f.ttl,
+			    .protocol = (uint8_t)or_else(f.protocol, PROTOCOL_TCP), .ttl = f.ttl,
+			    .total = f.total ? f.total : headers + payload,
 			    .fragment = f.fragment == NO_FRAGMENT_BITS ? 0 : (uint16_t)or_else(f.fragment, FRAGMENT_DF) };
 	struct packet p = packet_make(st->memory + st->used, &r);
 	struct ipv4 h;
@@ -194,6 +196,31 @@ static void damage_takes_only_itself(struct suite *s)
 	CHECK(s, stream_close(&st) == 3);
 }
 
+/* Four packets of each of two hosts, after the second one of another flow that ends early: how many writes they make. */
+static size_t around_stump(struct suite *s, uint8_t protocol, size_t total)
+{
+	struct stream st = stream_open(s);
+
+	for (uint32_t i = 0; i < 4; i++) {
+		add(&st, (struct part){ .protocol = protocol, .sequence = i * 1000, .source = 1 });
+		add(&st, (struct part){ .protocol = protocol, .sequence = i * 1000, .source = 2 });
+		if (i == 1)
+			add(&st, (struct part){ .protocol = protocol, .total = total, .source = 1, .source_port = 4001 });
+	}
+	return stream_close(&st);
+}
+
+/* A packet that ends before its ports may be of any flow between its hosts; with them it interrupts no other. */
+static void stump_passes_nothing(struct suite *s)
+{
+	for (size_t total = 20; total < 24; total++) {
+		CHECK(s, around_stump(s, PROTOCOL_TCP, total) == 4);
+		CHECK(s, around_stump(s, PROTOCOL_UDP, total) == 4);
+	}
+	CHECK(s, around_stump(s, PROTOCOL_TCP, 24) == 3);
+	CHECK(s, around_stump(s, PROTOCOL_UDP, 24) == 3);
+}
+
 static void limits(struct suite *s)
 {
 	struct stream st = stream_open(s);
@@ -256,6 +283,7 @@ int main(void)
 	merges(&s);
 	keeps_apart(&s);
 	damage_takes_only_itself(&s);
+	stump_passes_nothing(&s);
 	limits(&s);
 	without_uso(&s);
 	random_mix(&s);

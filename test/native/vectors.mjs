@@ -74,6 +74,9 @@ for (let seed = 1; seed <= 12; seed++) {
   writeSeed('coalesce', `seed-${seed}`, Array.from({ length: 100 }, (_, i) => record(i)).flat());
 }
 
+/** A packet that waits, and one between the same hosts that ends with its IP header. */
+writeSeed('coalesce', 'stump', [4, 0, 0, 0, 0, 0], [4, 207, 3, 20, 40, 40]);
+
 /** Super-packets: a virtio header of TCP or UDP segmentation and the packet, sequence number and payload counting up. */
 for (let seed = 0; seed < 8; seed++) {
   const udp = seed % 2 === 1;
