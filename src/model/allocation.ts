@@ -6,11 +6,25 @@ import type { Ipv4, Prefix } from './ipv4.js';
 import { prefixesOverlap, prefixLast } from './ipv4.js';
 import { isLeasable, subnetAt, subnetCount, type NetworkConfig } from './network.js';
 
-/** A subnet that some node once had: the quarantine entry under `held/`. */
+/** A subnet stays its last owner's for this many TTLs after the owner's last sign of life (reliability.md section 3). */
+export const quarantineTtls = 7;
+
+/** A subnet that a node has or once had: its entry under `held/`. */
 export interface Tombstone {
   readonly subnet: Prefix;
   readonly nodeId: string;
   readonly revision: bigint;
+  /** '0' when the store never forgets it. */
+  readonly leaseId: string;
+  /** An operator keeps the subnet for this node, which has not taken it yet. */
+  readonly reserved: boolean;
+}
+
+export interface AgedTombstone extends Tombstone {
+  /** Since the owner's last sign of life, undefined where the store does not know. */
+  readonly ageSeconds: number | undefined;
+  /** Its quarantine is over. */
+  readonly over: boolean;
 }
 
 export interface AllocationRequest {
@@ -19,25 +33,50 @@ export interface AllocationRequest {
   readonly taken: readonly Prefix[];
   readonly tombstones: readonly Tombstone[];
   readonly nodeId: string;
-  /** Hand out another node's former subnet, the one left longest ago, when no other is free. */
-  readonly reuseQuarantined: boolean;
   /** 0 <= random() < 1 */
   readonly random: () => number;
 }
 
-/** Own former subnet first, then any that nobody ever had, then (if asked) the oldest tombstone. */
+/** The subnet reserved for this node, then its own former one, then any that nobody has had. */
 export function chooseSubnet(request: AllocationRequest): Prefix | undefined {
   const { network, tombstones, nodeId } = request;
-  const own = tombstones.filter(({ nodeId: owner, subnet }) => owner === nodeId && isLeasable(network, subnet));
-  const former = own.find(({ subnet }) => isFree(request, subnet));
+  const own = tombstones.filter(tombstone => tombstone.nodeId === nodeId && isFree(request, tombstone.subnet));
+  const former = own.find(({ reserved }) => reserved) ?? own[0];
   if (former) return former.subnet;
   const foreign = tombstones.filter(tombstone => tombstone.nodeId !== nodeId);
-  const fresh = randomFree(network, [...request.taken, ...foreign.map(({ subnet }) => subnet)], request.random);
-  return fresh ?? (request.reuseQuarantined ? oldestQuarantined(request, foreign) : undefined);
+  return randomFree(network, [...request.taken, ...foreign.map(({ subnet }) => subnet)], request.random);
+}
+
+/**
+ * Another node's former subnet, for when no other is free: one whose quarantine is over, the oldest first.
+ * @param evenYoung any that is not reserved, the oldest first: the operator vouches that the owner is gone
+ */
+export function chooseQuarantined(
+  request: Omit<AllocationRequest, 'tombstones'>,
+  tombstones: readonly AgedTombstone[],
+  evenYoung: boolean,
+): Prefix | undefined {
+  const { network, taken, nodeId } = request;
+  const foreign = tombstones.filter(tombstone => tombstone.nodeId !== nodeId);
+  const usable = foreign.filter(({ over, reserved }) => over || (evenYoung && !reserved));
+  const kept = foreign.filter(tombstone => !usable.includes(tombstone));
+  const busy = [...taken, ...kept.map(({ subnet }) => subnet)];
+  const oldest = [...usable]
+    .sort(oldestFirst)
+    .find(({ subnet }) => isLeasable(network, subnet) && !busy.some(other => prefixesOverlap(other, subnet)));
+  // What a network of other subnet lengths left behind is no subnet of this one, but room for it.
+  return oldest ? oldest.subnet : usable.length > 0 ? randomFree(network, busy, request.random) : undefined;
+}
+
+/** By age where both are known; else by when they were taken. */
+export function oldestFirst(a: AgedTombstone, b: AgedTombstone): number {
+  if (a.ageSeconds !== undefined && b.ageSeconds !== undefined && a.ageSeconds !== b.ageSeconds)
+    return b.ageSeconds - a.ageSeconds;
+  return a.revision < b.revision ? -1 : a.revision > b.revision ? 1 : 0;
 }
 
 /** Whether this node may take this subnet: not leased in whole or part, and not another node's former one. */
-export function isFree(request: Omit<AllocationRequest, 'random' | 'reuseQuarantined'>, subnet: Prefix): boolean {
+export function isFree(request: Omit<AllocationRequest, 'random'>, subnet: Prefix): boolean {
   return (
     isLeasable(request.network, subnet) &&
     !request.taken.some(other => prefixesOverlap(other, subnet)) &&
@@ -90,11 +129,4 @@ function lastAddress(network: NetworkConfig): number {
 function numberOf(network: NetworkConfig, address: Ipv4): number {
   const number = Math.floor((address - network.subnetMin) / subnetSize(network));
   return Math.min(Math.max(number, 0), subnetCount(network) - 1);
-}
-
-function oldestQuarantined(request: AllocationRequest, foreign: readonly Tombstone[]): Prefix | undefined {
-  const byAge = [...foreign].sort((a, b) => (a.revision < b.revision ? -1 : 1));
-  return byAge.find(
-    ({ subnet }) => isLeasable(request.network, subnet) && !request.taken.some(other => prefixesOverlap(other, subnet)),
-  )?.subnet;
 }

@@ -3,16 +3,29 @@
  * transaction; a lost race or an unanswered write only leads to the next attempt, which finds what really happened by
  * our node id.
  */
-import { chooseSubnet, isFree } from '../model/allocation.js';
+import { chooseQuarantined, chooseSubnet, isFree, type Tombstone } from '../model/allocation.js';
 import { backoffMs } from '../lib/backoff.js';
-import { isTartanError, TartanError } from '../lib/errors.js';
+import { isTartanError } from '../lib/errors.js';
 import { Repeated } from '../lib/log.js';
-import { formatPrefix, samePrefix, type Prefix } from '../model/ipv4.js';
+import { formatPrefix, prefixesOverlap, samePrefix, type Prefix } from '../model/ipv4.js';
 import { formatLeaseValue, type BackendInfo, type Lease, type LeaseValue } from '../model/lease.js';
-import { isLeasable, subnetCount } from '../model/network.js';
-import { createKey, deleteKey, dropGrant, grantLease, rewriteKey, type Claim, type Grant } from './claim.js';
+import { isLeasable } from '../model/network.js';
+import {
+  createKey,
+  deleteKey,
+  dropLeases,
+  grantLease,
+  idsOf,
+  reservationAt,
+  rewriteKey,
+  tombstoneOf,
+  type Claim,
+  type Grant,
+} from './claim.js';
 import type { StoreContext } from './context.js';
+import { noFreeSubnet } from './exhaustion.js';
 import { refuseDuplicates } from './identity.js';
+import { tombstoneSeconds } from './quarantine.js';
 import type { LeaseRequest } from './store.js';
 import { isOurs, Surveyor, type Survey } from './survey.js';
 
@@ -71,7 +84,7 @@ class Acquisition {
     } finally {
       const spare = this.#grant;
       if (spare && spare.leaseId !== claim?.lease.leaseId)
-        await dropGrant(this.#context, spare.leaseId, AbortSignal.timeout(3_000)).catch(() => {});
+        await dropLeases(this.#context, idsOf(spare), AbortSignal.timeout(3_000)).catch(() => {});
     }
   }
 
@@ -83,58 +96,74 @@ class Acquisition {
     const own = survey.leases.filter(lease => isOurs(lease, node));
     const misfits = own.filter(lease => lease.leaseId !== '0' && !isLeasable(network, lease.subnet));
     if (misfits.length > 0) {
-      await this.#remove(misfits, 'it does not fit the network any more');
+      await this.#remove(misfits, survey, 'it does not fit the network any more');
       return undefined;
     }
-    const target = chooseTarget(this.#want, own, survey, this.#context.reuseQuarantined);
-    if (!target) throw noFreeSubnet(this.#want, survey);
+    const target = chooseTarget(this.#want, own, survey) ?? (await this.#quarantined(survey));
     const claim =
       target.kind === 'adopt' ? await this.#adopt(target.lease, survey) : await this.#create(target, survey);
     if (!claim) return undefined;
     const others = own.filter(lease => lease.leaseId !== '0' && !samePrefix(lease.subnet, claim.lease.subnet));
-    await this.#remove(others, `we keep ${formatPrefix(claim.lease.subnet)}`).catch((error: unknown) => {
+    await this.#remove(others, survey, `we keep ${formatPrefix(claim.lease.subnet)}`).catch((error: unknown) => {
       // The lease in hand counts; one left over ends with its own time.
       if (!isTartanError(error)) throw error;
     });
     return claim;
   }
 
+  /** @throws TartanError NO_FREE_SUBNET */
+  async #quarantined(survey: Survey): Promise<Target> {
+    const { quarantine, reuseQuarantined } = this.#context;
+    const { network, node } = this.#want;
+    const aged = await quarantine.judge(keptForOthers(survey, node.id), this.#signal);
+    const request = { network, taken: survey.taken, nodeId: node.id, random: Math.random };
+    const subnet = chooseQuarantined(request, aged, reuseQuarantined);
+    if (!subnet) throw noFreeSubnet(network, survey.leases.length, aged);
+    return { kind: 'create', subnet };
+  }
+
   async #create(target: { readonly subnet: Prefix }, survey: Survey): Promise<Claim | undefined> {
-    const grant = await this.#freshGrant();
+    const reserved = tombstoneOf(survey, target.subnet)?.reserved === true;
+    const grant = reserved ? reservationAt(this.#context.clock.now()) : await this.#freshGrant();
     const request = { subnet: target.subnet, value: valueOf(this.#want), grant, survey };
     return this.#settle(await createKey(this.#context, request, this.#signal));
   }
 
   async #adopt(lease: Lease, survey: Survey): Promise<Claim | undefined> {
     const value = valueOf(this.#want);
-    const renewed = await this.#renew(lease);
-    const unchanged = formatLeaseValue(lease) === formatLeaseValue(value) && holds(survey, lease.subnet, value.nodeId);
-    if (renewed && unchanged) return { lease, sentAtMs: renewed.sentAtMs };
+    const tombstone = tombstoneOf(survey, lease.subnet);
+    const heldLeaseId = tombstone?.nodeId === value.nodeId ? tombstone.leaseId : undefined;
+    const renewed = await this.#renew(lease, heldLeaseId);
+    const unchanged = formatLeaseValue(lease) === formatLeaseValue(value) && heldLeaseId === renewed?.heldLeaseId;
+    if (renewed && unchanged) return { ...renewed, lease };
     const grant = renewed ?? (await this.#freshGrant());
     const claim = this.#settle(await rewriteKey(this.#context, lease, value, grant, this.#signal));
-    if (claim && !renewed && lease.nodeId !== undefined)
-      await dropGrant(this.#context, lease.leaseId, this.#signal).catch(() => {});
+    if (!claim) return undefined;
+    const spent = [lease.nodeId === undefined ? '0' : lease.leaseId, tombstone?.leaseId ?? '0'];
+    const unused = spent.filter(id => !idsOf(grant).includes(id));
+    await dropLeases(this.#context, unused, this.#signal).catch(() => {});
     return claim;
   }
 
-  /** The etcd lease the key already has, if it is of the wanted length and alive; a reservation has none to renew. */
-  async #renew(lease: Lease): Promise<Grant | undefined> {
+  /** The etcd leases the subnet already has, if of the wanted length and alive; a reservation has none to renew. */
+  async #renew(lease: Lease, heldLeaseId: string | undefined): Promise<Grant | undefined> {
     const { kv, clock } = this.#context;
+    const { ttlSeconds } = this.#want;
     const { leaseId } = lease;
-    if (leaseId === '0') return { leaseId, sentAtMs: clock.now() };
-    if (lease.nodeId === undefined) return undefined;
+    if (leaseId === '0') return reservationAt(clock.now());
+    if (lease.nodeId === undefined || heldLeaseId === undefined || heldLeaseId === '0') return undefined;
     const time = await kv.timeToLive(leaseId, { signal: this.#signal });
-    if (time?.grantedSeconds !== this.#want.ttlSeconds) return undefined;
+    if (time?.grantedSeconds !== ttlSeconds) return undefined;
     const sentAtMs = clock.now();
-    const ttlSeconds = await kv.keepAlive(leaseId, 3_000, { signal: this.#signal });
-    return ttlSeconds > 0 ? { leaseId, sentAtMs } : undefined;
+    const [granted = 0, heldGranted] = await kv.keepAlive([leaseId, heldLeaseId], 3_000, { signal: this.#signal });
+    return granted > 0 && heldGranted === tombstoneSeconds(ttlSeconds) ? { leaseId, heldLeaseId, sentAtMs } : undefined;
   }
 
   async #freshGrant(): Promise<Grant> {
     const { ttlSeconds } = this.#want;
     const { clock } = this.#context;
     if (this.#grant && clock.now() - this.#grant.sentAtMs > ttlSeconds * 250) {
-      await dropGrant(this.#context, this.#grant.leaseId, this.#signal);
+      await dropLeases(this.#context, idsOf(this.#grant), this.#signal);
       this.#grant = undefined;
     }
     this.#grant ??= await grantLease(this.#context, ttlSeconds, this.#signal);
@@ -146,22 +175,17 @@ class Acquisition {
     return typeof result === 'string' ? undefined : result;
   }
 
-  async #remove(leases: readonly Lease[], why: string): Promise<void> {
+  async #remove(leases: readonly Lease[], survey: Survey, why: string): Promise<void> {
     for (const lease of leases) {
-      if (!(await deleteKey(this.#context, lease, this.#signal))) continue;
+      if (!(await deleteKey(this.#context, lease, tombstoneOf(survey, lease.subnet), this.#signal))) continue;
       const subnet = formatPrefix(lease.subnet);
       this.#context.log.info('lease.removed', `our old lease of ${subnet} is given back: ${why}`, { subnet });
     }
   }
 }
 
-/** State file, own entry in the store, `subnet.env`, then whatever is free. */
-function chooseTarget(
-  want: LeaseRequest,
-  own: readonly Lease[],
-  survey: Survey,
-  reuseQuarantined: boolean,
-): Target | undefined {
+/** What we lease by the state file, what is reserved for us, state file, own entry, `subnet.env`, then what is free. */
+function chooseTarget(want: LeaseRequest, own: readonly Lease[], survey: Survey): Target | undefined {
   const { network, node, previous } = want;
   const allocation = { network, taken: survey.taken, tombstones: survey.tombstones, nodeId: node.id };
   const fitting = own.filter(({ subnet }) => isLeasable(network, subnet));
@@ -174,25 +198,20 @@ function chooseTarget(
     previous.flatMap(item => (item.source === source ? (at(item.subnet) ?? []) : []))[0];
   // An entry with our id says more than one with our address only.
   const entry = fitting.find(lease => lease.nodeId !== undefined) ?? fitting[0];
-  const found = from('state') ?? (entry && at(entry.subnet)) ?? from('subnet-env');
+  const state = from('state');
+  if (state?.kind === 'adopt') return state;
+  const reserved =
+    fitting.find(({ leaseId }) => leaseId === '0') ??
+    survey.tombstones.find(tombstone => tombstone.reserved && tombstone.nodeId === node.id);
+  const found = (reserved && at(reserved.subnet)) ?? state ?? (entry && at(entry.subnet)) ?? from('subnet-env');
   if (found) return found;
-  const subnet = chooseSubnet({ ...allocation, reuseQuarantined, random: Math.random });
+  const subnet = chooseSubnet({ ...allocation, random: Math.random });
   return subnet && { kind: 'create', subnet };
 }
 
-function holds(survey: Survey, subnet: Prefix, nodeId: string): boolean {
-  return survey.tombstones.some(entry => entry.nodeId === nodeId && samePrefix(entry.subnet, subnet));
-}
-
-function noFreeSubnet(want: LeaseRequest, survey: Survey): TartanError {
-  const { network, node } = want;
-  const quarantined = survey.tombstones.filter(
-    ({ nodeId, subnet }) => nodeId !== node.id && !survey.taken.some(other => samePrefix(other, subnet)),
-  ).length;
-  return new TartanError(
-    'NO_FREE_SUBNET',
-    `no free /${network.subnetLength} in ${formatPrefix(network.network)}: of ${subnetCount(network)} subnets ` +
-      `${survey.leases.length} are leased and ${quarantined} kept for nodes that left without a goodbye. ` +
-      `Enlarge the network, release leases, or allow --reuse-quarantined`,
+/** Tombstones that keep room from us: of other nodes, where nobody leases now. */
+function keptForOthers({ tombstones, taken }: Survey, nodeId: string): readonly Tombstone[] {
+  return tombstones.filter(
+    tombstone => tombstone.nodeId !== nodeId && !taken.some(other => prefixesOverlap(other, tombstone.subnet)),
   );
 }

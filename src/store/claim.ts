@@ -3,23 +3,37 @@
  * names what must still be true of the key.
  */
 import { isTartanError } from '../lib/errors.js';
+import type { Tombstone } from '../model/allocation.js';
 import { samePrefix, type Prefix } from '../model/ipv4.js';
 import { formatLeaseValue, type Lease, type LeaseValue } from '../model/lease.js';
 import type { StoreContext } from './context.js';
 import type { Commit, Compare, Write } from './kv.js';
+import { tombstoneSeconds } from './quarantine.js';
 import type { Survey } from './survey.js';
 
 /** A lease in our hands, and when the store last heard of it. */
 export interface Claim {
   readonly lease: Lease;
+  /** The etcd lease of its entry under `held/`; '0' beside a reservation. */
+  readonly heldLeaseId: string;
   /** CLOCK_BOOTTIME ms at the send of the grant or KeepAlive. */
   readonly sentAtMs: number;
 }
 
-/** An etcd lease with no key yet. */
+/** The two etcd leases of a subnet, granted or renewed together: its own and that of its tombstone. */
 export interface Grant {
   readonly leaseId: string;
+  readonly heldLeaseId: string;
   readonly sentAtMs: number;
+}
+
+/** A reservation and its entry under `held/` never expire. */
+export function reservationAt(nowMs: number): Grant {
+  return { leaseId: '0', heldLeaseId: '0', sentAtMs: nowMs };
+}
+
+export function idsOf({ leaseId, heldLeaseId }: Grant): readonly string[] {
+  return [leaseId, heldLeaseId];
 }
 
 export interface ClaimRequest {
@@ -30,8 +44,13 @@ export interface ClaimRequest {
 }
 
 export async function grantLease(context: StoreContext, ttlSeconds: number, signal: AbortSignal): Promise<Grant> {
-  const sentAtMs = context.clock.now();
-  return { leaseId: await context.kv.grantLease(ttlSeconds, { signal }), sentAtMs };
+  const { kv, clock } = context;
+  const sentAtMs = clock.now();
+  const [leaseId, heldLeaseId] = await Promise.all([
+    kv.grantLease(ttlSeconds, { signal }),
+    kv.grantLease(tombstoneSeconds(ttlSeconds), { signal }),
+  ]);
+  return { leaseId, heldLeaseId, sentAtMs };
 }
 
 /** Creates the lease key, if nothing at all changed among the leases since the survey. */
@@ -43,22 +62,26 @@ export async function createKey(
   const { keys, kv } = context;
   const { subnet, value, grant, survey } = request;
   const key = keys.subnet(subnet);
+  const tombstone = tombstoneOf(survey, subnet);
   const compares: readonly Compare[] = [
     { kind: 'unchanged-since', range: keys.subnets, revision: survey.revision },
     { kind: 'absent', key },
-    heldGuard(context, request),
+    heldGuard(keys.heldBy(subnet), tombstone),
   ];
   const writes: readonly Write[] = [
     { kind: 'put', key, value: Buffer.from(formatLeaseValue(value)), leaseId: grant.leaseId },
-    heldWrite(context, subnet, value.nodeId),
+    heldWrite(context, subnet, value.nodeId, grant),
   ];
   const { outcome, revision } = await kv.commit(compares, writes, { signal });
   if (outcome !== 'done') return outcome;
+  // The lease of the tombstone that was there before has nothing to keep any more.
+  if (tombstone && tombstone.leaseId !== grant.heldLeaseId)
+    void dropLeases(context, [tombstone.leaseId], signal).catch(() => {});
   const lease = { ...value, subnet, createRevision: revision, revision, leaseId: grant.leaseId };
-  return { lease, sentAtMs: grant.sentAtMs };
+  return { ...grant, lease };
 }
 
-/** Rewrites a key that is ours, as it was last seen, with this value and this lease ('0' keeps a reservation one). */
+/** Rewrites a key that is ours, as it was last seen, with this value and these leases. */
 export async function rewriteKey(
   context: StoreContext,
   seen: Lease,
@@ -69,50 +92,69 @@ export async function rewriteKey(
   const key = context.keys.subnet(seen.subnet);
   const writes: readonly Write[] = [
     { kind: 'put', key, value: Buffer.from(formatLeaseValue(value)), leaseId: grant.leaseId },
-    heldWrite(context, seen.subnet, value.nodeId),
+    heldWrite(context, seen.subnet, value.nodeId, grant),
   ];
   const { outcome, revision } = await context.kv.commit(asSeen(key, seen), writes, { signal });
   if (outcome !== 'done') return outcome;
   const lease = { ...seen, ...value, revision, leaseId: grant.leaseId };
-  return { lease, sentAtMs: grant.sentAtMs };
+  return { ...grant, lease };
 }
 
-/** Deletes a key that is ours, as it was last seen, with its quarantine entry and its etcd lease: it is free at once. */
-export async function deleteKey(context: StoreContext, seen: Lease, signal: AbortSignal): Promise<boolean> {
+/**
+ * Deletes a key that is ours, as it was last seen, with its entry under `held/` and their etcd leases: it is free at
+ * once.
+ */
+export async function deleteKey(
+  context: Pick<StoreContext, 'kv' | 'keys'>,
+  seen: Lease,
+  tombstone: Tombstone | undefined,
+  signal: AbortSignal,
+): Promise<boolean> {
   const key = context.keys.subnet(seen.subnet);
   const writes: readonly Write[] = [
     { kind: 'delete', key },
     { kind: 'delete', key: context.keys.heldBy(seen.subnet) },
   ];
   const { outcome } = await context.kv.commit(asSeen(key, seen), writes, { signal });
-  if (outcome === 'done' && seen.nodeId !== undefined) await dropGrant(context, seen.leaseId, signal);
-  return outcome === 'done';
+  if (outcome !== 'done') return false;
+  // What flannel granted is flannel's.
+  const leaseIds = [seen.nodeId === undefined ? '0' : seen.leaseId, tombstone?.leaseId ?? '0'];
+  await dropLeases(context, leaseIds, signal);
+  return true;
 }
 
 /** Best effort: a lease left behind has no key and ends by itself. */
-export async function dropGrant(context: StoreContext, leaseId: string, signal: AbortSignal): Promise<void> {
-  if (leaseId === '0') return;
-  try {
-    await context.kv.revokeLease(leaseId, { signal });
-  } catch (error) {
-    if (!isTartanError(error)) throw error;
+export async function dropLeases(
+  { kv }: Pick<StoreContext, 'kv'>,
+  leaseIds: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (const leaseId of leaseIds) {
+    if (leaseId === '0') continue;
+    try {
+      await kv.revokeLease(leaseId, { signal });
+    } catch (error) {
+      if (!isTartanError(error)) throw error;
+    }
   }
 }
 
-function asSeen(key: Buffer, seen: Lease): readonly Compare[] {
+export function tombstoneOf(survey: Pick<Survey, 'tombstones'>, subnet: Prefix): Tombstone | undefined {
+  return survey.tombstones.find(other => samePrefix(other.subnet, subnet));
+}
+
+/** The entry under `held/` is as it was in the survey. */
+export function heldGuard(key: Buffer, tombstone: Tombstone | undefined): Compare {
+  return tombstone ? { kind: 'modified-at', key, revision: tombstone.revision } : { kind: 'absent', key };
+}
+
+export function asSeen(key: Buffer, seen: Lease): readonly Compare[] {
   return [
     { kind: 'lease', key, leaseId: seen.leaseId },
     { kind: 'modified-at', key, revision: seen.revision },
   ];
 }
 
-/** As it was in the survey: never used, ours, or (when asked for) that of the node that left it. */
-function heldGuard(context: StoreContext, { subnet, survey }: ClaimRequest): Compare {
-  const key = context.keys.heldBy(subnet);
-  const tombstone = survey.tombstones.find(other => samePrefix(other.subnet, subnet));
-  return tombstone ? { kind: 'value', key, value: Buffer.from(tombstone.nodeId, 'latin1') } : { kind: 'absent', key };
-}
-
-function heldWrite(context: StoreContext, subnet: Prefix, nodeId: string): Write {
-  return { kind: 'put', key: context.keys.heldBy(subnet), value: Buffer.from(nodeId), leaseId: '0' };
+function heldWrite(context: StoreContext, subnet: Prefix, nodeId: string, { heldLeaseId: leaseId }: Grant): Write {
+  return { kind: 'put', key: context.keys.heldBy(subnet), value: Buffer.from(nodeId), leaseId };
 }

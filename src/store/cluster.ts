@@ -4,6 +4,7 @@ import { LeaseTable } from './entries.js';
 import { Keys, onlyKey } from './keys.js';
 import type { Kv } from './kv.js';
 import type { AbortOptions } from './store.js';
+import { readTimesLeft } from './time-left.js';
 
 export interface TimedLease extends Lease {
   /** Seconds left as the store says; null for a reservation, 0 when it ended meanwhile. */
@@ -16,25 +17,20 @@ export interface TimedLeases {
   readonly revision: bigint;
 }
 
-/** Questions about leases in flight at once. */
-const askers = 16;
-
 /** @throws TartanError STORE_UNAVAILABLE, PERMISSION */
 export async function listLeases(kv: Kv, prefix: string, { signal }: AbortOptions): Promise<TimedLeases> {
   const keys = new Keys(prefix);
   const table = new LeaseTable(keys);
   table.replace(await kv.list(keys.subnets, { signal }));
   const { leases, rejected, revision } = table.snapshot();
-  const ids = [...new Set(leases.map(({ leaseId }) => leaseId))].filter(id => id !== '0');
-  const seconds = new Map<string, number>();
-  const ask = async (): Promise<void> => {
-    for (let id = ids.pop(); id !== undefined; id = ids.pop())
-      seconds.set(id, (await kv.timeToLive(id, { signal }))?.ttlSeconds ?? 0);
-  };
-  await Promise.all(Array.from({ length: askers }, ask));
+  const times = await readTimesLeft(
+    kv,
+    leases.map(({ leaseId }) => leaseId),
+    signal,
+  );
   const timed = leases.map(lease => ({
     ...lease,
-    ttlSeconds: lease.leaseId === '0' ? null : (seconds.get(lease.leaseId) ?? 0),
+    ttlSeconds: lease.leaseId === '0' ? null : (times.get(lease.leaseId)?.ttlSeconds ?? 0),
   }));
   return { leases: timed, rejected, revision };
 }

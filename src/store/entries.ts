@@ -41,10 +41,23 @@ export function readEntry(keys: Keys, kv: KeyValue): Entry {
   }
 }
 
+/**
+ * Behind the node id in an entry under `held/`: kept by an operator for a node that has not taken it yet. To a version
+ * that does not know the word it is another node's, which errs on the safe side.
+ */
+const reservedMark = ' reserved';
+
 /** @returns undefined for a key that names no subnet; a value that is no node id is that of a node other than ours */
 export function readTombstone(keys: Keys, kv: KeyValue): Tombstone | undefined {
   const subnet = readLeaseKey(nameBelow(keys.held, kv.key));
-  return subnet && { subnet, nodeId: kv.value.toString('latin1'), revision: kv.modRevision };
+  const text = kv.value.toString('latin1');
+  const reserved = kv.leaseId === '0' && text.endsWith(reservedMark);
+  const nodeId = reserved ? text.slice(0, -reservedMark.length) : text;
+  return subnet && { subnet, nodeId, reserved, revision: kv.modRevision, leaseId: kv.leaseId };
+}
+
+export function formatReservedFor(nodeId: string): string {
+  return `${nodeId}${reservedMark}`;
 }
 
 /** The entries as last seen, kept by their exact key bytes. */

@@ -2,6 +2,7 @@
  * A lease being kept: renewed by KeepAlive (no write, no event), watched, made again when its key vanishes, given up at
  * once when another node owns it. The decisions are tenure.ts; here is what waits and what talks to the store.
  */
+import { once } from 'node:events';
 import { Wake } from '../lib/wake.js';
 import { backoffMs } from '../lib/backoff.js';
 import { isTartanError, TartanError } from '../lib/errors.js';
@@ -11,14 +12,23 @@ import { formatPrefix, samePrefix } from '../model/ipv4.js';
 import type { Lease } from '../model/lease.js';
 import { Inner } from './abort.js';
 import { valueOf } from './acquire.js';
-import { createKey, dropGrant, grantLease, rewriteKey, type Claim, type Grant } from './claim.js';
+import {
+  createKey,
+  dropLeases,
+  grantLease,
+  idsOf,
+  reservationAt,
+  rewriteKey,
+  type Claim,
+  type Grant,
+} from './claim.js';
 import type { StoreContext } from './context.js';
 import { readEntry } from './entries.js';
 import { follow } from './follow.js';
 import { onlyKey } from './keys.js';
 import type { KeyEvent, KeyValue } from './kv.js';
 import { releaseLease } from './release.js';
-import type { HeldLease, LeaseRequest, LeaseState } from './store.js';
+import type { HeldLease, LeaseChange, LeaseRequest, LeaseState } from './store.js';
 import { Surveyor } from './survey.js';
 import { beginTenure, step, type News, type Sight, type Tenure } from './tenure.js';
 
@@ -29,17 +39,22 @@ export class Keeper implements HeldLease {
   readonly #context: StoreContext;
   readonly #want: LeaseRequest;
   readonly #listeners: (() => void)[] = [];
+  /** Of those who wait for a change to be written. */
+  readonly #checks = new Set<() => void>();
   readonly #lost = new AbortController();
   readonly #life = new Inner();
   readonly #wake = new Wake();
   readonly #said = new Repeated();
   #tenure: Tenure;
+  /** The etcd leases that are ours to revoke. */
+  #ours: readonly string[];
   #loops: Promise<unknown> = Promise.resolve();
 
   constructor(context: StoreContext, want: LeaseRequest, claim: Claim) {
     this.#context = context;
     this.#want = want;
     this.#tenure = beginTenure(want.node, want.ttlSeconds, claim);
+    this.#ours = [claim.lease.leaseId, claim.heldLeaseId];
   }
 
   start(): this {
@@ -80,9 +95,25 @@ export class Keeper implements HeldLease {
     await this.#loops;
   }
 
+  async update({ publicIp }: LeaseChange): Promise<void> {
+    this.#learn({ kind: 'moved', publicIp });
+    const waiting = new Inner(this.#life.signal);
+    const check = (): void => {
+      const { need, node, lease, state } = this.#tenure;
+      if (need === 'nothing' && state !== 'lost' && lease.publicIp === node.publicIp) waiting.end('written');
+    };
+    this.#checks.add(check);
+    check();
+    await aborted(waiting.signal);
+    this.#checks.delete(check);
+    if (waiting.signal.reason === 'written') return;
+    if (this.#lost.signal.aborted) throw this.#lost.signal.reason;
+    throw new TartanError('STORE_UNAVAILABLE', 'the lease is not kept any more: its address stays as it was');
+  }
+
   async release(): Promise<void> {
     await this.close();
-    if (this.state !== 'lost') await releaseLease(this.#context, this.#want.node, this.lease.subnet);
+    if (this.state !== 'lost') await releaseLease(this.#context, this.#want.node.id, this.lease.subnet);
   }
 
   /** The one place where the state changes. */
@@ -91,12 +122,11 @@ export class Keeper implements HeldLease {
     const after = step(before, news, this.#context.clock.now());
     if (after === before) return;
     this.#tenure = after;
-    if (after.leaseId === '0' && before.leaseId !== '0' && before.leaseId !== undefined)
-      void dropGrant(this.#context, before.leaseId, this.#life.signal).catch(() => {});
     if (after.state === 'lost') this.#life.end(this.#lose(after));
     if (after.need !== before.need || after.renewAtMs < before.renewAtMs) this.#wake.ring();
     if (after.state !== before.state || after.lease !== before.lease)
       for (const listener of this.#listeners) listener();
+    for (const check of this.#checks) check();
   }
 
   #lose(tenure: Tenure): TartanError {
@@ -147,56 +177,68 @@ export class Keeper implements HeldLease {
 
   async #renew(): Promise<boolean> {
     const { kv, clock } = this.#context;
-    const { leaseId, ttlSeconds } = this.#tenure;
+    const { leaseId, heldLeaseId, ttlSeconds } = this.#tenure;
     if (leaseId === undefined || leaseId === '0') return true;
     const sentAtMs = clock.now();
     const timeoutMs = Math.min(longestTimeoutMs, Math.max(300, ttlSeconds * 150));
-    const granted = await kv.keepAlive(leaseId, timeoutMs, { signal: this.#life.signal });
-    if (granted > 0) this.#learn({ kind: 'renewed', sentAtMs, ttlSeconds: granted });
+    const both = await kv.keepAlive([leaseId, heldLeaseId], timeoutMs, { signal: this.#life.signal });
+    const [granted = 0, heldGranted = 0] = both;
+    // Not renewed unless the quarantine is: a data process alone forwards until shortly before its end.
+    if (granted > 0 && heldGranted > 0) this.#learn({ kind: 'renewed', sentAtMs, ttlSeconds: granted });
     else this.#learn({ kind: 'lease-gone', leaseId });
     return true;
   }
 
   /** @returns false when a race was lost and it must be tried again */
   async #repair(): Promise<boolean> {
-    const { network, node } = this.#want;
+    const { network } = this.#want;
     const { signal } = this.#life;
     const survey = await new Surveyor(this.#context).take(network, signal);
     const { subnet, revision } = this.#tenure.lease;
     const rewound = survey.revision < revision;
     const entry = survey.entries.find(({ key }) => key && samePrefix(key, subnet));
     this.#learn(sightOf(entry, survey.revision, rewound));
-    const { need, lease } = this.#tenure;
+    const { need, lease, node } = this.#tenure;
     if (need === 'nothing') return true;
-    const grant = await this.#grant();
-    if (need === 'attach')
-      return this.#settle(await rewriteKey(this.#context, lease, valueOf(this.#want), grant, signal), grant);
+    const grant = await this.#grant(rewound);
+    const value = valueOf({ node });
+    if (need === 'attach') return this.#settle(await rewriteKey(this.#context, lease, value, grant, signal), grant);
     const { taken, tombstones } = survey;
     if (!isFree({ network, taken, tombstones, nodeId: node.id }, subnet)) {
       const reason = `${formatPrefix(subnet)} is taken, in whole or part, by another node`;
       this.#learn({ kind: 'foreign', reason, revision: survey.revision, rewound });
       return true;
     }
-    const request = { subnet, value: valueOf(this.#want), grant, survey };
+    const request = { subnet, value, grant, survey };
     return this.#settle(await createKey(this.#context, request, signal), grant);
   }
 
-  /** The etcd lease we have, as long as it is alive; else a new one. */
-  async #grant(): Promise<Grant> {
-    const { leaseId, renewedAtMs, ttlSeconds } = this.#tenure;
-    if (leaseId !== undefined && leaseId !== '0') return { leaseId, sentAtMs: renewedAtMs };
-    return grantLease(this.#context, ttlSeconds, this.#life.signal);
+  /** The etcd leases we have, as long as they are alive; else new ones. */
+  async #grant(rewound: boolean): Promise<Grant> {
+    const { need, lease, leaseId, heldLeaseId, renewedAtMs, ttlSeconds } = this.#tenure;
+    // A reservation whose key was deleted is none any more, unless the whole store forgot it.
+    const reserved = need === 'attach' ? lease.leaseId === '0' : leaseId === '0' && rewound;
+    if (reserved) return reservationAt(this.#context.clock.now());
+    if (leaseId !== undefined && leaseId !== '0') return { leaseId, heldLeaseId, sentAtMs: renewedAtMs };
+    const grant = await grantLease(this.#context, ttlSeconds, this.#life.signal);
+    this.#ours = [...this.#ours, ...idsOf(grant)];
+    return grant;
   }
 
   #settle(result: Claim | 'refused' | 'lease-gone', grant: Grant): boolean {
-    if (typeof result !== 'string') {
-      this.#learn({ kind: 'claimed', claim: result });
-      return true;
-    }
-    const { leaseId } = this.#tenure;
+    const done = typeof result !== 'string';
+    if (done) this.#learn({ kind: 'claimed', claim: result });
     if (result === 'lease-gone') this.#learn({ kind: 'lease-gone', leaseId: grant.leaseId });
-    else if (grant.leaseId !== leaseId) void dropGrant(this.#context, grant.leaseId, this.#life.signal).catch(() => {});
-    return false;
+    // An unanswered write may have used what was granted for it: that is dropped once we know better, not before.
+    const { leaseId, heldLeaseId } = this.#tenure;
+    const spent = done ? this.#ours : idsOf(grant);
+    this.#drop(spent.filter(id => id !== leaseId && id !== heldLeaseId));
+    return done;
+  }
+
+  #drop(leaseIds: readonly string[]): void {
+    this.#ours = this.#ours.filter(id => !leaseIds.includes(id));
+    void dropLeases(this.#context, leaseIds, this.#life.signal).catch(() => {});
   }
 
   async #watch(): Promise<void> {
@@ -228,6 +270,10 @@ export class Keeper implements HeldLease {
       await Promise.allSettled([timer, bell]);
     }
   }
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort');
 }
 
 function sightOf(entry: ReturnType<typeof readEntry> | undefined, revision: bigint, rewound: boolean): Sight {

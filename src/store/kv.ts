@@ -78,8 +78,8 @@ export interface Kv {
   commit(compares: readonly Compare[], writes: readonly Write[], o: AbortOptions): Promise<Commit>;
   /** @returns the lease id */
   grantLease(ttlSeconds: number, o: AbortOptions): Promise<string>;
-  /** @returns seconds granted anew, 0 when the lease is gone */
-  keepAlive(leaseId: string, timeoutMs: number, o: AbortOptions): Promise<number>;
+  /** All on one stream. @returns for each the seconds granted anew, 0 when the lease is gone */
+  keepAlive(leaseIds: readonly string[], timeoutMs: number, o: AbortOptions): Promise<readonly number[]>;
   /** Deletes its keys too; a lease that is gone is no error. */
   revokeLease(leaseId: string, o: AbortOptions): Promise<void>;
   /** @returns undefined when the lease is gone */

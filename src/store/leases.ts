@@ -2,8 +2,8 @@
 import type { Clock } from '../lib/clock.js';
 import { TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
-import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import type { LeaseSet } from '../model/lease.js';
+import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import { Inner } from './abort.js';
 import { acquireLease } from './acquire.js';
 import { readNetworkText } from './cluster.js';
@@ -11,6 +11,7 @@ import type { StoreContext } from './context.js';
 import { Keeper } from './keeper.js';
 import { Keys } from './keys.js';
 import type { Kv } from './kv.js';
+import { Quarantine } from './quarantine.js';
 import type { AbortOptions, HeldLease, LeaseRequest, LeaseStore } from './store.js';
 import { watchLeases, watchNetwork } from './watch.js';
 
@@ -20,14 +21,15 @@ export interface LeaseStoreOptions {
   readonly clock: Clock;
   /** How often everything is read again, whatever the watch says. */
   readonly sweepMs?: number;
-  /** Hand out subnets of nodes that left without a goodbye, when no other is free. */
+  /** Hand out subnets of nodes that left without a goodbye, however lately, when no other is free. */
   readonly reuseQuarantined?: boolean;
 }
 
 /** The store owns `kv` from here on. */
 export function openLeaseStore(kv: Kv, options: LeaseStoreOptions): LeaseStore {
   const { prefix, log, clock, sweepMs = 60_000, reuseQuarantined = false } = options;
-  return new Leases({ kv, keys: new Keys(prefix), log, clock, sweepMs, reuseQuarantined });
+  const quarantine = new Quarantine(kv, clock);
+  return new Leases({ kv, keys: new Keys(prefix), log, clock, sweepMs, quarantine, reuseQuarantined });
 }
 
 class Leases implements LeaseStore {

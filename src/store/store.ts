@@ -5,7 +5,7 @@
 import type { Lease, LeaseSet } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';
-import type { Prefix } from '../model/ipv4.js';
+import type { Ipv4, Prefix } from '../model/ipv4.js';
 
 export interface AbortOptions {
   readonly signal: AbortSignal;
@@ -33,6 +33,11 @@ export interface LeaseRequest {
  */
 export type LeaseState = 'held' | 'unknown' | 'gone' | 'lost';
 
+/** What of a held lease can change while it is held. */
+export interface LeaseChange {
+  readonly publicIp: Ipv4;
+}
+
 export interface HeldLease {
   readonly lease: Lease;
   readonly state: LeaseState;
@@ -44,6 +49,12 @@ export interface HeldLease {
   readonly lost: AbortSignal;
   /** Called after each change of `state` or `lease`; carries no value. */
   onChange(listener: () => void): void;
+  /**
+   * Publishes another address of this host, by a write that is guarded against every other. Resolves when the store
+   * has it; an outage is waited for. A later call has the last word.
+   * @throws TartanError LEASE_LOST, or STORE_UNAVAILABLE when the lease is closed before
+   */
+  update(change: LeaseChange): Promise<void>;
   /** Planned leave: says goodbye to the peers, deletes the key, revokes the lease. */
   release(): Promise<void>;
   /** Stops renewing; the lease stays until its TTL, so that a restart finds it. */

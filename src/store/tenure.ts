@@ -8,7 +8,7 @@
  *    +--------------------+
  */
 import { backoffMs } from '../lib/backoff.js';
-import { formatPrefix } from '../model/ipv4.js';
+import { formatPrefix, type Ipv4 } from '../model/ipv4.js';
 import { formatLeaseValue, type Lease } from '../model/lease.js';
 import type { Node } from '../model/node.js';
 import type { Claim } from './claim.js';
@@ -31,6 +31,10 @@ export interface Tenure {
   readonly lease: Lease;
   /** The etcd lease that we renew, undefined once it is known to be gone; '0' for a reservation. */
   readonly leaseId: string | undefined;
+  /** That of the entry under `held/`, renewed together with it. */
+  readonly heldLeaseId: string;
+  /** Every public address we have published: our own writes are known by them. */
+  readonly addresses: readonly Ipv4[];
   readonly deadlineMs: number;
   readonly renewedAtMs: number;
   readonly renewAtMs: number;
@@ -51,6 +55,8 @@ export type News =
   | { readonly kind: 'renewed'; readonly sentAtMs: number; readonly ttlSeconds: number }
   | { readonly kind: 'lease-gone'; readonly leaseId: string }
   | { readonly kind: 'unanswered' }
+  /** Our peers must send to another address from now on. */
+  | { readonly kind: 'moved'; readonly publicIp: Ipv4 }
   /** We wrote the key. */
   | { readonly kind: 'claimed'; readonly claim: Claim };
 
@@ -64,6 +70,8 @@ export function beginTenure(node: Node, ttlSeconds: number, claim: Claim): Tenur
     need: 'nothing',
     lease: claim.lease,
     leaseId: claim.lease.leaseId,
+    heldLeaseId: claim.heldLeaseId,
+    addresses: [node.publicIp],
     deadlineMs: 0,
     renewedAtMs: claim.sentAtMs,
     renewAtMs: 0,
@@ -90,6 +98,8 @@ export function step(tenure: Tenure, news: News, nowMs: number, random: () => nu
     }
     case 'claimed':
       return claimed(tenure, news.claim);
+    case 'moved':
+      return moved(tenure, news.publicIp);
     default:
       return seen(tenure, news);
   }
@@ -112,8 +122,17 @@ function deadline(sentAtMs: number, ttlSeconds: number): number {
   return sentAtMs + ttlSeconds * 1000 - Math.max(1000, ttlSeconds * 10);
 }
 
-function claimed(tenure: Tenure, { lease, sentAtMs }: Claim): Tenure {
-  const reached: Tenure = { ...tenure, lease, leaseId: lease.leaseId, state: 'held', need: 'nothing' };
+function moved(tenure: Tenure, publicIp: Ipv4): Tenure {
+  if (publicIp === tenure.node.publicIp) return tenure;
+  const addresses = [...tenure.addresses.filter(address => address !== publicIp), publicIp];
+  const need = tenure.need === 'nothing' ? 'attach' : tenure.need;
+  return { ...tenure, node: { ...tenure.node, publicIp }, addresses, need };
+}
+
+function claimed(tenure: Tenure, { lease, heldLeaseId, sentAtMs }: Claim): Tenure {
+  // While it was being written we may have moved on.
+  const need = lease.publicIp === tenure.node.publicIp ? 'nothing' : 'attach';
+  const reached: Tenure = { ...tenure, lease, leaseId: lease.leaseId, heldLeaseId, state: 'held', need };
   return lease.leaseId === '0' ? reserved(reached) : renewed(reached, sentAtMs, tenure.ttlSeconds);
 }
 
@@ -127,28 +146,34 @@ function seen(tenure: Tenure, sight: Sight): Tenure {
   if (sight.kind === 'absent') return { ...tenure, state: 'gone', need: 'create' };
   if (sight.kind === 'foreign') return lose(tenure, sight.reason);
   const { lease } = sight;
-  const whose = ownership(tenure, lease);
+  const whose = ownership(tenure, lease, sight.rewound || isSameVersion(tenure.lease, lease));
   if (whose === 'foreign')
     return lose(tenure, `it belongs to ${lease.nodeId === undefined ? 'another host' : `node ${lease.nodeId}`}`);
   const state = tenure.state === 'gone' ? 'held' : tenure.state;
-  const here: Tenure = { ...tenure, state, lease, need: 'nothing' };
-  if (lease.leaseId === '0') return { ...reserved(here), state: 'held' };
-  return whose === 'ours' && lease.leaseId === tenure.leaseId ? here : { ...here, need: 'attach' };
+  const here: Tenure = { ...tenure, state, lease, need: whose === 'ours' ? 'nothing' : 'attach' };
+  if (lease.leaseId !== '0') return lease.leaseId === tenure.leaseId ? here : { ...here, need: 'attach' };
+  // A reservation's entry under `held/` does not expire either.
+  const need = tenure.heldLeaseId === '0' ? here.need : 'attach';
+  return { ...reserved(here), state: 'held', need };
 }
 
 /**
  * `altered`: our identity or, where none is named, our address, as flannel or an operator would write it. Our identity
- * in another boot or at another address is another host that took over.
+ * in another boot or at an address that we never had is another host that took over.
+ * @param past seen before, or in a store that went back in time: what bears our name there is our own past
  */
-function ownership({ node, lease: last }: Tenure, lease: Lease): 'ours' | 'altered' | 'foreign' {
-  if (lease.publicIp !== node.publicIp) return 'foreign';
+function ownership(tenure: Tenure, lease: Lease, past: boolean): 'ours' | 'altered' | 'foreign' {
+  const { node, addresses, lease: last } = tenure;
+  const wanted = { ...last, publicIp: node.publicIp, nodeId: node.id, bootId: node.bootId, released: false };
+  if (formatLeaseValue(lease) === formatLeaseValue(wanted)) return 'ours';
+  if (past && lease.nodeId === node.id) return 'altered';
+  if (!addresses.includes(lease.publicIp)) return 'foreign';
   if (lease.nodeId === undefined) return 'altered';
-  if (lease.nodeId !== node.id) return 'foreign';
-  if (lease.bootId !== undefined && lease.bootId !== node.bootId) return 'foreign';
-  return formatLeaseValue(lease) ===
-    formatLeaseValue({ ...last, nodeId: node.id, bootId: node.bootId, released: false })
-    ? 'ours'
-    : 'altered';
+  return lease.nodeId === node.id && (lease.bootId ?? node.bootId) === node.bootId ? 'altered' : 'foreign';
+}
+
+function isSameVersion(a: Lease, b: Lease): boolean {
+  return a.revision === b.revision && a.createRevision === b.createRevision && a.leaseId === b.leaseId;
 }
 
 function lose(tenure: Tenure, reason: string): Tenure {

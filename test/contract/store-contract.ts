@@ -76,10 +76,12 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         const lease = await acquire(requestOf(nodeOf(1), { previous: [before('10.5.7.0/24')] }));
         expect(lease.state).toBe('held');
         const entries = await all(kv, prefix);
-        expect(entries.map(entry => [entry.key, entry.value, entry.leaseId === '0'])).toEqual([
-          [held('10.5.7.0-24'), 'node-1', true],
-          [key('10.5.7.0-24'), '{"PublicIP":"192.0.2.1","PublicIPv6":null,"nodeId":"node-1","bootId":"boot-1"}', false],
+        expect(entries.map(entry => [entry.key, entry.value])).toEqual([
+          [held('10.5.7.0-24'), 'node-1'],
+          [key('10.5.7.0-24'), '{"PublicIP":"192.0.2.1","PublicIPv6":null,"nodeId":"node-1","bootId":"boot-1"}'],
         ]);
+        const times = await Promise.all(entries.map(({ leaseId }) => kv.timeToLive(leaseId, o())));
+        expect(times.map(time => time?.grantedSeconds)).toEqual([4 * 7 * 60, 60]);
         expect(lease.lease).toMatchObject({ leaseId: entries[1]?.leaseId, revision: entries[1]?.modRevision });
       });
 

@@ -180,7 +180,7 @@ describe('a held lease', () => {
     expect(lose).toBe(false);
     const entries = await all(kv, key(''));
     expect(entries).toMatchObject([{ leaseId: lease.lease.leaseId, modRevision: lease.lease.revision }]);
-    expect(await leases()).toBe(earlier + 1);
+    expect(await leases()).toBe(earlier + 2);
   });
 
   it('is lost, not taken back, when the host slept while another took the subnet', async () => {

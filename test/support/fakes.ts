@@ -189,6 +189,7 @@ export class FakeHeld implements HeldLease {
   }
 
   onChange(): void {}
+  async update(): Promise<void> {}
   async release(): Promise<void> {}
   async close(): Promise<void> {
     this.closed = true;

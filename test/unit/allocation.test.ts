@@ -1,9 +1,11 @@
 /** The choice of a subnet against a twin that looks at every subnet one by one. */
 import { describe, expect, it } from 'vitest';
 import {
+  chooseQuarantined,
   chooseSubnet,
   isFree,
   randomFree,
+  type AgedTombstone,
   type AllocationRequest,
   type Tombstone,
 } from '../../src/model/allocation.js';
@@ -45,7 +47,6 @@ const request = (more: Partial<AllocationRequest> = {}): AllocationRequest => ({
   taken: [],
   tombstones: [],
   nodeId: 'me',
-  reuseQuarantined: false,
   random: Math.random,
   ...more,
 });
@@ -53,6 +54,8 @@ const tombstone = (subnet: string, nodeId: string, revision = 1n): Tombstone => 
   subnet: parsePrefix(subnet),
   nodeId,
   revision,
+  leaseId: '0',
+  reserved: false,
 });
 
 describe('randomFree', () => {
@@ -98,19 +101,9 @@ describe('chooseSubnet', () => {
     }
   });
 
-  it('hands out what another node left only when asked, the oldest first', () => {
-    const network = networkOf('10.5.0.0/22', { SubnetLen: 24 });
-    const tombstones = [
-      tombstone('10.5.1.0/24', 'a', 9n),
-      tombstone('10.5.2.0/24', 'b', 5n),
-      tombstone('10.5.3.0/24', 'c', 7n),
-    ];
-    expect(chooseSubnet(request({ network, tombstones }))).toBeUndefined();
-    expect(chooseSubnet(request({ network, tombstones, reuseQuarantined: true }))).toEqual(parsePrefix('10.5.2.0/24'));
-    const taken = [parsePrefix('10.5.2.0/24')];
-    expect(chooseSubnet(request({ network, tombstones, taken, reuseQuarantined: true }))).toEqual(
-      parsePrefix('10.5.3.0/24'),
-    );
+  it('takes what is reserved for the node before what it had', () => {
+    const reserved = { ...tombstone('10.5.9.0/24', 'me', 9n), reserved: true };
+    expect(chooseSubnet(request({ tombstones: [tombstone('10.5.3.0/24', 'me'), reserved] }))).toEqual(reserved.subnet);
   });
 
   it('never overlaps a lease', () => {
@@ -120,13 +113,52 @@ describe('chooseSubnet', () => {
       const tombstones = randomPrefixes(random, 4).map((subnet, index) =>
         tombstone(formatPrefix(subnet), index % 2 ? 'me' : 'x'),
       );
-      const subnet = chooseSubnet(request({ taken, tombstones, random, reuseQuarantined: seed % 2 === 0 }));
+      const subnet = chooseSubnet(request({ taken, tombstones, random }));
       if (subnet)
         expect(
           taken.some(other => prefixesOverlap(other, subnet)),
           `seed ${seed}`,
         ).toBe(false);
     }
+  });
+});
+
+describe('chooseQuarantined', () => {
+  const network = networkOf('10.5.0.0/22', { SubnetLen: 24 });
+  const choose = (
+    aged: readonly AgedTombstone[],
+    evenYoung = false,
+    taken: readonly Prefix[] = [],
+  ): string | undefined => {
+    const subnet = chooseQuarantined({ ...request({ network }), taken }, aged, evenYoung);
+    return subnet && formatPrefix(subnet);
+  };
+  const aged = (subnet: string, ageSeconds: number | undefined, over: boolean, more = {}): AgedTombstone => ({
+    ...tombstone(subnet, 'other', ageSeconds === undefined ? 1n : 5n),
+    ageSeconds,
+    over,
+    ...more,
+  });
+
+  it('gives away what is old enough, the oldest first, and what is young only when asked', () => {
+    const tombstones = [aged('10.5.1.0/24', 100, true), aged('10.5.2.0/24', 300, true), aged('10.5.3.0/24', 9, false)];
+    expect(choose(tombstones)).toBe('10.5.2.0/24');
+    expect(choose(tombstones, false, [parsePrefix('10.5.2.0/24')])).toBe('10.5.1.0/24');
+    expect(choose(tombstones.slice(2))).toBeUndefined();
+    expect(choose(tombstones.slice(2), true)).toBe('10.5.3.0/24');
+  });
+
+  it('takes one of unknown age when asked only, and one that is reserved never', () => {
+    const forGood = aged('10.5.1.0/24', undefined, false);
+    const reserved = aged('10.5.2.0/24', undefined, false, { reserved: true });
+    expect(choose([forGood, reserved])).toBeUndefined();
+    expect(choose([forGood, reserved], true)).toBe('10.5.1.0/24');
+    expect(choose([reserved], true)).toBeUndefined();
+  });
+
+  it('uses the room that another subnet length left, around what is still kept', () => {
+    const left = aged('10.5.2.0/23', 300, true);
+    expect(choose([left, aged('10.5.3.128/25', 9, false), aged('10.5.1.0/24', 9, false)])).toBe('10.5.2.0/24');
   });
 });
 

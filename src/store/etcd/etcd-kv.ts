@@ -19,7 +19,7 @@ import { printable } from '../keys.js';
 import type { AbortOptions } from '../store.js';
 import { callTimeoutMs, type Connection } from './connection.js';
 import { Endpoints, type CallOptions } from './endpoints.js';
-import { keepAliveOnce } from './keep-alive.js';
+import { keepAliveAll } from './keep-alive.js';
 import { checkEtcdOptions, type EtcdOptions } from './options.js';
 import { permissionError } from './permissions.js';
 import { plainMessage, troubleOf } from './trouble.js';
@@ -101,12 +101,16 @@ class EtcdKv implements Kv {
     return id;
   }
 
-  async keepAlive(leaseId: string, timeoutMs: number, { signal }: AbortOptions): Promise<number> {
-    const renew = (connection: Connection): Promise<number> => keepAliveOnce(connection, leaseId, timeoutMs);
+  async keepAlive(
+    leaseIds: readonly string[],
+    timeoutMs: number,
+    { signal }: AbortOptions,
+  ): Promise<readonly number[]> {
+    const renew = (connection: Connection): Promise<readonly number[]> => keepAliveAll(connection, leaseIds, timeoutMs);
     try {
       return await this.#call('renewal of a lease', renew, { signal, timeoutMs });
     } catch (error) {
-      if (troubleOf(error) === 'lease-gone') return 0;
+      if (troubleOf(error) === 'lease-gone') return leaseIds.map(() => 0);
       throw error;
     }
   }

@@ -74,12 +74,18 @@ export class MemoryKv implements Kv {
     return id;
   }
 
-  async keepAlive(leaseId: string, _timeoutMs: number, { signal }: AbortOptions): Promise<number> {
+  async keepAlive(
+    leaseIds: readonly string[],
+    _timeoutMs: number,
+    { signal }: AbortOptions,
+  ): Promise<readonly number[]> {
     this.#enter(signal);
-    const lease = this.#leases.get(leaseId);
-    if (!lease) return 0;
-    this.#lend(leaseId, lease.grantedSeconds);
-    return lease.grantedSeconds;
+    return leaseIds.map(leaseId => {
+      const lease = this.#leases.get(leaseId);
+      if (!lease) return 0;
+      this.#lend(leaseId, lease.grantedSeconds);
+      return lease.grantedSeconds;
+    });
   }
 
   async revokeLease(leaseId: string, { signal }: AbortOptions): Promise<void> {
