@@ -1,8 +1,9 @@
 #!/usr/bin/env node
-import { cleanUpHost } from './cli/cleanup.js';
+import { cleanUpHost, withoutForwarding } from './cli/cleanup.js';
 import { openProcessIo } from './cli/process-io.js';
 import { openToolPorts } from './cli/tool-ports.js';
 import { runTool } from './cli/tool.js';
 
 // Not exitCode: a connection attempt that etcd never answers would keep a finished tool alive.
-process.exit(await runTool(process.argv, openProcessIo(openToolPorts(cleanUpHost))));
+const ports = openToolPorts({ cleanup: cleanUpHost, withoutForwarding });
+process.exit(await runTool(process.argv, openProcessIo(ports)));

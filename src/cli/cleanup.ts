@@ -17,12 +17,7 @@ import type { CleanupRequest } from './ports.js';
 
 /** @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, HOST_REFUSED, DATAPATH_FAILED */
 export async function cleanUpHost({ runDir, stateDir }: CleanupRequest): Promise<readonly string[]> {
-  const netAdmin = 1n << 12n;
-  if ((native().capabilities() & netAdmin) === 0n)
-    throw new TartanError('PERMISSION', 'cleanup changes the network of this host');
-  const unlock = existsSync(runDir) ? lockRunDir(runDir) : (): void => {};
-  try {
-    const pids = await cleanupDatapath({ runDir, device: udpDevice, log: silentLog });
+  return withoutForwarding(runDir, async pids => {
     const host = openKernelHost({ log: silentLog });
     try {
       const { changes } = await host.cleanup({ signal: new AbortController().signal });
@@ -34,6 +29,20 @@ export async function cleanUpHost({ runDir, stateDir }: CleanupRequest): Promise
     } finally {
       await host.close();
     }
+  });
+}
+
+/**
+ * Stops the data plane of this host, and keeps a daemon from starting until the work is done.
+ * @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, DATAPATH_FAILED
+ */
+export async function withoutForwarding<T>(runDir: string, work: (pids: readonly number[]) => Promise<T>): Promise<T> {
+  const netAdmin = 1n << 12n;
+  if ((native().capabilities() & netAdmin) === 0n)
+    throw new TartanError('PERMISSION', 'this changes the network of this host');
+  const unlock = existsSync(runDir) ? lockRunDir(runDir) : (): void => {};
+  try {
+    return await work(await cleanupDatapath({ runDir, device: udpDevice, log: silentLog }));
   } finally {
     unlock();
   }

@@ -9,6 +9,8 @@ export interface LeaseList {
   readonly apiVersion: typeof apiVersion;
   readonly kind: 'LeaseList';
   readonly items: readonly LeaseItem[];
+  /** Without a lease: reserved for a node to come, or left by one without a goodbye. */
+  readonly kept: readonly { readonly subnet: string; readonly nodeId: string; readonly reserved: boolean }[];
   /** Entries below `subnets/` that are no leases. */
   readonly rejected: readonly { readonly key: string; readonly revision: number | string; readonly reason: string }[];
 }
@@ -35,6 +37,9 @@ export function leaseListOf(listing: LeaseListing, nodeId: string | undefined): 
     apiVersion,
     kind: 'LeaseList',
     items: sorted.map(lease => itemOf(lease, nodeId)),
+    kept: [...listing.kept]
+      .sort((a, b) => comparePrefixes(a.subnet, b.subnet))
+      .map(({ subnet, nodeId: owner, reserved }) => ({ subnet: formatPrefix(subnet), nodeId: owner, reserved })),
     rejected: listing.rejected.map(entry => ({ ...entry, revision: plainRevision(entry.revision) })),
   };
 }

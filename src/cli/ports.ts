@@ -4,12 +4,18 @@
  */
 import type { Echo } from './echo.js';
 import type { Status } from '../agent/status.js';
+import type { Tombstone } from '../model/allocation.js';
+import type { Prefix } from '../model/ipv4.js';
 import type { RejectedEntry } from '../model/lease.js';
 import type { TimedLease } from '../store/cluster.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
+import type { ReleasedSubnet } from '../store/release.js';
+import type { ReserveRequest, ReserveResult } from '../store/reservation.js';
+import type { ReleaseResult } from '../store/reservation-end.js';
 
 export interface LeaseListing {
   readonly leases: readonly TimedLease[];
+  readonly kept: readonly Tombstone[];
   readonly rejected: readonly RejectedEntry[];
 }
 
@@ -19,6 +25,10 @@ export interface ToolStore {
   /** undefined when the key does not exist */
   getNetworkText(): Promise<string | undefined>;
   putNetworkText(text: string): Promise<void>;
+  reserve(request: ReserveRequest): Promise<ReserveResult>;
+  release(subnet: Prefix, force: boolean): Promise<ReleaseResult>;
+  /** Everything a node has. */
+  releaseNode(nodeId: string): Promise<readonly ReleasedSubnet[]>;
   close(): Promise<void>;
 }
 
@@ -36,6 +46,11 @@ export interface ToolPorts {
   readStatus(runDir: string): Promise<StatusReading>;
   /** Removes everything of ours from the host. @returns what was removed, a line each */
   cleanup(request: CleanupRequest): Promise<readonly string[]>;
+  /**
+   * Stops the data plane of this host, and keeps a daemon from starting until the work is done.
+   * @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, DATAPATH_FAILED
+   */
+  withoutForwarding<T>(runDir: string, work: () => Promise<T>): Promise<T>;
   /** @throws TartanError PERMISSION */
   openEcho(): Promise<Echo>;
 }

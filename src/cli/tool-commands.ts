@@ -29,6 +29,10 @@ export async function listLeases(call: Call): Promise<ExitStatus> {
   const list = leaseListOf(listing, nodeId ?? (await findOwnNodeId(call.io, runDir, stateDir)));
   print(call, list, (output, paint) => formatLeaseList(list, output, paint));
   if (call.output === 'wide') {
+    for (const { subnet, nodeId, reserved } of list.kept) {
+      const why = reserved ? 'reserved for' : 'kept for';
+      call.io.stderr(withoutControls(`note: ${subnet} is ${why} node ${nodeId}, which has no lease`) + '\n');
+    }
     for (const { key, reason } of list.rejected)
       call.io.stderr(withoutControls(`note: refused '${key}': ${reason}`) + '\n');
   }
@@ -55,13 +59,7 @@ export async function daemonStatus(call: Call): Promise<Status> {
 
 export async function getConfig(call: Call): Promise<ExitStatus> {
   const text = await withStore(call, store => store.getNetworkText());
-  if (text === undefined) {
-    throw new ToolError(
-      exitStatus.error,
-      `there is no network document in etcd at ${call.settings.etcd().prefix}/config`,
-      'write one with: tartan config set FILE',
-    );
-  }
+  if (text === undefined) throw noNetworkError(call);
   printNetwork(call, viewOrFailedCheck(text, 'replace it with: tartan config set FILE'));
   return exitStatus.ok;
 }
@@ -90,6 +88,14 @@ export async function cleanUp(call: Call): Promise<ExitStatus> {
   return exitStatus.ok;
 }
 
+export function noNetworkError(call: Call): ToolError {
+  return new ToolError(
+    exitStatus.error,
+    `there is no network document in etcd at ${call.settings.etcd().prefix}/config`,
+    'write one with: tartan config set FILE',
+  );
+}
+
 export function print(call: Call, document: object, format: (output: 'table' | 'wide', paint: Paint) => string): void {
   const { io, output } = call;
   io.stdout(output === 'json' ? `${JSON.stringify(document, undefined, 2)}\n` : format(output, openPaint(io)));
@@ -109,7 +115,7 @@ function viewOrFailedCheck(text: string, next: string): NetworkView {
   }
 }
 
-async function withStore<T>(call: Call, use: (store: ToolStore) => Promise<T>): Promise<T> {
+export async function withStore<T>(call: Call, use: (store: ToolStore) => Promise<T>): Promise<T> {
   const store = await call.io.ports.openStore(call.settings.etcd());
   try {
     return await use(store);
@@ -119,7 +125,7 @@ async function withStore<T>(call: Call, use: (store: ToolStore) => Promise<T>): 
 }
 
 /** Of the daemon that runs here, else as its state directory says; quietly unknown otherwise. */
-async function findOwnNodeId(io: ToolIo, runDir: string, stateDir: string): Promise<string | undefined> {
+export async function findOwnNodeId(io: ToolIo, runDir: string, stateDir: string): Promise<string | undefined> {
   const reading = await io.ports.readStatus(runDir);
   if (reading.kind === 'status') return reading.status.node.id;
   const kept = readBounded(nodeIdFile(stateDir), 256)?.trimEnd() ?? '';

@@ -1,27 +1,38 @@
 /** The tool's ports on the real etcd and the real socket. */
+import { bootClock } from '../lib/clock.js';
 import { silentLog } from '../lib/log.js';
 import { getNetworkText, listLeases, putNetworkText } from '../store/cluster.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
+import { Keys } from '../store/keys.js';
+import { releaseNode } from '../store/release.js';
+import { reserve } from '../store/reservation.js';
+import { releaseReservation } from '../store/reservation-end.js';
 import { openEcho } from './echo.js';
 import type { ToolPorts } from './ports.js';
 import { readStatus } from './status-client.js';
 
-export function openToolPorts(cleanup: ToolPorts['cleanup']): ToolPorts {
+/** @param host what changes this host */
+export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwarding'>): ToolPorts {
   return {
     async openStore(options) {
       // What etcd has to say reaches the operator as the error of the call.
       const kv = openEtcd(options, silentLog);
+      const { prefix } = options;
+      const context = { kv, keys: new Keys(prefix), clock: bootClock };
       // Each call has a deadline of its own, and Ctrl-C ends the process.
-      const o = { signal: new AbortController().signal };
+      const { signal } = new AbortController();
       return {
-        listLeases: () => listLeases(kv, options.prefix, o),
-        getNetworkText: () => getNetworkText(kv, options.prefix, o),
-        putNetworkText: text => putNetworkText(kv, options.prefix, text, o),
+        listLeases: () => listLeases(kv, prefix, { signal }),
+        getNetworkText: () => getNetworkText(kv, prefix, { signal }),
+        putNetworkText: text => putNetworkText(kv, prefix, text, { signal }),
+        reserve: request => reserve(context, request, signal),
+        release: (subnet, force) => releaseReservation(context, subnet, force, signal),
+        releaseNode: nodeId => releaseNode(context, nodeId, signal),
         close: () => kv.close(),
       };
     },
     readStatus,
-    cleanup,
+    ...host,
     openEcho,
   };
 }

@@ -4,6 +4,7 @@
  */
 import { basename } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { leave, releaseLease, reserveLease } from './lease-commands.js';
 import { pingPeers } from './ping.js';
 import type { ToolIo } from './ports.js';
 import { cleanUp, getConfig, listLeases, setConfig, showStatus, validateConfig, type Call } from './tool-commands.js';
@@ -56,15 +57,16 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
     });
   if (name === 'subnet-lease') {
     program.description('The subnets that the hosts of the overlay hold');
-    addLeaseList(program, 'ls', run);
+    addLeaseCommands(program, run);
     return program;
   }
   program.description('Looks after the overlay network of tartand');
   addStatus(program, run);
   addPing(program, run);
   addLeaseList(program, 'leases', run);
-  addLeaseList(program.command('lease').description('commands for leases'), 'ls', run);
+  addLeaseCommands(program.command('lease').description('commands for leases'), run);
   addConfig(program.command('config').description('the network document in etcd'), run);
+  addLeave(program, run);
   addCleanup(program, run);
   return program;
 }
@@ -77,9 +79,47 @@ function usageError(text: string): ToolError {
 
 function addLeaseList(parent: Command, name: string, run: Run): void {
   const command = parent.command(name).description('list the leased subnets and who holds them');
-  addOutput(addEtcdOptions(command));
-  addFlag(addFlag(addFlag(command, 'run-dir'), 'state-dir'), 'node-id');
-  command.action(() => run(command, listLeases));
+  addHost(addOutput(addEtcdOptions(command))).action(() => run(command, listLeases));
+}
+
+function addLeaseCommands(parent: Command, run: Run): void {
+  addLeaseList(parent, 'ls', run);
+  const reserve = parent
+    .command('reserve')
+    .description('keep a subnet for a host for ever; what the host leases becomes reserved without an interruption')
+    .argument('[subnet]', 'such as 10.5.1.0/24 (what the host has, else one that is free)')
+    .option('--public-ip <ip>', 'for the host at this address, seen yet or not')
+    .addHelpText('after', '\nWithout --node-id and --public-ip it is for this host.');
+  addHost(addOutput(addEtcdOptions(reserve))).action((subnet: string | undefined) =>
+    run(reserve, (call, { publicIp, nodeId }) =>
+      reserveLease(call, {
+        subnet,
+        publicIp: typeof publicIp === 'string' ? publicIp : undefined,
+        nodeIdGiven: nodeId !== undefined,
+      }),
+    ),
+  );
+  const release = parent
+    .command('release')
+    .description('end a reservation; a host that lives keeps its subnet as an ordinary lease')
+    .argument('<subnet>', 'such as 10.5.1.0/24')
+    .option('--force', 'its host is surely gone: free the subnet at once, also one kept for a host that went silent');
+  addOutput(addEtcdOptions(release)).action((subnet: string) =>
+    run(release, (call, values) => releaseLease(call, subnet, values['force'] === true)),
+  );
+}
+
+function addHost(command: Command): Command {
+  return addFlag(addFlag(addFlag(command, 'run-dir'), 'state-dir'), 'node-id');
+}
+
+function addLeave(parent: Command, run: Run): void {
+  const command = parent
+    .command('leave')
+    .description(
+      'give the subnet of this host away, after its daemon was stopped: stops the data plane, tells the peers',
+    );
+  addHost(addOutput(addEtcdOptions(command))).action(() => run(command, leave));
 }
 
 function addStatus(parent: Command, run: Run): void {

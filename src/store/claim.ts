@@ -83,7 +83,7 @@ export async function createKey(
 
 /** Rewrites a key that is ours, as it was last seen, with this value and these leases. */
 export async function rewriteKey(
-  context: StoreContext,
+  context: Pick<StoreContext, 'kv' | 'keys'>,
   seen: Lease,
   value: LeaseValue & { readonly nodeId: string },
   grant: Grant,
@@ -155,6 +155,11 @@ export function asSeen(key: Buffer, seen: Lease): readonly Compare[] {
   ];
 }
 
-function heldWrite(context: StoreContext, subnet: Prefix, nodeId: string, { heldLeaseId: leaseId }: Grant): Write {
+function heldWrite(
+  context: Pick<StoreContext, 'keys'>,
+  subnet: Prefix,
+  nodeId: string,
+  { heldLeaseId: leaseId }: Grant,
+): Write {
   return { kind: 'put', key: context.keys.heldBy(subnet), value: Buffer.from(nodeId), leaseId };
 }

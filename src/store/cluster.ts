@@ -1,6 +1,7 @@
 /** What the operator's tool asks of the cluster: single reads and writes, no loops. */
-import type { Lease, RejectedEntry } from '../model/lease.js';
-import { LeaseTable } from './entries.js';
+import type { Tombstone } from '../model/allocation.js';
+import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
+import { LeaseTable, readTombstone } from './entries.js';
 import { Keys, onlyKey } from './keys.js';
 import type { Kv } from './kv.js';
 import type { AbortOptions } from './store.js';
@@ -13,6 +14,8 @@ export interface TimedLease extends Lease {
 
 export interface TimedLeases {
   readonly leases: readonly TimedLease[];
+  /** Subnets without a lease that are kept for a node: reserved for it, or left by it without a goodbye. */
+  readonly kept: readonly Tombstone[];
   readonly rejected: readonly RejectedEntry[];
   readonly revision: bigint;
 }
@@ -21,6 +24,7 @@ export interface TimedLeases {
 export async function listLeases(kv: Kv, prefix: string, { signal }: AbortOptions): Promise<TimedLeases> {
   const keys = new Keys(prefix);
   const table = new LeaseTable(keys);
+  const held = await kv.list(keys.held, { signal });
   table.replace(await kv.list(keys.subnets, { signal }));
   const { leases, rejected, revision } = table.snapshot();
   const times = await readTimesLeft(
@@ -32,7 +36,11 @@ export async function listLeases(kv: Kv, prefix: string, { signal }: AbortOption
     ...lease,
     ttlSeconds: lease.leaseId === '0' ? null : (times.get(lease.leaseId)?.ttlSeconds ?? 0),
   }));
-  return { leases: timed, rejected, revision };
+  const leased = new Set(leases.map(({ subnet }) => formatLeaseKey(subnet)));
+  const kept = held.entries
+    .flatMap(entry => readTombstone(keys, entry) ?? [])
+    .filter(({ subnet }) => !leased.has(formatLeaseKey(subnet)));
+  return { leases: timed, kept, rejected, revision };
 }
 
 /** @returns undefined when the key does not exist */

@@ -1,6 +1,6 @@
 /** The error of a node for which nothing is left: what fills the network, and what an operator can do about it. */
 import { TartanError } from '../lib/errors.js';
-import { oldestFirst, type AgedTombstone } from '../model/allocation.js';
+import { oldestFirst, quarantineTtls, type AgedTombstone } from '../model/allocation.js';
 import { formatPrefix } from '../model/ipv4.js';
 import { subnetCount, type NetworkConfig } from '../model/network.js';
 
@@ -10,13 +10,12 @@ const named = 3;
 export function noFreeSubnet(network: NetworkConfig, leased: number, kept: readonly AgedTombstone[]): TartanError {
   const reserved = kept.filter(tombstone => tombstone.reserved).length;
   const oldest = kept.filter(tombstone => !tombstone.reserved).sort(oldestFirst);
-  const ready = oldest.some(({ over }) => over) ? ', one of them about to be given away' : '';
   const left =
     oldest.length === 0
       ? 'Enlarge the network or release leases'
-      : `Kept longest: ${oldest.slice(0, named).map(describe).join(', ')}${oldest.length > named ? ', ...' : ''}${ready}. ` +
-        `Wait until that is long enough ago, enlarge the network, or where those nodes are surely gone free one with ` +
-        `tartan lease release --force SUBNET or start with --reuse-quarantined`;
+      : `Kept longest: ${oldest.slice(0, named).map(describe).join(', ')}${oldest.length > named ? ', ...' : ''}. ` +
+        `The oldest is given away ${quarantineTtls} lease times after its last sign of life. Sooner: enlarge the network, ` +
+        `or where that node is surely gone, tartan lease release --force SUBNET or the flag --reuse-quarantined`;
   return new TartanError(
     'NO_FREE_SUBNET',
     `no free /${network.subnetLength} in ${formatPrefix(network.network)}: of ${subnetCount(network)} subnets ` +

@@ -19,6 +19,7 @@ import {
   idsOf,
   reservationAt,
   rewriteKey,
+  tombstoneOf,
   type Claim,
   type Grant,
 } from './claim.js';
@@ -200,7 +201,9 @@ export class Keeper implements HeldLease {
     this.#learn(sightOf(entry, survey.revision, rewound));
     const { need, lease, node } = this.#tenure;
     if (need === 'nothing') return true;
-    const grant = await this.#grant(rewound);
+    // A reservation whose key was deleted is none any more, unless the whole store forgot it or it was made anew.
+    const pending = tombstoneOf(survey, subnet)?.reserved === true;
+    const grant = await this.#grant(pending || (rewound && this.#tenure.leaseId === '0'));
     const value = valueOf({ node });
     if (need === 'attach') return this.#settle(await rewriteKey(this.#context, lease, value, grant, signal), grant);
     const { taken, tombstones } = survey;
@@ -214,11 +217,9 @@ export class Keeper implements HeldLease {
   }
 
   /** The etcd leases we have, as long as they are alive; else new ones. */
-  async #grant(rewound: boolean): Promise<Grant> {
+  async #grant(forEver: boolean): Promise<Grant> {
     const { need, lease, leaseId, heldLeaseId, renewedAtMs, ttlSeconds } = this.#tenure;
-    // A reservation whose key was deleted is none any more, unless the whole store forgot it.
-    const reserved = need === 'attach' ? lease.leaseId === '0' : leaseId === '0' && rewound;
-    if (reserved) return reservationAt(this.#context.clock.now());
+    if (need === 'attach' ? lease.leaseId === '0' : forEver) return reservationAt(this.#context.clock.now());
     if (leaseId !== undefined && leaseId !== '0') return { leaseId, heldLeaseId, sentAtMs: renewedAtMs };
     const grant = await grantLease(this.#context, ttlSeconds, this.#life.signal);
     this.#ours = [...this.#ours, ...idsOf(grant)];

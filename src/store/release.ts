@@ -1,6 +1,7 @@
 /** A planned leave: a word of goodbye, so that peers drop the route at once, then the key, and the subnet is free. */
 import { formatLeaseValue, type Lease } from '../model/lease.js';
-import type { Prefix } from '../model/ipv4.js';
+import type { Tombstone } from '../model/allocation.js';
+import { samePrefix, type Prefix } from '../model/ipv4.js';
 import { asSeen, deleteKey, dropLeases } from './claim.js';
 import type { StoreContext } from './context.js';
 import { readEntry, readTombstone } from './entries.js';
@@ -9,6 +10,12 @@ import { onlyKey } from './keys.js';
 /** Long enough for watchers to see the goodbye before the delete. */
 const goodbyeMs = 200;
 const longestMs = 10_000;
+
+export interface ReleasedSubnet {
+  readonly subnet: Prefix;
+  /** It stays reserved for its node. */
+  readonly reserved: boolean;
+}
 
 export type ReleaseContext = Pick<StoreContext, 'kv' | 'keys' | 'clock'>;
 
@@ -54,17 +61,53 @@ async function sayGoodbye(
 /** The key is gone already: what is left is that nobody else may have the subnet. */
 async function forget(context: ReleaseContext, nodeId: string, subnet: Prefix, signal: AbortSignal): Promise<void> {
   const { kv, keys } = context;
-  const key = keys.heldBy(subnet);
-  const [held] = (await kv.list(onlyKey(key), { signal })).entries;
+  const [held] = (await kv.list(onlyKey(keys.heldBy(subnet)), { signal })).entries;
   const tombstone = held && readTombstone(keys, held);
-  if (!tombstone || tombstone.nodeId !== nodeId || tombstone.reserved) return;
-  await kv.commit(
+  if (tombstone?.nodeId === nodeId && !tombstone.reserved) await forgetTombstone(context, tombstone, signal);
+}
+
+/** @returns false when the subnet is leased again, or the tombstone has changed */
+export async function forgetTombstone(
+  context: ReleaseContext,
+  { subnet, revision, leaseId }: Tombstone,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { kv, keys } = context;
+  const key = keys.heldBy(subnet);
+  const { outcome } = await kv.commit(
     [
       { kind: 'absent', key: keys.subnet(subnet) },
-      { kind: 'modified-at', key, revision: tombstone.revision },
+      { kind: 'modified-at', key, revision },
     ],
     [{ kind: 'delete', key }],
     { signal },
   );
-  await dropLeases(context, [tombstone.leaseId], signal);
+  if (outcome === 'done') await dropLeases(context, [leaseId], signal);
+  return outcome === 'done';
+}
+
+/**
+ * Everything of a node that will not come back, or not soon. Nobody may forward for it any more.
+ * @returns the subnets that were its; one that is reserved stays reserved
+ */
+export async function releaseNode(
+  context: ReleaseContext,
+  nodeId: string,
+  signal: AbortSignal,
+): Promise<readonly ReleasedSubnet[]> {
+  const { kv, keys } = context;
+  const { entries } = await kv.list(keys.subnets, { signal });
+  const held = await kv.list(keys.held, { signal });
+  const leases = entries
+    .map(entry => readEntry(keys, entry))
+    .flatMap(entry => (entry.kind === 'lease' && entry.lease.nodeId === nodeId ? [entry.lease] : []));
+  const tombstones = held.entries
+    .flatMap(entry => readTombstone(keys, entry) ?? [])
+    .filter(tombstone => tombstone.nodeId === nodeId && !tombstone.reserved)
+    .filter(({ subnet }) => !leases.some(lease => samePrefix(lease.subnet, subnet)));
+  for (const { subnet } of [...leases, ...tombstones]) await releaseLease(context, nodeId, subnet);
+  return [
+    ...leases.map(({ subnet, leaseId }) => ({ subnet, reserved: leaseId === '0' })),
+    ...tombstones.map(({ subnet }) => ({ subnet, reserved: false })),
+  ];
 }

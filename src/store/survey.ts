@@ -22,12 +22,12 @@ const heldAgeMs = 10_000;
 
 /** Surveys in a row, as a host makes them that loses races: what is known is not read again. */
 export class Surveyor {
-  readonly #context: StoreContext;
+  readonly #context: Pick<StoreContext, 'kv' | 'keys' | 'clock'>;
   readonly #table: LeaseTable;
   #surveyed = false;
   #held: { readonly tombstones: readonly Tombstone[]; readonly atMs: number } | undefined;
 
-  constructor(context: StoreContext) {
+  constructor(context: Pick<StoreContext, 'kv' | 'keys' | 'clock'>) {
     this.#context = context;
     this.#table = new LeaseTable(context.keys);
   }

@@ -1,21 +1,13 @@
 /** What every lease store promises, whatever is below it. The inner port plays the other hosts and the operator. */
-import { setMaxListeners } from 'node:events';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { bootClock } from '../../src/lib/clock.js';
-import { silentLog } from '../../src/lib/log.js';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { LeaseSet } from '../../src/model/lease.js';
 import { getNetworkText, listLeases, putNetworkText } from '../../src/store/cluster.js';
 import type { Kv } from '../../src/store/kv.js';
-import { openLeaseStore, type LeaseStoreOptions } from '../../src/store/leases.js';
+import type { LeaseStoreOptions } from '../../src/store/leases.js';
 import type { LeaseRequest, LeaseStore } from '../../src/store/store.js';
+import { useStores, type Bed } from '../support/store-bed.js';
 import { all, before, del, networkOf, nodeOf, prefix, put, requestOf, until } from '../support/store.js';
-
-export interface Bed {
-  /** A connection of its own to the same, empty store. */
-  open(): Kv;
-  close(): Promise<void>;
-}
 
 const key = (subnet: string): string => `${prefix}/subnets/${subnet}`;
 const held = (subnet: string): string => `${prefix}/held/${subnet}`;
@@ -23,32 +15,15 @@ const flannel = (publicIp: string): string => `{"PublicIP":"${publicIp}","Public
 
 export function leaseStoreContract(name: string, make: () => Promise<Bed>): void {
   describe(`lease store on ${name}`, () => {
-    let bed: Bed;
+    const stores = useStores(make);
     let kv: Kv;
     let life: AbortController;
-    let stores: LeaseStore[];
-
-    beforeEach(async () => {
-      bed = await make();
-      kv = bed.open();
-      life = new AbortController();
-      setMaxListeners(0, life.signal);
-      stores = [];
+    beforeEach(() => {
+      ({ kv, life } = stores());
     });
-    afterEach(async () => {
-      life.abort();
-      await Promise.all(stores.map(async store => store.close()));
-      await kv.close();
-      await bed.close();
-    });
-
-    function open(more: Partial<LeaseStoreOptions> = {}): LeaseStore {
-      const store = openLeaseStore(bed.open(), { prefix, log: silentLog, clock: bootClock, ...more });
-      stores.push(store);
-      return store;
-    }
-    const o = (): { signal: AbortSignal } => ({ signal: life.signal });
-    const acquire = async (want: LeaseRequest, store = open()) => store.acquire(want, o());
+    const open = (more: Partial<LeaseStoreOptions> = {}): LeaseStore => stores().open(more);
+    const o = (): { signal: AbortSignal } => stores().o();
+    const acquire = async (want: LeaseRequest, store?: LeaseStore) => stores().acquire(want, store);
     const subnetOf = async (want: LeaseRequest): Promise<string> => {
       const lease = await acquire(want);
       const subnet = formatPrefix(lease.lease.subnet);

@@ -37,3 +37,10 @@ export function refusalOf(words: readonly string[], env: Environment = {}): stri
   }
   return 'accepted';
 }
+
+const unexpected = async (): Promise<never> => {
+  throw new Error('this command must not change a lease');
+};
+
+/** The part of a tool's store that changes leases, for commands that do not. */
+export const noChanges = { reserve: unexpected, release: unexpected, releaseNode: unexpected } as const;

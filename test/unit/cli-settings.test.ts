@@ -116,7 +116,7 @@ describe('the login', () => {
         stderr: write,
         stdin: async () => '',
         isTty: false,
-        ports: { openStore: refuse, readStatus: refuse, cleanup: refuse, openEcho: refuse },
+        ports: { openStore: refuse, readStatus: refuse, cleanup: refuse, withoutForwarding: refuse, openEcho: refuse },
       });
       expect(status).toBe(64);
       expect(text).toMatch(/^error: /);

@@ -14,7 +14,7 @@ async function run(line: string, calledAs = '/usr/bin/tartan'): Promise<{ status
     stderr: text => void (err += text),
     stdin: refuse,
     isTty: false,
-    ports: { openStore: refuse, readStatus: refuse, cleanup: refuse, openEcho: refuse },
+    ports: { openStore: refuse, readStatus: refuse, cleanup: refuse, withoutForwarding: refuse, openEcho: refuse },
   });
   return { status, out, err };
 }
@@ -34,6 +34,13 @@ describe('usage', () => {
     'config set',
     'config validate a b',
     'lease',
+    'lease reserve 10.5.1.7/24',
+    'lease reserve 10.5.1.0/24 10.5.2.0/24',
+    'lease reserve --public-ip 127.0.0.1',
+    'lease reserve --public-ip 192.0.2.1 --node-id a',
+    'lease release',
+    'lease release 10.5.1.0',
+    'leave extra',
     'status --etcd-endpoints=http://127.0.0.1:1',
   ])('%j is 64 and says why on stderr', async line => {
     const outcome = await run(line);
@@ -46,7 +53,16 @@ describe('usage', () => {
   });
 
   it('help and version are 0 and on stdout', async () => {
-    for (const line of ['--help', '-h', 'leases --help', 'config set -h', 'lease --help', '--version']) {
+    for (const line of [
+      '--help',
+      '-h',
+      'leases --help',
+      'config set -h',
+      'lease --help',
+      'lease reserve -h',
+      'leave -h',
+      '--version',
+    ]) {
       const outcome = await run(line);
       expect(outcome).toMatchObject({ status: 0, err: '' });
       expect(outcome.out).not.toBe('');

@@ -7,7 +7,7 @@ import { runTool } from '../../src/cli/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { formatIpv4, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
-import { sampleStatus as status } from '../support/samples.js';
+import { noChanges, sampleStatus as status } from '../support/samples.js';
 
 const lease = (
   subnet: string,
@@ -37,6 +37,7 @@ const listing: LeaseListing = {
       backend: { type: 'vxlan', vni: 1, mac: '02:00:00:00:00:01' },
     },
   ],
+  kept: [],
   rejected: [{ key: 'junk\u001b[31m', revision: 3n, reason: 'lease key is not a subnet' }],
 };
 
@@ -102,6 +103,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
           listLeases: async () => answer('list', listing),
           getNetworkText: async () => answer('get', world.network),
           putNetworkText: async text => answer(`put ${text}`, undefined),
+          ...noChanges,
           close: async () => void world.calls.push('close'),
         };
       },
@@ -113,6 +115,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
         ping: async address => world.answers[formatIpv4(address)] ?? 'no answer',
         close: () => void world.calls.push('close'),
       }),
+      withoutForwarding: noChanges.release,
       cleanup: async request => answer(`cleanup ${request.runDir} ${request.stateDir}`, world.removed),
     },
   };
@@ -182,6 +185,7 @@ describe('leases', () => {
           self: false,
         },
       ],
+      kept: [],
       rejected: [{ key: 'junk\u001b[31m', revision: 3, reason: 'lease key is not a subnet' }],
     });
   });

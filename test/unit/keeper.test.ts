@@ -1,8 +1,6 @@
 /** The state of a held lease: the pure steps, and the keeper on a clock that only the test moves. */
 import { setMaxListeners } from 'node:events';
-import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import type { Clock } from '../../src/lib/clock.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
@@ -11,6 +9,7 @@ import { openLeaseStore } from '../../src/store/leases.js';
 import { MemoryKv } from '../../src/store/memory/memory-kv.js';
 import { beginTenure, step, type News, type Sight, type Tenure } from '../../src/store/tenure.js';
 import { all, nodeOf, prefix, requestOf } from '../support/store.js';
+import { TestClock } from '../support/test-clock.js';
 
 const node = nodeOf(1);
 const lease: Lease = {
@@ -112,6 +111,15 @@ describe('what is seen at our key', () => {
     expect(after([present({}, 30n), { kind: 'renewed', sentAtMs: 9_000, ttlSeconds: 60 }, absent], lost)).toBe(lost);
   });
 
+  it('our own past in a store that went back in time is ours, once and again, and another owner there is not', () => {
+    const old = { bootId: 'boot-0', publicIp: parseIpv4('192.0.2.9'), revision: 3n, createRevision: 3n, leaseId: '5' };
+    const back = after([{ ...present(old, 4n), rewound: true }]);
+    expect(back).toMatchObject({ state: 'held', need: 'attach', lease: { revision: 3n } });
+    expect(after([{ kind: 'lease-gone', leaseId: '77' }, present(old, 4n)], back)).toMatchObject({ need: 'attach' });
+    expect(after([present({ ...old, revision: 5n }, 5n)], back).state).toBe('lost');
+    expect(after([{ ...present({ ...old, nodeId: 'node-2' }, 4n), rewound: true }]).state).toBe('lost');
+  });
+
   it('a dead etcd lease is a reason to look, not to give up', () => {
     expect(after([{ kind: 'lease-gone', leaseId: '77' }])).toMatchObject({
       state: 'held',
@@ -122,44 +130,33 @@ describe('what is seen at our key', () => {
   });
 });
 
-/** Time stands still but for `advance`. */
-class TestClock implements Clock {
-  #now = 0;
-  readonly #sleepers = new Set<{ readonly untilMs: number; readonly wake: () => void }>();
+describe('a changed address', () => {
+  const publicIp = parseIpv4('198.51.100.1');
+  const moved = after([{ kind: 'moved', publicIp }]);
 
-  now(): number {
-    return this.#now;
-  }
+  it('is a reason to write, also when what stands there is what we wrote', () => {
+    expect(moved).toMatchObject({ state: 'held', need: 'attach', node: { publicIp } });
+    expect(after([present({})], moved)).toMatchObject({ state: 'held', need: 'attach' });
+    expect(after([{ kind: 'moved', publicIp: node.publicIp }, present({})], moved).need).toBe('nothing');
+    expect(after([absent, { kind: 'moved', publicIp }])).toMatchObject({ state: 'gone', need: 'create' });
+  });
 
-  async sleep(ms: number, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    await new Promise<void>((resolve, reject) => {
-      const sleeper = {
-        untilMs: this.#now + ms,
-        wake: (): void => {
-          this.#sleepers.delete(sleeper);
-          signal.removeEventListener('abort', onAbort);
-          resolve();
-        },
-      };
-      const onAbort = (): void => {
-        this.#sleepers.delete(sleeper);
-        reject(signal.reason);
-      };
-      signal.addEventListener('abort', onAbort, { once: true });
-      this.#sleepers.add(sleeper);
-    });
-  }
+  it('is known as ours before the answer to our write comes, and the old one after', () => {
+    const seen = after([present({ publicIp }, 11n)], moved);
+    expect(seen).toMatchObject({ state: 'held', need: 'nothing', lease: { publicIp } });
+    expect(after([present({}, 12n)], seen)).toMatchObject({ state: 'held', need: 'attach' });
+    expect(after([present({ publicIp: parseIpv4('192.0.2.66') }, 12n)], seen).state).toBe('lost');
+  });
 
-  /** In small steps, letting everyone work in between. */
-  async advance(ms: number): Promise<void> {
-    for (const end = this.#now + ms; this.#now < end;) {
-      this.#now = Math.min(end, this.#now + 100);
-      for (const sleeper of this.#sleepers) if (sleeper.untilMs <= this.#now) sleeper.wake();
-      for (let turns = 0; turns < 5; turns++) await turn();
-    }
-  }
-}
+  it('that changed again while it was written is written again', () => {
+    const written = { ...lease, publicIp, revision: 12n };
+    const news: News[] = [
+      { kind: 'moved', publicIp: parseIpv4('198.51.100.2') },
+      { kind: 'claimed', claim: { lease: written, heldLeaseId: '88', sentAtMs: 4_000 } },
+    ];
+    expect(after(news, moved)).toMatchObject({ state: 'held', need: 'attach', lease: { publicIp } });
+  });
+});
 
 class FailingKv extends MemoryKv {
   #failing = false;
@@ -231,6 +228,23 @@ describe('the keeper', () => {
     expect(keeping).toMatchObject({ state: 'held', lease: { subnet } });
     expect(states).toEqual(expect.arrayContaining(['unknown', 'gone', 'held']));
     expect(await all(kv, `${prefix}/subnets/`)).toHaveLength(1);
+    await store.close();
+  });
+
+  it('publishes a changed address as soon as the store is back', async () => {
+    const { clock, kv, store, keeping } = await held(60);
+    const publicIp = parseIpv4('198.51.100.1');
+    kv.failing = true;
+    let written = false;
+    const updating = keeping.update({ publicIp }).then(() => (written = true));
+    await clock.advance(100_000);
+    expect([keeping.state, written, keeping.lease.publicIp]).toEqual(['unknown', false, node.publicIp]);
+    kv.failing = false;
+    await clock.advance(6_000);
+    await updating;
+    expect(keeping).toMatchObject({ state: 'held', lease: { publicIp } });
+    const [entry] = await all(kv, `${prefix}/subnets/`);
+    expect(entry?.value).toContain('198.51.100.1');
     await store.close();
   });
 
