@@ -62,7 +62,7 @@ static napi_value counters_method(napi_env env, napi_callback_info info)
 {
 	struct table *t = table_of(env, info, 0, NULL);
 	napi_value object, counters, features;
-	if (!t)
+	if (!t || !t->counters)
 		return NULL;
 	object = new_object(env);
 	counters = new_object(env);

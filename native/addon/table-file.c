@@ -1,4 +1,7 @@
-/* Making, mapping and closing the two files; see layout.h for what is in them. */
+/*
+ * Making, mapping and closing the two shared memories; see layout.h for what is in them. They have no name in any
+ * directory and can neither shrink nor grow: what is mapped stays there, whatever anybody does (memfd_create(2)).
+ */
 #include "table.h"
 
 #include <errno.h>
@@ -9,6 +12,14 @@
 #include <unistd.h>
 
 #include "addon.h"
+
+/* Older headers. */
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+/* What is mapped of another layout: one page holds the words of every one (layout.h). */
+#define HEAD_BYTES 4096
 
 void table_clear(struct table *table)
 {
@@ -24,7 +35,7 @@ static void close_one(int fd)
 void table_close(struct table *table)
 {
 	if (table->routes)
-		munmap(table->routes, sizeof *table->routes);
+		munmap(table->routes, table->counters ? sizeof *table->routes : HEAD_BYTES);
 	if (table->counters)
 		munmap((void *)(uintptr_t)table->counters, sizeof *table->counters);
 	close_one(table->routes_fd);
@@ -43,44 +54,64 @@ static int map_both(struct table *table, const char **step)
 		return errno;
 	table->routes = routes;
 	counters = mmap(NULL, sizeof *table->counters, PROT_READ, MAP_SHARED, table->counters_fd, 0);
-	if (counters == MAP_FAILED)
-		return errno;
+	if (counters == MAP_FAILED) {
+		int err = errno;
+		munmap(table->routes, sizeof *table->routes);
+		table->routes = NULL;
+		return err;
+	}
 	table->counters = counters;
 	return 0;
 }
 
-/* A new file of that size, all zero, with its blocks reserved. */
-static int make_file(int directory, const char *name, size_t size, int *result, const char **step)
+/* Of that size for ever, all zero, with its pages reserved; the label is shown by /proc/<pid>/maps. */
+static int make_memory(const char *what, const char *label, size_t size, int *result, const char **step)
 {
-	int fd, err;
+	const unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	char name[PATH_BYTES];
+	int err;
 
-	*step = "unlink";
-	if (unlinkat(directory, name, 0) < 0 && errno != ENOENT)
-		return errno;
-	*step = "open";
-	fd = openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	*step = "memfd_create";
+	if (snprintf(name, sizeof name, "%s:%s", what, label) >= (int)sizeof name)
+		return ENAMETOOLONG;
+	int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
+	if (fd < 0 && errno == EINVAL) /* Linux before 6.3 */
+		fd = memfd_create(name, flags);
 	if (fd < 0)
-		return errno;
+		return errno == EINVAL ? ENAMETOOLONG : errno;
 	*step = "posix_fallocate";
 	err = posix_fallocate(fd, 0, (off_t)size);
+	/* The data process holds a read-only descriptor and must not open another one by /proc. */
+	if (!err && fchmod(fd, 0600) < 0)
+		err = errno;
+	if (!err && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		err = errno;
 	if (err) {
 		close(fd);
-		unlinkat(directory, name, 0);
 		return err;
 	}
 	*result = fd;
 	return 0;
 }
 
-static int make_files(struct table *table, int directory, const char **step)
+/* The same memory by another descriptor (proc(5)); returns it or -1. */
+static int open_again(int fd, int flags)
 {
-	int err = make_file(directory, "routes", sizeof *table->routes, &table->routes_fd, step);
+	char path[32];
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	return open(path, flags | O_CLOEXEC);
+}
+
+static int make_memories(struct table *table, const char *label, const char **step)
+{
+	int err = make_memory("routes", label, sizeof *table->routes, &table->routes_fd, step);
 	if (!err)
-		err = make_file(directory, "counters", sizeof *table->counters, &table->counters_fd, step);
+		err = make_memory("counters", label, sizeof *table->counters, &table->counters_fd, step);
 	if (err)
 		return err;
 	*step = "open";
-	table->routes_read_only_fd = openat(directory, "routes", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	table->routes_read_only_fd = open_again(table->routes_fd, O_RDONLY);
 	return table->routes_read_only_fd < 0 ? errno : map_both(table, step);
 }
 
@@ -100,17 +131,12 @@ static int write_counters_header(int fd)
 	return written == (ssize_t)bytes ? 0 : EIO;
 }
 
-int table_create(struct table *table, const char *directory, const char **step)
+int table_create(struct table *table, const char *label, const char **step)
 {
-	int err, fd;
+	int err;
 
 	table_clear(table);
-	*step = "open";
-	fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return errno;
-	err = make_files(table, fd, step);
-	close(fd);
+	err = make_memories(table, label, step);
 	if (!err) {
 		*step = "pwrite";
 		err = write_counters_header(table->counters_fd);
@@ -135,26 +161,44 @@ static int check_size(int fd, size_t size)
 	return S_ISREG(info.st_mode) && info.st_size == (off_t)size ? 0 : EPROTO;
 }
 
-int table_adopt(struct table *table, int routes_fd, int counters_fd, const char **step)
+static int check_head(int fd)
 {
-	char path[32];
+	struct stat info;
+	if (fstat(fd, &info) < 0)
+		return errno;
+	return S_ISREG(info.st_mode) && info.st_size >= (off_t)HEAD_BYTES ? 0 : EPROTO;
+}
+
+/* Of another layout nothing but the head is known. */
+static int map_head(struct table *table, const char **step)
+{
+	*step = "mmap";
+	void *head = mmap(NULL, HEAD_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, table->routes_fd, 0);
+	if (head == MAP_FAILED)
+		return errno;
+	table->routes = head;
+	return 0;
+}
+
+int table_adopt(struct table *table, int routes_fd, int counters_fd, uint32_t version, const char **step)
+{
+	const bool is_known = version == LAYOUT_VERSION;
 	int err;
 
 	table_clear(table);
 	*step = "fstat";
-	err = check_size(routes_fd, sizeof *table->routes);
-	if (!err)
+	err = is_known ? check_size(routes_fd, sizeof *table->routes) : check_head(routes_fd);
+	if (!err && is_known)
 		err = check_size(counters_fd, sizeof *table->counters);
 	if (err)
 		return err;
 	*step = "open";
-	/* The data process holds it read-only; this names the same file also when it has no name any more (proc(5)). */
-	snprintf(path, sizeof path, "/proc/self/fd/%d", routes_fd);
-	table->routes_fd = open(path, O_RDWR | O_CLOEXEC);
+	/* The data process holds it read-only. */
+	table->routes_fd = open_again(routes_fd, O_RDWR);
 	if (table->routes_fd < 0)
 		return errno;
 	table->counters_fd = counters_fd;
-	err = map_both(table, step);
+	err = is_known ? map_both(table, step) : map_head(table, step);
 	if (err) {
 		table->counters_fd = -1;
 		table_close(table);

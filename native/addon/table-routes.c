@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct route_slot *table_live_slot(const struct routes_file *f)
+const struct route_slot *table_live_slot(const struct table *t)
 {
+	const struct routes_file *f = t->routes;
+	if (!t->counters)
+		return NULL;
 	const uint32_t generation = atomic_load_explicit(&f->generation, memory_order_acquire);
 	const struct route_slot *slot = &f->slot[generation % 2];
 	if (f->magic != LAYOUT_MAGIC || f->version != LAYOUT_VERSION || f->size != sizeof *f)
@@ -73,7 +76,7 @@ static napi_value publish_method(napi_env env, napi_callback_info info)
 
 	if (!t || !read_routes(env, argv[0], &routes, &count))
 		return NULL;
-	if (!slot_is_free(t))
+	if (!t->counters || !slot_is_free(t))
 		return new_number(env, 0);
 	next = atomic_load(&t->routes->generation) + 1;
 	slot_fill(&t->routes->slot[next % 2], next, routes, count);
@@ -94,7 +97,7 @@ napi_value table_check_routes(napi_env env, napi_callback_info info)
 static napi_value routes_method(napi_env env, napi_callback_info info)
 {
 	struct table *t = table_of(env, info, 0, NULL);
-	const struct route_slot *slot = t ? table_live_slot(t->routes) : NULL;
+	const struct route_slot *slot = t ? table_live_slot(t) : NULL;
 	napi_value buffer, array;
 	size_t count;
 	void *data;

@@ -6,7 +6,7 @@ static napi_value identity_method(napi_env env, napi_callback_info info)
 {
 	struct table *t = table_of(env, info, 0, NULL);
 	napi_value object;
-	if (!t || !table_live_slot(t->routes))
+	if (!t || !table_live_slot(t))
 		return NULL;
 	object = new_object(env);
 	if (!object)

@@ -1,4 +1,4 @@
-/* The JavaScript object over the two mapped files; its methods are in table-words.c, -routes.c and -counters.c. */
+/* The JavaScript object over the two shared memories; its methods are in table-words.c, -routes.c and -counters.c. */
 #include "addon.h"
 #include "table.h"
 
@@ -76,18 +76,18 @@ static napi_value table_object(napi_env env, const struct table *opened)
 
 static napi_value create_table(napi_env env, napi_callback_info info)
 {
-	char directory[PATH_BYTES];
+	char label[PATH_BYTES];
 	struct table t;
 	const char *step;
 	napi_value argv[1], object;
 	int err;
 
 	if (!read_arguments(env, info, 1, argv, NULL) ||
-	    !read_text(env, argv[0], "the directory", directory, sizeof directory))
+	    !read_text(env, argv[0], "the label", label, sizeof label))
 		return NULL;
-	err = table_create(&t, directory, &step);
+	err = table_create(&t, label, &step);
 	if (err)
-		return throw_errno(env, err, step, directory);
+		return throw_errno(env, err, step, label);
 	object = table_object(env, &t);
 	if (!object)
 		table_close(&t);
@@ -97,14 +97,15 @@ static napi_value create_table(napi_env env, napi_callback_info info)
 static napi_value adopt_table(napi_env env, napi_callback_info info)
 {
 	int routes_fd, counters_fd, err;
+	uint32_t version;
 	struct table t;
 	const char *step;
-	napi_value argv[2], object;
+	napi_value argv[3], object;
 
-	if (!read_arguments(env, info, 2, argv, NULL) || !read_descriptor(env, argv[0], &routes_fd) ||
-	    !read_descriptor(env, argv[1], &counters_fd))
+	if (!read_arguments(env, info, 3, argv, NULL) || !read_descriptor(env, argv[0], &routes_fd) ||
+	    !read_descriptor(env, argv[1], &counters_fd) || !read_u32(env, argv[2], "version", &version))
 		return NULL;
-	err = table_adopt(&t, routes_fd, counters_fd, &step);
+	err = table_adopt(&t, routes_fd, counters_fd, version, &step);
 	if (err)
 		return throw_errno(env, err, step, NULL);
 	object = table_object(env, &t);

@@ -1,4 +1,4 @@
-/* The two files of the run directory as tartand holds them: descriptors and mappings, opened and closed together. */
+/* The two shared memories as tartand holds them: descriptors and mappings, opened and closed together. */
 #ifndef TARTAN_TABLE_H
 #define TARTAN_TABLE_H
 
@@ -11,14 +11,17 @@ struct table {
 	int routes_read_only_fd;
 	int counters_fd;
 	struct routes_file *routes;
-	/* Mapped read-only: the data process is its one writer. */
+	/*
+	 * Mapped read-only: the data process is its one writer. NULL when the memories are of another layout; then
+	 * nothing of `routes` but the words of its head is there.
+	 */
 	const struct counters_file *counters;
 };
 
 /* table-file.c: return 0 or an errno, with the call that failed in `step`; on failure nothing is left open. */
-int table_create(struct table *table, const char *directory, const char **step);
+int table_create(struct table *table, const char *label, const char **step);
 /* Takes the descriptors over when it succeeds. */
-int table_adopt(struct table *table, int routes_fd, int counters_fd, const char **step);
+int table_adopt(struct table *table, int routes_fd, int counters_fd, uint32_t version, const char **step);
 /* May be called again and on a table that was never opened. */
 void table_close(struct table *table);
 void table_clear(struct table *table);
@@ -32,8 +35,8 @@ void table_add_routes(napi_env env, napi_value object);
 void table_add_counters(napi_env env, napi_value object);
 napi_value table_check_routes(napi_env env, napi_callback_info info);
 
-/* The slot in use, or NULL when the file is not as tartand would have written it. */
-const struct route_slot *table_live_slot(const struct routes_file *file);
+/* The slot in use, or NULL when the memory is not as we would have written it. */
+const struct route_slot *table_live_slot(const struct table *table);
 /* Never more than the file has room for, whatever it says. */
 uint32_t table_threads(const struct counters_file *counters);
 

@@ -1,19 +1,21 @@
 /*
- * The two files in the run directory that are the whole conversation between tartand and tartan-datapath, and the
- * message by which a data process hands its descriptors to a new tartand. Both programs include this header; a change
- * of any byte of it is a new LAYOUT_VERSION.
+ * The two shared memories that are the whole conversation between tartand and tartan-datapath, and the message by which
+ * a data process hands its descriptors to a new tartand. Both programs include this header; a change of what lies where
+ * is a new LAYOUT_VERSION.
  *
  * `routes`   written by tartand alone; the data process holds a read-only descriptor and maps it read-only.
  * `counters` written by the data process alone, one block per thread; tartand writes its first words when it makes the
- *            file and trusts no value in it afterwards.
+ *            memory and trusts no value in it afterwards.
  *
- * Every word has one writer. Both files are little-endian and made with posix_fallocate, so that a full tmpfs is an
- * error at the start and not SIGBUS later; they are never truncated while mapped.
+ * Every word has one writer. Both are little-endian files without a name (memfd_create(2)), reserved at the start and
+ * sealed against another size: nobody can take away what is mapped. A tartand adopts files of a run directory all the
+ * same, as they were made before.
  */
 #ifndef TARTAN_LAYOUT_H
 #define TARTAN_LAYOUT_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define LAYOUT_MAGIC 0x4e545254u /* "TRTN" */
@@ -82,6 +84,15 @@ struct routes_file {
 	uint8_t pad[192];
 	struct route_slot slot[2];
 };
+
+/*
+ * These words have their places in every layout, as struct hello has, so that any tartand can fence, drain and take over
+ * from any data process, of a newer version as well.
+ */
+_Static_assert(offsetof(struct routes_file, mtu) == 40, "a word of the head has moved");
+_Static_assert(offsetof(struct routes_file, fence) == 44, "a word of the head has moved");
+_Static_assert(offsetof(struct routes_file, drain) == 48, "a word of the head has moved");
+_Static_assert(offsetof(struct routes_file, forward_until) == 56, "a word of the head has moved");
 
 /*
  * Counters, in the order in which the checks are made (dataplane.md section 2). X(name). Each packet read ends in

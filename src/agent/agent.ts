@@ -1,57 +1,33 @@
 /**
- * One host's life: wait for the network document, acquire a subnet, bring the tunnel up, tell Docker, keep everything
- * as planned, and stop using the subnet at once when it is lost.
+ * One host's life: wait for the network document, acquire a subnet (or, while the store is silent, stand on those of
+ * the state file), bring the tunnel up, tell Docker, keep everything as planned, and stop using the subnet at once when
+ * it is lost.
  *
  *   starting -> waiting-for-network -> waiting-for-lease -> configuring -> ready -> (lost | stopping)
+ *                        \______ silent store, sound state file ____^
  */
-import type { Clock } from '../lib/clock.js';
 import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/errors.js';
-import type { Log } from '../lib/log.js';
 import { retrying } from '../lib/retry.js';
-import type { Backend, BackendContext } from '../backend/backend.js';
-import type { Datapath } from '../datapath/datapath.js';
-import type { DockerFiles } from '../docker/docker.js';
-import type { HostNetwork } from '../host/host.js';
-import { formatPrefix, samePrefix } from '../model/ipv4.js';
+import type { Backend } from '../backend/backend.js';
+import type { DatapathConfig } from '../datapath/datapath.js';
+import { formatPrefix } from '../model/ipv4.js';
+import type { Vantage } from '../model/lease-set.js';
 import type { NetworkConfig } from '../model/network.js';
-import type { Node } from '../model/node.js';
-import type { HeldLease, LeaseRequest, LeaseStore } from '../store/store.js';
+import type { HeldLease } from '../store/store.js';
+import { FootingSearch, type Footing } from './footing.js';
+import { orphanMs } from './memory.js';
+import { watchNetwork } from './network-watch.js';
 import { Peers } from './peers.js';
+import type { AgentOptions, AgentPorts } from './ports.js';
 import { Reconciler, type Desired } from './reconciler.js';
-import type { StateFile } from './state-file.js';
+import { RememberedLease } from './remembered-lease.js';
+import { StateWriter } from './state-writer.js';
 import type { Phase } from './status.js';
+import { watchUnderlay, type Footprint } from './underlay-watch.js';
 
-export interface AgentPorts {
-  readonly store: LeaseStore;
-  readonly host: HostNetwork;
-  readonly datapath: Datapath;
-  readonly docker: DockerFiles;
-  readonly state: StateFile;
-  readonly clock: Clock;
-  readonly log: Log;
-  /** sd_notify(3). */
-  readonly notify: (state: string) => void;
-}
-
-export interface AgentOptions {
-  readonly node: Node;
-  readonly ttlSeconds: number;
-  readonly resyncMs: number;
-  readonly ipMasquerade: BackendContext['ipMasquerade'];
-  readonly forwardRules: boolean;
-  readonly checkSource: boolean;
-  readonly checkDestination: boolean;
-  /** @throws TartanError CONFIG_INVALID for a backend this version does not run */
-  readonly chooseBackend: (context: BackendContext) => Backend;
-  /** Refuses a network that would cut the host off. */
-  readonly checkNetwork: (network: NetworkConfig) => void;
-}
-
-/** A subnet stays its owner's for this many TTLs after the last KeepAlive (reliability.md section 3). */
-const quarantineTtls = 7;
 /** How far a living daemon moves the data plane's own deadline ahead, and how often. */
 const forwardAheadMs = 15_000;
-const forwardTickMs = 1_000;
+const tickMs = 1_000;
 const retry = { firstMs: 500, capMs: 5_000 };
 
 export class Agent {
@@ -65,126 +41,115 @@ export class Agent {
   readonly options: AgentOptions;
   /** What it waits for, or what differs from the running network document. */
   problem: string | undefined;
+  underlayProblem: string | undefined;
+  readonly #writer: StateWriter;
+  /** What Docker's files say. */
+  #toldMtu: number | undefined;
 
   constructor(ports: AgentPorts, options: AgentOptions) {
     this.ports = ports;
     this.options = options;
-    this.peers = new Peers(ports.log);
+    this.peers = new Peers({ ...ports, holdMs: options.peerHoldMs });
     this.reconciler = new Reconciler(ports, () => this.#desired());
+    this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.node, options.ttlSeconds);
+  }
+
+  /** Started from the state file, and the store has not answered since. */
+  get unconfirmed(): boolean {
+    return this.held instanceof RememberedLease && !this.held.settled;
   }
 
   /** Resolves only by rejection: the signal's reason, or the TartanError that ends the daemon. */
   async run(signal: AbortSignal): Promise<never> {
-    const { network, backend } = await this.#waitForNetwork(signal);
-    const held = await this.#waitForLease(network, backend, signal);
-    const running = AbortSignal.any([signal, held.lost]);
-    held.lost.addEventListener('abort', () => this.#onLost(held), { once: true });
+    const end = new AbortController();
+    const life = AbortSignal.any([signal, end.signal]);
     try {
-      await this.#startDatapath(network, backend, held, running);
-      await this.#forward(network, held, running);
-    } catch (error) {
-      throw held.lost.aborted ? held.lost.reason : error;
+      await this.#live(await this.#findFooting(life), life);
     } finally {
-      await held.close();
+      end.abort();
     }
     throw new TartanError('INVARIANT', 'the agent ended without a reason');
   }
 
-  async #waitForNetwork(signal: AbortSignal): Promise<{ network: NetworkConfig; backend: Backend }> {
-    this.#enter('waiting-for-network');
-    return this.#retrying('network.waiting', signal, ['CONFIG_INVALID', 'STORE_UNAVAILABLE'], async () => {
-      const network = await this.ports.store.network({ signal });
-      this.options.checkNetwork(network);
-      const backend = this.options.chooseBackend({ ...this.options, network });
-      for (const warning of network.warnings) this.ports.log.warn('network.warning', warning);
-      this.network = network;
-      this.backend = backend;
-      return { network, backend };
+  async #findFooting(signal: AbortSignal): Promise<Footing> {
+    const search = new FootingSearch(this.ports, this.options, {
+      enter: phase => this.#enter(phase),
+      prepared: ({ network, backend }) => ([this.network, this.backend] = [network, backend]),
+      retrying: (event, codes, attempt) => this.#retrying(event, signal, codes, attempt),
     });
+    const { footing, peers } = await search.find(signal);
+    [this.network, this.backend, this.held] = [footing.network, footing.backend, footing.held];
+    if (peers) this.peers.remember(peers, this.#vantage(footing));
+    if (this.unconfirmed) this.peers.makeDo();
+    this.#listen(footing.held);
+    return footing;
   }
 
-  async #waitForLease(network: NetworkConfig, backend: Backend, signal: AbortSignal): Promise<HeldLease> {
-    this.#enter('waiting-for-lease');
-    const request = {
-      node: this.options.node,
-      network,
-      ttlSeconds: this.options.ttlSeconds,
-      previous: this.#previous(),
-    };
-    const held = await this.#retrying('lease.waiting', signal, ['NO_FREE_SUBNET', 'STORE_UNAVAILABLE'], () =>
-      this.ports.store.acquire(request, { signal }),
-    );
-    this.held = held;
-    let state = held.state;
+  #listen(held: HeldLease): void {
+    let { state } = held;
     held.onChange(() => {
+      const subnet = formatPrefix(held.lease.subnet);
       if (held.state !== state)
-        this.ports.log.info('lease.state', `the lease of ${formatPrefix(held.lease.subnet)} is ${held.state}`, {
-          state: held.state,
-        });
+        this.ports.log.info('lease.state', `the lease of ${subnet} is ${held.state}`, { state: held.state });
       state = held.state;
       this.reconciler.ring();
     });
-    this.ports.log.info('lease.acquired', `subnet ${formatPrefix(held.lease.subnet)} is ours`, {
-      subnet: formatPrefix(held.lease.subnet),
-      backend: backend.type,
-      ttlSeconds: held.deadlineMs === Infinity ? null : this.options.ttlSeconds,
-    });
-    this.#saveState(network, held);
-    return held;
   }
 
-  /** State file first, then (by the store) our own entry in etcd, then `subnet.env`. */
-  #previous(): LeaseRequest['previous'] {
-    const read = this.ports.state.read(this.options.node.id);
-    if (read.kind === 'refused') this.ports.log.warn('state.refused', `${read.reason}; it is not used`);
-    const fromEnv = this.ports.docker.previousSubnet();
-    return [
-      ...(read.kind === 'found' ? [{ subnet: read.state.subnet, source: 'state' as const }] : []),
-      ...(fromEnv ? [{ subnet: fromEnv, source: 'subnet-env' as const }] : []),
-    ];
-  }
-
-  #saveState(network: NetworkConfig, held: HeldLease): void {
+  async #live(footing: Footing, signal: AbortSignal): Promise<void> {
+    const { network, held } = footing;
+    const running = AbortSignal.any([signal, held.lost]);
+    if (held.lost.aborted) this.#onLost(held);
+    else held.lost.addEventListener('abort', () => this.#onLost(held), { once: true });
     try {
-      this.ports.state.write({ nodeId: this.options.node.id, network: network.network, subnet: held.lease.subnet });
+      await this.#startDatapath(footing, running);
+      await this.#forward(footing, running);
     } catch (error) {
-      this.ports.log.error(
-        'state.failed',
-        `cannot write ${this.ports.state.path} (${messageOf(error)}): a restart finds the subnet in etcd instead`,
-      );
+      if (!held.lost.aborted) throw error;
+      if (this.options.onLost === 'degraded' && isOwnedByOther(held.lost.reason)) await aborted(signal);
+      throw held.lost.reason;
+    } finally {
+      if (!this.unconfirmed) this.#writer.writeLast(network, held);
+      await held.close();
     }
   }
 
-  async #startDatapath(network: NetworkConfig, backend: Backend, held: HeldLease, signal: AbortSignal): Promise<void> {
+  async #startDatapath({ network, backend, held }: Footing, signal: AbortSignal): Promise<void> {
     this.#enter('configuring');
-    const { node, checkSource, checkDestination } = this.options;
-    const port = network.backend.type === 'udp' ? network.backend.port : 0;
     await this.#retrying('datapath.waiting', signal, ['DATAPATH_FAILED'], async () => {
       this.#moveForwardUntil(held);
-      await this.ports.datapath.start({
-        network: network.network,
-        subnet: held.lease.subnet,
-        publicIp: node.publicIp,
-        bindAddress: node.interface.address,
-        port,
-        mtu: backend.mtu,
-        checkSource,
-        checkDestination,
-      });
+      await this.ports.datapath.start(this.#datapathConfig({ network, backend, held }, this.options.node));
+      // Lost meanwhile: it stays fenced.
+      signal.throwIfAborted();
       this.ports.datapath.fence(false);
       this.#moveForwardUntil(held);
     });
   }
 
+  #datapathConfig({ network, backend, held }: Footing, node: Footprint): DatapathConfig {
+    const { checkSource, checkDestination } = this.options;
+    return {
+      network: network.network,
+      subnet: held.lease.subnet,
+      publicIp: node.publicIp,
+      bindAddress: node.interface.address,
+      port: network.backend.type === 'udp' ? network.backend.port : 0,
+      mtu: backend.mtu,
+      checkSource,
+      checkDestination,
+    };
+  }
+
   /** Everything that goes on while the lease is ours; the first to fail ends all. */
-  async #forward(network: NetworkConfig, held: HeldLease, signal: AbortSignal): Promise<void> {
+  async #forward(footing: Footing, signal: AbortSignal): Promise<void> {
     const stop = new AbortController();
     const running = AbortSignal.any([signal, stop.signal]);
     const loops = [
-      this.#watch(network, held, running),
-      this.reconciler.run(this.options.resyncMs, running, () => this.#onPass(network, held)),
-      this.#tick(held, running),
-      this.#watchNetwork(network, running),
+      this.#watch(footing, running),
+      this.reconciler.run(this.options.resyncMs, running, () => this.#onPass(footing)),
+      this.#tick(footing, running),
+      this.#watchUnderlay(footing, running),
+      watchNetwork(this.ports.store, footing.network, running, problem => this.#onNetwork(problem)),
     ];
     try {
       await Promise.race(loops);
@@ -194,83 +159,100 @@ export class Agent {
     }
   }
 
-  async #watch(network: NetworkConfig, held: HeldLease, signal: AbortSignal): Promise<void> {
+  async #watch(footing: Footing, signal: AbortSignal): Promise<void> {
     for await (const set of this.ports.store.watch({ signal })) {
-      const self = { network: network.network, subnet: held.lease.subnet, publicIp: this.options.node.publicIp };
-      this.peers.accept(set, self);
+      this.peers.accept(set, this.#vantage(footing));
       this.reconciler.ring();
+      if (!this.unconfirmed) this.#writer.writeWhenDue(footing.network, footing.held);
     }
   }
 
-  async #onPass(network: NetworkConfig, held: HeldLease): Promise<void> {
-    if (!this.backend || this.phase === 'ready') return;
-    const written = this.ports.docker.write({
-      network: network.network,
-      subnet: held.lease.subnet,
-      mtu: this.backend.mtu,
-      ipMasquerade: this.options.ipMasquerade !== 'off',
-    });
-    for (const path of written) this.ports.log.info('docker.written', `wrote ${path}`, { path });
+  #watchUnderlay(footing: Footing, signal: AbortSignal): Promise<never> {
+    const watch = {
+      ...this.ports,
+      current: () => this.options.node,
+      choose: this.options.chooseUnderlay,
+      move: (to: Footprint) => this.#moveTo(footing, to, signal),
+      onProblem: (problem: string | undefined) => (this.underlayProblem = problem),
+    };
+    return watchUnderlay(watch, signal);
+  }
+
+  /** The tunnel first, so that it is there when peers send to the new address; the plan and Docker's files follow. */
+  async #moveTo(footing: Footing, to: Footprint, signal: AbortSignal): Promise<void> {
+    const { network, held } = footing;
+    const { node } = this.options;
+    const { publicIp, interface: link } = node;
+    this.options.checkNetwork(network);
+    const backend = this.options.chooseBackend({ ...this.options, node: { ...node, ...to }, network });
+    await this.ports.datapath.start(this.#datapathConfig({ network, backend, held }, to));
+    this.options.takeUnderlay(to);
+    this.backend = backend;
+    this.reconciler.ring();
+    if (to.interface.address !== link.address) this.ports.store.reconnect();
+    if (to.publicIp !== publicIp)
+      held.update({ publicIp: to.publicIp }).catch((error: unknown) => {
+        if (!signal.aborted) this.ports.log.warn('lease.not-updated', messageOf(error));
+      });
+  }
+
+  #vantage({ network, held }: Footing): Vantage {
+    return { network: network.network, subnet: held.lease.subnet, publicIp: this.options.node.publicIp };
+  }
+
+  async #onPass(footing: Footing): Promise<void> {
+    // Not by a pass that was under way when the subnet was lost.
+    if (this.phase !== 'configuring' && this.phase !== 'ready') return;
+    this.#tellDocker(footing);
+    if (this.phase === 'ready') return;
+    const { held } = footing;
     this.#enter('ready');
     this.ports.notify('READY=1');
     this.ports.log.info('daemon.ready', 'Docker may start', { subnet: formatPrefix(held.lease.subnet) });
   }
 
-  async #tick(held: HeldLease, signal: AbortSignal): Promise<void> {
+  /** Once, and again when the MTU is another: Docker takes it at its next start. */
+  #tellDocker({ network, held }: Footing): void {
+    const mtu = this.backend?.mtu;
+    if (mtu === undefined || mtu === this.#toldMtu) return;
+    const ipMasquerade = this.options.ipMasquerade !== 'off';
+    const settings = { network: network.network, subnet: held.lease.subnet, mtu, ipMasquerade };
+    const written = this.ports.docker.write(settings);
+    this.#toldMtu = mtu;
+    for (const path of written) this.ports.log.info('docker.written', `wrote ${path}`, { path });
+  }
+
+  async #tick({ network, held }: Footing, signal: AbortSignal): Promise<void> {
     for (;;) {
       this.#moveForwardUntil(held);
-      await this.ports.clock.sleep(forwardTickMs, signal);
+      if (this.peers.expire()) this.reconciler.ring();
+      if (!this.unconfirmed) this.#writer.writeWhenDue(network, held);
+      await this.ports.clock.sleep(tickMs, signal);
+      if (this.peers.makeDo()) this.reconciler.ring();
     }
   }
 
   /** Without a living daemon the engine stops by itself before the quarantine that protects the subnet ends. */
   #moveForwardUntil(held: HeldLease): void {
     const now = this.ports.clock.now();
-    const orphanMs =
-      held.deadlineMs === Infinity
-        ? now + 2 ** 40
-        : held.renewedAtMs + (quarantineTtls - 1) * this.options.ttlSeconds * 1000;
-    this.ports.datapath.forwardUntil(Math.max(orphanMs, now + forwardAheadMs));
+    const alone = held.deadlineMs === Infinity ? now + 2 ** 40 : held.renewedAtMs + orphanMs(this.options.ttlSeconds);
+    this.ports.datapath.forwardUntil(Math.max(alone, now + forwardAheadMs));
   }
 
-  /** The running network stays as it is; a changed or spoilt document is said, not followed. */
-  async #watchNetwork(running: NetworkConfig, signal: AbortSignal): Promise<void> {
-    for await (const _ of this.ports.store.networkChanges({ signal })) {
-      const problem = await this.#compareNetwork(running, signal);
-      if (problem !== undefined && problem !== this.problem) this.ports.log.warn('network.differs', problem);
-      this.problem = problem;
-    }
-  }
-
-  async #compareNetwork(running: NetworkConfig, signal: AbortSignal): Promise<string | undefined> {
-    try {
-      const now = await this.ports.store.network({ signal });
-      const same =
-        samePrefix(now.network, running.network) &&
-        now.subnetLength === running.subnetLength &&
-        JSON.stringify(now.backend) === JSON.stringify(running.backend);
-      return same
-        ? undefined
-        : `config_mismatch: the network document changed to ${formatPrefix(now.network)}; ${formatPrefix(running.network)} is kept until a restart`;
-    } catch (error) {
-      signal.throwIfAborted();
-      if (isTartanError(error, 'CONFIG_INVALID'))
-        return `config_invalid: ${error.message}; the last good document is kept`;
-      return this.problem;
-    }
+  #onNetwork(problem: string | undefined): void {
+    if (problem !== undefined && problem !== this.problem) this.ports.log.warn('network.differs', problem);
+    this.problem = problem;
   }
 
   /** At once, before any loop ends: packets of a subnet that is another's must stop within a second. */
   #onLost(held: HeldLease): void {
+    if (!isOwnedByOther(held.lost.reason)) return;
     this.ports.datapath.fence(true);
     this.#enter('lost');
-    this.ports.log.error(
-      'lease.lost',
-      `${messageOf(held.lost.reason)}; traffic of ${formatPrefix(held.lease.subnet)} is stopped`,
-      {
-        subnet: formatPrefix(held.lease.subnet),
-      },
-    );
+    this.#writer.forget();
+    const subnet = formatPrefix(held.lease.subnet);
+    const text = `${messageOf(held.lost.reason)}; traffic of ${subnet} is stopped, Docker is left alone`;
+    this.ports.log.error('lease.lost', text, { subnet });
   }
 
   async #retrying<T>(
@@ -297,4 +279,16 @@ export class Agent {
     this.phase = phase;
     this.ports.log.debug('daemon.phase', phase, { phase });
   }
+}
+
+/** The subnet, or all that we are, is another host's: nothing of it may pass. */
+function isOwnedByOther(reason: unknown): boolean {
+  return isTartanError(reason, 'LEASE_LOST') || isTartanError(reason, 'DUPLICATE_NODE');
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
 }

@@ -39,7 +39,10 @@ export class Reconciler {
   constructor(ports: ReconcilerPorts, desired: () => Desired | undefined) {
     this.#ports = ports;
     this.#desired = desired;
-    ports.host.onChange(() => this.ring());
+    ports.host.onChange(() => {
+      ports.datapath.check();
+      this.ring();
+    });
     ports.datapath.onChange(() => this.ring());
   }
 
@@ -76,7 +79,7 @@ export class Reconciler {
     this.#published = text;
     this.#peers = desired.peers.length;
     if (applied.status === 'rejected') throw applied.reason;
-    this.problems = applied.value.conflicts;
+    this.#noteConflicts(applied.value.conflicts);
     if (changed || applied.value.changes.length > 0) {
       log.info('plan.applied', `the host is as planned, ${desired.peers.length} peers`, {
         peers: desired.peers.length,
@@ -84,6 +87,13 @@ export class Reconciler {
       });
     }
     return true;
+  }
+
+  /** Each is said once, for as long as it stands. */
+  #noteConflicts(conflicts: readonly string[]): void {
+    const standing = new Set(this.problems);
+    for (const conflict of conflicts) if (!standing.has(conflict)) this.#ports.log.warn('host.conflict', conflict);
+    this.problems = conflicts;
   }
 
   #onFailure(error: unknown, attempt: number): void {

@@ -30,10 +30,12 @@ export function snapshot(agent: Agent, version: string): Status {
         ? { type: backend.type, port: network.backend.type === 'udp' ? network.backend.port : null }
         : null,
     interface: { name: node.interface.name, address: formatIpv4(node.interface.address), mtu: node.interface.mtu },
-    peers: agent.peers.current.map(peer => ({
-      subnet: formatPrefix(peer.subnet),
-      publicIp: formatIpv4(peer.publicIp),
-      nodeId: peer.nodeId ?? null,
+    peers: agent.peers.shown.map(({ lease, state, secondsLeft }) => ({
+      subnet: formatPrefix(lease.subnet),
+      publicIp: formatIpv4(lease.publicIp),
+      nodeId: lease.nodeId ?? null,
+      state,
+      secondsLeft,
     })),
     rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: printable(key), reason })),
     datapath: datapathOf(stats),
@@ -52,9 +54,19 @@ function isCarried(stats: DatapathStats): boolean {
 
 function problemsOf(agent: Agent, stats: DatapathStats): readonly string[] {
   const lease = agent.held && agent.held.state !== 'held' ? [`the lease is ${agent.held.state}`] : [];
+  const memory = agent.unconfirmed
+    ? ['network, subnet and peers are those of the state file, etcd has not answered']
+    : [];
   const stopped = agent.phase === 'ready' && !isCarried(stats);
   const process = stopped ? ['no data process runs: packets of the overlay are not carried'] : [];
-  return [...(agent.problem === undefined ? [] : [agent.problem]), ...lease, ...process, ...agent.reconciler.problems];
+  return [
+    ...[agent.problem, agent.underlayProblem].filter(problem => problem !== undefined),
+    ...lease,
+    ...memory,
+    ...process,
+    ...agent.peers.problems,
+    ...agent.reconciler.problems,
+  ];
 }
 
 function secondsLeft(deadlineMs: number, nowMs: number): number | null {

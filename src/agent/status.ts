@@ -35,6 +35,10 @@ export interface StatusPeer {
   readonly subnet: string;
   readonly publicIp: string;
   readonly nodeId: string | null;
+  /** `held-down`: vanished from etcd without a goodbye, and routed a while longer; `remembered`: not confirmed yet. */
+  readonly state: 'live' | 'held-down' | 'remembered';
+  /** How long one held down is routed yet. */
+  readonly secondsLeft: number | null;
 }
 
 export interface StatusDatapath {

@@ -3,32 +3,27 @@
  * place, with the tool's, that constructs an adapter.
  */
 import { accessSync, constants, mkdirSync } from 'node:fs';
-import { readIpv4, type Ipv4 } from '../model/ipv4.js';
 import { openHealthServer } from '../admin/health-server.js';
 import { openStatusServer } from '../admin/status-server.js';
 import { Agent } from '../agent/agent.js';
 import { loadNodeId, readBootId } from '../agent/identity.js';
 import { isReady, snapshot } from '../agent/snapshot.js';
 import { StateFile } from '../agent/state-file.js';
-import { refuseOwnUnderlay, type Underlay } from '../agent/underlay.js';
 import { chooseBackend } from '../backend/all.js';
 import { udpDevice } from '../backend/udp.js';
 import { openDatapath } from '../datapath/tun-engine.js';
 import { openEnvFiles } from '../docker/env-files.js';
-import type { HostNetwork } from '../host/host.js';
-import { chooseInterface, type ChosenInterface } from '../host/interfaces.js';
 import { openKernelHost } from '../host/kernel-host.js';
 import { bootClock } from '../lib/clock.js';
 import { exitCodeOf, isTartanError, messageOf, TartanError } from '../lib/errors.js';
 import { openLog, type Log } from '../lib/log.js';
 import { native } from '../lib/native.js';
 import { Scope } from '../lib/scope.js';
-import type { NetworkConfig } from '../model/network.js';
-import type { Node } from '../model/node.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
 import { lockRunDir } from './lock.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
+import { openStanding } from './standing.js';
 import { version } from './version.js';
 
 /** @returns the exit status */
@@ -85,8 +80,7 @@ async function openAgent(
   openDirectories(options, scope);
   const id = options.nodeId ?? loadNodeId(options.stateDir);
   const host = await scope.own('host', openKernelHost({ log }));
-  const chosen = await chooseInterface(host, options);
-  log.info('interface.chosen', `${chosen.name}: ${chosen.reason}`, { name: chosen.name, mtu: chosen.mtu });
+  const standing = await openStanding(host, options, { id, bootId: readBootId() }, log);
   const datapath = await scope.own('datapath', openDatapath({ runDir: options.runDir, device: udpDevice, log }));
   const kv = openEtcd(options.etcd, log);
   const store = await scope.own(
@@ -98,13 +92,6 @@ async function openAgent(
       reuseQuarantined: options.reuseQuarantined,
     }),
   );
-  const node: Node = {
-    id,
-    bootId: readBootId(),
-    publicIp: chosen.publicIp,
-    interface: { name: chosen.name, address: chosen.address, mtu: chosen.mtu },
-  };
-  const underlay = await readUnderlay(host, chosen, options);
   const agent = new Agent(
     {
       store,
@@ -113,16 +100,22 @@ async function openAgent(
       docker: openEnvFiles(options),
       state: new StateFile(options.stateDir, [options.subnetFile, options.dockerEnvFile]),
       clock: bootClock,
+      wallNow: Date.now,
       log,
       notify,
     },
     {
       ...options,
-      node,
+      get node() {
+        return standing.node;
+      },
+      chooseUnderlay: () => standing.choose(),
+      takeUnderlay: footprint => standing.take(footprint),
       chooseBackend,
       ttlSeconds: options.leaseTtlSeconds,
       resyncMs: options.resyncSeconds * 1000,
-      checkNetwork: (network: NetworkConfig) => refuseOwnUnderlay(network.network, underlay),
+      peerHoldMs: options.peerHoldSeconds * 1000,
+      checkNetwork: network => standing.check(network),
     },
   );
   await scope.own(
@@ -172,22 +165,4 @@ function openDirectories(options: DaemonOptions, scope: Scope): void {
     );
   }
   scope.defer('lock', lockRunDir(options.runDir));
-}
-
-async function readUnderlay(host: HostNetwork, chosen: ChosenInterface, options: DaemonOptions): Promise<Underlay> {
-  // A default route with several next hops is no reason to stop when the interface was named.
-  const route = await host.defaultRoute().catch(() => undefined);
-  const link = (await host.interfaces()).find(({ name }) => name === chosen.name);
-  return {
-    interfaceName: chosen.name,
-    prefix: link?.addresses.find(({ address }) => address === chosen.address)?.prefix,
-    address: chosen.address,
-    publicIp: chosen.publicIp,
-    gateway: route?.gateway,
-    etcdAddresses: options.etcd.endpoints.map(endpointAddress).filter(address => address !== undefined),
-  };
-}
-
-function endpointAddress(endpoint: string): Ipv4 | undefined {
-  return readIpv4(new URL(endpoint).hostname);
 }

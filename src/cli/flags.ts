@@ -65,6 +65,8 @@ const table = [
   { name: 'lease-ttl', kind: 'integer', value: 'SECONDS', fallback: '86400', min: 2, max: 315_360_000, help: 'how long the subnet stays ours without a sign of life', disposition: works },
   { name: 'subnet-lease-renew-margin', kind: 'integer', value: 'MINUTES', fallback: '60', min: 1, max: 1439, help: 'flannel\'s renewal margin', disposition: harmless('the lease is kept alive all the time, not renewed near its end') },
   { name: 'reuse-quarantined', kind: 'boolean', value: '', fallback: 'false', help: 'when no other is free, take a subnet that its last owner may still use', disposition: works },
+  { name: 'on-lost', kind: 'text', value: 'REACTION', fallback: 'exit', help: 'when another node owns the subnet, its traffic stopped: exit (75), or degraded: stay and wait for an operator', disposition: works },
+  { name: 'peer-hold-down', kind: 'integer', value: 'SECONDS', fallback: '60', min: 0, max: 86_400, help: 'how long a peer that vanished from etcd without a goodbye stays routed; 0 obeys at once, also when most vanish together', disposition: works },
   // safety of the tunnel
   { name: 'no-source-check', kind: 'boolean', value: '', fallback: 'false', help: 'accept packets whose inner source does not belong to the sender', disposition: works },
   { name: 'no-destination-check', kind: 'boolean', value: '', fallback: 'false', help: 'accept packets that are not for the own subnet', disposition: works },

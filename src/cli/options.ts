@@ -31,6 +31,8 @@ export interface DaemonOptions {
   readonly stateDir: string;
   readonly nodeId?: string;
   readonly leaseTtlSeconds: number;
+  readonly peerHoldSeconds: number;
+  readonly onLost: 'exit' | 'degraded';
   readonly checkSource: boolean;
   readonly checkDestination: boolean;
   readonly reuseQuarantined: boolean;
@@ -92,6 +94,8 @@ function readOptions(settings: Settings): DaemonOptions {
     stateDir: settings.path('state-dir') ?? '/var/lib/tartan',
     ...(nodeId === undefined ? {} : { nodeId }),
     leaseTtlSeconds: settings.integer('lease-ttl'),
+    peerHoldSeconds: settings.integer('peer-hold-down'),
+    onLost: readOnLost(settings),
     checkSource: !settings.boolean('no-source-check'),
     checkDestination: !settings.boolean('no-destination-check'),
     reuseQuarantined: settings.boolean('reuse-quarantined'),
@@ -166,6 +170,12 @@ function readMasquerade(settings: Settings): DaemonOptions['ipMasquerade'] {
   const disableRandom = settings.boolean('ip-masq-fully-random-disable');
   if (!settings.boolean('ip-masq')) return 'off';
   return disableRandom ? 'not-fully-random' : 'on';
+}
+
+function readOnLost(settings: Settings): DaemonOptions['onLost'] {
+  const text = settings.text('on-lost');
+  if (text !== 'exit' && text !== 'degraded') throw settings.refusal('on-lost', text, 'exit or degraded');
+  return text;
 }
 
 const logLevels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];

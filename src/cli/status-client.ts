@@ -31,7 +31,16 @@ const statusSchema: z.ZodType<Status> = z.object({
   network: z.string().nullable(),
   backend: z.object({ type: z.string(), port: z.number().nullable() }).nullable(),
   interface: z.object({ name: z.string(), address: z.string(), mtu: z.number() }).nullable(),
-  peers: z.array(z.object({ subnet: z.string(), publicIp: z.string(), nodeId: z.string().nullable() })),
+  peers: z.array(
+    z.object({
+      subnet: z.string(),
+      publicIp: z.string(),
+      nodeId: z.string().nullable(),
+      // Absent in what an older daemon says.
+      state: z.enum(['live', 'held-down', 'remembered']).default('live'),
+      secondsLeft: z.number().nullable().default(null),
+    }),
+  ),
   rejected: z.array(z.object({ key: z.string(), reason: z.string() })),
   datapath: z
     .object({

@@ -8,6 +8,7 @@ const peerColumns: readonly Column<StatusPeer>[] = [
   { title: 'PEER', cell: peer => peer.subnet },
   { title: 'PUBLIC IP', cell: peer => peer.publicIp },
   { title: 'NODE', cell: peer => peer.nodeId ?? '-' },
+  { title: 'STATE', cell: peerState },
 ];
 
 /** `wide` adds every peer, every refused entry and the counters that are not zero. */
@@ -43,6 +44,11 @@ function factsOf(status: Status): readonly Fact[] {
 function leaseCell({ subnet, state, deadlineSeconds }: NonNullable<Status['lease']>): Cell {
   const left = deadlineSeconds === null ? 'reserved' : `${formatDuration(deadlineSeconds)} left without a sign of life`;
   return { text: `${subnet}, ${state}, ${left}`, colour: state === 'held' ? 'good' : 'bad' };
+}
+
+function peerState({ state, secondsLeft }: StatusPeer): Cell {
+  if (state === 'live') return { text: state, colour: 'good' };
+  return { text: secondsLeft === null ? state : `${state}, ${formatDuration(secondsLeft)} left`, colour: 'bad' };
 }
 
 function datapathText(datapath: StatusDatapath): string {

@@ -7,7 +7,7 @@ import { native } from '../lib/native.js';
 import { closeAll } from './descriptors.js';
 import { killOrphans } from './orphan.js';
 import { adoptProcess } from './process.js';
-import { removeFiles } from './table.js';
+import { removeSockets } from './table.js';
 
 export interface CleanupOptions {
   readonly runDir: string;
@@ -39,7 +39,7 @@ export async function cleanupDatapath(options: CleanupOptions): Promise<readonly
     }
   }
   ended.push(...(await killOrphans(runDir, options.log)));
-  removeFiles(runDir);
+  removeSockets(runDir);
   if (ended.length > 0) await linkGone(options.device);
   return ended;
 }

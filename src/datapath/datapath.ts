@@ -42,9 +42,12 @@ export interface Datapath {
   readonly device: string;
   /** True when a data process of an earlier daemon was found and goes on without a lost packet. */
   readonly adopted: boolean;
+  /** As last set by `forwardUntil`, also by the earlier daemon of an adopted process; 0 before. */
+  readonly forwardUntilMs: number;
   /**
-   * Gives the engine its identity and lets packets flow. An adopted process with the same identity is left as it is;
-   * with another one it is replaced. Called again after a change.
+   * Gives the engine its identity and lets packets flow. An adopted process with the same identity and of our build is
+   * left as it is; from any other one a new process takes over, without a lost packet, and while it cannot the old one
+   * goes on. One of another layout goes on until the first `publish`. Called again after a change.
    * @throws TartanError DATAPATH_FAILED, PERMISSION
    */
   start(config: DatapathConfig): Promise<void>;
@@ -55,6 +58,8 @@ export interface Datapath {
   /** Drops both directions: the subnet belongs to somebody else. */
   fence(lost: boolean): void;
   stats(): DatapathStats;
+  /** Looks at once for what it looks for every second: a link that was deleted. To be called when links changed. */
+  check(): void;
   /** Rings when the data process was respawned or could not be. */
   onChange(listener: () => void): void;
   /** Leaves the engine running. */

@@ -23,96 +23,104 @@ const udpBufferBytes = 4 * 1024 * 1024;
 const linkGoneLimitMs = 2000;
 const linkGraceMs = 200;
 
+export interface DescriptorSet {
+  readonly tunFds: readonly number[];
+  readonly udpFds: readonly number[];
+}
+
+/** With what the kernel gave less of than was asked. */
+type Prepared = DescriptorSet & {
+  readonly bufferWarning: string | undefined;
+  readonly laneWarning: string | undefined;
+};
+
 /** The link and the sockets that outlive the data processes working on them. */
 export class Ends {
   readonly #options: TunnelOptions;
-  #tunFds: readonly number[];
-  #udpFds: readonly number[];
-  #bufferWarning: string | undefined;
-  #laneWarning: string | undefined;
+  #held: Prepared;
 
   /** Owns the descriptors given. */
-  constructor(options: TunnelOptions, tunFds: readonly number[], udpFds: readonly number[]) {
+  constructor(options: TunnelOptions, held: DescriptorSet) {
     this.#options = options;
-    this.#tunFds = tunFds;
-    this.#udpFds = udpFds;
+    this.#held = { ...held, bufferWarning: undefined, laneWarning: undefined };
   }
 
-  get tunFds(): readonly number[] {
-    return this.#tunFds;
-  }
-
-  get udpFds(): readonly number[] {
-    return this.#udpFds;
-  }
-
-  /** What the kernel gave less of than was asked. */
   get warnings(): readonly string[] {
-    return [this.#bufferWarning, this.#laneWarning].filter(text => text !== undefined);
+    return [this.#held.bufferWarning, this.#held.laneWarning].filter(text => text !== undefined);
   }
 
   get linkAlive(): boolean {
-    return tunnelAlive(this.#tunFds, this.#options.device);
+    return tunnelAlive(this.#held.tunFds, this.#options.device);
   }
 
   fit(config: DatapathConfig): boolean {
-    return this.linkAlive && underlayFits(this.#udpFds, config);
+    return this.linkAlive && underlayFits(this.#held.udpFds, config);
   }
 
   /**
-   * Keeps what fits, opens the rest anew. No data process may be running.
+   * For the next data process: what fits, and the rest opened anew. What is held stays open and as it was, for the one
+   * that may be working on it. To be passed to `take` or to `drop`.
    * @throws TartanError DUPLICATE_NODE, PERMISSION, DATAPATH_FAILED
    */
-  async prepare(config: DatapathConfig): Promise<void> {
-    if (!this.linkAlive) {
-      closeAll(this.#tunFds);
-      this.#tunFds = [];
-      this.#tunFds = [await openTunnel(this.#options)];
+  async prepare(config: DatapathConfig): Promise<Prepared> {
+    let next = this.#held;
+    try {
+      if (!this.linkAlive) next = { ...next, tunFds: [await openTunnel(this.#options)] };
+      if (!underlayFits(next.udpFds, config)) {
+        const udp = openUnderlay(config, false);
+        const bufferWarning = warningOf(Math.min(udp.receiveBuffer, udp.sendBuffer));
+        next = { ...next, udpFds: [udp.fd], bufferWarning };
+      }
+      return this.#widen(next, config);
+    } catch (error) {
+      this.drop(next);
+      throw error;
     }
-    if (!underlayFits(this.#udpFds, config)) {
-      closeAll(this.#udpFds);
-      this.#udpFds = [];
-      const udp = openUnderlay(config, false);
-      this.#udpFds = [udp.fd];
-      this.#noteBuffers(Math.min(udp.receiveBuffer, udp.sendBuffer));
-    }
-    this.#widen(config);
   }
 
   /**
    * One queue and one socket, new or of an earlier daemon, become lanes. There are as many of one as of the other: what
    * exists already decides, and where one kind cannot be widened the other is narrowed.
    */
-  #widen(config: DatapathConfig): void {
+  #widen(set: Prepared, config: DatapathConfig): Prepared {
     const { device } = this.#options;
-    const lanes = Math.max(this.#tunFds.length, this.#udpFds.length) - 1 || this.#options.lanes;
-    const [tunFd] = this.#tunFds;
-    const [udpFd] = this.#udpFds;
-    this.#laneWarning = undefined;
-    if (lanes === 0 || tunFd === undefined || udpFd === undefined) return;
+    let { tunFds, udpFds } = set;
+    const lanes = Math.max(tunFds.length, udpFds.length) - 1 || this.#options.lanes;
+    const [tunFd] = tunFds;
+    const [udpFd] = udpFds;
+    if (lanes === 0 || tunFd === undefined || udpFd === undefined) return { ...set, laneWarning: undefined };
     let problem: string | undefined;
-    if (this.#tunFds.length === 1) ({ fds: this.#tunFds, problem } = widenTunnel(tunFd, device, lanes));
-    if (this.#udpFds.length === 1 && problem === undefined)
-      ({ fds: this.#udpFds, problem } = widenUnderlay(udpFd, lanes, share => openUnderlay(config, share)));
-    if (problem === undefined) return;
-    closeAll([...this.#tunFds.slice(1), ...this.#udpFds.slice(1)]);
-    this.#tunFds = [tunFd];
-    this.#udpFds = [udpFd];
-    this.#laneWarning = problem;
+    if (tunFds.length === 1) ({ fds: tunFds, problem } = widenTunnel(tunFd, device, lanes));
+    if (udpFds.length === 1 && problem === undefined)
+      ({ fds: udpFds, problem } = widenUnderlay(udpFd, lanes, share => openUnderlay(config, share)));
+    if (problem === undefined) return { ...set, tunFds, udpFds, laneWarning: undefined };
+    this.drop({ tunFds: tunFds.slice(1), udpFds: udpFds.slice(1) });
+    return { ...set, tunFds: [tunFd], udpFds: [udpFd], laneWarning: problem };
+  }
+
+  /** From now on these are held; no data process reads the others any more. */
+  take(next: Prepared): void {
+    const kept = [...next.tunFds, ...next.udpFds];
+    closeAll([...this.#held.tunFds, ...this.#held.udpFds].filter(fd => !kept.includes(fd)));
+    this.#held = next;
+  }
+
+  /** Nothing reads them: those that were added are closed again. */
+  drop(next: DescriptorSet): void {
+    const kept = [...this.#held.tunFds, ...this.#held.udpFds];
+    closeAll([...next.tunFds, ...next.udpFds].filter(fd => !kept.includes(fd)));
   }
 
   close(): void {
-    closeAll([...this.#tunFds, ...this.#udpFds]);
-    this.#tunFds = [];
-    this.#udpFds = [];
+    closeAll([...this.#held.tunFds, ...this.#held.udpFds]);
+    this.#held = { ...this.#held, tunFds: [], udpFds: [] };
   }
+}
 
-  #noteBuffers(bytes: number): void {
-    this.#bufferWarning =
-      bytes < udpBufferBytes
-        ? `the UDP socket has buffers of ${bytes} bytes instead of ${udpBufferBytes}: raise net.core.rmem_max and wmem_max`
-        : undefined;
-  }
+function warningOf(bytes: number): string | undefined {
+  return bytes < udpBufferBytes
+    ? `the UDP socket has buffers of ${bytes} bytes instead of ${udpBufferBytes}: raise net.core.rmem_max and wmem_max`
+    : undefined;
 }
 
 export function closeAll(descriptors: readonly number[]): void {

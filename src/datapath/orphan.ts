@@ -1,12 +1,12 @@
 /**
  * Data processes by pid: recognising ours, ending them by force, and finding those that can no longer be asked
- * because their socket file was lost. A process is ours when its name is and it maps the files of our run directory.
+ * because their socket file was lost. A process is ours when its name is and it maps memories of our run directory.
  */
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
-import { tablePaths } from './table.js';
+import { memoryNames } from './table.js';
 
 /** As the kernel cuts it: 15 characters (proc(5), comm). */
 const processName = 'tartan-datapath';
@@ -35,9 +35,9 @@ function isRunning(pid: number): boolean {
   return state !== '' && state !== 'Z' && state !== 'X';
 }
 
-function maps(pid: number, paths: readonly string[]): boolean {
+function maps(pid: number, names: readonly string[]): boolean {
   const lines = read(`/proc/${pid}/maps`).split('\n');
-  return lines.some(line => paths.some(path => line.endsWith(` ${path}`) || line.endsWith(` ${path} (deleted)`)));
+  return lines.some(line => names.some(name => line.endsWith(` ${name} (deleted)`)));
 }
 
 /**
@@ -57,20 +57,23 @@ export function killDataProcess(pid: number): boolean {
 
 /** Living data processes of the run directory in this network namespace. */
 export function findOrphans(runDir: string): readonly number[] {
-  const paths = tablePaths(runDir);
+  const names = memoryNames(runDir);
   const here = networkNamespace('self');
   return readdirSync('/proc')
     .filter(name => /^\d+$/.test(name))
     .map(Number)
     .filter(pid => read(`/proc/${pid}/comm`).trimEnd() === processName)
-    .filter(pid => networkNamespace(pid) === here && maps(pid, paths) && isRunning(pid));
+    .filter(pid => networkNamespace(pid) === here && maps(pid, names) && isRunning(pid));
 }
 
-/** Ends all of them and waits until they are gone. */
-export async function killOrphans(runDir: string, log: Log): Promise<readonly number[]> {
-  const killed = findOrphans(runDir).filter(killDataProcess);
+/**
+ * Ends all of them and waits until they are gone.
+ * @param kept the one that is no orphan
+ */
+export async function killOrphans(runDir: string, log: Log, kept?: number): Promise<readonly number[]> {
+  const killed = findOrphans(runDir).filter(pid => pid !== kept && killDataProcess(pid));
   for (const pid of killed) {
-    log.warn('datapath.orphan-killed', `ended data process ${pid}, which could not be asked any more`, { pid });
+    log.warn('datapath.orphan-killed', `ended data process ${pid}, which nobody knew any more`, { pid });
   }
   for (let waitedMs = 0; waitedMs < endLimitMs && killed.some(isRunning); waitedMs += 10) await delay(10);
   return killed;

@@ -9,7 +9,7 @@ import { TartanError, errnoOf, messageOf } from '../lib/errors.js';
 import { native, type NativeHello, type NativeTable, type NativeWatch } from '../lib/native.js';
 import { closeAll } from './descriptors.js';
 import { killDataProcess } from './orphan.js';
-import { createTable, socketPath } from './table.js';
+import { createTable, nextSocketPath, promoteSocket, removeNextSocket, socketPath } from './table.js';
 
 /** An earlier daemon's process answers in well under a millisecond; one that does not is taken for stuck and ended. */
 const answerLimitMs = 2000;
@@ -59,16 +59,18 @@ class Connection {
   }
 }
 
+/** What a data process says of its own making. */
+type Make = Pick<NativeHello, 'build' | 'version'>;
+
 export class DataProcess {
   readonly table: NativeTable;
-  /** Build id of its executable, which may be older than ours. */
-  readonly #build: string;
+  readonly #make: Make;
   readonly #connection: Connection;
   readonly #wakeFds: readonly number[];
 
-  constructor(connection: Connection, build: string, table: NativeTable, wakeFds: readonly number[]) {
+  constructor(connection: Connection, make: Make, table: NativeTable, wakeFds: readonly number[]) {
     this.#connection = connection;
-    this.#build = build;
+    this.#make = make;
     this.table = table;
     this.#wakeFds = wakeFds;
   }
@@ -77,11 +79,15 @@ export class DataProcess {
     return this.#connection.pid;
   }
 
-  /** It works, since the layout of the files is the same, but it is not what was installed. */
-  get warning(): string | undefined {
+  /** It speaks our layout: routes can be given to it. Any other can be fenced and drained only. */
+  get isReadable(): boolean {
+    return this.#make.version === native().layoutVersion;
+  }
+
+  /** Why it is not what was installed, which may be newer or older. */
+  get difference(): string | undefined {
     const ours = native().build;
-    if (this.#build === ours) return undefined;
-    return `data process ${this.pid} is of build ${this.#build} and this is ${ours}: kill ${this.pid} has it replaced`;
+    return this.#make.build === ours ? undefined : `it is of build ${this.#make.build}, and this is ${ours}`;
   }
 
   /** Resolves at its death. */
@@ -113,30 +119,41 @@ export class DataProcess {
 }
 
 export interface Adopted {
-  /** undefined when its files could not be used, those of another layout for one: it was ended, its descriptors are still good. */
+  /** undefined when its memories could not be used: it was ended, its descriptors are still good. */
   readonly process: DataProcess | undefined;
   readonly tunFds: readonly number[];
   readonly udpFds: readonly number[];
 }
 
 /**
+ * The one that forwards or, where a daemon was killed between the two, the one that was to take over from it.
  * @returns undefined when no data process answers
  * @throws TartanError DATAPATH_FAILED when one answers that can neither be used nor ended
  */
 export async function adoptProcess(runDir: string): Promise<Adopted | undefined> {
-  let hello: NativeHello;
+  const first = ask(socketPath(runDir));
+  if (first) return adopted(first);
+  const next = ask(nextSocketPath(runDir));
+  if (next) promoteSocket(runDir);
+  return next && adopted(next);
+}
+
+function ask(path: string): NativeHello | undefined {
   try {
-    hello = native().adopt(socketPath(runDir), answerLimitMs);
+    return native().adopt(path, answerLimitMs);
   } catch (error) {
     if (errnoOf(error) !== undefined) return undefined;
     throw error;
   }
+}
+
+async function adopted(hello: NativeHello): Promise<Adopted> {
   const { tunFds, udpFds } = hello;
   const connection = new Connection(hello.pid, hello.connectionFd);
   native().closeFd(hello.listenFd);
   try {
-    const table = adoptFiles(hello);
-    return { process: new DataProcess(connection, hello.build, table, hello.wakeFds), tunFds, udpFds };
+    const table = native().adoptTable(hello.routesFd, hello.countersFd, hello.version);
+    return { process: new DataProcess(connection, hello, table, hello.wakeFds), tunFds, udpFds };
   } catch {
     closeAll([hello.routesFd, hello.countersFd, ...hello.wakeFds]);
   }
@@ -151,12 +168,6 @@ export async function adoptProcess(runDir: string): Promise<Adopted | undefined>
   return { process: undefined, tunFds, udpFds };
 }
 
-/** Of another layout not even the word that would drain it stands where ours does. */
-function adoptFiles(hello: NativeHello): NativeTable {
-  if (hello.version !== native().layoutVersion) throw new Error(`layout version ${hello.version}`);
-  return native().adoptTable(hello.routesFd, hello.countersFd);
-}
-
 export interface Launch {
   readonly executable: string;
   readonly runDir: string;
@@ -167,6 +178,7 @@ export interface Launch {
 }
 
 /**
+ * Starts one that answers at `nextSocketPath`; it reads nothing before its MTU is set.
  * @param prepare writes identity, routes and words into the new table before anybody reads it
  * @throws TartanError DATAPATH_FAILED
  */
@@ -179,7 +191,7 @@ export async function spawnProcess(launch: Launch, prepare: (table: NativeTable)
     const child = spawnChild(launch, table, wakeFds);
     const hello = await started(child, launch);
     closeAll([hello.routesFd, hello.countersFd, hello.listenFd, ...hello.tunFds, ...hello.udpFds, ...hello.wakeFds]);
-    return new DataProcess(new Connection(hello.pid, hello.connectionFd), hello.build, table, wakeFds);
+    return new DataProcess(new Connection(hello.pid, hello.connectionFd), hello, table, wakeFds);
   } catch (error) {
     table.close();
     closeAll(wakeFds);
@@ -194,7 +206,8 @@ function threadsOf(queues: number): number {
 
 /** `spawn` gives the child the descriptors of the stdio array under their index; argv names these (layout.h). */
 function spawnChild(launch: Launch, table: NativeTable, wakeFds: readonly number[]): ChildProcess {
-  const listenFd = native().listenSeqpacket(socketPath(launch.runDir));
+  removeNextSocket(launch.runDir);
+  const listenFd = native().listenSeqpacket(nextSocketPath(launch.runDir));
   const stdio: Exclude<StdioOptions, string> = ['ignore', 'ignore', 'ignore'];
   const place = (item: number | 'pipe'): string => String(stdio.push(item) - 1);
   const files = [place('pipe'), place(table.routesReadOnlyFd), place(table.countersFd), place(listenFd)];
@@ -209,13 +222,13 @@ function spawnChild(launch: Launch, table: NativeTable, wakeFds: readonly number
   }
 }
 
-/** Waits until the child forwards, and asks it for the connection. */
+/** Waits until the child stands, and asks it for the connection. */
 async function started(child: ChildProcess, launch: Launch): Promise<NativeHello> {
   try {
     const complaint = await readStatus(child);
     if (complaint !== '') throw new Error(complaint);
     child.unref();
-    return native().adopt(socketPath(launch.runDir), startLimitMs);
+    return native().adopt(nextSocketPath(launch.runDir), startLimitMs);
   } catch (error) {
     child.kill('SIGKILL');
     throw new TartanError('DATAPATH_FAILED', `${launch.executable} did not start: ${messageOf(error)}`, {

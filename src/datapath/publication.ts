@@ -11,30 +11,47 @@ export class Publication {
   #forwardUntil = 0;
   #fence = false;
   #promised: Generation = 0;
-  /** Promised generation less the one in the file. */
-  #offset = 0;
+  /** For each file the generation that was written last, in our count and in the file's own. */
+  readonly #written = new WeakMap<NativeTable, { readonly promised: Generation; readonly own: number }>();
+  /** The newest routes are in no file yet. */
   #waiting = false;
+
+  /** False until there are routes to carry by: none was told, and none was found. */
+  get known(): boolean {
+    return this.#promised > 0;
+  }
 
   /** The generation of the newest routes, written or not. */
   get generation(): Generation {
     return this.#promised;
   }
 
-  /** The newest routes are not in the file of the running process yet. */
-  get waiting(): boolean {
-    return this.#waiting;
+  get forwardUntil(): number {
+    return this.#forwardUntil;
   }
 
-  /** Continues what an earlier daemon wrote. @returns false when the file cannot be believed */
+  /** The newest routes are not in this file yet. */
+  isBehind(table: NativeTable): boolean {
+    return this.known && this.#written.get(table)?.promised !== this.#promised;
+  }
+
+  /** Continues what an earlier daemon wrote. @returns false when the table cannot be believed */
   resume(table: NativeTable): boolean {
     const routes = table.routes();
     if (!routes) return false;
-    const words = table.words();
+    const { generation } = table.words();
     this.#routes = routes;
-    this.#promised = words.generation;
+    this.#promised = generation;
+    this.#written.set(table, { promised: generation, own: generation });
+    this.resumeWords(table);
+    return true;
+  }
+
+  /** Of a table of another layout these alone can be read. */
+  resumeWords(table: NativeTable): void {
+    const words = table.words();
     this.#forwardUntil = words.forwardUntil;
     this.#fence = words.fence;
-    return true;
   }
 
   /** Equal routes keep their generation; newer ones take the place of those that still wait. */
@@ -63,7 +80,7 @@ export class Publication {
   writeRoutes(table: NativeTable): boolean {
     const generation = table.publish(this.#routes);
     if (generation === 0) return false;
-    this.#offset = this.#promised - generation;
+    this.#written.set(table, { promised: this.#promised, own: generation });
     this.#waiting = false;
     return true;
   }
@@ -71,11 +88,12 @@ export class Publication {
   /** Everything, into a file that nobody reads yet. */
   writeAll(table: NativeTable): void {
     this.writeWords(table);
-    if (this.#promised > 0) this.writeRoutes(table);
+    if (this.known) this.writeRoutes(table);
   }
 
-  /** The generation in our count that a data process reports in its own. */
-  adopted(reported: number): Generation {
-    return Math.max(0, this.#offset + reported);
+  /** The generation in our count that the data process of a file reports in its own. */
+  adopted(table: NativeTable, reported: number): Generation {
+    const { promised, own } = this.#written.get(table) ?? { promised: 0, own: 0 };
+    return Math.max(0, promised - own + reported);
   }
 }

@@ -1,8 +1,8 @@
 /**
- * The two files of the run directory from the TypeScript side: their names, making new ones, and the translation of
- * configuration and routes into the numbers of native/datapath/layout.h.
+ * What tartand and a data process share, from the TypeScript side: the names of sockets and memories, and the translation
+ * of configuration and routes into the numbers of native/datapath/layout.h.
  */
-import { rmSync } from 'node:fs';
+import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { TartanError, messageOf } from '../lib/errors.js';
 import { native, type NativeIdentity, type NativeTable } from '../lib/native.js';
@@ -12,29 +12,45 @@ import type { DatapathConfig } from './datapath.js';
 const flagNoSourceCheck = 1;
 const flagNoDestinationCheck = 2;
 
+/** Where the data process that forwards answers. */
 export function socketPath(runDir: string): string {
   return join(runDir, 'datapath.sock');
 }
 
-/** The mapped files, as they appear in /proc/<pid>/maps. */
-export function tablePaths(runDir: string): readonly string[] {
-  return [join(runDir, 'routes'), join(runDir, 'counters')];
+/** Where one that is to take over answers, until it has. */
+export function nextSocketPath(runDir: string): string {
+  return join(runDir, 'datapath.next');
 }
 
-/** Removes the files of a data process, whatever stands there under their names. */
-export function removeFiles(runDir: string): void {
-  for (const path of [socketPath(runDir), ...tablePaths(runDir)]) rmSync(path, { recursive: true, force: true });
+/** In the place of the one before, whatever stands there under its name. */
+export function promoteSocket(runDir: string): void {
+  rmSync(socketPath(runDir), { recursive: true, force: true });
+  renameSync(nextSocketPath(runDir), socketPath(runDir));
 }
 
-/** @throws TartanError DATAPATH_FAILED, with room or permission as the usual cause */
+/** The shared memories of a run directory's data processes, as they appear in /proc/<pid>/maps. */
+export function memoryNames(runDir: string): readonly string[] {
+  return ['routes', 'counters'].map(what => `/memfd:${what}:${runDir}`);
+}
+
+/** Removes the sockets, whatever stands there under their names. */
+export function removeSockets(runDir: string): void {
+  rmSync(socketPath(runDir), { recursive: true, force: true });
+  removeNextSocket(runDir);
+}
+
+export function removeNextSocket(runDir: string): void {
+  rmSync(nextSocketPath(runDir), { recursive: true, force: true });
+}
+
+/** @throws TartanError DATAPATH_FAILED */
 export function createTable(runDir: string): NativeTable {
   try {
-    removeFiles(runDir);
     return native().createTable(runDir);
   } catch (error) {
     throw new TartanError(
       'DATAPATH_FAILED',
-      `cannot make the route table in ${runDir} (${messageOf(error)}): it must be a directory on a file system with 5 MB free`,
+      `cannot make the route table (${messageOf(error)}): 5 MB of memory and a few descriptors are needed`,
       { cause: error },
     );
   }

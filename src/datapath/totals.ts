@@ -4,7 +4,8 @@ import type { NativeCounters } from '../lib/native.js';
 export class Totals {
   #dead: Readonly<Record<string, number>> = {};
 
-  add(last: NativeCounters): void {
+  /** @param last undefined when it could not be read */
+  add(last: NativeCounters | undefined): void {
     this.#dead = this.plus(last);
   }
 

@@ -1,25 +1,27 @@
 /**
  * The Datapath over a TUN link and one tartan-datapath process. It keeps the TUN and UDP descriptors, so a data
  * process that dies is replaced without losing what waits in the kernel, and it remembers routes and words, so the
- * next one starts where the last one stood. Whatever replaces a process runs in turn: never do two read one socket.
+ * next one starts where the last one stood. Whatever replaces a process runs in turn.
  *
  *   adopted or launched -> running -> died -> (back-off) -> launched -> running ...
- *                             |-> table damaged or link deleted: stopped -> launched
+ *                             |-> handed over: next one parked -> this one drained -> next one let go -> running ...
+ *
+ * Handed over to another one is: another build or layout, another configuration, a deleted link, a damaged table.
  */
-import { mkdirSync, realpathSync } from 'node:fs';
+import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { backoffMs } from '../lib/backoff.js';
 import { bootClock, type Clock } from '../lib/clock.js';
 import { messageOf } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
-import { builtFile } from '../lib/native.js';
 import type { TunnelRoute } from '../model/plan.js';
 import type { Datapath, DatapathConfig, DatapathStats, Generation } from './datapath.js';
 import { Ends, openTunnel, type TunnelOptions } from './descriptors.js';
 import { defaultLanes } from './lanes.js';
-import { adoptProcess, spawnProcess, type DataProcess } from './process.js';
+import { killOrphans } from './orphan.js';
+import { adoptProcess, type DataProcess } from './process.js';
 import { Publication } from './publication.js';
-import { identityOf, packRoutes, removeFiles, sameIdentity } from './table.js';
-import { Totals } from './totals.js';
+import { Succession } from './succession.js';
+import { nextSocketPath, packRoutes, removeNextSocket, removeSockets } from './table.js';
 
 const checkMs = 1000;
 const publishRetryMs = 5;
@@ -27,11 +29,8 @@ const publishRetryMs = 5;
 const youngMs = 1000;
 const respawnLimits = { firstMs: 100, capMs: 5000 };
 
-/** The account without rights that a data process becomes: nobody. */
-const nobody = 65534;
-
 export interface DatapathOptions {
-  /** Holds `routes`, `counters` and `datapath.sock`. */
+  /** Holds `datapath.sock`. */
   readonly runDir: string;
   readonly device: string;
   readonly executable?: string;
@@ -54,70 +53,76 @@ export async function openDatapath(options: DatapathOptions): Promise<Datapath> 
   const runDir = realpathSync(options.runDir);
   const settled = { ...options, runDir, lanes: options.lanes ?? defaultLanes() };
   const adopted = await adoptProcess(runDir);
-  const tunFds = adopted?.tunFds ?? [await openTunnel(settled)];
-  return new TunEngine(settled, new Ends(settled, tunFds, adopted?.udpFds ?? []), adopted?.process);
+  // Of a hand-over that a killed daemon did not end.
+  if (existsSync(nextSocketPath(runDir))) await killOrphans(runDir, options.log, adopted?.process?.pid);
+  removeNextSocket(runDir);
+  const held = adopted ?? { tunFds: [await openTunnel(settled)], udpFds: [] };
+  return new TunEngine(settled, new Ends(settled, held), adopted?.process);
+}
+
+/** One that another one takes over from, because nobody reports what is wrong with it. */
+interface Leaving {
+  readonly process: DataProcess;
+  readonly why: string | undefined;
 }
 
 class TunEngine implements Datapath {
   readonly device: string;
-  readonly #options: DatapathOptions & TunnelOptions;
+  readonly #runDir: string;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #ends: Ends;
   readonly #publication = new Publication();
-  readonly #totals = new Totals();
+  readonly #succession: Succession;
   readonly #listeners: (() => void)[] = [];
   readonly #closing = new AbortController();
   readonly #checking: NodeJS.Timeout;
   #retrying: NodeJS.Timeout | undefined;
 
   #config: DatapathConfig | undefined;
-  #process: DataProcess | undefined;
-  /** The same process while it ends because it was told to. */
-  #stopping: DataProcess | undefined;
-  #adopted = false;
-  /** When the running process was launched; an adopted one is old. */
-  #startedMs = -Infinity;
+  /** The process that was found, if its table could be continued. */
+  #adopted: DataProcess | undefined;
   /** Deaths and failed starts in a row, a long life between two of them ends the row. */
   #failures = 0;
   #respawns = 0;
+  /** Why the running process, which is not what was installed, could not be replaced. */
+  #handOverProblem = 'it goes on until there are routes to give to another one';
   #turn: Promise<unknown> = Promise.resolve();
   /** The next start of a data process that nobody asked for, with the pause before it. */
   #revival: Promise<void> | undefined;
 
   constructor(options: DatapathOptions & TunnelOptions, ends: Ends, adopted: DataProcess | undefined) {
     this.device = options.device;
-    this.#options = options;
+    this.#runDir = options.runDir;
     this.#log = options.log;
     this.#clock = options.clock ?? bootClock;
     this.#ends = ends;
+    const settled = { ...options, clock: this.#clock };
+    this.#succession = new Succession(settled, ends, this.#publication, gone => this.#onDeath(gone));
     if (adopted) this.#takeOver(adopted);
-    this.#checking = setInterval(() => this.#check(), checkMs).unref();
+    this.#checking = setInterval(() => this.check(), checkMs).unref();
   }
 
   get adopted(): boolean {
-    return this.#adopted;
+    return this.#adopted !== undefined && this.#adopted === this.#succession.running;
+  }
+
+  get forwardUntilMs(): number {
+    return this.#publication.forwardUntil;
   }
 
   async start(config: DatapathConfig): Promise<void> {
     this.#config = config;
     // Starting at once after quick deaths would be a loop without a pause.
     await this.#revival;
-    await this.#inTurn(async () => {
-      const running = this.#process;
-      if (running && this.#fits(running, config)) {
-        running.table.setMtu(config.mtu);
-        running.ring();
-        return;
-      }
-      if (running) await this.#stop(running, 'it has another configuration');
-      await this.#launch(config);
-    });
+    await this.#inTurn(() => this.#fulfil(config));
   }
 
   publish(routes: readonly TunnelRoute[]): Generation {
     const generation = this.#publication.replace(packRoutes(routes));
-    this.#flush();
+    const { running } = this.#succession;
+    if (running?.isReadable === false) this.#revive({ process: running, why: running.difference });
+    else this.#flush();
     return generation;
   }
 
@@ -131,18 +136,33 @@ class TunEngine implements Datapath {
     this.#writeWords();
   }
 
+  check(): void {
+    const { running } = this.#succession;
+    if (!running || !this.#config || this.#revival || this.#succession.isStopping) return;
+    const lost = !this.#ends.linkAlive;
+    if (!lost && (!running.isReadable || running.table.identity())) return;
+    this.#failures = 0;
+    const why = lost ? `the link ${this.device} was deleted` : 'its route table is damaged';
+    this.#revive({ process: running, why });
+  }
+
   stats(): DatapathStats {
-    const now = this.#process?.table.counters();
+    const { running } = this.#succession;
+    const now = running?.table.counters();
+    const difference = running?.difference;
     return {
       engine: 'tun',
-      pid: this.#process?.pid,
+      pid: running?.pid,
       threads: now?.threads ?? 0,
       generationPublished: this.#publication.generation,
-      generationAdopted: now ? this.#publication.adopted(now.adopted) : 0,
-      counters: this.#totals.plus(now),
+      generationAdopted: running && now ? this.#publication.adopted(running.table, now.adopted) : 0,
+      counters: this.#succession.totals.plus(now),
       respawns: this.#respawns,
       features: now?.features ?? [],
-      warnings: [...this.#ends.warnings, this.#process?.warning].filter(text => text !== undefined),
+      warnings: [
+        ...this.#ends.warnings,
+        ...(difference === undefined ? [] : [`data process ${running?.pid}: ${difference}; ${this.#handOverProblem}`]),
+      ],
     };
   }
 
@@ -156,8 +176,7 @@ class TunEngine implements Datapath {
     clearInterval(this.#checking);
     clearTimeout(this.#retrying);
     await this.#turn;
-    this.#process?.release();
-    this.#process = undefined;
+    this.#succession.release();
     this.#ends.close();
   }
 
@@ -165,8 +184,8 @@ class TunEngine implements Datapath {
     try {
       await this.#inTurn(async () => {
         this.#config = undefined;
-        if (this.#process) await this.#stop(this.#process, 'the data plane is being removed');
-        removeFiles(this.#options.runDir);
+        await this.#succession.stop('the data plane is being removed');
+        removeSockets(this.#runDir);
       });
     } finally {
       await this.close();
@@ -183,50 +202,51 @@ class TunEngine implements Datapath {
     return result;
   }
 
-  #fits(running: DataProcess, config: DatapathConfig): boolean {
-    const identity = running.table.identity();
-    return identity !== undefined && sameIdentity(identity, identityOf(config)) && this.#ends.fit(config);
+  async #fulfil(config: DatapathConfig): Promise<void> {
+    const { running } = this.#succession;
+    // It carries by routes that only it knows: the first ones told go to the one after it.
+    if (running?.isReadable === false && !this.#publication.known) return;
+    if (!running || !this.#succession.fits(config)) return this.#launch(config, 'it has another configuration');
+    running.table.setMtu(config.mtu);
+    running.ring();
+    if (running.difference === undefined) return;
+    try {
+      await this.#launch(config, running.difference);
+    } catch (error) {
+      this.#handOverProblem = `${messageOf(error)}; it goes on, start tartand again to try again`;
+      this.#log.error('datapath.handover-failed', `data process ${running.pid}: ${this.#handOverProblem}`);
+    }
+  }
+
+  async #launch(config: DatapathConfig, why: string | undefined): Promise<void> {
+    await this.#succession.launch(config, why);
+    // What was told while it started.
+    this.#writeWords();
+    this.#flush();
   }
 
   /** What cannot be believed is not adopted: `start` finds that it does not fit and replaces it. */
   #takeOver(found: DataProcess): void {
-    this.#adopted = this.#publication.resume(found.table);
-    this.#attach(found);
-    const text = this.#adopted ? `adopted data process ${found.pid}` : `data process ${found.pid} has damaged files`;
-    this.#log.info(this.#adopted ? 'datapath.adopted' : 'datapath.damaged', text, { pid: found.pid });
-  }
-
-  #attach(running: DataProcess): void {
-    this.#process = running;
-    void running.ended.then(() => this.#died(running));
-  }
-
-  async #launch(config: DatapathConfig): Promise<void> {
-    await this.#ends.prepare(config);
-    const { executable = builtFile('tartan-datapath'), runDir, user = nobody, group = nobody } = this.#options;
-    const { tunFds, udpFds } = this.#ends;
-    const started = await spawnProcess({ executable, runDir, tunFds, udpFds, user, group }, table => {
-      table.setIdentity(identityOf(config));
-      this.#publication.writeAll(table);
-    });
-    this.#adopted = false;
-    this.#startedMs = this.#clock.now();
-    this.#attach(started);
-    // What was said while it started.
-    this.#writeWords();
-    this.#flush();
-    this.#log.info('datapath.started', `started data process ${started.pid}`, { pid: started.pid });
+    const { pid, isReadable } = found;
+    if (!isReadable) this.#publication.resumeWords(found.table);
+    else if (this.#publication.resume(found.table)) this.#adopted = found;
+    this.#succession.attach(found);
+    if (this.#adopted) this.#log.info('datapath.adopted', `adopted data process ${pid}`, { pid });
+    else if (isReadable) this.#log.warn('datapath.damaged', `the table of data process ${pid} is damaged`, { pid });
+    else this.#log.info('datapath.foreign', `data process ${pid} is of another layout: ${found.difference}`, { pid });
   }
 
   #writeWords(): void {
-    if (!this.#process) return;
-    this.#publication.writeWords(this.#process.table);
-    this.#process.ring();
+    const { running } = this.#succession;
+    if (!running) return;
+    this.#publication.writeWords(running.table);
+    running.ring();
   }
 
   #flush(): void {
-    const running = this.#process;
-    if (!running || running === this.#stopping || !this.#publication.waiting || this.#closing.signal.aborted) return;
+    const { running } = this.#succession;
+    if (!running?.isReadable || this.#succession.isStopping || this.#closing.signal.aborted) return;
+    if (!this.#publication.isBehind(running.table)) return;
     if (!this.#publication.writeRoutes(running.table) && !this.#retrying) {
       this.#retrying = setTimeout(() => {
         this.#retrying = undefined;
@@ -236,38 +256,22 @@ class TunEngine implements Datapath {
     running.ring();
   }
 
-  /** @throws TartanError DATAPATH_FAILED when it lives on; then nothing may be started beside it */
-  async #stop(running: DataProcess, why: string): Promise<void> {
-    this.#log.info('datapath.stopping', `stopping data process ${running.pid}: ${why}`, { pid: running.pid });
-    this.#stopping = running;
-    try {
-      await running.stop();
-      this.#letGo(running);
-    } finally {
-      this.#stopping = undefined;
-    }
-  }
-
-  #letGo(gone: DataProcess): void {
-    this.#process = undefined;
-    this.#totals.add(gone.table.counters());
-    gone.release();
-  }
-
   /** Nobody told it to end: the next one comes at once, or later when this one did not live. */
-  #died(gone: DataProcess): void {
-    if (this.#process !== gone || this.#stopping === gone || this.#closing.signal.aborted) return;
-    const young = this.#clock.now() - this.#startedMs < youngMs;
+  #onDeath(gone: DataProcess): void {
+    if (this.#closing.signal.aborted) return;
+    const young = this.#clock.now() - this.#succession.startedMs < youngMs;
     this.#failures = young ? this.#failures + 1 : 1;
     this.#log.warn('datapath.died', `data process ${gone.pid} died`, { pid: gone.pid, failures: this.#failures });
-    this.#letGo(gone);
-    this.#revive(() => Promise.resolve());
+    this.#revive(undefined);
   }
 
-  /** Tries until a data process runs; `first` makes room for it. `start` waits for the try under way. */
-  #revive(first: () => Promise<void>): void {
-    if (!this.#config || this.#closing.signal.aborted) return;
-    const attempt = this.#respawn(first);
+  /**
+   * Tries until another data process runs, in the place of a dead one or of one that is to go. `start` waits for the
+   * try under way.
+   */
+  #revive(leaving: Leaving | undefined): void {
+    if (!this.#config || this.#revival || this.#closing.signal.aborted) return;
+    const attempt = this.#respawn(leaving);
     this.#revival = attempt;
     void attempt
       .then(
@@ -280,35 +284,23 @@ class TunEngine implements Datapath {
         if (error !== undefined) {
           this.#failures++;
           this.#log.error('datapath.respawn-failed', messageOf(error), { failures: this.#failures });
-          this.#revive(first);
+          this.#revive(this.#succession.running && leaving);
         }
         for (const listener of this.#listeners) listener();
       });
   }
 
-  async #respawn(first: () => Promise<void>): Promise<void> {
+  async #respawn(leaving: Leaving | undefined): Promise<void> {
     if (this.#failures > 1) {
       const pauseMs = backoffMs(this.#failures - 1, respawnLimits, () => 1);
       await this.#clock.sleep(pauseMs, this.#closing.signal);
     }
     await this.#inTurn(async () => {
-      await first();
-      if (this.#process || !this.#config) return;
-      await this.#launch(this.#config);
+      // Another turn may have done it already.
+      const { running } = this.#succession;
+      if (!this.#config || (running && running !== leaving?.process)) return;
+      await this.#launch(this.#config, leaving?.why);
       this.#respawns++;
-    });
-  }
-
-  /** What nobody reports: a link deleted under us, and a table that somebody wrote over. */
-  #check(): void {
-    const running = this.#process;
-    if (!running || !this.#config || this.#revival || this.#stopping) return;
-    const lost = !this.#ends.linkAlive;
-    if (!lost && running.table.identity()) return;
-    this.#failures = 0;
-    const why = lost ? `the link ${this.device} was deleted` : 'its route table is damaged';
-    this.#revive(async () => {
-      if (this.#process === running) await this.#stop(running, why);
     });
   }
 }

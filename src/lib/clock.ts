@@ -1,6 +1,7 @@
 /**
  * Time. Deadlines are milliseconds of CLOCK_BOOTTIME (clock_gettime(2)), which goes on through suspend as etcd's
- * clock does; wall-clock time is never used for a decision. Tests inject a clock of their own.
+ * clock does; wall-clock time decides nothing, it can only make a state file of another boot too old to use. Tests
+ * inject a clock of their own.
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';

@@ -74,7 +74,7 @@ export function readBounded(path: string, maxBytes: number): string | undefined 
     return undefined;
   }
   try {
-    const buffer = Buffer.alloc(maxBytes + 1);
+    const buffer = Buffer.allocUnsafe(maxBytes + 1);
     let length = 0;
     for (let count = 1; count > 0 && length <= maxBytes; length += count)
       count = readSync(fd, buffer, length, buffer.length - length, null);

@@ -49,7 +49,7 @@ export interface NativeCounters {
   readonly features: readonly string[];
 }
 
-/** The two mapped files. */
+/** The two shared memories. Of another layout only the words can be written; the rest reads as unknown. */
 export interface NativeTable {
   readonly routesFd: number;
   /** A read-only descriptor of `routes`, for the data process. */
@@ -61,7 +61,7 @@ export interface NativeTable {
   /**
    * Writes the slot that is not live and switches.
    * @param routes as for `checkRoutes`
-   * @returns the generation, or 0 when both slots are still in use by a thread (publish again later)
+   * @returns the generation, or 0 when both slots are still in use by a thread (publish again later) or of another layout
    * @throws RangeError as `checkRoutes` does
    */
   publish(routes: Uint32Array): number;
@@ -73,8 +73,9 @@ export interface NativeTable {
   setForwardUntil(bootMs: number): void;
   setFence(on: boolean): void;
   setDrain(on: boolean): void;
-  counters(): NativeCounters;
-  /** Unmaps both files and closes the three descriptors. */
+  /** undefined for another layout. */
+  counters(): NativeCounters | undefined;
+  /** Unmaps both and closes the three descriptors. */
   close(): void;
 }
 
@@ -132,8 +133,8 @@ export interface NativeAddon {
   eventFd(): number;
   /** Rings an eventfd. */
   ring(fd: number): void;
-  /** New files `routes` and `counters` in the directory, mode 0600, replacing whatever is there. */
-  createTable(directory: string): NativeTable;
+  /** New memories; /proc/<pid>/maps shows them as `/memfd:routes:<label>` and `/memfd:counters:<label>`. */
+  createTable(label: string): NativeTable;
   /**
    * Throws RangeError naming the route unless they are at most 65536, sorted, disjoint, without host bits and with hop
    * and port not zero.
@@ -141,10 +142,11 @@ export interface NativeAddon {
    */
   checkRoutes(routes: Uint32Array): void;
   /**
-   * Maps the files of a living data process by the descriptors it handed over, and owns them then; when it throws (a
-   * size that is not ours is EPROTO) they are still the caller's.
+   * Maps the memories of a living data process by the descriptors it handed over, and owns them then; when it throws (a
+   * size that is not that of the layout is EPROTO) they are still the caller's.
+   * @param version of the layout
    */
-  adoptTable(routesFd: number, countersFd: number): NativeTable;
+  adoptTable(routesFd: number, countersFd: number, version: number): NativeTable;
   /** A listening SOCK_SEQPACKET socket, mode 0600. */
   listenSeqpacket(path: string): number;
   /** Asks a data process for its hello and descriptors; throws after `timeoutMs`. Blocks that long at most. */

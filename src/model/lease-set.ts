@@ -33,7 +33,7 @@ export function vetLeases(set: LeaseSet, self: Vantage): VettedLeases {
   const byAge = [...set.leases].sort(
     (a, b) => Number(a.createRevision - b.createRevision) || a.subnet.base - b.subnet.base,
   );
-  const taken = new Intervals();
+  const taken = new Prefixes();
   for (const lease of byAge) {
     if (samePrefix(lease.subnet, self.subnet)) continue;
     const reason = refuse(lease, self, taken);
@@ -48,7 +48,7 @@ export function vetLeases(set: LeaseSet, self: Vantage): VettedLeases {
   return { peers, rejected, sharedAddresses: peers.length - addresses.size };
 }
 
-function refuse(lease: Lease, self: Vantage, taken: Intervals): string | undefined {
+function refuse(lease: Lease, self: Vantage, taken: Prefixes): string | undefined {
   const { network, subnet, publicIp } = self;
   if (lease.subnet.length <= network.length || !prefixCovers(network, lease.subnet))
     return `is not a part of the network ${formatPrefix(network)}`;
@@ -60,7 +60,7 @@ function refuse(lease: Lease, self: Vantage, taken: Intervals): string | undefin
 }
 
 /** Disjoint prefixes with look-up of an overlap by every enclosing and enclosed length: at most 32 probes. */
-class Intervals {
+export class Prefixes {
   readonly #bases = new Map<number, Prefix>();
   readonly #covering = new Set<string>();
 

@@ -55,6 +55,17 @@ export function parseNetworkConfig(text: string): NetworkConfig {
   return { network, subnetLength, subnetMin, subnetMax, backend: readBackend(members), warnings };
 }
 
+/** A document that parses to this network again, warnings aside. */
+export function formatNetworkConfig({ network, subnetLength, subnetMin, subnetMax, backend }: NetworkConfig): string {
+  return JSON.stringify({
+    Network: formatPrefix(network),
+    SubnetLen: subnetLength,
+    SubnetMin: formatIpv4(subnetMin),
+    SubnetMax: formatIpv4(subnetMax),
+    Backend: backend.type === 'udp' ? { Type: 'udp', Port: backend.port } : { Type: backend.name },
+  });
+}
+
 /** Every subnet that may be leased, by number: `subnetAt(config, 0)` is the first. */
 export function subnetCount(config: NetworkConfig): number {
   return (config.subnetMax - config.subnetMin) / 2 ** (32 - config.subnetLength) + 1;

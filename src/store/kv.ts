@@ -86,5 +86,7 @@ export interface Kv {
   timeToLive(leaseId: string, o: AbortOptions): Promise<TimeToLive | undefined>;
   /** Resolves when the watch has ended, whatever the reason; rejects only by abort. */
   watch(request: WatchRequest, o: AbortOptions): Promise<WatchEnd>;
+  /** Makes new connections: those in use may be dead without a sign. Absent where there is none. */
+  reconnect?(): void;
   close(): Promise<void>;
 }

@@ -2,7 +2,6 @@
 import type { Clock } from '../lib/clock.js';
 import { TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
-import type { LeaseSet } from '../model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import { Inner } from './abort.js';
 import { acquireLease } from './acquire.js';
@@ -12,7 +11,7 @@ import { Keeper } from './keeper.js';
 import { Keys } from './keys.js';
 import type { Kv } from './kv.js';
 import { Quarantine } from './quarantine.js';
-import type { AbortOptions, HeldLease, LeaseRequest, LeaseStore } from './store.js';
+import type { AbortOptions, HeldLease, LeaseRequest, LeaseStore, WatchedSet } from './store.js';
 import { watchLeases, watchNetwork } from './watch.js';
 
 export interface LeaseStoreOptions {
@@ -64,7 +63,7 @@ class Leases implements LeaseStore {
     }
   }
 
-  async *watch({ signal }: AbortOptions): AsyncIterable<LeaseSet> {
+  async *watch({ signal }: AbortOptions): AsyncIterable<WatchedSet> {
     const inner = new Inner(signal, this.#life.signal);
     try {
       yield* watchLeases(this.#context, inner.signal);
@@ -80,6 +79,10 @@ class Leases implements LeaseStore {
     } finally {
       inner.end();
     }
+  }
+
+  reconnect(): void {
+    this.#context.kv.reconnect?.();
   }
 
   async close(): Promise<void> {

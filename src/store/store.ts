@@ -61,6 +61,12 @@ export interface HeldLease {
   close(): Promise<void>;
 }
 
+/** A whole set as it is watched. */
+export interface WatchedSet extends LeaseSet {
+  /** Grows when the store went back in time (restored, wiped, another cluster): revisions of two epochs do not order. */
+  readonly epoch: number;
+}
+
 export interface LeaseStore {
   /**
    * The network document, once.
@@ -76,8 +82,10 @@ export interface LeaseStore {
    * The whole set first, then again after every change: list + watch, list again after compaction or reconnect and on
    * a timer. Ends only by abort. Consumers cannot tell how a set was learnt.
    */
-  watch(o: AbortOptions): AsyncIterable<LeaseSet>;
+  watch(o: AbortOptions): AsyncIterable<WatchedSet>;
   /** Rings after each change of the network document and on a timer; carries no value. Ends only by abort. */
   networkChanges(o: AbortOptions): AsyncIterable<void>;
+  /** This host's addresses changed: connections may be dead without a sign, and new ones are made. */
+  reconnect(): void;
   close(): Promise<void>;
 }

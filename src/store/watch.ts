@@ -3,13 +3,13 @@
  * it, and a burst of changes is a few.
  */
 import { Wake } from '../lib/wake.js';
-import type { LeaseSet } from '../model/lease.js';
 import { Inner } from './abort.js';
 import type { StoreContext } from './context.js';
 import { LeaseTable } from './entries.js';
 import { follow, type FollowOptions } from './follow.js';
 import { onlyKey } from './keys.js';
 import type { KeyEvent, Listing } from './kv.js';
+import type { WatchedSet } from './store.js';
 
 /** Between two sets at least: a set costs the consumer a pass over all leases. */
 const paceMs = 25;
@@ -18,19 +18,23 @@ const aDayMs = 86_400_000;
 interface Follower {
   readonly range: FollowOptions['range'];
   /** Returns whether it said something new. */
-  readonly onListing: (listing: Listing) => boolean;
+  readonly onListing: (listing: Listing, rewound: boolean) => boolean;
   readonly onEvents: (events: readonly KeyEvent[]) => void;
 }
 
 /** Rejects with the signal's reason when aborted; ends in no other way. */
-export async function* watchLeases(context: StoreContext, signal: AbortSignal): AsyncGenerator<LeaseSet, never> {
+export async function* watchLeases(context: StoreContext, signal: AbortSignal): AsyncGenerator<WatchedSet, never> {
   const table = new LeaseTable(context.keys);
+  let epoch = 0;
   const changes = watchRange(context, signal, {
     range: context.keys.subnets,
-    onListing: listing => table.replace(listing),
+    onListing(listing, rewound) {
+      if (rewound) epoch++;
+      return table.replace(listing) || rewound;
+    },
     onEvents: events => table.apply(events),
   });
-  for await (const _ of changes) yield table.snapshot();
+  for await (const _ of changes) yield { ...table.snapshot(), epoch };
   throw signal.reason;
 }
 
@@ -60,8 +64,8 @@ async function* watchRange(
     ...context,
     range: follower.range,
     signal: inner.signal,
-    onListing(listing) {
-      note(follower.onListing(listing) || !listed);
+    onListing(listing, rewound) {
+      note(follower.onListing(listing, rewound) || !listed);
       listed = true;
     },
     onEvents(events) {

@@ -1,5 +1,5 @@
 /** Both processes dead at once: nothing of the overlay leaves in clear, and the next start works, whatever it finds. */
-import { rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { LabHost } from '../support/lab-host.js';
@@ -50,9 +50,11 @@ test('nothing of the overlay leaves by the default route', async () => {
 
 const garbage = 'not what was here before \u0000\u0001';
 const damages: readonly (readonly [string, (host: LabHost) => void])[] = [
-  ['garbage in routes', host => writeFileSync(join(host.runDir, 'routes'), garbage)],
-  ['an empty routes file', host => truncateSync(join(host.runDir, 'routes'), 0)],
-  ['garbage in counters', host => writeFileSync(join(host.runDir, 'counters'), garbage)],
+  ['files of an older version', host => writeFileSync(join(host.runDir, 'routes'), garbage)],
+  [
+    'a directory in the place of the next socket',
+    host => mkdirSync(join(host.runDir, 'datapath.next/inside'), { recursive: true }),
+  ],
   [
     'a file where the socket was',
     host => {

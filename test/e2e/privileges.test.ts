@@ -2,12 +2,12 @@
  * What the running data process may do: nothing. Every thread is asked, not the first alone. And what the daemon needs:
  * no more than the systemd unit grants.
  */
-import { readFileSync, readdirSync } from 'node:fs';
+import { readFileSync, readdirSync, readlinkSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Status } from '../../src/agent/status.js';
 import { Daemon } from '../support/daemon.js';
-import { daemonProgram, root } from '../support/tools.js';
+import { attempt, daemonProgram, root } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const lab = useLab({ nodes: ['a', 'b'] }, opened => opened.node('a').bringUp());
@@ -42,7 +42,7 @@ test('it holds what it forwards with and nothing else', async () => {
   const names = (await lab().node('a').run('ls', '-l', `/proc/${pid}/fd`))
     .split('\n')
     .map(line => line.split(' -> ')[1] ?? '');
-  const known = /^$|^\/dev\/null$|^\/dev\/net\/tun$|^socket:|^anon_inode:|\/routes$|\/counters$|^pipe:/;
+  const known = /^$|^\/dev\/null$|^\/dev\/net\/tun$|^socket:|^anon_inode:|^\/memfd:(routes|counters):|^pipe:/;
   expect(names.filter(name => !known.test(name))).toEqual([]);
   expect(names.some(name => name.startsWith('/dev/net/tun'))).toBe(true);
 });
@@ -50,9 +50,21 @@ test('it holds what it forwards with and nothing else', async () => {
 test('its routes are mapped for reading only', async () => {
   const pid = await lab().node('a').datapathPid();
   const maps = readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n');
-  const routes = maps.filter(line => line.endsWith('/routes'));
+  const routes = maps.filter(line => line.includes('/memfd:routes:'));
   expect(routes.length).toBeGreaterThan(0);
   expect(routes.filter(line => !/ r--[sp] /.test(line))).toEqual([]);
+});
+
+test('nobody can take away what both programs have mapped, and its reader cannot open it for writing', async () => {
+  const pid = await lab().node('a').datapathPid();
+  const held = readdirSync(`/proc/${pid}/fd`).map(fd => `/proc/${pid}/fd/${fd}`);
+  const shared = held.filter(path => readlinkSync(path).startsWith('/memfd:'));
+  expect(shared).toHaveLength(2);
+  for (const path of shared) expect(() => truncateSync(path, 0)).toThrow(expect.objectContaining({ code: 'EPERM' }));
+  const routes = shared.find(path => readlinkSync(path).startsWith('/memfd:routes:')) ?? '';
+  const asReader = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', 'sh', '-c'];
+  const { status } = await attempt([...asReader, `exec 3<"$0" && exec 4>>/proc/self/fd/3`, routes]);
+  expect(status).not.toBe(0);
 });
 
 /** Capabilities of the unit, as setpriv(1) names them. */

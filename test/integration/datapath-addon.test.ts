@@ -1,5 +1,15 @@
 /** The addon's own promises, one system call at a time; loopback and a temporary directory are all it needs. */
-import { existsSync, ftruncateSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { expect, test } from 'vitest';
 import { native, type NativeTable } from '../../src/lib/native.js';
 import { perl, until, useScratch } from './datapath-lab.js';
@@ -28,17 +38,21 @@ test('an error has the shape of Node', () => {
   expect(() => native().tunName(NaN)).toThrow(TypeError);
 });
 
-test('a table is private, of full size and empty at first', () => {
+test('a table is private, of full size, empty at first, and of that size for ever', () => {
   withTable(table => {
-    for (const name of ['routes', 'counters']) {
-      const { mode, size, blocks } = statSync(`${scratch.directory}/${name}`);
+    for (const fd of [table.routesFd, table.countersFd]) {
+      const { mode, size, blocks } = fstatSync(fd);
       expect(mode & 0o777).toBe(0o600);
       expect(blocks * 512).toBeGreaterThanOrEqual(size);
+      expect(() => ftruncateSync(fd, size - 4096)).toThrow(expect.objectContaining({ code: 'EPERM' }));
+      expect(() => ftruncateSync(fd, size + 4096)).toThrow(expect.objectContaining({ code: 'EPERM' }));
     }
+    expect(readdirSync(scratch.directory)).toEqual([]);
     expect(table.generation()).toBe(0);
     expect(table.routes()).toEqual(new Uint32Array(0));
     expect(table.identity()).toMatchObject({ mtu: 0 });
     expect(readFileSync(`/proc/self/fdinfo/${table.routesReadOnlyFd}`, 'latin1')).toMatch(/flags:\t0\d*0$/m);
+    expect(readlinkSync(`/proc/self/fd/${table.routesFd}`)).toBe(`/memfd:routes:${scratch.directory} (deleted)`);
   });
 });
 
@@ -117,13 +131,15 @@ test('a closed table throws and closes again', () => {
   expect(() => table.generation()).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
 });
 
-test('an adopted table shares the file; the descriptor handed over may be read-only', () => {
+/** As a data process hands them over: the routes read-only. */
+function handedOver(table: NativeTable): readonly [number, number] {
+  return [openSync(`/proc/self/fd/${table.routesFd}`, 'r'), openSync(`/proc/self/fd/${table.countersFd}`, 'r+')];
+}
+
+test('an adopted table shares the memory; the descriptor handed over may be read-only', () => {
   withTable(table => {
     table.publish(new Uint32Array([net(1), 24, hop, 8285]));
-    const adopted = native().adoptTable(
-      openSync(`${scratch.directory}/routes`, 'r'),
-      openSync(`${scratch.directory}/counters`, 'r+'),
-    );
+    const adopted = native().adoptTable(...handedOver(table), native().layoutVersion);
     expect(adopted.routes()).toEqual(table.routes());
     adopted.setMtu(1300);
     expect(table.identity()?.mtu).toBe(1300);
@@ -131,27 +147,49 @@ test('an adopted table shares the file; the descriptor handed over may be read-o
   });
 });
 
+test('of another layout only the words of the head are there', () => {
+  withTable(table => {
+    table.setIdentity({
+      network: net(0),
+      networkLength: 16,
+      subnet: net(9),
+      subnetLength: 24,
+      publicIp: hop,
+      port: 8285,
+      flags: 0,
+      mtu: 1472,
+    });
+    const adopted = native().adoptTable(...handedOver(table), native().layoutVersion + 1);
+    expect([adopted.identity(), adopted.routes(), adopted.counters()]).toEqual([undefined, undefined, undefined]);
+    expect(adopted.publish(new Uint32Array([net(1), 24, hop, 8285]))).toBe(0);
+    adopted.setFence(true);
+    adopted.setForwardUntil(77);
+    adopted.setDrain(true);
+    expect(table.words()).toMatchObject({ generation: 0, fence: true, forwardUntil: 77 });
+    expect(table.identity()).toMatchObject({ mtu: 1472 });
+    adopted.close();
+  });
+});
+
 test('a damaged table has no identity, a short one is not mapped', () => {
   withTable(table => {
     table.publish(new Uint32Array([net(1), 24, hop, 8285]));
-    const file = openSync(`${scratch.directory}/routes`, 'r+');
-    const counters = openSync(`${scratch.directory}/counters`, 'r+');
+    const file = openSync(`/proc/self/fd/${table.routesFd}`, 'r+');
+    const counters = openSync(`/proc/self/fd/${table.countersFd}`, 'r+');
     writeFileSync(file, 'XXXX');
     expect(table.identity()).toBeUndefined();
     expect(table.routes()).toBeUndefined();
     table.setDrain(true);
     const short = openSync(`${scratch.directory}/short`, 'w+');
-    ftruncateSync(short, 4096);
-    expect(() => native().adoptTable(short, counters)).toThrow(expect.objectContaining({ code: 'EPROTO' }));
+    ftruncateSync(short, 4095);
+    for (const version of [native().layoutVersion, native().layoutVersion + 1])
+      expect(() => native().adoptTable(short, counters, version)).toThrow(expect.objectContaining({ code: 'EPROTO' }));
     for (const fd of [file, counters, short]) native().closeFd(fd);
   });
 });
 
-test('createTable follows no link and removes none but its own names', () => {
-  writeFileSync(`${scratch.directory}/target`, 'kept');
-  symlinkSync(`${scratch.directory}/target`, `${scratch.directory}/routes`);
-  withTable(() => expect(readFileSync(`${scratch.directory}/target`, 'utf8')).toBe('kept'));
-  expect(() => native().createTable(`${scratch.directory}/none`)).toThrow(expect.objectContaining({ code: 'ENOENT' }));
+test('a label too long for the kernel is an error and leaves nothing open', () => {
+  expect(() => native().createTable('x'.repeat(300))).toThrow(expect.objectContaining({ code: 'ENAMETOOLONG' }));
 });
 
 test('openUdp: address and port as asked, a taken port is EADDRINUSE', () => {

@@ -3,8 +3,11 @@
  * One JSON command a line on standard input, one answer a line on standard output.
  */
 import { createInterface } from 'node:readline';
-import { cleanupDatapath } from '../../dist/datapath/cleanup.js';
-import { openDatapath } from '../../dist/datapath/tun-engine.js';
+
+// Of the tree named by the caller, which may be another version.
+const dist = `${process.argv[2]}/dist`;
+const { cleanupDatapath } = await import(`${dist}/datapath/cleanup.js`);
+const { openDatapath } = await import(`${dist}/datapath/tun-engine.js`);
 
 const events = [];
 const note = (event, message) => events.push(`${event}: ${message}`);
@@ -22,6 +25,7 @@ const commands = {
   publish: routes => datapath.publish(routes),
   forwardUntil: bootMs => datapath.forwardUntil(bootMs),
   fence: lost => datapath.fence(lost),
+  check: () => datapath.check(),
   state: () => ({ ...datapath.stats(), adopted: datapath.adopted, changes, events }),
   close: () => datapath.close(),
   remove: () => datapath.remove(),

@@ -4,13 +4,14 @@
  *   [a] tartan0 10.5.1.0 - 192.0.2.1 ---- veth ---- 192.0.2.2 - tartan0 10.5.2.0 [b]
  */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect } from 'vitest';
 import type { DatapathStats } from '../../src/datapath/datapath.js';
 import { native } from '../../src/lib/native.js';
+import { root } from '../support/tools.js';
 
 export type Host = 'a' | 'b';
 
@@ -63,6 +64,8 @@ export async function until<T>(what: string, probe: () => Promise<T> | T, yes: (
 export interface DaemonOptions {
   /** What is run and answers; default: the datapath alone. */
   readonly program?: string;
+  /** The built project it is of; default: this one. */
+  readonly tree?: string;
   /** A command that runs it, to take capabilities away. */
   readonly through?: readonly string[];
 }
@@ -74,8 +77,9 @@ export class Daemon {
   readonly #exited: Promise<void>;
   #next = 0;
 
-  constructor(namespace: string, { program = child, through = [] }: DaemonOptions = {}) {
-    this.#process = spawn('ip', ['netns', 'exec', namespace, ...through, process.execPath, program], {
+  constructor(namespace: string, { program = child, tree = root, through = [] }: DaemonOptions = {}) {
+    const command = [...through, process.execPath, program, tree];
+    this.#process = spawn('ip', ['netns', 'exec', namespace, ...command], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.#exited = new Promise(resolve => this.#process.once('exit', () => resolve()));
@@ -191,6 +195,12 @@ export class Lab {
     this.ip(host, 'route', 'replace', '10.5.0.0/16', 'dev', 'tartan0');
   }
 
+  /** Data processes of the host, zombies not counted. */
+  dataProcesses(host: Host): readonly number[] {
+    const pids = run('ip', 'netns', 'pids', this.namespace(host)).split('\n').filter(Boolean).map(Number);
+    return pids.filter(pid => isRunning(pid) && nameOf(pid) === 'tartan-datapath');
+  }
+
   linkIndex(host: Host): number {
     return JSON.parse(this.ip(host, '-j', 'link', 'show', 'tartan0'))[0].ifindex;
   }
@@ -233,6 +243,14 @@ export class Lab {
   }
 }
 
+function nameOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'latin1').trimEnd();
+  } catch {
+    return '';
+  }
+}
+
 /** Whether the process runs, a zombie not counted. */
 export function isRunning(pid: number): boolean {
   try {
@@ -271,4 +289,12 @@ export async function respawned(daemon: Daemon, old: number): Promise<State> {
   );
   expect(Date.now() - began).toBeLessThan(1000);
   return state;
+}
+
+/** The memory that a data process reads its routes from; it has no other name. */
+export function routesOf(pid: number): string {
+  const descriptors = readdirSync(`/proc/${pid}/fd`).map(fd => `/proc/${pid}/fd/${fd}`);
+  const found = descriptors.find(path => readlinkSync(path).startsWith('/memfd:routes:'));
+  if (found === undefined) throw new Error(`process ${pid} holds no routes`);
+  return found;
 }

@@ -1,5 +1,5 @@
 /** The datapath against the kernel and the real data process: what the port promises while nothing goes wrong. */
-import { existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Lab, bothUp, isRunning, pidOf, respawned, until } from './datapath-lab.js';
 
@@ -72,7 +72,7 @@ test('close leaves the data process and lets the daemon exit; remove and cleanup
   await second.daemon.call('remove');
   expect(isRunning(pid)).toBe(false);
   expect(lab.hasLink('a')).toBe(false);
-  expect(existsSync(`${lab.runDir('a')}/routes`)).toBe(false);
+  expect(readdirSync(lab.runDir('a'))).toEqual([]);
 
   const third = await lab.up('a');
   const last = await pidOf(third.daemon);
@@ -97,12 +97,11 @@ test('cleanup ends a data process that lost its socket', async () => {
   expect(lab.hasLink('a')).toBe(false);
 });
 
-test('directories and links under the names of the files are replaced, their targets untouched', async () => {
+test('directories and links under the names of the sockets are replaced, their targets untouched', async () => {
   const runDir = lab.runDir('a');
-  mkdirSync(`${runDir}/routes/inside`, { recursive: true });
+  mkdirSync(`${runDir}/datapath.sock/inside`, { recursive: true });
   mkdirSync(`${runDir}-target`);
-  symlinkSync(`${runDir}-target`, `${runDir}/counters`);
-  mkdirSync(`${runDir}/datapath.sock`);
+  symlinkSync(`${runDir}-target`, `${runDir}/datapath.next`);
   const { daemon } = await lab.up('a');
   expect(await pidOf(daemon)).toBeGreaterThan(0);
   expect(existsSync(`${runDir}-target`)).toBe(true);

@@ -3,10 +3,10 @@ import type { Datapath, DatapathConfig } from '../../src/datapath/datapath.js';
 import type { HostNetwork } from '../../src/host/host.js';
 import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import { Wake } from '../../src/lib/wake.js';
-import type { Lease, LeaseSet } from '../../src/model/lease.js';
+import type { Lease } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
 import { formatRoute, formatTunnelRoute } from '../../src/model/plan.js';
-import type { HeldLease, LeaseRequest, LeaseStore } from '../../src/store/store.js';
+import type { HeldLease, LeaseChange, LeaseRequest, LeaseStore, WatchedSet } from '../../src/store/store.js';
 
 export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', revision = 5n): Lease {
   return {
@@ -75,7 +75,7 @@ export class FakeDatapath implements Datapath {
   readonly failures: Error[] = [];
   readonly device = 'tartan0';
   readonly adopted = false;
-  lastForwardUntilMs = 0;
+  forwardUntilMs = 0;
   #generation = 0;
 
   async start(config: DatapathConfig): Promise<void> {
@@ -92,7 +92,7 @@ export class FakeDatapath implements Datapath {
   }
 
   forwardUntil(bootMs: number): void {
-    this.lastForwardUntilMs = bootMs;
+    this.forwardUntilMs = bootMs;
   }
 
   fence(lost: boolean): void {
@@ -113,6 +113,10 @@ export class FakeDatapath implements Datapath {
     };
   }
 
+  check(): void {
+    this.calls.push('check');
+  }
+
   onChange(): void {}
   async close(): Promise<void> {}
   async remove(): Promise<void> {}
@@ -123,11 +127,11 @@ export class FakeStore implements LeaseStore {
   readonly networks: (string | Error)[] = ['{"Network":"10.5.0.0/16"}'];
   readonly acquired: (FakeHeld | Error)[] = [new FakeHeld(fakeLease('10.5.1.0/24', '192.0.2.1', 'n'))];
   readonly requests: LeaseRequest[] = [];
-  readonly #sets: LeaseSet[] = [];
+  readonly #sets: WatchedSet[] = [];
   readonly #more = new Wake();
 
   push(...leases: Lease[]): void {
-    this.#sets.push({ leases, rejected: [], revision: 9n });
+    this.#sets.push({ leases, rejected: [], revision: 9n, epoch: 0 });
     this.#more.ring();
   }
 
@@ -144,7 +148,7 @@ export class FakeStore implements LeaseStore {
     return next;
   }
 
-  async *watch({ signal }: { readonly signal: AbortSignal }): AsyncIterable<LeaseSet> {
+  async *watch({ signal }: { readonly signal: AbortSignal }): AsyncIterable<WatchedSet> {
     for (;;) {
       for (let set = this.#sets.shift(); set; set = this.#sets.shift()) yield set;
       await this.#more.wait(60_000, signal);
@@ -155,6 +159,12 @@ export class FakeStore implements LeaseStore {
 
   documentChanged(): void {
     this.#documents.ring();
+  }
+
+  reconnections = 0;
+
+  reconnect(): void {
+    this.reconnections++;
   }
 
   async *networkChanges({ signal }: { readonly signal: AbortSignal }): AsyncIterable<void> {
@@ -173,10 +183,16 @@ export class FakeHeld implements HeldLease {
   deadlineMs = 1e12;
   renewedAtMs = 0;
   readonly #lost = new AbortController();
+  readonly #listeners: (() => void)[] = [];
   readonly lease: Lease;
 
   constructor(lease: Lease) {
     this.lease = lease;
+  }
+
+  become(state: HeldLease['state']): void {
+    this.state = state;
+    for (const listener of this.#listeners) listener();
   }
 
   get lost(): AbortSignal {
@@ -188,8 +204,16 @@ export class FakeHeld implements HeldLease {
     this.#lost.abort(error);
   }
 
-  onChange(): void {}
-  async update(): Promise<void> {}
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  readonly updates: LeaseChange[] = [];
+
+  async update(change: LeaseChange): Promise<void> {
+    this.updates.push(change);
+  }
+
   async release(): Promise<void> {}
   async close(): Promise<void> {
     this.closed = true;

@@ -23,6 +23,8 @@ export class LabHost {
   readonly spaces: Namespaces;
   /** Set when a real engine runs the host's container. */
   engine: DockerEngine | undefined;
+  /** The daemon; of another version when a test sets it. */
+  program = daemonProgram;
   readonly #etcdEndpoint: string;
   #daemon: Daemon | undefined;
 
@@ -61,7 +63,7 @@ export class LabHost {
 
   /** The command line of a daemon of this host, to be run inside its namespace. */
   daemonCommand(more: Flags = {}): readonly string[] {
-    return this.inside([process.execPath, daemonProgram, ...this.flags(more)]);
+    return this.inside([process.execPath, this.program, ...this.flags(more)]);
   }
 
   inside(command: readonly string[]): readonly string[] {

@@ -8,7 +8,7 @@ import { DockerEngine } from './docker-engine.js';
 import { LabEtcd } from './lab-etcd.js';
 import { LabHost, type Flags } from './lab-host.js';
 import { Namespaces } from './namespaces.js';
-import { Capture, Flow, transfer, type TransferReport } from './traffic.js';
+import { Capture, Flow, transfer, type Transfer } from './traffic.js';
 
 export interface LabOptions {
   readonly nodes: readonly string[];
@@ -94,11 +94,7 @@ export class Lab {
     return Flow.open(this.spaces, { ...ends, address: to.containerAddress, port: flowPort, rate });
   }
 
-  transfer(
-    from: LabHost,
-    to: LabHost,
-    bytes: number,
-  ): Promise<{ readonly sent: TransferReport; readonly received: TransferReport; readonly seconds: number }> {
+  transfer(from: LabHost, to: LabHost, bytes: number): Promise<Transfer> {
     const ends = { from: from.containerNamespace, to: to.containerNamespace };
     return transfer(this.spaces, { ...ends, address: to.containerAddress, port: transferPort, bytes });
   }

@@ -217,10 +217,10 @@ static void fill_block(unsigned char *data, uint64_t *state)
 	}
 }
 
-static void print_checksum(uint64_t bytes, const struct checksum *c, const char *source)
+static void print_checksum(uint64_t bytes, const struct checksum *c, const char *source, uint64_t gap_ns)
 {
-	printf("{\"bytes\":%" PRIu64 ",\"checksum\":\"%016" PRIx64 "%016" PRIx64 "\",\"source\":\"%s\"}\n", bytes, c->words,
-	       c->places, source);
+	printf("{\"bytes\":%" PRIu64 ",\"checksum\":\"%016" PRIx64 "%016" PRIx64 "\",\"source\":\"%s\",\"longestGapMs\":%.1f}\n",
+	       bytes, c->words, c->places, source, (double)gap_ns / 1e6);
 }
 
 static int push(const char *host, const char *port, const char *bytes)
@@ -244,7 +244,7 @@ static int push(const char *host, const char *port, const char *bytes)
 		}
 		done += size;
 	}
-	print_checksum(total, &c, "");
+	print_checksum(total, &c, "", 0);
 	return 0;
 }
 
@@ -255,7 +255,7 @@ static int serve(const char *port)
 	socklen_t length = sizeof from;
 	struct checksum c = {0, 0};
 	unsigned char block[BLOCK];
-	uint64_t total = 0;
+	uint64_t total = 0, last_ns, gap_ns = 0;
 	if (listen(fd, 1))
 		fail("probe: listen");
 	printf("ready\n");
@@ -263,11 +263,17 @@ static int serve(const char *port)
 	int connection = accept(fd, (void *)&from, &length);
 	if (connection < 0)
 		fail("probe: accept");
+	last_ns = now_ns();
 	for (;;) {
 		size_t have = 0;
 		ssize_t n = 1;
-		while (have < BLOCK && (n = recv(connection, block + have, BLOCK - have, 0)) > 0)
+		while (have < BLOCK && (n = recv(connection, block + have, BLOCK - have, 0)) > 0) {
+			uint64_t now = now_ns();
+			if (now - last_ns > gap_ns)
+				gap_ns = now - last_ns;
+			last_ns = now;
 			have += (size_t)n;
+		}
 		if (n < 0)
 			fail("probe: recv");
 		add_block(&c, block, have);
@@ -275,7 +281,7 @@ static int serve(const char *port)
 		if (n == 0)
 			break;
 	}
-	print_checksum(total, &c, inet_ntoa(from.sin_addr));
+	print_checksum(total, &c, inet_ntoa(from.sin_addr), gap_ns);
 	return 0;
 }
 

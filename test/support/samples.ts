@@ -16,7 +16,7 @@ export const sampleStatus: Status = {
   network: '10.5.0.0/16',
   backend: { type: 'udp', port: 8285 },
   interface: { name: 'eth0', address: '192.0.2.1', mtu: 1500 },
-  peers: [{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b' }],
+  peers: [{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b', state: 'live', secondsLeft: null }],
   rejected: [],
   datapath: null,
 };

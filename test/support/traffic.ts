@@ -29,6 +29,14 @@ export interface TransferReport {
   readonly source: string;
 }
 
+export interface Transfer {
+  readonly sent: TransferReport;
+  readonly received: TransferReport;
+  readonly seconds: number;
+  /** Between two receives that brought something. */
+  readonly longestGapMs: number;
+}
+
 /** A flow of numbered datagrams that runs until `stop`. */
 export class Flow {
   readonly #sender: Running;
@@ -79,18 +87,16 @@ export async function transfer(
     readonly port: number;
     readonly bytes: number;
   },
-): Promise<{ readonly sent: TransferReport; readonly received: TransferReport; readonly seconds: number }> {
+): Promise<Transfer> {
   const server = start(spaces.inside(o.to, [probe, 'serve', String(o.port)]));
   const report = await secondLine(server);
   const begin = performance.now();
   const sent = await run(spaces.inside(o.from, [probe, 'push', o.address, String(o.port), String(o.bytes)]));
   const received = await report.line;
   await ended(server);
-  return {
-    sent: JSON.parse(sent) as TransferReport,
-    received: JSON.parse(received) as TransferReport,
-    seconds: (performance.now() - begin) / 1000,
-  };
+  const { longestGapMs: _, ...ofSender } = JSON.parse(sent) as TransferReport & { longestGapMs: number };
+  const { longestGapMs, ...ofReceiver } = JSON.parse(received) as TransferReport & { longestGapMs: number };
+  return { sent: ofSender, received: ofReceiver, seconds: (performance.now() - begin) / 1000, longestGapMs };
 }
 
 export interface OuterDatagram {

@@ -1,14 +1,18 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Agent } from '../../src/agent/agent.js';
+import type { Memory } from '../../src/agent/memory.js';
+import type { AgentOptions } from '../../src/agent/ports.js';
 import { isReady, snapshot } from '../../src/agent/snapshot.js';
 import { StateFile } from '../../src/agent/state-file.js';
+import type { Footprint } from '../../src/agent/underlay-watch.js';
 import type { DockerSettings } from '../../src/docker/docker.js';
 import { chooseBackend } from '../../src/backend/all.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseNetworkConfig } from '../../src/model/network.js';
 import { FakeDatapath, FakeHeld, fakeLease, FakeHost, FakeStore } from '../support/fakes.js';
 
 const address = parseIpv4('192.0.2.1');
@@ -23,7 +27,7 @@ afterEach(() => {
   rmSync(stateDir, { recursive: true });
 });
 
-function make() {
+function make(options: Partial<AgentOptions> = {}) {
   const store = new FakeStore();
   const host = new FakeHost();
   const datapath = new FakeDatapath();
@@ -48,6 +52,7 @@ function make() {
       docker,
       state: new StateFile(stateDir),
       clock,
+      wallNow: () => 0,
       log: { debug: () => {}, info: say, warn: say, error: say },
       notify: state => void notified.push(state),
     },
@@ -55,12 +60,17 @@ function make() {
       node: { id: 'n', bootId: 'b', publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } },
       ttlSeconds: 60,
       resyncMs: 60_000,
+      peerHoldMs: 60_000,
+      onLost: 'exit',
       ipMasquerade: 'on',
       forwardRules: true,
       checkSource: true,
       checkDestination: true,
       chooseBackend,
       checkNetwork: () => {},
+      chooseUnderlay: async () => ({ publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } }),
+      takeUnderlay: () => {},
+      ...options,
     },
   );
   return { agent, store, host, datapath, events, notified, written };
@@ -126,7 +136,7 @@ it('waits for the network document, the lease and the socket, saying each reason
 
 it('asks for the state file subnet first, then the one of subnet.env', async () => {
   const { agent, store } = make();
-  agent.ports.state.write({ nodeId: 'n', network: parsePrefix('10.5.0.0/16'), subnet: parsePrefix('10.5.8.0/24') });
+  agent.ports.state.write({ nodeId: 'n', subnet: parsePrefix('10.5.8.0/24'), memory: undefined });
   agent.run(stop.signal).catch(() => {});
   await vi.waitFor(() => expect(store.requests).toHaveLength(1));
   expect(store.requests[0]?.previous.map(({ subnet, source }) => `${formatPrefix(subnet)} ${source}`)).toEqual([
@@ -202,5 +212,223 @@ it('the engine may forward for six TTLs after the last KeepAlive, and further wh
   const { agent, datapath } = make();
   agent.run(stop.signal).catch(() => {});
   await vi.waitFor(() => expect(datapath.calls).toContain('fence false'));
-  expect(datapath.lastForwardUntilMs).toBe(6 * 60_000);
+  expect(datapath.forwardUntilMs).toBe(6 * 60_000);
+});
+
+describe('a start while etcd is silent', () => {
+  const memory: Memory = {
+    network: parseNetworkConfig('{"Network":"10.5.0.0/16"}'),
+    lease: { ...fakeLease('10.5.1.0/24', '192.0.2.1', 'n'), bootId: 'b' },
+    address,
+    ttlSeconds: 60,
+    renewedAtMs: 0,
+    renewedAtWallMs: 0,
+    peers: [fakeLease('10.5.2.0/24', '192.0.2.2'), fakeLease('10.5.3.0/24', '192.0.2.3')],
+  };
+
+  /** The store answers nothing until `answer` is called; a second passes at once, other sleeps take a turn. */
+  function silent(options: Partial<AgentOptions> = {}, remembered: Memory = memory) {
+    const made = make(options);
+    const { agent, store } = made;
+    agent.ports.state.write({ nodeId: 'n', subnet: remembered.lease.subnet, memory: remembered });
+    let answer = (): void => {};
+    const answered = new Promise<void>(resolve => (answer = resolve));
+    const network = store.network.bind(store);
+    store.network = async () => (await answered, network());
+    const sleeps: number[] = [];
+    agent.ports.clock.sleep = (ms, signal) => (sleeps.push(ms), sleeps.length > 1 ? never(signal) : tick(signal));
+    const running = agent.run(stop.signal);
+    running.catch(() => {});
+    return { ...made, answer, running, sleeps };
+  }
+
+  it('brings tunnel, peers and Docker up from the state file, UNKNOWN and not ready', async () => {
+    const { agent, datapath, notified, written, events, sleeps } = silent();
+    await vi.waitFor(() => expect(notified).toEqual(['READY=1']));
+    expect(sleeps[0]).toBe(1000);
+    expect(datapath.calls).toEqual([
+      'start 10.5.1.0/24 on 192.0.2.1:8285 mtu 1472',
+      'fence false',
+      'publish 10.5.2.0/24 via 192.0.2.2:8285, 10.5.3.0/24 via 192.0.2.3:8285',
+    ]);
+    expect(written).toHaveLength(1);
+    expect(events).toEqual(['lease.remembered', 'plan.applied', 'daemon.ready']);
+    expect(isReady(agent)).toBe(false);
+    expect(snapshot(agent, 'x')).toMatchObject({
+      phase: 'ready',
+      ready: false,
+      lease: { subnet: '10.5.1.0/24', state: 'unknown' },
+      network: '10.5.0.0/16',
+      peers: [{ state: 'remembered' }, { state: 'remembered' }],
+      problems: [
+        'the lease is unknown',
+        'network, subnet and peers are those of the state file, etcd has not answered',
+      ],
+    });
+  });
+
+  it('goes on without a step when etcd gives the same subnet', async () => {
+    const { agent, store, datapath, written, notified, answer } = silent();
+    await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+    const calls = datapath.calls.length;
+    store.push(...memory.peers.map(peer => ({ ...peer, createRevision: 3n })));
+    answer();
+    await vi.waitFor(() => expect(isReady(agent)).toBe(true));
+    expect(agent.unconfirmed).toBe(false);
+    expect(store.requests[0]?.previous[0]).toMatchObject({ source: 'state', subnet: memory.lease.subnet });
+    await vi.waitFor(() => expect(snapshot(agent, 'x').peers.map(({ state }) => state)).toEqual(['live', 'live']));
+    expect(datapath.calls).toHaveLength(calls);
+    expect(written).toHaveLength(1);
+    expect(notified).toEqual(['READY=1']);
+    expect(snapshot(agent, 'x').problems).toEqual([]);
+  });
+
+  it('then follows the real lease', async () => {
+    const { agent, store, answer, events } = silent();
+    const held = new FakeHeld(memory.lease);
+    store.acquired.unshift(held);
+    await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+    answer();
+    await vi.waitFor(() => expect(isReady(agent)).toBe(true));
+    held.become('gone');
+    expect(agent.held?.state).toBe('gone');
+    expect(events.filter(event => event === 'lease.state')).toHaveLength(2);
+    held.lose(new TartanError('LEASE_LOST', 'node y owns it'));
+    expect(agent.phase).toBe('lost');
+  });
+
+  it.each([
+    ['gives another subnet', new FakeHeld(fakeLease('10.5.7.0/24', '192.0.2.1', 'n')), 'LEASE_LOST', 75],
+    ['has no subnet left', new TartanError('NO_FREE_SUBNET', 'full'), 'LEASE_LOST', 75],
+    ['knows another host like us', new TartanError('DUPLICATE_NODE', 'node n lives'), 'DUPLICATE_NODE', 73],
+  ])('stops the traffic and forgets the subnet when etcd %s', async (_, answerOf, code, exitCode) => {
+    const { agent, store, datapath, written, answer, running } = silent();
+    store.acquired.unshift(answerOf);
+    await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+    answer();
+    await expect(running).rejects.toMatchObject({ code, exitCode });
+    expect(datapath.calls.at(-1)).toBe('fence true');
+    expect(written).toHaveLength(1);
+    expect(agent.ports.state.read('n')).toMatchObject({ kind: 'found', state: { memory: undefined } });
+  });
+
+  it('leaves the traffic alone when etcd refuses us for another reason', async () => {
+    const { agent, store, datapath, answer, running } = silent({ onLost: 'degraded' });
+    store.acquired.unshift(new TartanError('PERMISSION', 'role'));
+    await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+    answer();
+    await expect(running).rejects.toMatchObject({ code: 'PERMISSION' });
+    expect(datapath.calls).not.toContain('fence true');
+    expect(agent.ports.state.read('n')).toMatchObject({ state: { memory: { ttlSeconds: 60 } } });
+  });
+
+  it('waits for etcd with a file that may not be used', async () => {
+    const { agent, events, datapath } = silent({}, { ...memory, address: parseIpv4('192.0.2.9') });
+    await vi.waitFor(() => expect(agent.phase).toBe('waiting-for-network'));
+    expect(events).toEqual(['state.refused']);
+    expect(datapath.calls).toEqual([]);
+  });
+
+  it('has the peers of the state file also when etcd answers at once, and keeps those it misses for a while', async () => {
+    const { agent, store } = make();
+    agent.ports.state.write({ nodeId: 'n', subnet: memory.lease.subnet, memory });
+    agent.run(stop.signal).catch(() => {});
+    store.push(fakeLease('10.5.2.0/24', '192.0.2.2'));
+    await vi.waitFor(() =>
+      expect(snapshot(agent, 'x').peers.map(({ subnet, state }) => `${subnet} ${state}`)).toEqual([
+        '10.5.2.0/24 live',
+        '10.5.3.0/24 held-down',
+      ]),
+    );
+  });
+});
+
+it('degraded: a lost subnet stops the traffic, and the daemon stays until it is told to go', async () => {
+  const { agent, store, datapath } = make({ onLost: 'degraded' });
+  const held = new FakeHeld(fakeLease('10.5.1.0/24', '192.0.2.1', 'n'));
+  store.acquired.unshift(held);
+  const running = agent.run(stop.signal);
+  const ended = vi.fn();
+  running.catch(ended);
+  store.push();
+  await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+  held.lose(new TartanError('LEASE_LOST', 'node y owns it'));
+  expect(datapath.calls.at(-1)).toBe('fence true');
+  for (let turn = 0; turn < 20; turn++) await tick(new AbortController().signal);
+  expect(ended).not.toHaveBeenCalled();
+  expect(snapshot(agent, 'x')).toMatchObject({ phase: 'lost', ready: false, lease: { state: 'lost' } });
+  stop.abort(new Error('bye'));
+  await expect(running).rejects.toThrow('bye');
+});
+
+it('writes to the state file what a later start can stand on, and its last peers when it ends', async () => {
+  const { agent, store } = make();
+  const running = agent.run(stop.signal);
+  running.catch(() => {});
+  store.push(fakeLease('10.5.2.0/24', '192.0.2.2'));
+  await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+  expect(agent.ports.state.read('n')).toMatchObject({ state: { memory: { ttlSeconds: 60, address, renewedAtMs: 0 } } });
+  stop.abort(new Error('bye'));
+  await expect(running).rejects.toThrow('bye');
+  const read = agent.ports.state.read('n');
+  expect(read).toMatchObject({
+    state: { memory: { lease: { bootId: 'b', leaseId: '77' }, peers: [{ nodeId: 'peer' }] } },
+  });
+});
+
+it('peers of the state file are no reason to change what a running data process knows better', async () => {
+  const first = make();
+  const life = new AbortController();
+  const before = first.agent.run(life.signal);
+  before.catch(() => {});
+  first.store.push();
+  await vi.waitFor(() => expect(first.agent.phase).toBe('ready'));
+  life.abort(new Error('killed'));
+  await before.catch(() => {});
+  // Its file knows no peer; the one that came after the last write is in the table of the data process.
+  const { agent, store, datapath } = make();
+  const running = agent.run(stop.signal);
+  running.catch(() => {});
+  await vi.waitFor(() => expect(agent.phase).toBe('configuring'));
+  for (let turn = 0; turn < 20; turn++) await tick(new AbortController().signal);
+  expect(datapath.calls.filter(call => call.startsWith('publish'))).toEqual([]);
+  store.push(fakeLease('10.5.2.0/24', '192.0.2.2'));
+  await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+  expect(datapath.calls.find(call => call.startsWith('publish'))).toContain('10.5.2.0/24');
+  stop.abort(new Error('bye'));
+  await running.catch(() => {});
+});
+
+it('another address and MTU of the host: the tunnel, the store, the lease, the plan and the files follow', async () => {
+  const there = parseIpv4('192.0.2.77');
+  const moved = { publicIp: there, interface: { name: 'eth1', address: there, mtu: 9000 } };
+  let now: Footprint = { publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } };
+  const { agent, store, datapath, written } = make({
+    node: {
+      id: 'n',
+      bootId: 'b',
+      get publicIp() {
+        return now.publicIp;
+      },
+      get interface() {
+        return now.interface;
+      },
+    },
+    chooseUnderlay: async () => moved,
+    takeUnderlay: footprint => {
+      now = footprint;
+    },
+  });
+  const [held] = store.acquired;
+  store.push();
+  const running = agent.run(stop.signal).catch(() => {});
+  await vi.waitFor(() => expect(written.at(-1)?.mtu).toBe(8972));
+  expect(datapath.calls.filter(call => call.startsWith('start'))).toEqual([
+    'start 10.5.1.0/24 on 192.0.2.1:8285 mtu 1472',
+    'start 10.5.1.0/24 on 192.0.2.77:8285 mtu 8972',
+  ]);
+  expect(store.reconnections).toBe(1);
+  expect(held instanceof FakeHeld && held.updates).toEqual([{ publicIp: there }]);
+  stop.abort();
+  await running;
 });

@@ -394,7 +394,13 @@ describe('cleanup', () => {
 
 describe('ping', () => {
   beforeEach(() => {
-    const peers = ['2', '3'].map(n => ({ subnet: `10.5.${n}.0/24`, publicIp: `192.0.2.${n}`, nodeId: `node-${n}` }));
+    const peers = ['2', '3'].map(n => ({
+      subnet: `10.5.${n}.0/24`,
+      publicIp: `192.0.2.${n}`,
+      nodeId: `node-${n}`,
+      state: 'live' as const,
+      secondsLeft: null,
+    }));
     world.reading = { kind: 'status', status: { ...status, peers } };
   });
 

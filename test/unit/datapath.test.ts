@@ -58,7 +58,7 @@ test('equal routes keep their generation', () => {
   expect(publication.replace(routes(1))).toBe(2);
   publication.writeRoutes(table.native);
   expect(publication.replace(routes(1))).toBe(2);
-  expect(publication.waiting).toBe(false);
+  expect(publication.isBehind(table.native)).toBe(false);
 });
 
 test('while the file is busy the newest table waits under one generation', () => {
@@ -70,10 +70,10 @@ test('while the file is busy the newest table waits under one generation', () =>
   expect(publication.replace(routes(2))).toBe(2);
   expect(publication.writeRoutes(table.native)).toBe(false);
   expect(publication.replace(routes(3))).toBe(2);
-  expect(publication.waiting).toBe(true);
+  expect(publication.isBehind(table.native)).toBe(true);
   table.busy = false;
   expect(publication.writeRoutes(table.native)).toBe(true);
-  expect(publication.waiting).toBe(false);
+  expect(publication.isBehind(table.native)).toBe(false);
   expect(table.live).toEqual(routes(3));
 });
 
@@ -91,8 +91,24 @@ test('generations count on in a new file, which gets everything', () => {
   expect(second.live).toEqual(routes(3));
   expect(second.calls).toEqual(['until 7', 'fence true']);
   expect(publication.generation).toBe(3);
-  expect(publication.adopted(0)).toBe(2);
-  expect(publication.adopted(1)).toBe(3);
+  expect(publication.adopted(second.native, 0)).toBe(2);
+  expect(publication.adopted(second.native, 1)).toBe(3);
+  expect(publication.adopted(first.native, 3)).toBe(3);
+});
+
+test('while one process takes over from another, each file is behind for itself', () => {
+  const publication = new Publication();
+  const [old, next] = [new FakeTable(), new FakeTable()];
+  publication.replace(routes(1));
+  publication.writeRoutes(old.native);
+  publication.writeAll(next.native);
+  publication.replace(routes(2));
+  expect([old, next].map(table => publication.isBehind(table.native))).toEqual([true, true]);
+  publication.writeRoutes(old.native);
+  expect([old, next].map(table => publication.isBehind(table.native))).toEqual([false, true]);
+  publication.writeRoutes(next.native);
+  expect([old, next].map(table => publication.isBehind(table.native))).toEqual([false, false]);
+  expect(next.live).toEqual(routes(2));
 });
 
 test('an adopted file is continued: its routes are the ones published, its words are kept', () => {
@@ -102,7 +118,8 @@ test('an adopted file is continued: its routes are the ones published, its words
   const publication = new Publication();
   expect(publication.resume(file.native)).toBe(true);
   expect(publication.replace(routes(5))).toBe(42);
-  expect(publication.adopted(42)).toBe(42);
+  expect(publication.adopted(file.native, 42)).toBe(42);
+  expect(publication.isBehind(file.native)).toBe(false);
   const next = new FakeTable();
   publication.writeAll(next.native);
   expect(next.calls).toEqual(['until 99', 'fence true']);

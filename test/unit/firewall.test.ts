@@ -119,15 +119,21 @@ const ours = '-m comment --comment tartan';
 
 describe('a host without Docker', () => {
   const all = `*raw
+-N TARTAN-MADE
+-N TARTAN-MADE-PREROUTING
 -I PREROUTING -s 10.5.0.0/16 -d 10.5.1.0/24 -i tartan0 ${ours} -j ACCEPT
 COMMIT
 *filter
+-N TARTAN-MADE
+-N TARTAN-MADE-FORWARD
 -N DOCKER-USER
 -I DOCKER-USER -s 10.5.0.0/16 -d 10.5.0.0/16 -o tartan0 ${ours} -j ACCEPT
 -I DOCKER-USER -s 10.5.0.0/16 -d 10.5.0.0/16 -i tartan0 ${ours} -j ACCEPT
 -I FORWARD ${ours} -j DOCKER-USER
 COMMIT
 *nat
+-N TARTAN-MADE
+-N TARTAN-MADE-POSTROUTING
 -N TARTAN-POSTRTG
 -I TARTAN-POSTRTG ! -s 10.5.0.0/16 -d 10.5.0.0/16 -o tartan0 ${ours} -j MASQUERADE --random-fully
 -I TARTAN-POSTRTG -s 10.5.1.0/24 ! -d 10.5.0.0/16 ${ours} -j MASQUERADE --random-fully

@@ -9,8 +9,8 @@ const plain = openPaint({ isTty: false, env: {} });
 const status: Status = {
   ...sampleStatus,
   peers: [
-    { subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b' },
-    { subnet: '10.5.3.0/24', publicIp: '192.0.2.3', nodeId: null },
+    { subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b', state: 'live', secondsLeft: null },
+    { subnet: '10.5.3.0/24', publicIp: '192.0.2.3', nodeId: null, state: 'held-down', secondsLeft: 58 },
   ],
   datapath: {
     engine: 'tun',
@@ -58,9 +58,9 @@ describe('status', () => {
     ).toEqual([
       'refused         1 lease entries, see -o wide',
       '',
-      'PEER         PUBLIC IP  NODE',
-      '10.5.2.0/24  192.0.2.2  node-b',
-      '10.5.3.0/24  192.0.2.3  -',
+      'PEER         PUBLIC IP  NODE    STATE',
+      '10.5.2.0/24  192.0.2.2  node-b  live',
+      '10.5.3.0/24  192.0.2.3  -       held-down, 58s left',
       '',
       'refused 10.5.2.128-25  overlaps the older lease 10.5.2.0/24',
       '',

@@ -8,7 +8,8 @@ import type { FirewallPlan } from '../../model/plan.js';
 import type { Step } from '../step.js';
 import { isAbsent, runCommand, type RunCommand } from './command.js';
 import { diffFirewall, restoreText, type TableChange } from './rules.js';
-import { parseSaveText } from './save-text.js';
+import { parseSaveText, type SavedTable } from './save-text.js';
+import { removeVestige } from './vestiges.js';
 
 export interface FirewallOptions {
   readonly log: Log;
@@ -41,8 +42,44 @@ export class Iptables {
       if (isAbsent(error)) return withoutIptables(plan);
       throw error;
     }
-    const { changes, conflicts } = diffFirewall(plan, parseSaveText(text), { randomFully: this.#randomFully });
-    return { steps: changes.map(change => this.#step(change, plan, signal)), conflicts };
+    const context = { randomFully: this.#randomFully };
+    const listed = parseSaveText(text);
+    const first = diffFirewall(plan, listed, context);
+    const saved = text.includes('(nf_tables)') ? await this.#existing(listed, first.changes, signal) : listed;
+    const { changes, vestiges, conflicts } = saved === listed ? first : diffFirewall(plan, saved, context);
+    const removals = vestiges.map(vestige => ({
+      text: `iptables -t ${vestige.table}: what was made for our rules, as far as it is empty`,
+      run: () => removeVestige(vestige, this.#run, signal),
+    }));
+    return { steps: [...changes.map(change => this.#step(change, plan, signal)), ...removals], conflicts };
+  }
+
+  /**
+   * On nftables iptables-save lists every built-in chain of a table, whether it is there or not. One that only our rule
+   * brings into being must be known as of our making.
+   */
+  async #existing(
+    saved: ReadonlyMap<string, SavedTable>,
+    changes: readonly TableChange[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, SavedTable>> {
+    const missing: TableChange[] = [];
+    for (const change of changes) {
+      const { table, builtIn } = change;
+      if (saved.get(table)?.get(builtIn)?.length !== 0) continue;
+      try {
+        await this.#run('nft', ['list', 'chain', 'ip', table, builtIn], '', signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!isAbsent(error)) missing.push(change);
+      }
+    }
+    if (missing.length === 0) return saved;
+    const without = ({ table, builtIn }: TableChange): [string, SavedTable] => [
+      table,
+      new Map([...(saved.get(table) ?? [])].filter(([chain]) => chain !== builtIn)),
+    ];
+    return new Map([...saved, ...missing.map(without)]);
   }
 
   #step(change: TableChange, plan: FirewallPlan | undefined, signal: AbortSignal): Step {

@@ -14,17 +14,22 @@ import {
   type SavedRule,
   type SavedTable,
 } from './save-text.js';
+import { marking, vestigeIn, type Vestige } from './vestiges.js';
 
 export type TableName = 'raw' | 'filter' | 'nat';
 
 export interface TableChange {
   readonly table: TableName;
+  /** The built-in chain that the rules hang on. */
+  readonly builtIn: string;
   /** Commands for iptables-restore, made together or not at all. */
   readonly commands: readonly string[];
 }
 
 export interface FirewallDifference {
   readonly changes: readonly TableChange[];
+  /** Of our making, in tables where nothing of ours is wanted any more. */
+  readonly vestiges: readonly Vestige[];
   readonly conflicts: readonly string[];
 }
 
@@ -47,12 +52,27 @@ export function diffFirewall(
 ): FirewallDifference {
   const table = (name: TableName): SavedTable => saved.get(name) ?? new Map();
   const conflicts: string[] = [];
-  const all: readonly TableChange[] = [
-    { table: 'raw', commands: syncRaw(plan, table('raw')) },
-    { table: 'filter', commands: syncFilter(plan, table('filter')) },
-    { table: 'nat', commands: syncNat(plan, table('nat'), context, conflicts) },
-  ];
-  return { changes: all.filter(({ commands }) => commands.length > 0), conflicts };
+  const all = [
+    { table: 'raw', chain: 'PREROUTING', commands: syncRaw(plan, table('raw')), isWanted: plan?.forward },
+    { table: 'filter', chain: 'FORWARD', commands: syncFilter(plan, table('filter')), isWanted: plan?.forward },
+    {
+      table: 'nat',
+      chain: 'POSTROUTING',
+      commands: syncNat(plan, table('nat'), context, conflicts),
+      isWanted: plan && plan.masquerade !== 'off',
+    },
+  ] as const;
+  return {
+    changes: all
+      .filter(({ commands }) => commands.length > 0)
+      .map(one => ({
+        table: one.table,
+        builtIn: one.chain,
+        commands: [...marking(saved.get(one.table), one.chain, one.commands), ...one.commands],
+      })),
+    vestiges: all.flatMap(one => (one.isWanted ? [] : (vestigeIn(one.table, saved.get(one.table), one.chain) ?? []))),
+    conflicts,
+  };
 }
 
 /** What iptables-restore reads. */

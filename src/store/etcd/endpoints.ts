@@ -38,7 +38,9 @@ export class Endpoints {
     for (let tried = 0; ;) {
       const connection = this.connection();
       try {
-        return await within(options.timeoutMs ?? callTimeoutMs, signal, () => attempt(connection));
+        // Whoever throws the connection away ends every call on it.
+        const alive = AbortSignal.any([signal, connection.closed]);
+        return await within(options.timeoutMs ?? callTimeoutMs, alive, () => attempt(connection));
       } catch (error) {
         options.signal.throwIfAborted();
         const trouble = troubleOf(error);
@@ -69,6 +71,13 @@ export class Endpoints {
       this.#index = (this.#index + 1) % this.#options.endpoints.length;
     }
     connection.close();
+  }
+
+  /** The connection in use is thrown away, with all calls on it; the next call makes another one. */
+  reconnect(): void {
+    const live = this.#live;
+    this.#live = undefined;
+    live?.close();
   }
 
   close(): void {

@@ -145,6 +145,10 @@ class EtcdKv implements Kv {
     return end;
   }
 
+  reconnect(): void {
+    this.#endpoints.reconnect();
+  }
+
   async close(): Promise<void> {
     this.#endpoints.close();
   }

@@ -1,0 +1,135 @@
+/**
+ * What a host needs to come up while the store is silent: network, own lease, last peers, and when the lease was last
+ * known to be ours. Here are its form in the state file and the rules by which it may be used.
+ */
+import { z } from 'zod';
+import { messageOf } from '../lib/errors.js';
+import { quarantineTtls } from '../model/allocation.js';
+import { formatIpv4, formatPrefix, parseIpv4, prefixCovers, type Ipv4 } from '../model/ipv4.js';
+import { formatLeaseKey, formatLeaseValue, parseLeaseValue, readLeaseKey, type Lease } from '../model/lease.js';
+import { formatNetworkConfig, parseNetworkConfig, type NetworkConfig } from '../model/network.js';
+import type { Node } from '../model/node.js';
+
+export interface Memory {
+  readonly network: NetworkConfig;
+  /** Its boot id says which boot `renewedAtMs` counts in. */
+  readonly lease: Lease;
+  /** What the tunnel's packets left from. */
+  readonly address: Ipv4;
+  readonly ttlSeconds: number;
+  /** The last good KeepAlive: CLOCK_BOOTTIME ms, and what the wall clock said then. */
+  readonly renewedAtMs: number;
+  readonly renewedAtWallMs: number;
+  readonly peers: readonly Lease[];
+}
+
+const maxPeers = 65_536;
+
+/** How long after the last KeepAlive a subnet may be used with nobody to ask: one TTL short of the quarantine. */
+export function orphanMs(ttlSeconds: number): number {
+  return (quarantineTtls - 1) * ttlSeconds * 1000;
+}
+
+/** A text by one of our parsers. */
+export function parsed<T>(parse: (text: string) => T) {
+  return z.string().transform((text, context): T => {
+    try {
+      return parse(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: messageOf(error) });
+      return z.NEVER;
+    }
+  });
+}
+
+const finite = z.number();
+const remembered = z.tuple([z.string(), z.string()]).transform(([name, value], context): Lease => {
+  try {
+    const subnet = readLeaseKey(name);
+    // Revisions are of a history that may be over: any that the store tells replaces them.
+    if (subnet) return { ...parseLeaseValue(value), subnet, createRevision: 0n, revision: 0n, leaseId: '' };
+  } catch {
+    // Refused below.
+  }
+  context.addIssue({ code: 'custom', message: 'not a lease' });
+  return z.NEVER;
+});
+
+export const memorySchema = z
+  .strictObject({
+    network: parsed(parseNetworkConfig),
+    lease: remembered,
+    leaseId: z.string().regex(/^\d{1,20}$/),
+    address: parsed(parseIpv4),
+    ttlSeconds: finite.int().positive(),
+    renewedAtMs: finite.nonnegative(),
+    renewedAtWallMs: finite,
+    peers: z.array(remembered).max(maxPeers),
+  })
+  .transform(({ lease, leaseId, ...rest }): Memory => ({ ...rest, lease: { ...lease, leaseId } }));
+
+export function formatMemory(memory: Memory): z.input<typeof memorySchema> {
+  const { network, lease, address, ttlSeconds, renewedAtMs, renewedAtWallMs, peers } = memory;
+  return {
+    network: formatNetworkConfig(network),
+    lease: formatLease(lease),
+    leaseId: lease.leaseId,
+    address: formatIpv4(address),
+    ttlSeconds,
+    renewedAtMs,
+    renewedAtWallMs,
+    peers: peers.slice(0, maxPeers).map(peer => formatLease({ ...peer, bootId: undefined })),
+  };
+}
+
+function formatLease(lease: Lease): [name: string, value: string] {
+  return [formatLeaseKey(lease.subnet), formatLeaseValue(lease)];
+}
+
+export interface Here {
+  readonly node: Node;
+  readonly nowMs: number;
+  readonly wallNowMs: number;
+  /** Until when an adopted data process may forward; it was kept up to date by the daemon before. */
+  readonly forwardUntilMs: number;
+}
+
+/** When the lease was last surely ours, by this boot's clock: of another boot nothing is known, so its time is used up. */
+export function renewedHereMs(
+  { lease, ttlSeconds, renewedAtMs }: Memory,
+  here: { readonly node: Node; readonly ttlSeconds: number; readonly nowMs: number },
+): number {
+  const comparable = lease.bootId === here.node.bootId && ttlSeconds === here.ttlSeconds;
+  return comparable ? renewedAtMs : here.nowMs - orphanMs(here.ttlSeconds);
+}
+
+/** @returns why this host must not stand on this memory now; undefined when it may */
+export function refuseMemory(memory: Memory, here: Here): string | undefined {
+  const { lease, network, address } = memory;
+  const { node } = here;
+  if (lease.publicIp !== node.publicIp || address !== node.interface.address) {
+    const [then, now] = [`${formatIpv4(lease.publicIp)} at ${formatIpv4(address)}`, formatIpv4(node.publicIp)];
+    return `was written for the address ${then}, this host has ${now} at ${formatIpv4(node.interface.address)}`;
+  }
+  const inside = prefixCovers(network.network, lease.subnet) && lease.subnet.length > network.network.length;
+  if (!inside) return `has ${formatPrefix(lease.subnet)}, no subnet of its network ${formatPrefix(network.network)}`;
+  return lease.leaseId === '0' ? undefined : refuseAge(memory, here);
+}
+
+/**
+ * The subnet is protected for a time after the last KeepAlive. Within one boot that time is measured. Across boots only
+ * the wall clock can say how long the host was off: it never grants anything, it only adds a reason to refuse, also
+ * when it is plainly wrong. What it fails to refuse is still fenced by the peers, who know the owner.
+ */
+function refuseAge({ lease, ttlSeconds, renewedAtMs, renewedAtWallMs }: Memory, here: Here): string | undefined {
+  const limitMs = orphanMs(ttlSeconds);
+  const until = `its subnet is kept for ${limitMs / 1000} s`;
+  if (lease.bootId === here.node.bootId) {
+    if (here.nowMs < Math.max(renewedAtMs + limitMs, here.forwardUntilMs)) return undefined;
+    return `was last confirmed ${Math.round((here.nowMs - renewedAtMs) / 1000)} s ago, ${until}`;
+  }
+  const offMs = here.wallNowMs - renewedAtWallMs;
+  if (offMs > limitMs) return `was last confirmed ${Math.round(offMs / 1000)} s ago by the wall clock, ${until}`;
+  if (offMs < -ttlSeconds * 1000) return 'was written later than the wall clock says it is: its age cannot be told';
+  return undefined;
+}

@@ -1,0 +1,35 @@
+/** The running network stays as it is: a document that changed or spoilt is said, not followed. */
+import { isTartanError } from '../lib/errors.js';
+import { formatPrefix, samePrefix } from '../model/ipv4.js';
+import type { NetworkConfig } from '../model/network.js';
+import type { LeaseStore } from '../store/store.js';
+
+/** @param onProblem told after each change what differs, undefined when nothing does; ends by abort only */
+export async function watchNetwork(
+  store: LeaseStore,
+  running: NetworkConfig,
+  signal: AbortSignal,
+  onProblem: (problem: string | undefined) => void,
+): Promise<void> {
+  let problem: string | undefined;
+  for await (const _ of store.networkChanges({ signal })) {
+    try {
+      problem = difference(await store.network({ signal }), running);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isTartanError(error, 'CONFIG_INVALID'))
+        problem = `config_invalid: ${error.message}; the last good document is kept`;
+    }
+    onProblem(problem);
+  }
+}
+
+function difference(now: NetworkConfig, running: NetworkConfig): string | undefined {
+  const same =
+    samePrefix(now.network, running.network) &&
+    now.subnetLength === running.subnetLength &&
+    JSON.stringify(now.backend) === JSON.stringify(running.backend);
+  if (same) return undefined;
+  const kept = `${formatPrefix(running.network)} is kept until a restart`;
+  return `config_mismatch: the network document changed to ${formatPrefix(now.network)}; ${kept}`;
+}

@@ -1,0 +1,49 @@
+/** What an agent works with and what it is told: the ports to the world, and one host's settings. */
+import type { Backend, BackendContext } from '../backend/backend.js';
+import type { Datapath } from '../datapath/datapath.js';
+import type { DockerFiles } from '../docker/docker.js';
+import type { HostNetwork } from '../host/host.js';
+import type { Clock } from '../lib/clock.js';
+import type { Log } from '../lib/log.js';
+import type { NetworkConfig } from '../model/network.js';
+import type { Node } from '../model/node.js';
+import type { LeaseStore } from '../store/store.js';
+import type { StateFile } from './state-file.js';
+import type { Footprint } from './underlay-watch.js';
+
+export interface AgentPorts {
+  readonly store: LeaseStore;
+  readonly host: HostNetwork;
+  readonly datapath: Datapath;
+  readonly docker: DockerFiles;
+  readonly state: StateFile;
+  readonly clock: Clock;
+  /** Milliseconds of the wall clock, for the age of a state file of another boot and for nothing else. */
+  readonly wallNow: () => number;
+  readonly log: Log;
+  /** sd_notify(3). */
+  readonly notify: (state: string) => void;
+}
+
+export interface AgentOptions {
+  /** Of now: address and interface follow the underlay. */
+  readonly node: Node;
+  /** As at the start. @throws TartanError HOST_REFUSED where there is none */
+  readonly chooseUnderlay: () => Promise<Footprint>;
+  /** Makes it part of `node`. */
+  readonly takeUnderlay: (footprint: Footprint) => void;
+  readonly ttlSeconds: number;
+  readonly resyncMs: number;
+  /** How long a peer that vanished without a goodbye stays routed. */
+  readonly peerHoldMs: number;
+  /** What a lost subnet leads to, once its traffic is stopped. */
+  readonly onLost: 'exit' | 'degraded';
+  readonly ipMasquerade: BackendContext['ipMasquerade'];
+  readonly forwardRules: boolean;
+  readonly checkSource: boolean;
+  readonly checkDestination: boolean;
+  /** @throws TartanError CONFIG_INVALID for a backend this version does not run */
+  readonly chooseBackend: (context: BackendContext) => Backend;
+  /** Refuses a network that would cut the host off. */
+  readonly checkNetwork: (network: NetworkConfig) => void;
+}

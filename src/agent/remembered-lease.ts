@@ -1,0 +1,101 @@
+/**
+ * The lease of the state file, for a start while the store is silent. It is UNKNOWN: safe to use while the quarantine
+ * protects the subnet and the peers bind inner sources to owners. Once the store gives the real lease it is a mere
+ * front of it; when that is of another subnet, this one is LOST.
+ */
+import { TartanError } from '../lib/errors.js';
+import { formatPrefix, samePrefix } from '../model/ipv4.js';
+import type { Lease } from '../model/lease.js';
+import type { HeldLease, LeaseChange, LeaseState } from '../store/store.js';
+
+export class RememberedLease implements HeldLease {
+  readonly #lease: Lease;
+  readonly #renewedAtMs: number;
+  readonly #listeners: (() => void)[] = [];
+  readonly #lost = new AbortController();
+  readonly #answer: Promise<HeldLease>;
+  #answered: (real: HeldLease) => void = () => {};
+  #real: HeldLease | undefined;
+
+  /** @param renewedAtMs CLOCK_BOOTTIME ms of this boot at which the lease was surely still ours */
+  constructor(lease: Lease, renewedAtMs: number) {
+    this.#lease = lease;
+    this.#renewedAtMs = renewedAtMs;
+    this.#answer = new Promise((resolve, reject) => {
+      this.#answered = resolve;
+      this.lost.addEventListener('abort', () => reject(this.lost.reason), { once: true });
+    });
+    // Only who asks for something waits for it.
+    this.#answer.catch(() => {});
+  }
+
+  /** The store has answered. */
+  get settled(): boolean {
+    return this.#real !== undefined;
+  }
+
+  get lease(): Lease {
+    return this.#real?.lease ?? this.#lease;
+  }
+
+  get state(): LeaseState {
+    if (this.#lost.signal.aborted) return 'lost';
+    return this.#real?.state ?? 'unknown';
+  }
+
+  get deadlineMs(): number {
+    return this.#real?.deadlineMs ?? (this.#lease.leaseId === '0' ? Infinity : this.#renewedAtMs);
+  }
+
+  get renewedAtMs(): number {
+    return this.#real?.renewedAtMs ?? this.#renewedAtMs;
+  }
+
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  async settle(real: HeldLease): Promise<void> {
+    const { subnet } = real.lease;
+    if (!samePrefix(subnet, this.#lease.subnet)) {
+      await real.close();
+      const [mine, given] = [formatPrefix(this.#lease.subnet), formatPrefix(subnet)];
+      this.lose(
+        new TartanError('LEASE_LOST', `subnet ${mine} is not ours any more: etcd gave ${given}, for the next start`),
+      );
+      return;
+    }
+    this.#real = real;
+    this.#answered(real);
+    real.onChange(() => this.#ring());
+    const onLost = (): void => this.lose(real.lost.reason);
+    if (real.lost.aborted) onLost();
+    else real.lost.addEventListener('abort', onLost, { once: true });
+    this.#ring();
+  }
+
+  lose(reason: unknown): void {
+    this.#lost.abort(reason);
+    this.#ring();
+  }
+
+  async update(change: LeaseChange): Promise<void> {
+    await (await this.#answer).update(change);
+  }
+
+  async release(): Promise<void> {
+    await (await this.#answer).release();
+  }
+
+  async close(): Promise<void> {
+    await this.#real?.close();
+  }
+
+  #ring(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}

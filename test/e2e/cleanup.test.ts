@@ -1,0 +1,62 @@
+/** `tartan cleanup` takes everything of ours and nothing else: the kernel says the same before the first start and after. */
+import { expect, test } from 'vitest';
+import { dumpHost } from '../support/host-dump.js';
+import type { LabHost } from '../support/lab-host.js';
+import { useLab } from '../support/use-lab.js';
+
+const lab = useLab({ nodes: ['a', 'b', 'c'] });
+
+/** What others have on a host, some of it where ours belongs. */
+async function furnish(host: LabHost): Promise<void> {
+  for (const line of [
+    'iptables -A FORWARD -s 203.0.113.0/24 -j DROP',
+    'iptables -t nat -A PREROUTING -p tcp --dport 81 -j REDIRECT --to-ports 80',
+    'nft add table inet guard',
+    'nft add chain inet guard input { type filter hook input priority 0 ; policy accept ; }',
+    'nft add rule inet guard input ip saddr 203.0.113.7 drop',
+    'nft add table ip raw',
+    'ip route add 198.51.100.0/24 via 192.0.2.253 proto static',
+    'ip route add unreachable 10.5.0.0/16 metric 9999 proto 99',
+    'ip rule add from 203.0.113.9 lookup 100',
+    'ip route add default via 192.0.2.253 table 100',
+    'ip link add other type bridge',
+    'ip address add 198.18.0.1/24 dev other',
+  ])
+    await host.run(...line.split(' '));
+}
+
+async function lifeOf(host: LabHost): Promise<void> {
+  await host.startDaemon().waitForEvent('daemon.ready');
+  expect(await host.run('nft', 'list', 'ruleset')).toContain('tartan');
+  await host.stopDaemon();
+  const { status, stdout, stderr } = await host.tool('cleanup');
+  expect(status, stdout + stderr).toBe(0);
+}
+
+test.each([
+  ['a host without any rule', 'a', async () => {}],
+  ['a host where others have theirs', 'b', furnish],
+] as const)('%s', async (_, letter, prepare) => {
+  const host = lab().node(letter);
+  await prepare(host);
+  const before = await dumpHost(host);
+  await lifeOf(host);
+  expect(await dumpHost(host)).toBe(before);
+  // Once more, over what the first life left.
+  await lifeOf(host);
+  expect(await dumpHost(host)).toBe(before);
+});
+
+test('what others put into a table of our making stays, with the table', async () => {
+  const c = lab().node('c');
+  await c.startDaemon().waitForEvent('daemon.ready');
+  await c.run('iptables', '-t', 'raw', '-A', 'OUTPUT', '-d', '203.0.113.0/24', '-j', 'DROP');
+  await c.run('iptables', '-A', 'FORWARD', '-d', '203.0.113.0/24', '-j', 'DROP');
+  await c.stopDaemon();
+  expect((await c.tool('cleanup')).status).toBe(0);
+  const saved = await c.run('iptables-save');
+  expect(saved).toMatch(/-A OUTPUT -d 203\.0\.113\.0\/24 -j DROP/);
+  expect(saved).toMatch(/-A FORWARD -d 203\.0\.113\.0\/24 -j DROP/);
+  // Not iptables-save: it lists chains that are not there.
+  expect(await c.run('nft', 'list', 'ruleset')).not.toMatch(/tartan|PREROUTING|table ip nat/i);
+});
