@@ -1,4 +1,7 @@
-/** The four suites. Only `unit` runs its files side by side: the others share the machine's kernel and its two cores. */
+/**
+ * The four suites. `unit` runs its files side by side, `e2e` two at a time because most of a fault is waiting; the others
+ * share the machine's kernel and its two cores one after another.
+ */
 import { defineConfig } from 'vitest/config';
 
 const oneAfterAnother = { pool: 'forks', fileParallelism: false, maxWorkers: 1 } as const;
@@ -30,7 +33,8 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          ...oneAfterAnother,
+          pool: 'forks',
+          maxWorkers: 2,
           testTimeout: 90_000,
           hookTimeout: 90_000,
         },

@@ -30,5 +30,11 @@ for round in $(seq "${TARTAN_ROUNDS:-5}"); do
 	heading "round $round"
 	for project in contract integration e2e; do suite $project; done
 done
+step 'ten thousand lease schedules' env TARTAN_SCHEDULES="${TARTAN_SCHEDULES:-10000}" \
+	vitest run --project unit test/unit/lease-schedules.test.ts
+step 'twenty races' env TARTAN_RACES=20 vitest run --project contract test/contract/store-etcd-race-lengths.test.ts
+step 'five thousand hosts' env TARTAN_HOSTS=5000 vitest run --project contract test/contract/store-etcd-scale.test.ts
+step 'faults again and again' env TARTAN_REPEAT="${TARTAN_REPEAT:-50}" vitest run --project e2e test/e2e/faults
+step 'soak' bash test/support/soak.sh --minutes "${TARTAN_SOAK_MINUTES:-2}"
 step 'nothing is left behind' bash test/support/traces.sh --compare "$scratch/before"
 finish

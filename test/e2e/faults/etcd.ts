@@ -1,0 +1,206 @@
+/**
+ * The etcd of a fault lab: one or three members in the namespace `e`, each on its own port, and the operator's own way
+ * to them. That way is a Unix socket a member: no fault of the network touches it, and it costs no process a question.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Etcd3 } from 'etcd3';
+import { Connection } from '../../../src/store/etcd/connection.js';
+import type { Namespaces } from '../../support/namespaces.js';
+import { ended, hasEnded, startService, until } from '../../support/tools.js';
+
+const address = '192.0.2.254';
+/** Written together with everything the harness writes, so that the history tells it from what hosts write. */
+export const operatorKey = '/operator';
+
+export class Member {
+  readonly index: number;
+  readonly #spaces: Namespaces;
+  readonly #count: number;
+  #child: ChildProcess | undefined;
+  #connection: Connection | undefined;
+
+  constructor(spaces: Namespaces, index: number, count: number) {
+    this.#spaces = spaces;
+    this.index = index;
+    this.#count = count;
+  }
+
+  get endpoint(): string {
+    return `http://${address}:${clientPort(this.index)}`;
+  }
+
+  get running(): boolean {
+    return this.#child !== undefined && !hasEnded(this.#child);
+  }
+
+  start(): void {
+    const { directory } = this.#spaces;
+    const peers = Array.from({ length: this.#count }, (_, index) => `m${index}=http://127.0.0.1:${peerPort(index)}`);
+    const peer = `http://127.0.0.1:${peerPort(this.index)}`;
+    const args = [
+      ['--name', `m${this.index}`, '--data-dir', this.#dataDirectory],
+      // The address of a Unix socket must look like host:port; it is a file in the working directory.
+      ['--listen-client-urls', `http://0.0.0.0:${clientPort(this.index)},unix://${socketName(this.index)}`],
+      ['--advertise-client-urls', this.endpoint, '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
+      ['--initial-cluster', peers.join(','), '--logger', 'zap', '--log-level', 'error'],
+    ].flat();
+    // What a killed one left there keeps its successor from listening.
+    rmSync(join(directory, socketName(this.index)), { force: true });
+    const command = this.#spaces.inside('e', ['env', '-C', directory, 'etcd', ...args]);
+    this.#child = startService(command, join(directory, `etcd-${this.index}.log`));
+  }
+
+  signal(name: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#child?.kill(name);
+  }
+
+  async kill(): Promise<void> {
+    if (!this.#child) return;
+    this.#child.kill('SIGKILL');
+    await ended(this.#child);
+  }
+
+  wipe(): void {
+    rmSync(this.#dataDirectory, { recursive: true, force: true });
+  }
+
+  /** The operator's: a new one after each failure, an old one may wait a long time before it tries again. */
+  connection(): Connection {
+    if (this.#connection?.closed.aborted) this.#connection = undefined;
+    this.#connection ??= this.connect();
+    return this.#connection;
+  }
+
+  connect(): Connection {
+    const path = join(this.#spaces.directory, socketName(this.index));
+    return new Connection(`http://unix:${path}`, { endpoints: [], prefix: '' }, false);
+  }
+
+  close(): void {
+    this.#connection?.close();
+  }
+
+  get #dataDirectory(): string {
+    return join(this.#spaces.directory, `etcd-${this.index}`);
+  }
+}
+
+export class FaultEtcd {
+  readonly members: readonly Member[];
+
+  constructor(spaces: Namespaces, count: 1 | 3) {
+    this.members = Array.from({ length: count }, (_, index) => new Member(spaces, index, count));
+  }
+
+  get endpoints(): string {
+    return this.members.map(({ endpoint }) => endpoint).join(',');
+  }
+
+  /** Starts whatever does not run and waits until every member serves. */
+  async start(): Promise<void> {
+    for (const member of this.members) if (!member.running) member.start();
+    for (const member of this.members)
+      await until(`etcd member ${member.index} serves`, () =>
+        this.#on(member, etcd => etcd.get('any')).then(() => true),
+      );
+  }
+
+  async kill(): Promise<void> {
+    await Promise.all(this.members.map(member => member.kill()));
+  }
+
+  /** Every member begins anew, as another cluster. */
+  async wipe(): Promise<void> {
+    await this.kill();
+    for (const member of this.members) member.wipe();
+  }
+
+  signal(name: 'SIGSTOP' | 'SIGCONT'): void {
+    for (const member of this.members) member.signal(name);
+  }
+
+  async leader(): Promise<Member> {
+    return until('etcd has a leader', async () => {
+      for (const member of this.members) {
+        const { header, leader } = await this.#on(member, etcd => etcd.maintenance.status());
+        if (header.member_id === leader) return member;
+      }
+      return undefined;
+    });
+  }
+
+  /** Asks the members in turn until one answers. */
+  async ask<T>(question: (etcd: Etcd3) => PromiseLike<T>): Promise<T> {
+    return until('etcd answers', async () => {
+      for (const member of this.members.filter(({ running }) => running))
+        try {
+          return { answer: await this.#on(member, question) };
+        } catch {
+          // The next one, and then all again.
+        }
+      return undefined;
+    }).then(({ answer }) => answer);
+  }
+
+  /** Writes as an operator would, without a guard: a value, or undefined to delete the key. */
+  async write(changes: Readonly<Record<string, string | undefined>>, leaseId = '0'): Promise<void> {
+    const operations = Object.entries({ ...changes, [operatorKey]: '' }).map(([key, value]) =>
+      value === undefined
+        ? { request_delete_range: { key: Buffer.from(key) } }
+        : {
+            request_put: {
+              key: Buffer.from(key),
+              value: Buffer.from(value),
+              lease: key === operatorKey ? '0' : leaseId,
+            },
+          },
+    );
+    await this.ask(etcd => etcd.kv.txn({ success: operations }));
+  }
+
+  /** The value and the etcd lease of a key; undefined when there is no such key. */
+  async read(key: string): Promise<{ readonly value: string; readonly leaseId: string } | undefined> {
+    const { kvs } = await this.ask(etcd => etcd.kv.range({ key: Buffer.from(key) }));
+    return kvs[0] && { value: kvs[0].value.toString('utf8'), leaseId: kvs[0].lease };
+  }
+
+  async revision(): Promise<number> {
+    return Number((await this.ask(etcd => etcd.kv.range({ key: Buffer.from(operatorKey) }))).header.revision);
+  }
+
+  /** Forgets all history up to now, and gives the space back. */
+  async compact(): Promise<void> {
+    const revision = String(await this.revision());
+    await this.ask(etcd => etcd.kv.compact({ revision, physical: true })).catch(() => {});
+    for (const member of this.members)
+      if (member.running) await this.#on(member, etcd => etcd.maintenance.defragment());
+  }
+
+  async #on<T>(member: Member, question: (etcd: Etcd3) => PromiseLike<T>): Promise<T> {
+    const connection = member.connection();
+    try {
+      return await question(connection.etcd);
+    } catch (error) {
+      connection.close();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const member of this.members) member.close();
+  }
+}
+
+function clientPort(index: number): number {
+  return 2379 + 100 * index;
+}
+
+function peerPort(index: number): number {
+  return 2380 + 100 * index;
+}
+
+function socketName(index: number): string {
+  return `m${index}:1`;
+}

@@ -1,0 +1,226 @@
+/**
+ * The fault lab: hosts and an etcd as in support/lab.ts, a numbered flow of 1000 packets a second for each pair, and
+ * a log of everything for the validator. `run` is one fault from its injection to the moment all is as before.
+ *
+ *   inject --> in force --> heal --> converged      flows run all the time; between two faults all must be well
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { messageOf } from '../../../src/lib/errors.js';
+import type { Scope } from '../../../src/lib/scope.js';
+import { keyPrefix, Lab } from '../../support/lab.js';
+import type { Flags, LabHost } from '../../support/lab-host.js';
+import { attempt, run, until } from '../../support/tools.js';
+import { Flow, type FlowReport } from '../../support/traffic.js';
+import { FaultEtcd } from './etcd.js';
+import type { Fault } from './fault.js';
+import { History } from './history.js';
+import { RunLog, type MarkLine } from './log.js';
+import { askDaemon, States } from './states.js';
+
+export interface FaultLabOptions {
+  readonly hosts: readonly string[];
+  readonly members: 1 | 3;
+  readonly ttlSeconds: number;
+  /** 0 <= random() < 1, for what a fault leaves to chance. */
+  readonly random: () => number;
+  /** Kept there after the run, one JSON line each. */
+  readonly logFile?: string;
+}
+
+const firstPort = 7001;
+const network = '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}';
+
+export class FaultLab {
+  readonly lab: Lab;
+  readonly etcd: FaultEtcd;
+  readonly log: RunLog;
+  readonly ttlMs: number;
+  readonly random: () => number;
+  /** What the present fault is done to. */
+  victim: LabHost;
+  readonly #ttlSeconds: number;
+  #history: History | undefined;
+
+  private constructor(lab: Lab, etcd: FaultEtcd, o: FaultLabOptions) {
+    this.lab = lab;
+    this.etcd = etcd;
+    this.log = new RunLog(o.logFile);
+    this.random = o.random;
+    this.#ttlSeconds = o.ttlSeconds;
+    this.ttlMs = o.ttlSeconds * 1000;
+    this.victim = lab.node(o.hosts[0] ?? '');
+  }
+
+  static async open(scope: Scope, o: FaultLabOptions): Promise<FaultLab> {
+    const lab = await Lab.open(scope, { nodes: o.hosts, etcd: false });
+    const etcd = await scope.own('etcd', new FaultEtcd(lab.spaces, o.members));
+    const opened = new FaultLab(lab, etcd, o);
+    await etcd.start();
+    opened.#history = await scope.own('history', new History(etcd, opened.log));
+    await etcd.write({ [`${keyPrefix}/config`]: network });
+    opened.#mark('inject', startUp);
+    await Promise.all(lab.hosts.map(host => host.bringUp(opened.flags)));
+    for (const host of lab.hosts) await scope.own(`states of ${host.letter}`, new States(host, opened.log));
+    await opened.#converge(startUp);
+    return opened;
+  }
+
+  get flags(): Flags {
+    return {
+      'etcd-endpoints': this.etcd.endpoints,
+      'lease-ttl': String(this.#ttlSeconds),
+      'iptables-resync': '1',
+    };
+  }
+
+  get peers(): readonly LabHost[] {
+    return this.lab.hosts.filter(host => host !== this.victim);
+  }
+
+  /** One of the peers, for what needs only two. */
+  get peer(): LabHost {
+    const [first] = this.peers;
+    if (!first) throw new Error('the lab has one host only');
+    return first;
+  }
+
+  /** The key of a host's lease. */
+  keyOf(host: LabHost): string {
+    return `${keyPrefix}/subnets/${host.subnet.replace('/', '-')}`;
+  }
+
+  /** Keeps the fault in force: how long is a part of it, there is nothing to wait for. */
+  async stay(ms: number): Promise<void> {
+    await delay(ms);
+  }
+
+  /** Starts the victim's daemon again, once the one before has ended. */
+  async restart(host: LabHost = this.victim): Promise<void> {
+    await host.daemon.end();
+    await host.startDaemon(this.flags).waitForEvent('daemon.ready');
+  }
+
+  /** Rules in a table of their own, in the victim's namespace; `heal` removes them. */
+  async filter(...rules: readonly string[]): Promise<void> {
+    const chain = (hook: string): string => `chain ${hook} { type filter hook ${hook} priority -300; }`;
+    const text = ['table inet faults {', chain('input'), chain('output'), '}'];
+    for (const rule of rules) text.push(`add rule inet faults ${rule}`);
+    await run(this.victim.inside(['nft', '-f', '-']), { input: `${text.join('\n')}\n` });
+  }
+
+  async unfilter(): Promise<void> {
+    await attempt(this.victim.inside(['nft', 'delete', 'table', 'inet', 'faults']));
+  }
+
+  /** Injects, heals, waits until all is as before. @returns what went wrong, besides what the log shows */
+  async run(fault: Fault): Promise<readonly string[]> {
+    this.#mark('inject', fault);
+    const flows = await this.#openFlows();
+    const troubles: string[] = [];
+    const step = async (what: string, act: () => Promise<void>): Promise<void> => {
+      await act().catch((error: unknown) => troubles.push(`${fault.name}: ${what}: ${messageOf(error)}`));
+    };
+    await delay(settledMs);
+    await step('inject', () => fault.inject(this));
+    this.#mark('heal', fault);
+    await step('heal', async () => fault.heal?.(this));
+    await step('converge', () => this.#converge(fault));
+    await step('traffic', () => this.#closeFlows(fault, flows));
+    await this.#recorded();
+    return troubles;
+  }
+
+  /** Undoes whatever a failed case may have left. */
+  async repair(): Promise<void> {
+    this.etcd.signal('SIGCONT');
+    await this.unfilter();
+    await this.etcd.start();
+    for (const host of this.lab.hosts) {
+      host.daemon.signal('SIGCONT');
+      if (!host.daemon.running) await host.startDaemon(this.flags).waitForEvent('daemon.ready');
+    }
+    await this.#converge(startUp);
+  }
+
+  /** One numbered flow, in which losses are counted from now on. */
+  flow(from: LabHost, to: LabHost, port = firstPort + 100): Promise<Flow> {
+    const ends = { from: from.containerNamespace, to: to.containerNamespace };
+    return Flow.open(this.lab.spaces, { ...ends, address: to.containerAddress, port, rate: 1000 });
+  }
+
+  async #openFlows(): Promise<readonly { readonly pair: string; readonly flow: Flow }[]> {
+    const { hosts, pairs } = this.lab;
+    return Promise.all(
+      pairs.map(async ([from, to]) => ({
+        pair: `${from.letter}-${to.letter}`,
+        // Two flows end at each host: a port for each sender.
+        flow: await this.flow(from, to, firstPort + hosts.indexOf(from)),
+      })),
+    );
+  }
+
+  async #closeFlows(fault: Fault, flows: readonly { readonly pair: string; readonly flow: Flow }[]): Promise<void> {
+    const reports = await Promise.all(flows.map(({ flow }) => flow.stop()));
+    for (const [index, report] of reports.entries())
+      this.log.add({
+        kind: 'flow',
+        atMs: this.log.now(),
+        fault: fault.name,
+        pair: flows[index]?.pair ?? '',
+        ...counts(report),
+      });
+  }
+
+  #mark(mark: MarkLine['mark'], { name, lostMax, peersMayGo }: Fault): void {
+    const allows = { lostMax: lostMax ?? 0, peersMayGo: peersMayGo ?? false };
+    this.log.add({ kind: 'mark', atMs: this.log.now(), mark, fault: name, allows });
+  }
+
+  async #converge(fault: Fault): Promise<void> {
+    const begun = this.log.now();
+    const limitMs = fault.convergeMs ?? convergeMs;
+    for (;;) {
+      const missing = await this.#missing();
+      if (missing === undefined) return this.#mark('converged', fault);
+      if (this.log.now() - begun > limitMs) {
+        this.#mark('diverged', fault);
+        throw new Error(`not within ${limitMs} ms: ${missing}`);
+      }
+      await delay(25);
+    }
+  }
+
+  /** The first thing that is not as it should be. */
+  async #missing(): Promise<string | undefined> {
+    const states = await Promise.all(this.lab.hosts.map(async host => ({ host, state: await askDaemon(host) })));
+    const subnets = states.map(({ state }) => state?.subnet ?? '');
+    for (const { host, state } of states) {
+      if (!state) return `${host.letter} does not answer`;
+      if (!state.ready || state.lease !== 'held' || !state.adopted)
+        return `${host.letter} is ${state.phase}, lease ${state.lease}`;
+      const others = subnets.filter(subnet => subnet !== state.subnet);
+      if (others.some(subnet => !(subnet in state.peers))) return `${host.letter} lacks a peer of ${others.join()}`;
+      const entry = await this.etcd.read(this.keyOf(host));
+      if (!entry?.value.includes(state.nodeId)) return `the key of ${host.letter} is ${entry?.value ?? 'not there'}`;
+    }
+    return undefined;
+  }
+
+  /** The recorder may be behind. */
+  async #recorded(): Promise<void> {
+    const revision = await this.etcd.revision();
+    await until('the history is recorded', () => this.#history?.reached(revision));
+  }
+
+  lastWords(): string {
+    return this.lab.lastWords();
+  }
+}
+
+const settledMs = 200;
+const convergeMs = 5000;
+const startUp: Fault = { name: 'start', peersMayGo: true, convergeMs: 30_000, inject: async () => {} };
+
+function counts({ sent, lost, firstLost, lastLost, duplicates, reordered }: FlowReport) {
+  return { sent, lost, firstLost, lastLost, duplicates, reordered };
+}

@@ -1,0 +1,140 @@
+/** A real daemon as the five thousandth host: what its start asks of etcd, how long it takes and what it costs. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { messageOf } from '../../src/lib/errors.js';
+import { Scope } from '../../src/lib/scope.js';
+import { keyPrefix, Lab } from '../support/lab.js';
+import { root, run, until } from '../support/tools.js';
+import { FaultEtcd } from './faults/etcd.js';
+
+const peers = 4999;
+const ttlSeconds = 86_400;
+const network = '{"Network":"10.32.0.0/11","SubnetLen":24,"SubnetMin":"10.63.0.0","Backend":{"Type":"udp"}}';
+const scope = new Scope((name, error) => process.stderr.write(`closing ${name}: ${messageOf(error)}\n`));
+let lab: Lab;
+let etcd: FaultEtcd;
+
+beforeAll(async () => {
+  lab = await Lab.open(scope, { nodes: ['a'], etcd: false });
+  etcd = await scope.own('etcd', new FaultEtcd(lab.spaces, 1));
+  await etcd.start();
+  await etcd.write({ [`${keyPrefix}/config`]: network });
+  await simulate(0, peers);
+});
+afterAll(() => scope.close());
+
+/** Leases as that many hosts would leave them, each on an etcd lease of its own, a hundred in one write. */
+async function simulate(first: number, end: number): Promise<void> {
+  for (let from = first; from < end; from += 100) {
+    const numbers = Array.from({ length: Math.min(100, end - from) }, (_, index) => from + index);
+    const puts = await Promise.all(
+      numbers.map(async number => {
+        const { ID } = await etcd.ask(client => client.leaseClient.leaseGrant({ TTL: ttlSeconds }));
+        const key = Buffer.from(keyOf(number));
+        return { request_put: { key, value: Buffer.from(valueOf(number)), lease: ID } };
+      }),
+    );
+    await etcd.ask(client => client.kv.txn({ success: puts }));
+  }
+}
+
+function keyOf(number: number): string {
+  return `${keyPrefix}/subnets/10.${32 + (number >> 8)}.${number & 255}.0-24`;
+}
+
+function valueOf(number: number): string {
+  const publicIp = `172.${16 + (number >> 12)}.${(number >> 4) & 255}.${1 + (number & 15)}`;
+  return JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, nodeId: `node-${number}`, bootId: `boot-${number}` });
+}
+
+/** Calls that etcd has counted since it started, by method. */
+async function calls(): Promise<Readonly<Record<string, number>>> {
+  const words = ['busybox', 'wget', '-q', '-O', '-', 'http://127.0.0.1:2379/metrics'];
+  const text = await run(lab.spaces.inside('e', words));
+  const rows = text.matchAll(/^grpc_server_started_total\{grpc_method="(\w+)".*\} (\S+)$/gm);
+  return Object.fromEntries([...rows].map(([, method = '', count]) => [method, Number(count)]));
+}
+
+interface Delay {
+  readonly begunMs: number;
+  readonly maxMs: number;
+}
+
+function longestBlock(file: string, sinceMs: number): number {
+  const delays = readFileSync(file, 'utf8')
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line) as Delay);
+  return Math.max(...delays.filter(({ begunMs }) => begunMs >= sinceMs).map(({ maxMs }) => maxMs));
+}
+
+test(`a host among ${peers} others: few calls, all routes within 10 s, no long pause, little memory`, async () => {
+  const host = lab.node('a');
+  const delayFile = join(lab.spaces.directory, 'delays');
+  const preload = pathToFileURL(join(root, 'test/support/loop-delay.mjs')).href;
+  const environment = { NODE_OPTIONS: `--import ${preload}`, TARTAN_LOOP_DELAY: delayFile };
+  const before = await calls();
+  const begun = performance.now();
+  const daemon = host.startDaemon({ 'etcd-endpoints': etcd.endpoints }, environment);
+  const { time } = await daemon.waitForEvent('daemon.starting');
+  await daemon.waitForEvent('plan.applied', { peers });
+  await host.waitForPeers(peers);
+  const ms = performance.now() - begun;
+  const after = await calls();
+  const asked = (method: string): number => (after[method] ?? 0) - (before[method] ?? 0);
+  const resident = await residentBytes(daemon.pid);
+  const blockedMs = await until('delays are measured', () => longestBlock(delayFile, Date.parse(String(time))));
+  process.stdout.write(
+    `${peers} peers: ${Math.round(ms)} ms from the start of the process to the adopted table; calls ${JSON.stringify(
+      Object.fromEntries(
+        ['Range', 'Txn', 'LeaseGrant', 'LeaseKeepAlive', 'LeaseTimeToLive', 'Watch'].map(name => [name, asked(name)]),
+      ),
+    )}; ${Math.round(resident / 2 ** 20)} MiB; event loop blocked for ${blockedMs} ms at most\n`,
+  );
+  expect(ms).toBeLessThan(10_000);
+  expect(asked('Txn')).toBe(1);
+  expect(asked('LeaseKeepAlive')).toBeLessThanOrEqual(1);
+  expect(blockedMs).toBeLessThan(200);
+  expect(resident).toBeLessThan(300e6);
+});
+
+test('a thousand leases that go and come again are followed, and cost no long pause either', async () => {
+  const host = lab.node('a');
+  const revision = await etcd.revision();
+  const begun = performance.now();
+  const sinceMs = Date.now();
+  const file = join(lab.spaces.directory, 'delays');
+  for (let from = 0; from < 1000; from += 100)
+    await etcd.write(Object.fromEntries(Array.from({ length: 100 }, (_, index) => [keyOf(from + index), undefined])));
+  await simulate(0, 1000);
+  await until('all routed again', async () => {
+    const { peers: routed, datapath } = await host.status();
+    return routed.length === peers && datapath?.generationAdopted === datapath?.generationPublished;
+  });
+  const blockedMs = await until('delays are measured', () => longestBlock(file, sinceMs));
+  process.stdout.write(
+    `2000 changes in ${(await etcd.revision()) - revision} writes: ${Math.round(performance.now() - begun)} ms, blocked for ${blockedMs} ms at most\n`,
+  );
+  expect(blockedMs).toBeLessThan(200);
+});
+
+test('in the steady state nothing is written', async () => {
+  const host = lab.node('a');
+  await host.stopDaemon();
+  await host.startDaemon({ 'etcd-endpoints': etcd.endpoints, 'lease-ttl': '6' }).waitForEvent('daemon.ready');
+  const before = { calls: await calls(), revision: await etcd.revision() };
+  await until(
+    'renewed four times',
+    async () => ((await calls())['LeaseKeepAlive'] ?? 0) >= (before.calls['LeaseKeepAlive'] ?? 0) + 4,
+    30_000,
+  );
+  expect(await etcd.revision()).toBe(before.revision);
+  expect((await calls())['Txn']).toBe(before.calls['Txn']);
+});
+
+async function residentBytes(pid: number): Promise<number> {
+  const pages = Number(readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ')[1]);
+  return pages * 4096;
+}
