@@ -2,6 +2,8 @@
  * One endpoint, one etcd3 client. The client's own retries and circuit breakers are switched off (its faults are
  * listed in the design notes): a connection is used until the first failure and then thrown away, with its login token.
  */
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { Etcd3, type IOptions } from 'etcd3';
 import { isPlain, readTlsFiles, type EtcdOptions } from './options.js';
 
@@ -23,10 +25,19 @@ let generation = 0;
 export class Connection {
   readonly endpoint: string;
   readonly etcd: Etcd3;
+  /** To be waited for before the first call. Rejects when there was no way to the endpoint. */
+  readonly reachable: Promise<void>;
   readonly #closed = new AbortController();
 
-  constructor(endpoint: string, options: EtcdOptions, withLogin: boolean) {
+  /**
+   * @param suspect the last one was left: whether there is a way is found out first. grpc-js gives nobody the socket of
+   * an attempt to connect, and one that nobody answers stays open for two minutes after its client was closed.
+   */
+  constructor(endpoint: string, options: EtcdOptions, withLogin: boolean, suspect = false) {
     this.endpoint = endpoint;
+    this.reachable = suspect ? reach(endpoint, this.closed) : Promise.resolve();
+    // Whoever has a call to make waits for it.
+    this.reachable.catch(() => {});
     const { username, password } = options;
     const tls = isPlain(endpoint) ? undefined : readTlsFiles(options);
     this.etcd = new Etcd3({
@@ -56,5 +67,17 @@ export class Connection {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort();
     this.etcd.close();
+  }
+}
+
+async function reach(endpoint: string, signal: AbortSignal): Promise<void> {
+  const { protocol, hostname, port } = new URL(endpoint);
+  const host = hostname.replace(/^\[|\]$/g, '');
+  const options = { host, port: Number(port || (protocol === 'https:' ? 443 : 80)), signal };
+  const socket = connect(options);
+  try {
+    await once(socket, 'connect');
+  } finally {
+    socket.destroy();
   }
 }

@@ -19,6 +19,8 @@ export class Endpoints {
   #index: number;
   #live: Connection | undefined;
   #withLogin: boolean;
+  /** Nobody answered last. */
+  #suspect = false;
   readonly #closed = new AbortController();
 
   constructor(options: EtcdOptions) {
@@ -40,7 +42,12 @@ export class Endpoints {
       try {
         // Whoever throws the connection away ends every call on it.
         const alive = AbortSignal.any([signal, connection.closed]);
-        return await within(options.timeoutMs ?? callTimeoutMs, alive, () => attempt(connection));
+        const answer = await within(options.timeoutMs ?? callTimeoutMs, alive, async () => {
+          await connection.reachable;
+          return attempt(connection);
+        });
+        this.#suspect = false;
+        return answer;
       } catch (error) {
         options.signal.throwIfAborted();
         const trouble = troubleOf(error);
@@ -56,7 +63,7 @@ export class Endpoints {
     if (this.#closed.signal.aborted) throw new TartanError('STORE_UNAVAILABLE', 'the etcd client is closed');
     const endpoint = this.#options.endpoints[this.#index] ?? '';
     try {
-      this.#live ??= new Connection(endpoint, this.#options, this.#withLogin);
+      this.#live ??= new Connection(endpoint, this.#options, this.#withLogin, this.#suspect);
       return this.#live;
     } catch (cause) {
       // The files were good when the store was opened: they are being replaced, or were broken since.
@@ -66,6 +73,7 @@ export class Endpoints {
 
   /** Throws the connection away and goes on to the next endpoint, if nobody has done so before. */
   leave(connection: Connection): void {
+    this.#suspect = true;
     if (this.#live === connection) {
       this.#live = undefined;
       this.#index = (this.#index + 1) % this.#options.endpoints.length;

@@ -109,8 +109,10 @@ export const partitionFaults: readonly Fault[] = [
   {
     name: 'a host silently cut off from etcd for ten lifetimes of its lease',
     inject: async lab => {
+      const before = await descriptors(lab.victim.daemon.pid);
       await lab.filter('output ip daddr 192.0.2.254 drop', 'input ip saddr 192.0.2.254 drop');
       await lab.stay(10 * lab.ttlMs);
+      check((await descriptors(lab.victim.daemon.pid)) < before + 10, 'no descriptor left behind for each attempt');
     },
     heal: lab => lab.unfilter(),
     convergeMs: 10_000,
