@@ -54,6 +54,8 @@ class Acquisition {
   readonly #surveyor: Surveyor;
   /** Granted once and kept over lost races. */
   #grant: Grant | undefined;
+  /** A write with it was not answered: it may have been done, or be done later. */
+  #maybeUsed = false;
 
   constructor(context: StoreContext, want: LeaseRequest, signal: AbortSignal) {
     this.#context = context;
@@ -82,9 +84,8 @@ class Acquisition {
       }
       return claim;
     } finally {
-      const spare = this.#grant;
-      if (spare && spare.leaseId !== claim?.lease.leaseId)
-        await dropLeases(this.#context, idsOf(spare), AbortSignal.timeout(3_000)).catch(() => {});
+      if (this.#grant?.leaseId !== claim?.lease.leaseId)
+        await this.#dropGrant(AbortSignal.timeout(3_000)).catch(() => {});
     }
   }
 
@@ -126,7 +127,7 @@ class Acquisition {
     const reserved = tombstoneOf(survey, target.subnet)?.reserved === true;
     const grant = reserved ? reservationAt(this.#context.clock.now()) : await this.#freshGrant();
     const request = { subnet: target.subnet, value: valueOf(this.#want), grant, survey };
-    return this.#settle(await createKey(this.#context, request, this.#signal));
+    return this.#settle(createKey(this.#context, request, this.#signal));
   }
 
   async #adopt(lease: Lease, survey: Survey): Promise<Claim | undefined> {
@@ -137,7 +138,7 @@ class Acquisition {
     const unchanged = formatLeaseValue(lease) === formatLeaseValue(value) && heldLeaseId === renewed?.heldLeaseId;
     if (renewed && unchanged) return { ...renewed, lease };
     const grant = renewed ?? (await this.#freshGrant());
-    const claim = this.#settle(await rewriteKey(this.#context, lease, value, grant, this.#signal));
+    const claim = await this.#settle(rewriteKey(this.#context, lease, value, grant, this.#signal));
     if (!claim) return undefined;
     const spent = [lease.nodeId === undefined ? '0' : lease.leaseId, tombstone?.leaseId ?? '0'];
     const unused = spent.filter(id => !idsOf(grant).includes(id));
@@ -162,17 +163,32 @@ class Acquisition {
   async #freshGrant(): Promise<Grant> {
     const { ttlSeconds } = this.#want;
     const { clock } = this.#context;
-    if (this.#grant && clock.now() - this.#grant.sentAtMs > ttlSeconds * 250) {
-      await dropLeases(this.#context, idsOf(this.#grant), this.#signal);
-      this.#grant = undefined;
-    }
+    if (this.#grant && clock.now() - this.#grant.sentAtMs > ttlSeconds * 250) await this.#dropGrant(this.#signal);
     this.#grant ??= await grantLease(this.#context, ttlSeconds, this.#signal);
     return this.#grant;
   }
 
-  #settle(result: Claim | 'refused' | 'lease-gone'): Claim | undefined {
-    if (result === 'lease-gone') this.#grant = undefined;
-    return typeof result === 'string' ? undefined : result;
+  async #settle(writing: Promise<Claim | 'refused' | 'lease-gone'>): Promise<Claim | undefined> {
+    try {
+      const result = await writing;
+      if (result === 'lease-gone') this.#grant = undefined;
+      return typeof result === 'string' ? undefined : result;
+    } catch (error) {
+      this.#maybeUsed = true;
+      throw error;
+    }
+  }
+
+  /**
+   * Nobody else may have the subnet while our data plane may still use it: a tombstone that may hang on the grant stays,
+   * and ends with its own time.
+   */
+  async #dropGrant(signal: AbortSignal): Promise<void> {
+    if (!this.#grant) return;
+    const leaseIds = this.#maybeUsed ? [this.#grant.leaseId] : idsOf(this.#grant);
+    this.#grant = undefined;
+    this.#maybeUsed = false;
+    await dropLeases(this.#context, leaseIds, signal);
   }
 
   async #remove(leases: readonly Lease[], survey: Survey, why: string): Promise<void> {

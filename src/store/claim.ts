@@ -7,6 +7,7 @@ import type { Tombstone } from '../model/allocation.js';
 import { samePrefix, type Prefix } from '../model/ipv4.js';
 import { formatLeaseValue, type Lease, type LeaseValue } from '../model/lease.js';
 import type { StoreContext } from './context.js';
+import type { Keys } from './keys.js';
 import type { Commit, Compare, Write } from './kv.js';
 import { tombstoneSeconds } from './quarantine.js';
 import type { Survey } from './survey.js';
@@ -64,7 +65,7 @@ export async function createKey(
   const key = keys.subnet(subnet);
   const tombstone = tombstoneOf(survey, subnet);
   const compares: readonly Compare[] = [
-    { kind: 'unchanged-since', range: keys.subnets, revision: survey.revision },
+    ...unchangedSince(keys, survey),
     { kind: 'absent', key },
     heldGuard(keys.heldBy(subnet), tombstone),
   ];
@@ -141,6 +142,14 @@ export async function dropLeases(
 
 export function tombstoneOf(survey: Pick<Survey, 'tombstones'>, subnet: Prefix): Tombstone | undefined {
   return survey.tombstones.find(other => samePrefix(other.subnet, subnet));
+}
+
+/** Nothing was leased, and nothing left, since the survey. */
+export function unchangedSince(keys: Keys, { revision, heldRevision }: Survey): readonly Compare[] {
+  return [
+    { kind: 'unchanged-since', range: keys.subnets, revision },
+    { kind: 'unchanged-since', range: keys.held, revision: heldRevision },
+  ];
 }
 
 /** The entry under `held/` is as it was in the survey. */

@@ -11,7 +11,7 @@ import { formatIpv4, formatPrefix, prefixCovers, prefixesOverlap, samePrefix } f
 import type { Ipv4, Prefix } from '../model/ipv4.js';
 import { formatLeaseValue, type Lease } from '../model/lease.js';
 import { isLeasable, type NetworkConfig } from '../model/network.js';
-import { asSeen, dropLeases, heldGuard, tombstoneOf } from './claim.js';
+import { asSeen, dropLeases, heldGuard, tombstoneOf, unchangedSince } from './claim.js';
 import { formatReservedFor } from './entries.js';
 import { noFreeSubnet } from './exhaustion.js';
 import type { Write } from './kv.js';
@@ -108,11 +108,7 @@ async function create(
   const key = keys.subnet(subnet);
   const tombstone = tombstoneOf(survey, subnet);
   const { outcome } = await kv.commit(
-    [
-      { kind: 'unchanged-since', range: keys.subnets, revision: survey.revision },
-      { kind: 'absent', key },
-      heldGuard(keys.heldBy(subnet), tombstone),
-    ],
+    [...unchangedSince(keys, survey), { kind: 'absent', key }, heldGuard(keys.heldBy(subnet), tombstone)],
     [
       holder.kind === 'node'
         ? heldPut(context, subnet, formatReservedFor(holder.nodeId))

@@ -15,19 +15,16 @@ export interface Survey {
   readonly tombstones: readonly Tombstone[];
   /** Of the list of leases: the guard of the transaction. */
   readonly revision: bigint;
+  /** Of the list of tombstones: a subnet may have been leased and left since, in another length than the one wanted. */
+  readonly heldRevision: bigint;
 }
 
-/** How long the quarantine entries of one survey serve the next: the transaction guards against a change of them. */
-const heldAgeMs = 10_000;
-
-/** Surveys in a row, as a host makes them that loses races: what is known is not read again. */
+/** Looks again and again, as a host does that loses races: an entry that is as it was is not parsed again. */
 export class Surveyor {
-  readonly #context: Pick<StoreContext, 'kv' | 'keys' | 'clock'>;
+  readonly #context: Pick<StoreContext, 'kv' | 'keys'>;
   readonly #table: LeaseTable;
-  #surveyed = false;
-  #held: { readonly tombstones: readonly Tombstone[]; readonly atMs: number } | undefined;
 
-  constructor(context: Pick<StoreContext, 'kv' | 'keys' | 'clock'>) {
+  constructor(context: Pick<StoreContext, 'kv' | 'keys'>) {
     this.#context = context;
     this.#table = new LeaseTable(context.keys);
   }
@@ -35,14 +32,9 @@ export class Surveyor {
   /** The leases are read last: between their revision and the transaction lies the race. */
   async take(network: NetworkConfig, signal: AbortSignal): Promise<Survey> {
     const { kv, keys } = this.#context;
-    let tombstones = await this.#tombstones(signal);
+    const held = await kv.list(keys.held, { signal });
     const listing = await kv.list(keys.subnets, { signal });
-    // Refused though nothing happened among the leases: the quarantine entries are not what we think.
-    if (!this.#table.replace(listing) && this.#surveyed) {
-      this.#held = undefined;
-      tombstones = await this.#tombstones(signal);
-    }
-    this.#surveyed = true;
+    this.#table.replace(listing);
     const entries = this.#table.entries();
     return {
       entries,
@@ -51,18 +43,10 @@ export class Surveyor {
       taken: entries.flatMap(({ occupied }) =>
         occupied && occupied.length > network.network.length ? [occupied] : [],
       ),
-      tombstones,
+      tombstones: held.entries.flatMap(entry => readTombstone(keys, entry) ?? []),
       revision: listing.revision,
+      heldRevision: held.revision,
     };
-  }
-
-  async #tombstones(signal: AbortSignal): Promise<readonly Tombstone[]> {
-    const { kv, keys, clock } = this.#context;
-    const atMs = clock.now();
-    if (this.#held && atMs - this.#held.atMs < heldAgeMs) return this.#held.tombstones;
-    const { entries } = await kv.list(keys.held, { signal });
-    this.#held = { tombstones: entries.flatMap(entry => readTombstone(keys, entry) ?? []), atMs };
-    return this.#held.tombstones;
   }
 }
 

@@ -97,13 +97,25 @@ export class World {
 
   constructor(seed: number) {
     this.random = seeded(seed);
+    this.#follow(1n).catch((error: unknown) => {
+      if (!this.#life.signal.aborted) this.breaks(String(error));
+    });
+  }
+
+  /** The faults of a schedule end this watch too. */
+  async #follow(first: bigint): Promise<never> {
     const range = { start: Buffer.from(`${prefix}/subnets/`), end: Buffer.from(`${prefix}/subnets0`) };
-    const request = { range, revision: 1n, clusterId: this.kv.clusterId };
-    const watching = this.kv.watch(
-      { ...request, onEvents: events => events.forEach(event => this.#hear(event)) },
-      { signal: this.#life.signal },
-    );
-    watching.catch(() => {});
+    for (let revision = first; ;) {
+      const onEvents = (events: readonly KeyEvent[]): void => {
+        for (const event of events) {
+          this.#hear(event);
+          revision = (event.kind === 'put' ? event.entry.modRevision : event.revision) + 1n;
+        }
+      };
+      const request = { range, revision, clusterId: this.kv.clusterId, onEvents };
+      const end = await this.kv.watch(request, { signal: this.#life.signal });
+      if (end.kind === 'compacted') throw new Error('the world missed a change of its store');
+    }
   }
 
   chance(probability: number): boolean {
