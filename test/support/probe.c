@@ -2,7 +2,8 @@
  * Traffic for the tests, one mode per run; a report is one line of JSON on standard output.
  *
  *   send DST PORT RATE        prints "ready"; numbered datagrams on an absolute timetable until SIGTERM, then how many
- *   receive PORT              prints "ready"; "N\n" on stdin says how many were sent, then it reports
+ *   receive PORT              prints "ready"; "?\n" on stdin asks how many have come; "N\n" says how many were sent,
+ *                             then it reports
  *   push DST PORT BYTES       one TCP connection with pseudo-random bytes and their checksum
  *   serve PORT                prints "ready"; takes one such connection and reports what came and from whom
  *   notified PATH             prints "ready"; then the first datagram that comes to that Unix socket (sd_notify(3))
@@ -164,6 +165,8 @@ static int receive_numbers(const char *port)
 	char line[32] = "";
 	bool told = false;
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+	/* A second line must wait in the pipe, where poll sees it. */
+	setvbuf(stdin, NULL, _IONBF, 0);
 	printf("ready\n");
 	fflush(stdout);
 	for (;;) {
@@ -185,7 +188,11 @@ static int receive_numbers(const char *port)
 			if (!fgets(line, sizeof line, stdin))
 				return 1;
 			line[strcspn(line, "\n")] = 0;
-			told = true;
+			told = strcmp(line, "?") != 0;
+			if (!told) {
+				printf("{\"received\":%u}\n", a.received);
+				fflush(stdout);
+			}
 		}
 	}
 	report(&a, number_of(line, NUMBERS_MAX));

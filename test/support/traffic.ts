@@ -42,13 +42,13 @@ export class Flow {
   readonly #sender: Running;
   readonly #receiver: Running;
   readonly #sent: Promise<string>;
-  readonly #report: Promise<string>;
+  readonly #answer: () => Promise<string>;
 
-  private constructor(sender: Running, sent: Promise<string>, receiver: Running, report: Promise<string>) {
+  private constructor(sender: Running, sent: Promise<string>, receiver: Running, answer: () => Promise<string>) {
     this.#sender = sender;
     this.#sent = sent;
     this.#receiver = receiver;
-    this.#report = report;
+    this.#answer = answer;
   }
 
   /** @param from,to letters of namespaces */
@@ -63,17 +63,23 @@ export class Flow {
     },
   ): Promise<Flow> {
     const receiver = start(spaces.inside(o.to, [probe, 'receive', String(o.port)]));
-    const report = await secondLine(receiver);
+    const answer = await linesAfterFirst(receiver);
     const sender = start(spaces.inside(o.from, [probe, 'send', o.address, String(o.port), String(o.rate)]));
     const sent = await secondLine(sender);
-    return new Flow(sender, sent.line, receiver, report.line);
+    return new Flow(sender, sent.line, receiver, answer);
+  }
+
+  /** Datagrams that have come so far. One question at a time. */
+  async received(): Promise<number> {
+    this.#receiver.stdin.write('?\n');
+    return (JSON.parse(await this.#answer()) as Pick<FlowReport, 'received'>).received;
   }
 
   async stop(): Promise<FlowReport> {
     this.#sender.kill('SIGTERM');
     const { sent } = JSON.parse(await this.#sent) as { sent: number };
     this.#receiver.stdin.end(`${sent}\n`);
-    return JSON.parse(await this.#report) as FlowReport;
+    return JSON.parse(await this.#answer()) as FlowReport;
   }
 }
 
@@ -148,6 +154,14 @@ export class Capture {
 
 /** Waits for the first line, which says that the program is ready; the second is its report. */
 export async function secondLine(child: Running): Promise<{ readonly line: Promise<string> }> {
+  const line = (await linesAfterFirst(child))();
+  // Somebody asks for it later, or nobody does.
+  line.catch(() => {});
+  return { line };
+}
+
+/** Waits for the first line; what is returned gives one of the others at each call. */
+async function linesAfterFirst(child: Running): Promise<() => Promise<string>> {
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   const complaints: string[] = [];
   child.stderr.setEncoding('utf8').on('data', (text: string) => complaints.push(text));
@@ -157,8 +171,5 @@ export async function secondLine(child: Running): Promise<{ readonly line: Promi
     return value;
   };
   await next();
-  const line = next();
-  // Somebody asks for it later, or nobody does.
-  line.catch(() => {});
-  return { line };
+  return next;
 }

@@ -31,8 +31,8 @@ function del(atMs: number, name: string, more: Partial<ChangeLine> = {}): Change
   return { ...put(atMs, name, ''), kind: 'delete', value: '', ...more };
 }
 
-function mark(atMs: number, kind: MarkLine['mark'], allows: Partial<MarkLine['allows']> = {}): MarkLine {
-  return { kind: 'mark', atMs, mark: kind, fault: 'fault', allows: { lostMax: 0, peersMayGo: false, ...allows } };
+function mark(atMs: number, kind: MarkLine['mark'], mayGo: readonly string[] = []): MarkLine {
+  return { kind: 'mark', atMs, mark: kind, fault: 'fault', mayGo };
 }
 
 function state(atMs: number, host: Host, more: Partial<DaemonState> = {}, line: Partial<StateLine> = {}): StateLine {
@@ -54,7 +54,7 @@ function state(atMs: number, host: Host, more: Partial<DaemonState> = {}, line: 
 }
 
 const begin: readonly LogLine[] = [
-  mark(0, 'inject', { peersMayGo: true }),
+  mark(0, 'inject', ['a', 'b']),
   put(10, '10.5.1.0-24', 'node-a'),
   put(20, '10.5.2.0-24', 'node-b'),
   mark(100, 'converged'),
@@ -84,6 +84,7 @@ it('finds nothing wrong with a sound run', () => {
         pair: 'a-b',
         sent: 9,
         lost: 0,
+        lostMax: 0,
         firstLost: -1,
         lastLost: -1,
         duplicates: 0,
@@ -155,6 +156,7 @@ describe('I3: traffic and routes under a fault', () => {
       atMs: 3700,
       fault: 'fault',
       sent: 9,
+      lostMax: 0,
       firstLost: 1,
       lastLost: 4,
       reordered: 0,
@@ -162,17 +164,21 @@ describe('I3: traffic and routes under a fault', () => {
     expect(
       broken({ ...flow, pair: 'a-b', lost: 4, duplicates: 0 }, { ...flow, pair: 'b-a', lost: 0, duplicates: 1 }),
     ).toEqual(['I3 fault: 4 of 9 lost a-b, at most 0', 'I3 fault: 1 twice b-a']);
+    expect(broken({ ...flow, pair: 'a-b', lost: 9, duplicates: 0, lostMax: null })).toEqual([]);
   });
 
   it('a peer is dropped, once for each time it is seen', () => {
-    const window = (peersMayGo: boolean) => [
-      mark(3000, 'inject', { peersMayGo }),
+    const window = (...mayGo: readonly string[]) => [
+      mark(3000, 'inject', mayGo),
       state(3100, 'a', { peers: {} }),
       state(3200, 'a', { peers: {} }),
       mark(3300, 'converged'),
     ];
-    expect(broken(...window(false))).toEqual(['I3 a dropped b (10.5.2.0/24)']);
-    expect(broken(...window(true))).toEqual([]);
+    const dropped = ['I3 a dropped b (10.5.2.0/24)'];
+    expect(broken(...window())).toEqual(dropped);
+    expect(broken(...window('c'))).toEqual(dropped);
+    expect(broken(...window('a'))).toEqual([]);
+    expect(broken(...window('b'))).toEqual([]);
   });
 });
 

@@ -5,9 +5,9 @@ export interface Fault {
   readonly name: string;
   readonly inject: (lab: FaultLab) => Promise<void>;
   readonly heal?: (lab: FaultLab) => Promise<void>;
-  /** Packets that each flow of 1000 a second may lose; default none. */
+  /** Packets that each flow of 1000 a second from or to the victim may lose; default none. */
   readonly lostMax?: number;
-  /** A host may drop the route to a peer meanwhile; default no. */
+  /** The victim may drop peers, and they it; default no. */
   readonly peersMayGo?: boolean;
   /** From the heal until all is as before. */
   readonly convergeMs?: number;

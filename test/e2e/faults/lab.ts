@@ -17,6 +17,14 @@ import { History } from './history.js';
 import { RunLog, type MarkLine } from './log.js';
 import { askDaemon, States } from './states.js';
 
+interface PairFlow {
+  /** `a-b`: from container to container. */
+  readonly pair: string;
+  /** The victim is one of its ends. */
+  readonly touched: boolean;
+  readonly flow: Flow;
+}
+
 export interface FaultLabOptions {
   readonly hosts: readonly string[];
   readonly members: 1 | 3;
@@ -27,7 +35,9 @@ export interface FaultLabOptions {
   readonly logFile?: string;
 }
 
-const firstPort = 7001;
+/** Of the flow for once; below are those of the pairs, above none of the ports that the kernel gives out. */
+const lonePort = 7000;
+const ports = { first: 7001, rounds: 1000 };
 const network = '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}';
 
 export class FaultLab {
@@ -40,6 +50,7 @@ export class FaultLab {
   victim: LabHost;
   readonly #ttlSeconds: number;
   #history: History | undefined;
+  #rounds = 0;
 
   private constructor(lab: Lab, etcd: FaultEtcd, o: FaultLabOptions) {
     this.lab = lab;
@@ -124,7 +135,7 @@ export class FaultLab {
     await step('inject', () => fault.inject(this));
     this.#mark('heal', fault);
     await step('heal', async () => fault.heal?.(this));
-    await step('converge', () => this.#converge(fault));
+    await step('converge', () => this.#converge(fault, flows));
     await step('traffic', () => this.#closeFlows(fault, flows));
     await this.#recorded();
     return troubles;
@@ -143,44 +154,54 @@ export class FaultLab {
   }
 
   /** One numbered flow, in which losses are counted from now on. */
-  flow(from: LabHost, to: LabHost, port = firstPort + 100): Promise<Flow> {
+  flow(from: LabHost, to: LabHost, port = lonePort): Promise<Flow> {
     const ends = { from: from.containerNamespace, to: to.containerNamespace };
     return Flow.open(this.lab.spaces, { ...ends, address: to.containerAddress, port, rate: 1000 });
   }
 
-  async #openFlows(): Promise<readonly { readonly pair: string; readonly flow: Flow }[]> {
+  async #openFlows(): Promise<readonly PairFlow[]> {
     const { hosts, pairs } = this.lab;
+    // Ports that are new each time: what the fault before held back in a queue must not count as twice.
+    const first = ports.first + (this.#rounds++ % ports.rounds) * hosts.length;
     return Promise.all(
       pairs.map(async ([from, to]) => ({
         pair: `${from.letter}-${to.letter}`,
+        touched: from === this.victim || to === this.victim,
         // Two flows end at each host: a port for each sender.
-        flow: await this.flow(from, to, firstPort + hosts.indexOf(from)),
+        flow: await this.flow(from, to, first + hosts.indexOf(from)),
       })),
     );
   }
 
-  async #closeFlows(fault: Fault, flows: readonly { readonly pair: string; readonly flow: Flow }[]): Promise<void> {
+  async #closeFlows(fault: Fault, flows: readonly PairFlow[]): Promise<void> {
     const reports = await Promise.all(flows.map(({ flow }) => flow.stop()));
-    for (const [index, report] of reports.entries())
+    for (const [index, report] of reports.entries()) {
+      const { pair = '', touched = false } = flows[index] ?? {};
+      const lostMax = touched ? (fault.lostMax ?? 0) : 0;
       this.log.add({
         kind: 'flow',
         atMs: this.log.now(),
         fault: fault.name,
-        pair: flows[index]?.pair ?? '',
+        pair,
         ...counts(report),
+        lostMax: lostMax === Infinity ? null : lostMax,
       });
+    }
   }
 
-  #mark(mark: MarkLine['mark'], { name, lostMax, peersMayGo }: Fault): void {
-    const allows = { lostMax: lostMax ?? 0, peersMayGo: peersMayGo ?? false };
-    this.log.add({ kind: 'mark', atMs: this.log.now(), mark, fault: name, allows });
+  #mark(mark: MarkLine['mark'], fault: Fault): void {
+    const touched = fault === startUp ? this.lab.hosts : [this.victim];
+    const mayGo = fault.peersMayGo ? touched.map(({ letter }) => letter) : [];
+    this.log.add({ kind: 'mark', atMs: this.log.now(), mark, fault: fault.name, mayGo });
   }
 
-  async #converge(fault: Fault): Promise<void> {
+  /** All is as before when the hosts say so and packets of every flow arrive: what is said may be wrong. */
+  async #converge(fault: Fault, flows: readonly PairFlow[] = []): Promise<void> {
     const begun = this.log.now();
     const limitMs = fault.convergeMs ?? convergeMs;
+    const arrivals = await arrivalsOf(flows);
     for (;;) {
-      const missing = await this.#missing();
+      const missing = (await this.#missing()) ?? (await silentOf(flows, arrivals));
       if (missing === undefined) return this.#mark('converged', fault);
       if (this.log.now() - begun > limitMs) {
         this.#mark('diverged', fault);
@@ -220,6 +241,17 @@ export class FaultLab {
 const settledMs = 200;
 const convergeMs = 5000;
 const startUp: Fault = { name: 'start', peersMayGo: true, convergeMs: 30_000, inject: async () => {} };
+
+async function arrivalsOf(flows: readonly PairFlow[]): Promise<readonly number[]> {
+  return Promise.all(flows.map(({ flow }) => flow.received()));
+}
+
+/** @param before what had arrived of each */
+async function silentOf(flows: readonly PairFlow[], before: readonly number[]): Promise<string | undefined> {
+  const now = await arrivalsOf(flows);
+  const silent = flows.filter((_, index) => (now[index] ?? 0) <= (before[index] ?? 0));
+  return silent.length === 0 ? undefined : `nothing arrives ${silent.map(({ pair }) => pair).join()}`;
+}
 
 function counts({ sent, lost, firstLost, lastLost, duplicates, reordered }: FlowReport) {
   return { sent, lost, firstLost, lastLost, duplicates, reordered };

@@ -48,15 +48,8 @@ export interface MarkLine {
   readonly atMs: number;
   readonly mark: 'inject' | 'heal' | 'converged' | 'diverged';
   readonly fault: string;
-  /** What the fault is allowed to change while it lasts. */
-  readonly allows: Allowance;
-}
-
-export interface Allowance {
-  /** Packets lost in each flow. */
-  readonly lostMax: number;
-  /** A host may drop a peer. */
-  readonly peersMayGo: boolean;
+  /** Hosts that may drop peers and be dropped while the fault lasts. */
+  readonly mayGo: readonly string[];
 }
 
 /** One change in etcd; `operator` when the harness itself made it. */
@@ -83,6 +76,8 @@ export interface FlowLine {
   readonly pair: string;
   readonly sent: number;
   readonly lost: number;
+  /** What it may have lost; null: any number. */
+  readonly lostMax: number | null;
   readonly firstLost: number;
   readonly lastLost: number;
   readonly duplicates: number;

@@ -6,7 +6,7 @@
  */
 import { prefixesOverlap, type Prefix } from '../../../src/model/ipv4.js';
 import { readLeaseKey } from '../../../src/model/lease.js';
-import type { ChangeLine, DaemonState, LogLine, MarkLine, ProcessState, StateLine } from './log.js';
+import type { ChangeLine, DaemonState, FlowLine, LogLine, MarkLine, ProcessState, StateLine } from './log.js';
 import { Windows } from './windows.js';
 
 export interface Bounds {
@@ -82,17 +82,8 @@ class Replay {
         return;
       case 'mark':
         return this.#mark(line);
-      case 'flow': {
-        const lostMax = this.#windows.allowance(line.fault)?.lostMax ?? 0;
-        if (line.lost > lostMax)
-          this.#break(
-            'I3',
-            line.atMs,
-            `${line.fault}: ${line.lost} of ${line.sent} lost ${line.pair}, at most ${lostMax}`,
-          );
-        if (line.duplicates > 0) this.#break('I3', line.atMs, `${line.fault}: ${line.duplicates} twice ${line.pair}`);
-        return;
-      }
+      case 'flow':
+        return this.#flow(line);
       case 'state':
         return this.#state(line);
     }
@@ -102,6 +93,12 @@ class Replay {
     // The same complaint ten times a second is one complaint.
     const said = this.violations.some(other => other.invariant === invariant && other.what === what);
     if (!said) this.violations.push({ invariant, atMs, what });
+  }
+
+  #flow({ fault, pair, sent, lost, lostMax, duplicates, atMs }: FlowLine): void {
+    if (lostMax !== null && lost > lostMax)
+      this.#break('I3', atMs, `${fault}: ${lost} of ${sent} lost ${pair}, at most ${lostMax}`);
+    if (duplicates > 0) this.#break('I3', atMs, `${fault}: ${duplicates} twice ${pair}`);
   }
 
   #mark({ mark, fault, atMs }: MarkLine): void {
@@ -181,11 +178,12 @@ class Replay {
 
   #checkPeers(host: string, daemon: DaemonState, atMs: number, quiet: boolean): void {
     if (daemon.phase !== 'ready') return;
-    const allows = this.#windows.allowanceAt(atMs);
+    const mayGo = this.#windows.mayGoAt(atMs);
     for (const [other, { subnet }] of this.#hosts) {
       if (other === host || subnet === null || subnet in daemon.peers) continue;
       if (quiet) this.#break('I11', atMs, `${host} has no route to ${other} (${subnet})`);
-      else if (allows && !allows.peersMayGo) this.#break('I3', atMs, `${host} dropped ${other} (${subnet})`);
+      else if (mayGo && !mayGo.includes(host) && !mayGo.includes(other))
+        this.#break('I3', atMs, `${host} dropped ${other} (${subnet})`);
     }
     for (const subnet of Object.keys(daemon.peers)) {
       const name = subnet.replace('/', '-');
