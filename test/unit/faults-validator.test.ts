@@ -197,6 +197,18 @@ it('I7: a route that outlasts its lease', () => {
   ]);
 });
 
+it('I7: while most leases went together, a route may outlast its own by as much', () => {
+  const stale = { peers: { '10.5.2.0/24': '192.0.2.2', '10.5.7.0/24': '192.0.2.7' } };
+  const gone = [mark(2500, 'inject'), put(2600, '10.5.7.0-24', 'node-x'), del(2700, '10.5.7.0-24')];
+  const mass = [del(6500, '10.5.1.0-24'), del(6600, '10.5.2.0-24')];
+  const again = [put(6700, '10.5.1.0-24', 'node-a'), put(6700, '10.5.2.0-24', 'node-b')];
+  const more = [put(6550, '10.5.8.0-24', 'node-y'), put(6550, '10.5.9.0-24', 'node-z')];
+  const one = [...more, del(6600, '10.5.2.0-24'), put(6700, '10.5.2.0-24', 'node-b')];
+  expect(broken(...gone, ...mass, ...again, state(11_500, 'a', stale))).toEqual([]);
+  expect(broken(...gone, ...mass, ...again, state(11_700, 'a', stale))).toHaveLength(1);
+  expect(broken(...gone, ...one, state(7800, 'a', stale))).toHaveLength(1);
+});
+
 it("I8: somebody else's route is gone", () => {
   expect(broken(state(2100, 'a', {}, { routes: { ours: [], foreign: [] } }))).toEqual([
     'I8 a: foreign routes and rules were\ndefault via 192.0.2.253\nand are\n',

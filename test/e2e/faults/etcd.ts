@@ -35,7 +35,12 @@ export class Member {
     return this.#child !== undefined && !hasEnded(this.#child);
   }
 
-  start(): void {
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  /** @param token a cluster that begins with another one has another id */
+  start(token: string): void {
     const { directory } = this.#spaces;
     const peers = Array.from({ length: this.#count }, (_, index) => `m${index}=http://127.0.0.1:${peerPort(index)}`);
     const peer = `http://127.0.0.1:${peerPort(this.index)}`;
@@ -44,7 +49,16 @@ export class Member {
       // The address of a Unix socket must look like host:port; it is a file in the working directory.
       ['--listen-client-urls', `http://0.0.0.0:${clientPort(this.index)},unix://${socketName(this.index)}`],
       ['--advertise-client-urls', this.endpoint, '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
-      ['--initial-cluster', peers.join(','), '--logger', 'zap', '--log-level', 'error'],
+      [
+        '--initial-cluster',
+        peers.join(','),
+        '--initial-cluster-token',
+        token,
+        '--logger',
+        'zap',
+        '--log-level',
+        'error',
+      ],
     ].flat();
     // What a killed one left there keeps its successor from listening.
     rmSync(join(directory, socketName(this.index)), { force: true });
@@ -89,6 +103,10 @@ export class Member {
 
 export class FaultEtcd {
   readonly members: readonly Member[];
+  /** When members were last given back to those who use them, by performance.now(). */
+  healedMs = -Infinity;
+  #wipes = 0;
+  #history = new AbortController();
 
   constructor(spaces: Namespaces, count: 1 | 3) {
     this.members = Array.from({ length: count }, (_, index) => new Member(spaces, index, count));
@@ -98,27 +116,39 @@ export class FaultEtcd {
     return this.members.map(({ endpoint }) => endpoint).join(',');
   }
 
+  /** Aborted when the present history is wiped: what comes later begins with revision 1. */
+  get history(): AbortSignal {
+    return this.#history.signal;
+  }
+
   /** Starts whatever does not run and waits until every member serves. */
   async start(): Promise<void> {
-    for (const member of this.members) if (!member.running) member.start();
+    // An empty etcd of the same configuration has the same cluster id: every other time it is another one.
+    const token = `lab-${this.#wipes >> 1}`;
+    for (const member of this.members) if (!member.running) member.start(token);
     for (const member of this.members)
       await until(`etcd member ${member.index} serves`, () =>
         this.#on(member, etcd => etcd.get('any')).then(() => true),
       );
+    this.healedMs = performance.now();
   }
 
   async kill(): Promise<void> {
     await Promise.all(this.members.map(member => member.kill()));
   }
 
-  /** Every member begins anew, as another cluster. */
+  /** Every member begins anew, without history. */
   async wipe(): Promise<void> {
     await this.kill();
     for (const member of this.members) member.wipe();
+    this.#wipes++;
+    this.#history.abort();
+    this.#history = new AbortController();
   }
 
   signal(name: 'SIGSTOP' | 'SIGCONT'): void {
     for (const member of this.members) member.signal(name);
+    if (name === 'SIGCONT') this.healedMs = performance.now();
   }
 
   async leader(): Promise<Member> {

@@ -15,20 +15,22 @@ export class History {
   readonly #log: RunLog;
   readonly #life = new AbortController();
   readonly #done: Promise<void>;
-  #cluster: string | undefined;
+  /** What has been recorded so far is of this one. */
+  #recorded: AbortSignal;
   #next = 1;
   #gap: string | undefined;
 
   constructor(etcd: FaultEtcd, log: RunLog) {
     this.#etcd = etcd;
     this.#log = log;
+    this.#recorded = etcd.history;
     this.#done = this.#record();
   }
 
   /** Everything up to this revision has been recorded. @throws Error when something can never be */
   reached(revision: number): boolean {
     if (this.#gap !== undefined) throw new Error(this.#gap);
-    return this.#next > revision;
+    return this.#recorded === this.#etcd.history && this.#next > revision;
   }
 
   async close(): Promise<void> {
@@ -47,20 +49,23 @@ export class History {
   /** Until the member or the watch ends. */
   async #follow(member: Member): Promise<void> {
     const connection = member.connect();
+    // By its revisions alone a wiped history cannot be told from one that went on.
+    const { history } = this.#etcd;
     try {
       const { header } = await connection.etcd.kv.range({ key: Buffer.from('any') });
-      if (this.#cluster !== undefined && this.#cluster !== header.cluster_id) {
+      if (history.aborted) return;
+      if (this.#recorded !== history) {
         this.#next = 1;
+        this.#recorded = history;
         this.#log.add({ kind: 'wiped', atMs: this.#log.now() });
       }
-      this.#cluster = header.cluster_id;
       const request = {
         range: everything,
         revision: BigInt(this.#next),
         clusterId: header.cluster_id,
         onEvents: (events: readonly KeyEvent[]) => this.#hear(events),
       };
-      const end = await watchStream(connection, request, this.#life.signal);
+      const end = await watchStream(connection, request, AbortSignal.any([this.#life.signal, history]));
       if (end.kind === 'compacted')
         this.#gap = `what happened before revision ${this.#next} was not recorded: ${end.reason}`;
     } catch {

@@ -44,6 +44,7 @@ interface Left {
 
 const subnetsKey = /\/subnets\/([^/]*)$/;
 const averageOverMs = 10_000;
+const togetherMs = 5_000;
 
 export function validate(lines: readonly LogLine[], bounds: Bounds): readonly Violation[] {
   const replay = new Replay(new Windows(lines), bounds);
@@ -59,6 +60,9 @@ class Replay {
   readonly #left = new Map<string, Left>();
   /** When a key last changed its owner, or went. */
   readonly #changedMs = new Map<string, number>();
+  /** When keys went of late, and when most had gone together: from then on hosts hold on to what they have. */
+  #wentMs: readonly number[] = [];
+  #massMs = -Infinity;
   readonly #subnets = new Map<string, string>();
   readonly #foreign = new Map<string, string>();
   readonly #lost = new Map<string, { readonly sinceMs: number; readonly packets: number }>();
@@ -79,6 +83,7 @@ class Replay {
         this.#owned.clear();
         this.#left.clear();
         this.#changedMs.clear();
+        this.#massMs = line.atMs;
         return;
       case 'mark':
         return this.#mark(line);
@@ -113,6 +118,7 @@ class Replay {
     if (line.kind === 'delete') {
       this.#owned.delete(name);
       this.#changedMs.set(name, line.atMs);
+      this.#noteMass(line.atMs);
       if (before)
         this.#left.set(name, { owner: before.owner, atMs: line.atMs, free: before.released || before.operator });
       return;
@@ -121,6 +127,12 @@ class Replay {
     if (!line.operator) this.#checkClaim(name, owned, line.atMs);
     if (before?.owner !== owned.owner) this.#changedMs.set(name, line.atMs);
     this.#owned.set(name, owned);
+  }
+
+  /** As a host counts it, which is none of its own peers. */
+  #noteMass(atMs: number): void {
+    this.#wentMs = [...this.#wentMs.filter(wentMs => atMs - wentMs < togetherMs), atMs];
+    if (this.#wentMs.length > 1 && this.#wentMs.length >= this.#owned.size) this.#massMs = atMs;
   }
 
   #checkClaim(name: string, claim: Owned, atMs: number): void {
@@ -187,7 +199,7 @@ class Replay {
     }
     for (const subnet of Object.keys(daemon.peers)) {
       const name = subnet.replace('/', '-');
-      const goneMs = atMs - (this.#changedMs.get(name) ?? atMs);
+      const goneMs = atMs - Math.max(this.#changedMs.get(name) ?? atMs, this.#massMs);
       if (!this.#owned.has(name) && goneMs > this.#bounds.staleMs)
         this.#break(
           'I7',
