@@ -77,9 +77,9 @@ export class Agent {
       prepared: ({ network, backend }) => ([this.network, this.backend] = [network, backend]),
       retrying: (event, codes, attempt) => this.#retrying(event, signal, codes, attempt),
     });
-    const { footing, peers } = await search.find(signal);
+    const { footing, memory } = await search.find(signal);
     [this.network, this.backend, this.held] = [footing.network, footing.backend, footing.held];
-    if (peers) this.peers.remember(peers, this.#vantage(footing));
+    if (memory) this.peers.remember(memory, this.#vantage(footing), this.options.node);
     if (this.unconfirmed) this.peers.makeDo();
     this.#listen(footing.held);
     return footing;

@@ -5,7 +5,6 @@
 import { isTartanError, TartanError, type ErrorCode } from '../lib/errors.js';
 import type { Backend } from '../backend/backend.js';
 import { formatPrefix } from '../model/ipv4.js';
-import type { Lease } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { HeldLease, LeaseRequest } from '../store/store.js';
 import { renewedHereMs, type Memory } from './memory.js';
@@ -44,14 +43,14 @@ export class FootingSearch {
     this.#listener = listener;
   }
 
-  /** @returns also the peers of a sound state file, whoever gave the footing */
-  async find(signal: AbortSignal): Promise<{ readonly footing: Footing; readonly peers?: readonly Lease[] }> {
+  /** @returns also what a sound state file says, whoever gave the footing */
+  async find(signal: AbortSignal): Promise<{ readonly footing: Footing; readonly memory?: Memory }> {
     const { previous, memory } = recall(this.#ports, this.#options.node, network => this.#prepare(network));
     const asking = this.#askStore(previous, signal);
     if (!memory) return { footing: await asking };
     const silence = this.#ports.clock.sleep(silenceMs, signal).then(() => undefined);
     const answer = await Promise.race([asking, silence]);
-    return { footing: answer ?? this.#standOn(memory, asking, signal), peers: memory.peers };
+    return { footing: answer ?? this.#standOn(memory, asking, signal), memory };
   }
 
   async #askStore(previous: LeaseRequest['previous'], signal: AbortSignal): Promise<Footing> {

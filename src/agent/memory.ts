@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { messageOf } from '../lib/errors.js';
 import { quarantineTtls } from '../model/allocation.js';
-import { formatIpv4, formatPrefix, parseIpv4, prefixCovers, type Ipv4 } from '../model/ipv4.js';
+import { formatIpv4, formatPrefix, parseIpv4, prefixCovers, type Ipv4, type Prefix } from '../model/ipv4.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseValue, readLeaseKey, type Lease } from '../model/lease.js';
 import { formatNetworkConfig, parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';
@@ -21,6 +21,14 @@ export interface Memory {
   readonly renewedAtMs: number;
   readonly renewedAtWallMs: number;
   readonly peers: readonly Lease[];
+  /** Those of them that the store did not have any more. */
+  readonly heldDown?: readonly HeldDown[];
+}
+
+export interface HeldDown {
+  readonly subnet: Prefix;
+  /** CLOCK_BOOTTIME ms. */
+  readonly untilMs: number;
 }
 
 const maxPeers = 65_536;
@@ -55,6 +63,13 @@ const remembered = z.tuple([z.string(), z.string()]).transform(([name, value], c
   return z.NEVER;
 });
 
+const heldDown = z.tuple([z.string(), finite]).transform(([name, untilMs], context): HeldDown => {
+  const subnet = readLeaseKey(name);
+  if (subnet) return { subnet, untilMs };
+  context.addIssue({ code: 'custom', message: 'not a subnet' });
+  return z.NEVER;
+});
+
 export const memorySchema = z
   .strictObject({
     network: parsed(parseNetworkConfig),
@@ -65,11 +80,14 @@ export const memorySchema = z
     renewedAtMs: finite.nonnegative(),
     renewedAtWallMs: finite,
     peers: z.array(remembered).max(maxPeers),
+    heldDown: z.array(heldDown).max(maxPeers).optional(),
   })
-  .transform(({ lease, leaseId, ...rest }): Memory => ({ ...rest, lease: { ...lease, leaseId } }));
+  .transform(({ lease, leaseId, heldDown: held, ...rest }): Memory => {
+    return { ...rest, ...(held && { heldDown: held }), lease: { ...lease, leaseId } };
+  });
 
 export function formatMemory(memory: Memory): z.input<typeof memorySchema> {
-  const { network, lease, address, ttlSeconds, renewedAtMs, renewedAtWallMs, peers } = memory;
+  const { network, lease, address, ttlSeconds, renewedAtMs, renewedAtWallMs, peers, heldDown: held = [] } = memory;
   return {
     network: formatNetworkConfig(network),
     lease: formatLease(lease),
@@ -79,6 +97,12 @@ export function formatMemory(memory: Memory): z.input<typeof memorySchema> {
     renewedAtMs,
     renewedAtWallMs,
     peers: peers.slice(0, maxPeers).map(peer => formatLease({ ...peer, bootId: undefined })),
+    // Left out where there is nothing to say: earlier versions refuse what they do not know.
+    ...(held.length > 0 && {
+      heldDown: held
+        .slice(0, maxPeers)
+        .map(({ subnet, untilMs }): [string, number] => [formatLeaseKey(subnet), untilMs]),
+    }),
   };
 }
 
@@ -101,6 +125,14 @@ export function renewedHereMs(
 ): number {
   const comparable = lease.bootId === here.node.bootId && ttlSeconds === here.ttlSeconds;
   return comparable ? renewedAtMs : here.nowMs - orphanMs(here.ttlSeconds);
+}
+
+/** Who was held down, until when by this boot's clock: of another boot nothing is known. */
+export function heldDownHere(
+  { lease, heldDown: held = [] }: Pick<Memory, 'lease' | 'heldDown'>,
+  node: Pick<Node, 'bootId'>,
+): readonly HeldDown[] {
+  return lease.bootId === node.bootId ? held : [];
 }
 
 /** @returns why this host must not stand on this memory now; undefined when it may */

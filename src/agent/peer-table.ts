@@ -11,6 +11,7 @@ import type { Prefix } from '../model/ipv4.js';
 import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
 import { Prefixes, vetLeases, type Vantage } from '../model/lease-set.js';
 import type { WatchedSet } from '../store/store.js';
+import type { HeldDown } from './memory.js';
 
 export interface RoutedPeer {
   readonly lease: Lease;
@@ -45,10 +46,16 @@ export function keyOf(subnet: Prefix): number {
   return subnet.base * 64 + subnet.length;
 }
 
-/** Where a start without the store begins. */
-export function rememberPeers(leases: readonly Lease[], self: Vantage): PeerTable {
+/** Where a start begins. A restart gives those who were held down no more time, or they would never go. */
+export function rememberPeers(leases: readonly Lease[], self: Vantage, heldDown: readonly HeldDown[]): PeerTable {
   const { peers } = vetLeases({ leases, rejected: [], revision: 0n }, self);
-  const routed = peers.map(lease => [keyOf(lease.subnet), { lease, epoch: undefined, missing: undefined }] as const);
+  const missing = new Map(
+    heldDown.map(({ subnet, untilMs }) => [keyOf(subnet), { sinceMs: -Infinity, untilMs }] as const),
+  );
+  const routed = peers.map(lease => {
+    const key = keyOf(lease.subnet);
+    return [key, { lease, epoch: undefined, missing: missing.get(key) }] as const;
+  });
   return { ...emptyPeerTable, routed: new Map(routed) };
 }
 

@@ -7,7 +7,9 @@ import type { Log } from '../lib/log.js';
 import { formatPrefix } from '../model/ipv4.js';
 import type { Lease, RejectedEntry } from '../model/lease.js';
 import type { Vantage } from '../model/lease-set.js';
+import type { Node } from '../model/node.js';
 import type { WatchedSet } from '../store/store.js';
+import { heldDownHere, type HeldDown, type Memory } from './memory.js';
 import { emptyPeerTable, expirePeers, heldUntilMs, learnSet, rememberPeers, type PeerTable } from './peer-table.js';
 
 export interface PeersOptions {
@@ -60,6 +62,13 @@ export class Peers {
     });
   }
 
+  /** Routed though the store does not have them. */
+  get heldDown(): readonly HeldDown[] {
+    return [...this.#table.routed.values()].flatMap(peer =>
+      peer.missing ? { subnet: peer.lease.subnet, untilMs: heldUntilMs(this.#table, peer) } : [],
+    );
+  }
+
   /** What is wrong with the set of peers, for people. */
   get problems(): readonly string[] {
     const held = this.shown.filter(({ state }) => state === 'held-down');
@@ -71,8 +80,8 @@ export class Peers {
   }
 
   /** The peers of an earlier run. A data process that still runs may know more of them than the last file did. */
-  remember(leases: readonly Lease[], self: Vantage): void {
-    this.#become(rememberPeers(leases, self));
+  remember(memory: Pick<Memory, 'lease' | 'peers' | 'heldDown'>, self: Vantage, node: Pick<Node, 'bootId'>): void {
+    this.#become(rememberPeers(memory.peers, self, heldDownHere(memory, node)));
     this.#remembered = true;
   }
 

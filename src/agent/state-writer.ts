@@ -64,7 +64,9 @@ export class StateWriter {
   }
 
   #contentOf({ lease }: HeldLease): string {
-    return `${lease.subnet.base}/${lease.subnet.length} ${lease.leaseId} ${this.#ports.peers.changes}`;
+    const { changes, heldDown } = this.#ports.peers;
+    const untilMs = heldDown.reduce((latest, held) => Math.max(latest, held.untilMs), 0);
+    return `${lease.subnet.base}/${lease.subnet.length} ${lease.leaseId} ${changes} ${heldDown.length} ${untilMs}`;
   }
 
   #write(network: NetworkConfig, held: HeldLease): void {
@@ -79,6 +81,7 @@ export class StateWriter {
       renewedAtMs,
       renewedAtWallMs: wallNow() - (atMs - renewedAtMs),
       peers: peers.current,
+      heldDown: peers.heldDown,
     };
     this.#attempt('a start finds the subnet in etcd instead, and needs etcd for it', () =>
       state.write({ nodeId: this.#node.id, subnet: lease.subnet, memory }),

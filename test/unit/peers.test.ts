@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { HeldDown } from '../../src/agent/memory.js';
 import { Peers } from '../../src/agent/peers.js';
 import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { Lease } from '../../src/model/lease.js';
@@ -40,8 +41,11 @@ function make(holdMs = 60_000) {
       peers.accept({ leases: leases.map(read), rejected: [], revision: 9n, epoch }, self);
       return show(peers.current);
     },
-    remember(words: string): string {
-      peers.remember(words.split(' ').map(read), self);
+    /** Of the boot before, or of this one with the hold-downs of then. */
+    remember(words: string, heldDown?: readonly HeldDown[]): string {
+      const lease = { ...read('1'), bootId: heldDown ? 'now' : 'before' };
+      const late = [{ subnet: parsePrefix('10.5.2.0/24'), untilMs: 0 }];
+      peers.remember({ lease, peers: words.split(' ').map(read), heldDown: heldDown ?? late }, self, { bootId: 'now' });
       return show(peers.current);
     },
     after(seconds: number): string {
@@ -109,6 +113,26 @@ describe('a peer', () => {
       '2 3 4 5 -> 2 3 4 5; ~ -> 2 3 4 5; 4:1 -> 2 3 4 5; 4:1 2:2 -> 2 3 4 5; 2 3 4 5 -> 2 3 4 5; +99 -> 2 3 4 5',
     ],
   ])('%s', (_, story) => play(story));
+
+  it('held down before a restart is held no longer for it', () => {
+    const before = make();
+    play('2 3 4 -> 2 3 4; 3 4 -> 2 3 4; +50 -> 2 3 4', before);
+    const { heldDown } = before.peers;
+    expect(heldDown).toEqual([{ subnet: parsePrefix('10.5.2.0/24'), untilMs: 1_060_000 }]);
+    for (const [story, routed] of [
+      ['+59', '2 3 4'],
+      ['+60', '3 4'],
+    ]) {
+      const after = make();
+      expect(after.remember('2 3 4', heldDown)).toBe('2 3 4');
+      expect(after.learn('3 4')).toBe('2 3 4');
+      expect(after.after(Number(story))).toBe(routed);
+    }
+    const back = make();
+    back.remember('2 3 4', heldDown);
+    play('2 3 4 -> 2 3 4; +99 -> 2 3 4', back);
+    expect(back.peers.heldDown).toEqual([]);
+  });
 
   it('with its own identity may have another address', () => {
     const { peers } = make();

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadNodeId, readBootId } from '../../src/agent/identity.js';
-import { orphanMs, refuseMemory, renewedHereMs, type Memory } from '../../src/agent/memory.js';
+import { heldDownHere, orphanMs, refuseMemory, renewedHereMs, type Memory } from '../../src/agent/memory.js';
 import { StateFile, type State } from '../../src/agent/state-file.js';
-import { parseIpv4 } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import { formatNetworkConfig, parseNetworkConfig } from '../../src/model/network.js';
 import { nodeIdPattern, type Node } from '../../src/model/node.js';
 import { fakeLease } from '../support/fakes.js';
@@ -54,6 +54,20 @@ it('the boot id is a value that a lease can carry', () => {
 });
 
 describe('the state file', () => {
+  it('gives back who was held down, in the same boot only', () => {
+    const file = new StateFile(directory);
+    const heldDown = [{ subnet: parsePrefix('10.5.4.0/24'), untilMs: 560_000 }];
+    const lease = { ...memory.lease, bootId: 'this' };
+    file.write({ ...state, memory: { ...memory, lease, heldDown } });
+    const read = file.read('node-1');
+    const found = read.kind === 'found' ? read.state.memory : undefined;
+    expect(found && heldDownHere(found, { bootId: 'this' })).toEqual(heldDown);
+    expect(found && heldDownHere(found, { bootId: 'other' })).toEqual([]);
+    // Earlier versions read what has none.
+    file.write({ ...state, memory: { ...memory, heldDown: [] } });
+    expect(readFileSync(file.path, 'utf8')).not.toContain('heldDown');
+  });
+
   it('gives back what was written, to its own node only', () => {
     const file = new StateFile(directory);
     expect(file.read('node-1')).toEqual({ kind: 'absent' });
