@@ -1,11 +1,24 @@
 #!/bin/bash
-# `npm run test:long`: what does not fit into ten minutes - long fuzzing, the namespace suites with sanitizer builds of
-# the data process, and repetition. Its output is kept in test/long-output.txt. Needs root.
+# `npm run test:long [-- PART...]`: what does not fit into ten minutes, in parts that can be run apart, each for up to an
+# hour. The last output of each is kept in test/long-output/PART.txt. Needs root.
+parts=(fuzz asan tsan rounds store faults soak)
+self=${BASH_SOURCE[0]}
 # Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
-[ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "${BASH_SOURCE[0]}" "$@"
-. "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+[ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "$self" "$@"
+if [ $# -ne 1 ]; then
+	[ $# -gt 0 ] || set -- "${parts[@]}"
+	failures=0
+	for part in "$@"; do bash "$self" "$part" || failures=$((failures + 1)); done
+	echo "$# parts, $failures failed"
+	[ $failures -eq 0 ]
+	exit
+fi
+part=$1
+[[ " ${parts[*]} " == *" $part "* ]] || { echo "test:long: no part '$part'; there are: ${parts[*]}" >&2; exit 64; }
+. "$(dirname "$self")/steps.sh"
+mkdir -p test/long-output
 # Where the tree lies is nobody's business.
-exec > >(sed -u "s|$PWD|.|g" | tee test/long-output.txt) 2>&1
+exec > >(sed -u "s|$PWD|.|g" | tee "test/long-output/$part.txt") 2>&1
 export TARTAN_FUZZ=yes NO_COLOR=1
 step_limit=3600
 
@@ -18,23 +31,37 @@ sanitized() {
 	step 'release build' make -s -C native
 }
 
-date -u '+%Y-%m-%d'
+echo "$part, $(date -u '+%Y-%m-%d'), commit $(git rev-parse --short HEAD)"
 setup all
 bash test/support/traces.sh >"$scratch/before"
-native 'native with sanitizers' make -s -C native check
-step 'threads with TSan' make -s -C native tsan
-step 'long fuzzing' nice -n 19 make -s -C native fuzz FUZZ_SECONDS="${TARTAN_FUZZ_SECONDS:-600}"
-sanitized asan
-sanitized tsan
-for round in $(seq "${TARTAN_ROUNDS:-5}"); do
-	heading "round $round"
-	for project in contract integration e2e; do suite $project; done
-done
-step 'ten thousand lease schedules' env TARTAN_SCHEDULES="${TARTAN_SCHEDULES:-10000}" \
-	vitest run --project unit test/unit/lease-schedules.test.ts
-step 'twenty races' env TARTAN_RACES=20 vitest run --project contract test/contract/store-etcd-race-lengths.test.ts
-step 'five thousand hosts' env TARTAN_HOSTS=5000 vitest run --project contract test/contract/store-etcd-scale.test.ts
-step 'faults again and again' env TARTAN_REPEAT="${TARTAN_REPEAT:-50}" vitest run --project e2e test/e2e/faults
-step 'soak' bash test/support/soak.sh --minutes "${TARTAN_SOAK_MINUTES:-2}"
+case $part in
+	fuzz) step 'long fuzzing' nice -n 19 make -s -C native fuzz FUZZ_SECONDS="${TARTAN_FUZZ_SECONDS:-600}" ;;
+	asan)
+		native 'native with sanitizers' make -s -C native check
+		sanitized asan
+		;;
+	tsan)
+		step 'threads with TSan' make -s -C native tsan
+		sanitized tsan
+		;;
+	rounds)
+		for round in $(seq "${TARTAN_ROUNDS:-3}"); do
+			heading "round $round"
+			for project in contract integration e2e; do suite $project; done
+		done
+		;;
+	store)
+		step 'ten thousand lease schedules' env TARTAN_SCHEDULES="${TARTAN_SCHEDULES:-10000}" \
+			vitest run --project unit test/unit/lease-schedules.test.ts
+		step 'twenty races' env TARTAN_RACES=20 vitest run --project contract test/contract/store-etcd-race-lengths.test.ts
+		step 'five thousand hosts' env TARTAN_HOSTS=5000 vitest run --project contract test/contract/store-etcd-scale.test.ts
+		;;
+	faults)
+		step 'faults again and again' env TARTAN_REPEAT="${TARTAN_REPEAT:-50}" vitest run --project e2e test/e2e/faults
+		step 'a hundred deaths at start' env TARTAN_START_KILLS=100 vitest run --project e2e test/e2e/sudden-death.test.ts
+		step 'upgrades' env TARTAN_GAP_MS=50 vitest run --project e2e test/e2e/upgrade.test.ts
+		;;
+	soak) step 'soak' bash test/support/soak.sh --minutes "${TARTAN_SOAK_MINUTES:-30}" --seed "${TARTAN_SOAK_SEED:-1}" ;;
+esac
 step 'nothing is left behind' bash test/support/traces.sh --compare "$scratch/before"
 finish
