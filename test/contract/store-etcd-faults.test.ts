@@ -84,6 +84,23 @@ describe('the watch', () => {
     expect(await kv.watch(request, o())).toMatchObject({ kind: 'compacted' });
   });
 
+  it('of one reader ends without harm to the connection of the others', async () => {
+    const shared = openEtcd({ endpoints: [relay.endpoint], prefix }, silentLog);
+    const { revision, clusterId } = await shared.list(new Keys(prefix).subnets, o());
+    for (let turn = 0; turn < 3; turn++) {
+      const sweep = new AbortController();
+      const watching = shared.watch(
+        { range: new Keys(prefix).subnets, revision: revision + 1n, clusterId, onEvents: () => sweep.abort('over') },
+        { signal: sweep.signal },
+      );
+      await put(kv, key('10.5.2.0-24'), flannel(`192.0.2.${turn + 2}`));
+      await expect(watching).rejects.toBe('over');
+      await shared.list(new Keys(prefix).subnets, o());
+    }
+    expect(relay.accepted).toBe(1);
+    await shared.close();
+  });
+
   it('yields nothing at all because of an outage', async () => {
     await put(kv, key('10.5.2.0-24'), flannel('192.0.2.2'));
     const sets = collect(open());

@@ -4,6 +4,8 @@ import { createServer, connect, type AddressInfo, type Server, type Socket } fro
 export class Relay {
   /** Replies of the server are swallowed. */
   mute = false;
+  /** Connections taken so far. */
+  accepted = 0;
   #open = true;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -40,6 +42,7 @@ export class Relay {
 
   #accept(client: Socket, target: number): void {
     client.on('error', () => {});
+    this.accepted++;
     if (!this.#open) return void client.destroy();
     const server = connect(target, '127.0.0.1');
     server.on('error', () => client.destroy());

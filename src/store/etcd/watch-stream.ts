@@ -35,7 +35,12 @@ export async function watchStream(
     if (over.aborted) return onOver();
     connection.etcd.watchClient.watch().then(
       stream => {
-        cancel = () => stream.cancel();
+        cancel = () => {
+          // The package takes the cancel of a stream that can still be written to for a fault of the host, and closes
+          // all its clients: a new connection for whoever comes next, and the other watches on one that is given up.
+          stream.end();
+          stream.cancel();
+        };
         // A cancelled stream reports that as an error: somebody must be listening.
         stream.on('error', error => end('broken', messageOf(error)));
         stream.on('end', () => end('broken', 'the stream ended'));
