@@ -66,7 +66,12 @@ export class Prefixes {
 
   add(prefix: Prefix): void {
     this.#bases.set(prefix.base, prefix);
-    for (let length = prefix.length; length >= 0; length--) this.#covering.add(key(prefix.base, length));
+    // What encloses one that is there already is there too: neighbours cost little more than themselves.
+    for (let length = prefix.length; length >= 0; length--) {
+      const name = key(prefix.base, length);
+      if (this.#covering.has(name)) return;
+      this.#covering.add(name);
+    }
   }
 
   overlapping(prefix: Prefix): Prefix | undefined {
