@@ -124,8 +124,8 @@ describe('the watch', () => {
     await until('the next set', () => names(sets.at(-1)).length === 2);
   });
 
-  it('reads many pages as one set', async () => {
-    for (let page = 0; page < 13; page++) {
+  it('reads several pages as one set, and small ones where large ones are not answered in time', async () => {
+    for (let page = 0; page < 52; page++) {
       const writes = Array.from({ length: 100 }, (_, index) => ({
         kind: 'put' as const,
         key: Buffer.from(key(`10.5.${page}.${index * 2}-31`)),
@@ -136,7 +136,11 @@ describe('the watch', () => {
     }
     const sets = collect(open());
     await until('the set', () => sets.length > 0);
-    expect(new Set(names(sets[0])).size).toBe(1300);
+    expect(new Set(names(sets[0])).size).toBe(5200);
+    relay.bytesPerSecond = 150_000;
+    const slow = collect(open());
+    await until('the set over a narrow way', () => slow.length > 0, 20_000);
+    expect(names(slow[0])).toEqual(names(sets[0]));
   });
 });
 

@@ -1,9 +1,11 @@
-/** A TCP relay on loopback between a client and a server under test: cuts, refuses, or swallows the replies. */
+/** A TCP relay on loopback between a client and a server under test: cuts, refuses, or swallows and slows the replies. */
 import { createServer, connect, type AddressInfo, type Server, type Socket } from 'node:net';
 
 export class Relay {
   /** Replies of the server are swallowed. */
   mute = false;
+  /** Towards the client. */
+  bytesPerSecond = Infinity;
   /** Connections taken so far. */
   accepted = 0;
   #open = true;
@@ -55,6 +57,12 @@ export class Relay {
       });
     }
     client.on('data', bytes => server.write(bytes));
-    server.on('data', bytes => this.mute || client.write(bytes));
+    server.on('data', bytes => {
+      if (this.mute) return;
+      client.write(bytes);
+      if (this.bytesPerSecond === Infinity) return;
+      server.pause();
+      setTimeout(() => server.resume(), (bytes.length / this.bytesPerSecond) * 1000);
+    });
   }
 }

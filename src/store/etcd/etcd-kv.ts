@@ -22,13 +22,18 @@ import { Endpoints, type CallOptions } from './endpoints.js';
 import { keepAliveAll } from './keep-alive.js';
 import { checkEtcdOptions, type EtcdOptions } from './options.js';
 import { permissionError } from './permissions.js';
-import { plainMessage, troubleOf } from './trouble.js';
+import { NoAnswer, plainMessage, troubleOf } from './trouble.js';
 import { authFixFor } from './version.js';
 import { watchStream } from './watch-stream.js';
 import { readKeyValue, writeCompare, writeOperation } from './wire.js';
 
-/** Keys of one page; halved as long as a page exceeds the 4 MiB that grpc-js takes. */
-const pageKeys = 500;
+/**
+ * Keys of one page, a good megabyte of leases: a cluster of five thousand hosts is one call. Halved as long as a page
+ * exceeds the 4 MiB that grpc-js takes.
+ */
+const pageKeys = 5_000;
+/** From the first read on that was not answered in time: it may have been too much for the way. */
+const carefulPageKeys = 500;
 
 /** @throws TartanError CONFIG_INVALID for an unusable file, USAGE for options that do not go together */
 export function openEtcd(options: EtcdOptions, log: Log): Kv {
@@ -41,6 +46,7 @@ class EtcdKv implements Kv {
   readonly #endpoints: Endpoints;
   readonly #log: Log;
   #versionAsked: boolean;
+  #pageKeys = pageKeys;
 
   constructor(options: EtcdOptions, log: Log) {
     this.#options = options;
@@ -53,7 +59,7 @@ class EtcdKv implements Kv {
     const entries: KeyValue[] = [];
     let first: IRangeResponse['header'] | undefined;
     let start = range.start;
-    for (let limit = pageKeys; ;) {
+    for (let limit = this.#pageKeys; ;) {
       const page = await this.#page({ start, end: range.end }, limit, first?.revision, signal);
       if (page === 'too-large') {
         limit = Math.max(1, limit >> 1);
@@ -71,7 +77,7 @@ class EtcdKv implements Kv {
       if (!page.more || !last) break;
       start = Buffer.concat([last.key, Buffer.from([0])]);
       // One huge value does not make the rest of the list slow.
-      limit = Math.min(pageKeys, limit * 2);
+      limit = Math.min(this.#pageKeys, limit * 2);
     }
     return { entries, revision: BigInt(first.revision), clusterId: first.cluster_id };
   }
@@ -167,6 +173,7 @@ class EtcdKv implements Kv {
       const trouble = troubleOf(error);
       if (trouble === 'too-large' && limit > 1) return 'too-large';
       if (trouble === 'compacted') return 'compacted';
+      if (error instanceof TartanError && error.cause instanceof NoAnswer) this.#pageKeys = carefulPageKeys;
       throw error;
     }
   }
