@@ -12,7 +12,7 @@ export async function watchNetwork(
   onProblem: (problem: string | undefined) => void,
 ): Promise<void> {
   let problem: string | undefined;
-  for await (const _ of store.networkChanges({ signal })) {
+  for await (const _ of store.networkChanges(running, { signal })) {
     try {
       problem = difference(await store.network({ signal }), running);
     } catch (error) {

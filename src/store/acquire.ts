@@ -27,15 +27,20 @@ import { noFreeSubnet } from './exhaustion.js';
 import { refuseDuplicates } from './identity.js';
 import { tombstoneSeconds } from './quarantine.js';
 import type { LeaseRequest } from './store.js';
-import { isOurs, Surveyor, type Survey } from './survey.js';
+import { isOurs, type Survey, type Surveyor } from './survey.js';
 
 /** Many hosts may start at once, and each success of one spoils the tries of all others that are under way. */
 const lostRace = { firstMs: 400, capMs: 1_200 };
 const unavailable = { firstMs: 200, capMs: 5_000 };
 
 /** @throws TartanError NO_FREE_SUBNET, DUPLICATE_NODE, PERMISSION */
-export async function acquireLease(context: StoreContext, want: LeaseRequest, signal: AbortSignal): Promise<Claim> {
-  return new Acquisition(context, want, signal).run();
+export async function acquireLease(
+  context: StoreContext,
+  surveyor: Surveyor,
+  want: LeaseRequest,
+  signal: AbortSignal,
+): Promise<Claim> {
+  return new Acquisition(context, surveyor, want, signal).run();
 }
 
 /** What a node publishes. */
@@ -57,11 +62,11 @@ class Acquisition {
   /** A write with it was not answered: it may have been done, or be done later. */
   #maybeUsed = false;
 
-  constructor(context: StoreContext, want: LeaseRequest, signal: AbortSignal) {
+  constructor(context: StoreContext, surveyor: Surveyor, want: LeaseRequest, signal: AbortSignal) {
     this.#context = context;
     this.#want = want;
     this.#signal = signal;
-    this.#surveyor = new Surveyor(context);
+    this.#surveyor = surveyor;
   }
 
   async run(): Promise<Claim> {

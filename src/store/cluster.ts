@@ -3,7 +3,7 @@ import type { Tombstone } from '../model/allocation.js';
 import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
 import { LeaseTable, readTombstone } from './entries.js';
 import { Keys, onlyKey } from './keys.js';
-import type { Kv } from './kv.js';
+import type { Kv, Position } from './kv.js';
 import type { AbortOptions } from './store.js';
 import { readTimesLeft } from './time-left.js';
 
@@ -45,7 +45,7 @@ export async function listLeases(kv: Kv, prefix: string, { signal }: AbortOption
 
 /** @returns undefined when the key does not exist */
 export async function getNetworkText(kv: Kv, prefix: string, { signal }: AbortOptions): Promise<string | undefined> {
-  return readNetworkText(kv, new Keys(prefix), signal);
+  return (await readNetworkText(kv, new Keys(prefix), signal)).text;
 }
 
 export async function putNetworkText(kv: Kv, prefix: string, text: string, { signal }: AbortOptions): Promise<void> {
@@ -55,7 +55,11 @@ export async function putNetworkText(kv: Kv, prefix: string, text: string, { sig
   await kv.commit([], [{ kind: 'put', key: config, value: Buffer.from(text), leaseId: '0' }], { signal });
 }
 
-export async function readNetworkText(kv: Kv, keys: Keys, signal: AbortSignal): Promise<string | undefined> {
-  const { entries } = await kv.list(onlyKey(keys.config), { signal });
-  return entries[0]?.value.toString('utf8');
+export async function readNetworkText(
+  kv: Kv,
+  keys: Keys,
+  signal: AbortSignal,
+): Promise<{ readonly text: string | undefined; readonly at: Position }> {
+  const { entries, revision, clusterId } = await kv.list(onlyKey(keys.config), { signal });
+  return { text: entries[0]?.value.toString('utf8'), at: { revision, clusterId } };
 }

@@ -7,7 +7,7 @@ import type { Tombstone } from '../model/allocation.js';
 import type { Prefix } from '../model/ipv4.js';
 import { parseLeaseValue, readLeaseKey, type Lease, type LeaseSet, type RejectedEntry } from '../model/lease.js';
 import { nameBelow, occupiedBy, printable, type Keys } from './keys.js';
-import type { KeyEvent, KeyValue, Listing } from './kv.js';
+import type { KeyEvent, KeyValue, Listing, Position } from './kv.js';
 
 interface EntryBase {
   /** The subnet that the key names, undefined when it is no lease key. */
@@ -65,6 +65,7 @@ export class LeaseTable {
   readonly #keys: Keys;
   #entries = new Map<string, Entry>();
   #revision = 0n;
+  #clusterId = '';
 
   constructor(keys: Keys) {
     this.#keys = keys;
@@ -75,6 +76,7 @@ export class LeaseTable {
     const before = this.#entries;
     this.#entries = new Map(listing.entries.map(kv => [nameBelow(this.#keys.subnets, kv.key), this.#read(kv, before)]));
     this.#revision = listing.revision;
+    this.#clusterId = listing.clusterId;
     if (before.size !== this.#entries.size) return true;
     for (const [name, entry] of this.#entries) if (before.get(name) !== entry) return true;
     return false;
@@ -88,6 +90,11 @@ export class LeaseTable {
       else this.#entries.delete(name);
       this.#revision = event.kind === 'put' ? event.entry.modRevision : event.revision;
     }
+  }
+
+  /** Everything up to it is in the table. */
+  get position(): Position {
+    return { revision: this.#revision, clusterId: this.#clusterId };
   }
 
   entries(): readonly Entry[] {

@@ -1,13 +1,14 @@
 /**
  * List + watch of one range, for ever: the whole range, then each change, then the whole range again after a
- * compaction, any break of the watch, and on a timer. A failed read is never an empty listing.
+ * compaction, any break of the watch, and on a timer. Who has read the range already begins with the changes. A failed
+ * read is never an empty listing.
  */
 import { backoffMs } from '../lib/backoff.js';
 import type { Clock } from '../lib/clock.js';
 import { isTartanError } from '../lib/errors.js';
 import { Repeated, type Log } from '../lib/log.js';
 import { Inner } from './abort.js';
-import type { KeyEvent, KeyRange, Kv, Listing, WatchEnd } from './kv.js';
+import type { KeyEvent, KeyRange, Kv, Listing, Position, WatchEnd } from './kv.js';
 
 export interface FollowOptions {
   readonly kv: Kv;
@@ -15,6 +16,8 @@ export interface FollowOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly sweepMs: number;
+  /** Where the caller has read the range: what came after it is the first that it is told. */
+  readonly after?: Position | undefined;
   /** A revision that the store is known to have reached. */
   readonly known?: () => bigint;
   /** @param rewound the store went back in time (restored, wiped, another cluster): older revisions count too */
@@ -29,27 +32,19 @@ const soundMs = 10_000;
 
 /** Ends by abort only: rejects with the signal's reason. */
 export async function follow(options: FollowOptions): Promise<never> {
-  const { kv, range, clock, log, signal } = options;
+  const { clock, log, signal } = options;
   const said = new Repeated();
-  let seen: { readonly revision: bigint; readonly clusterId: string } | undefined;
+  let seen = options.after;
+  let first = options.after;
   for (let failures = 0; ;) {
     try {
-      const known = options.known?.() ?? 0n;
-      const listing = await kv.list(range, { signal });
-      const rewound =
-        listing.revision < known ||
-        (seen !== undefined && (listing.revision < seen.revision || listing.clusterId !== seen.clusterId));
-      if (rewound)
-        log.warn('store.rewound', 'the store was restored or replaced: everything is read again', {
-          revision: String(listing.revision),
-          clusterId: listing.clusterId,
-        });
-      seen = listing;
-      options.onListing(listing, rewound);
+      const after = first ?? (await look(options, seen));
+      first = undefined;
+      seen = after;
       const begun = clock.now();
-      const end = await watchUntilSweep(options, listing, events => {
+      const end = await watchUntilSweep(options, after, events => {
         const last = events.at(-1);
-        if (last) seen = { revision: revisionOf(last), clusterId: listing.clusterId };
+        if (last) seen = { revision: revisionOf(last), clusterId: after.clusterId };
         options.onEvents(events);
       });
       if (end === 'sweep' || clock.now() - begun >= soundMs) {
@@ -67,16 +62,33 @@ export async function follow(options: FollowOptions): Promise<never> {
   }
 }
 
+/** @returns where the range was read, without its entries: they must not live as long as the watch */
+async function look(options: FollowOptions, seen: Position | undefined): Promise<Position> {
+  const { kv, range, log, signal } = options;
+  const known = options.known?.() ?? 0n;
+  const listing = await kv.list(range, { signal });
+  const { revision, clusterId } = listing;
+  const rewound =
+    revision < known || (seen !== undefined && (revision < seen.revision || clusterId !== seen.clusterId));
+  if (rewound)
+    log.warn('store.rewound', 'the store was restored or replaced: everything is read again', {
+      revision: String(revision),
+      clusterId,
+    });
+  options.onListing(listing, rewound);
+  return { revision, clusterId };
+}
+
 /** The sweep simply ends the watch: the list that follows covers the gap. */
 async function watchUntilSweep(
   options: FollowOptions,
-  listing: Listing,
+  after: Position,
   onEvents: (events: readonly KeyEvent[]) => void,
 ): Promise<WatchEnd | 'sweep'> {
   const { kv, range, clock, sweepMs, signal } = options;
   const inner = new Inner(signal);
   const sweep = clock.sleep(sweepMs, inner.signal).then((): 'sweep' => 'sweep');
-  const request = { range, revision: listing.revision + 1n, clusterId: listing.clusterId, onEvents };
+  const request = { range, revision: after.revision + 1n, clusterId: after.clusterId, onEvents };
   const watch = kv.watch(request, { signal: inner.signal });
   try {
     return await Promise.race([sweep, watch]);

@@ -27,7 +27,7 @@ import type { StoreContext } from './context.js';
 import { readEntry } from './entries.js';
 import { follow } from './follow.js';
 import { onlyKey } from './keys.js';
-import type { KeyEvent, KeyValue } from './kv.js';
+import type { KeyEvent, KeyValue, Position } from './kv.js';
 import { releaseLease } from './release.js';
 import type { HeldLease, LeaseChange, LeaseRequest, LeaseState } from './store.js';
 import { Surveyor } from './survey.js';
@@ -58,12 +58,13 @@ export class Keeper implements HeldLease {
     this.#ours = [claim.lease.leaseId, claim.heldLeaseId];
   }
 
-  start(): this {
+  /** @param after where the claim was decided: what became of the key since is told from there */
+  start(after: Position): this {
     const ended = (error: unknown): void => {
       // Ours ends them by abort; anything else is a fault of the program and must not pass in silence.
       if (!this.#life.signal.aborted && this.state !== 'lost') throw error;
     };
-    this.#loops = Promise.all([this.#keep().catch(ended), this.#watch().catch(ended)]);
+    this.#loops = Promise.all([this.#keep().catch(ended), this.#watch(after).catch(ended)]);
     return this;
   }
 
@@ -242,13 +243,14 @@ export class Keeper implements HeldLease {
     void dropLeases(this.#context, leaseIds, this.#life.signal).catch(() => {});
   }
 
-  async #watch(): Promise<void> {
+  async #watch(after: Position): Promise<void> {
     const { keys } = this.#context;
     const see = (kv: KeyValue | undefined, revision: bigint, rewound: boolean): void =>
       this.#learn(sightOf(kv && readEntry(keys, kv), revision, rewound));
     await follow({
       ...this.#context,
       range: onlyKey(keys.subnet(this.lease.subnet)),
+      after,
       signal: this.#life.signal,
       known: () => this.lease.revision,
       onListing: ({ entries, revision }, rewound) => see(entries[0], revision, rewound),

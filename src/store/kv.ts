@@ -20,11 +20,15 @@ export interface KeyValue {
   readonly leaseId: string;
 }
 
-/** The whole range at one revision. */
-export interface Listing {
-  readonly entries: readonly KeyValue[];
+/** A point in the history of one cluster. */
+export interface Position {
   readonly revision: bigint;
   readonly clusterId: string;
+}
+
+/** The whole range at one revision. */
+export interface Listing extends Position {
+  readonly entries: readonly KeyValue[];
 }
 
 export type Compare =
@@ -60,7 +64,7 @@ export interface WatchRequest {
   readonly range: KeyRange;
   /** First revision to be told about. */
   readonly revision: bigint;
-  /** A watch answered by another cluster ends at once. */
+  /** A watch answered by another cluster, or by one that is not even just before that revision, ends at once. */
   readonly clusterId: string;
   /** Each change once and in order, up to the end of the watch. */
   readonly onEvents: (events: readonly KeyEvent[]) => void;

@@ -7,11 +7,13 @@ import { Inner } from './abort.js';
 import { acquireLease } from './acquire.js';
 import { readNetworkText } from './cluster.js';
 import type { StoreContext } from './context.js';
+import type { LeaseTable } from './entries.js';
 import { Keeper } from './keeper.js';
 import { Keys } from './keys.js';
-import type { Kv } from './kv.js';
+import type { Kv, Position } from './kv.js';
 import { Quarantine } from './quarantine.js';
 import type { AbortOptions, HeldLease, LeaseRequest, LeaseStore, WatchedSet } from './store.js';
+import { Surveyor } from './survey.js';
 import { watchLeases, watchNetwork } from './watch.js';
 
 export interface LeaseStoreOptions {
@@ -35,6 +37,10 @@ class Leases implements LeaseStore {
   readonly #context: StoreContext;
   readonly #held = new Set<Keeper>();
   readonly #life = new AbortController();
+  /** The network document as last read, and where. */
+  #document: { readonly network: NetworkConfig; readonly at: Position } | undefined;
+  /** As an acquisition listed them, for the first watch; later ones list for themselves. */
+  #leases: LeaseTable | 'not-needed' | undefined;
 
   constructor(context: StoreContext) {
     this.#context = context;
@@ -42,8 +48,11 @@ class Leases implements LeaseStore {
 
   async network({ signal }: AbortOptions): Promise<NetworkConfig> {
     const { kv, keys } = this.#context;
-    const text = await readNetworkText(kv, keys, signal);
-    if (text !== undefined) return parseNetworkConfig(text);
+    const { text, at } = await readNetworkText(kv, keys, signal);
+    if (text !== undefined) {
+      this.#document = { network: parseNetworkConfig(text), at };
+      return this.#document.network;
+    }
     const key = keys.config.toString();
     throw new TartanError(
       'CONFIG_INVALID',
@@ -54,8 +63,10 @@ class Leases implements LeaseStore {
   async acquire(want: LeaseRequest, { signal }: AbortOptions): Promise<HeldLease> {
     const inner = new Inner(signal, this.#life.signal);
     try {
-      const claim = await acquireLease(this.#context, want, inner.signal);
-      const keeper = new Keeper(this.#context, want, claim).start();
+      const surveyor = new Surveyor(this.#context);
+      const claim = await acquireLease(this.#context, surveyor, want, inner.signal);
+      const keeper = new Keeper(this.#context, want, claim).start(surveyor.table.position);
+      if (this.#leases !== 'not-needed') this.#leases = surveyor.table;
       this.#held.add(keeper);
       return keeper;
     } finally {
@@ -65,17 +76,20 @@ class Leases implements LeaseStore {
 
   async *watch({ signal }: AbortOptions): AsyncIterable<WatchedSet> {
     const inner = new Inner(signal, this.#life.signal);
+    const listed = this.#leases === 'not-needed' ? undefined : this.#leases;
+    this.#leases = 'not-needed';
     try {
-      yield* watchLeases(this.#context, inner.signal);
+      yield* watchLeases(this.#context, listed, inner.signal);
     } finally {
       inner.end();
     }
   }
 
-  async *networkChanges({ signal }: AbortOptions): AsyncIterable<void> {
+  async *networkChanges(since: NetworkConfig, { signal }: AbortOptions): AsyncIterable<void> {
     const inner = new Inner(signal, this.#life.signal);
+    const after = this.#document?.network === since ? this.#document.at : undefined;
     try {
-      yield* watchNetwork(this.#context, inner.signal);
+      yield* watchNetwork(this.#context, after, inner.signal);
     } finally {
       inner.end();
     }

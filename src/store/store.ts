@@ -80,11 +80,15 @@ export interface LeaseStore {
   acquire(want: LeaseRequest, o: AbortOptions): Promise<HeldLease>;
   /**
    * The whole set first, then again after every change: list + watch, list again after compaction or reconnect and on
-   * a timer. Ends only by abort. Consumers cannot tell how a set was learnt.
+   * a timer. Ends only by abort. Consumers cannot tell how a set was learnt: the first one may be that of an acquisition
+   * before, which does not know its own write yet.
    */
   watch(o: AbortOptions): AsyncIterable<WatchedSet>;
-  /** Rings after each change of the network document and on a timer; carries no value. Ends only by abort. */
-  networkChanges(o: AbortOptions): AsyncIterable<void>;
+  /**
+   * Rings after each change of the network document and on a timer, and first of all unless `since` is what `network`
+   * returned last; carries no value. Ends only by abort.
+   */
+  networkChanges(since: NetworkConfig, o: AbortOptions): AsyncIterable<void>;
   /** This host's addresses changed: connections may be dead without a sign, and new ones are made. */
   reconnect(): void;
   close(): Promise<void>;

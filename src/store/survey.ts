@@ -22,11 +22,12 @@ export interface Survey {
 /** Looks again and again, as a host does that loses races: an entry that is as it was is not parsed again. */
 export class Surveyor {
   readonly #context: Pick<StoreContext, 'kv' | 'keys'>;
-  readonly #table: LeaseTable;
+  /** The leases as last listed; who surveys no more may give it away. */
+  readonly table: LeaseTable;
 
   constructor(context: Pick<StoreContext, 'kv' | 'keys'>) {
     this.#context = context;
-    this.#table = new LeaseTable(context.keys);
+    this.table = new LeaseTable(context.keys);
   }
 
   /** The leases are read last: between their revision and the transaction lies the race. */
@@ -34,8 +35,8 @@ export class Surveyor {
     const { kv, keys } = this.#context;
     const held = await kv.list(keys.held, { signal });
     const listing = await kv.list(keys.subnets, { signal });
-    this.#table.replace(listing);
-    const entries = this.#table.entries();
+    this.table.replace(listing);
+    const entries = this.table.entries();
     return {
       entries,
       leases: entries.flatMap(entry => (entry.kind === 'lease' ? [entry.lease] : [])),

@@ -8,7 +8,7 @@ import type { StoreContext } from './context.js';
 import { LeaseTable } from './entries.js';
 import { follow, type FollowOptions } from './follow.js';
 import { onlyKey } from './keys.js';
-import type { KeyEvent, Listing } from './kv.js';
+import type { KeyEvent, Listing, Position } from './kv.js';
 import type { WatchedSet } from './store.js';
 
 /** Between two sets at least: a set costs the consumer a pass over all leases. */
@@ -17,17 +17,27 @@ const aDayMs = 86_400_000;
 
 interface Follower {
   readonly range: FollowOptions['range'];
+  readonly after: Position | undefined;
   /** Returns whether it said something new. */
   readonly onListing: (listing: Listing, rewound: boolean) => boolean;
   readonly onEvents: (events: readonly KeyEvent[]) => void;
 }
 
-/** Rejects with the signal's reason when aborted; ends in no other way. */
-export async function* watchLeases(context: StoreContext, signal: AbortSignal): AsyncGenerator<WatchedSet, never> {
-  const table = new LeaseTable(context.keys);
+/**
+ * Rejects with the signal's reason when aborted; ends in no other way.
+ * @param listed goes on from there instead of a list of its own
+ */
+export async function* watchLeases(
+  context: StoreContext,
+  listed: LeaseTable | undefined,
+  signal: AbortSignal,
+): AsyncGenerator<WatchedSet, never> {
+  const table = listed ?? new LeaseTable(context.keys);
   let epoch = 0;
+  if (listed) yield { ...listed.snapshot(), epoch };
   const changes = watchRange(context, signal, {
     range: context.keys.subnets,
+    after: listed?.position,
     onListing(listing, rewound) {
       if (rewound) epoch++;
       return table.replace(listing) || rewound;
@@ -38,9 +48,15 @@ export async function* watchLeases(context: StoreContext, signal: AbortSignal): 
   throw signal.reason;
 }
 
-export function watchNetwork(context: StoreContext, signal: AbortSignal): AsyncGenerator<void, never> {
+/** @param after where the document was read that is compared with */
+export function watchNetwork(
+  context: StoreContext,
+  after: Position | undefined,
+  signal: AbortSignal,
+): AsyncGenerator<void, never> {
   return watchRange(context, signal, {
     range: onlyKey(context.keys.config),
+    after,
     onListing: () => true,
     onEvents: () => {},
   });
@@ -54,7 +70,7 @@ async function* watchRange(
   const wake = new Wake();
   const inner = new Inner(signal);
   let changed = false;
-  let listed = false;
+  let listed = follower.after !== undefined;
   let failure: { readonly error: unknown } | undefined;
   const note = (different: boolean): void => {
     changed ||= different;
@@ -63,6 +79,7 @@ async function* watchRange(
   const following = follow({
     ...context,
     range: follower.range,
+    after: follower.after,
     signal: inner.signal,
     onListing(listing, rewound) {
       note(follower.onListing(listing, rewound) || !listed);

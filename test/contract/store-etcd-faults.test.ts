@@ -84,6 +84,16 @@ describe('the watch', () => {
     expect(await kv.watch(request, o())).toMatchObject({ kind: 'compacted' });
   });
 
+  it('ends at a point that etcd has not reached: it is another than it was', async () => {
+    const { revision, clusterId } = await kv.list(new Keys(prefix).subnets, o());
+    const request = { range: new Keys(prefix).subnets, revision: revision + 1n, clusterId, onEvents: () => {} };
+    expect(await kv.watch({ ...request, revision: revision + 2n }, o())).toMatchObject({ kind: 'broken' });
+    const end = new AbortController();
+    const present = kv.watch(request, { signal: end.signal });
+    end.abort('over');
+    await expect(present).rejects.toBe('over');
+  });
+
   it('of one reader ends without harm to the connection of the others', async () => {
     const shared = openEtcd({ endpoints: [relay.endpoint], prefix }, silentLog);
     const { revision, clusterId } = await shared.list(new Keys(prefix).subnets, o());

@@ -167,7 +167,7 @@ export class FakeStore implements LeaseStore {
     this.reconnections++;
   }
 
-  async *networkChanges({ signal }: { readonly signal: AbortSignal }): AsyncIterable<void> {
+  async *networkChanges(_: NetworkConfig, { signal }: { readonly signal: AbortSignal }): AsyncIterable<void> {
     for (;;) {
       await this.#documents.wait(60_000, signal);
       yield;

@@ -73,6 +73,8 @@ function reader(
       return end(compacted ? 'compacted' : 'broken', response.cancel_reason || 'the watch was cancelled by etcd');
     }
     if (response.header.cluster_id !== request.clusterId) return end('broken', 'another etcd cluster answers');
+    if (response.created && BigInt(response.header.revision) + 1n < request.revision)
+      return end('broken', 'etcd is behind what it told before');
     if (response.created) onCreated();
     for (const event of response.events) parts.push(readEvent(event));
     // A fragment is a part of one revision or batch: it counts once it is whole.

@@ -105,6 +105,7 @@ export class MemoryKv implements Kv {
     this.#enter(signal);
     if (request.clusterId !== this.clusterId) return { kind: 'broken', reason: 'another cluster answers' };
     if (request.revision <= this.#compacted) return { kind: 'compacted', reason: 'the revision is compacted' };
+    if (request.revision > this.#revision + 1n) return { kind: 'broken', reason: 'the store has not come so far' };
     const backlog = this.#history.filter(({ revision }) => revision >= request.revision).map(({ event }) => event);
     this.#tell(request, backlog);
     return new Promise<WatchEnd>((resolve, reject) => {
