@@ -36,11 +36,14 @@ export async function follow(options: FollowOptions): Promise<never> {
   const said = new Repeated();
   let seen = options.after;
   let first = options.after;
-  for (let failures = 0; ;) {
+  for (let silences = 0, breaks = 0; ;) {
+    let failures: number;
     try {
       const after = first ?? (await look(options, seen));
       first = undefined;
       seen = after;
+      // A long silence is over: it must not make the watch wait as long when it breaks too.
+      silences = 0;
       const begun = clock.now();
       const end = await watchUntilSweep(options, after, events => {
         const last = events.at(-1);
@@ -48,17 +51,19 @@ export async function follow(options: FollowOptions): Promise<never> {
         options.onEvents(events);
       });
       if (end === 'sweep' || clock.now() - begun >= soundMs) {
-        failures = 0;
+        breaks = 0;
         said.reset();
       }
       if (end === 'sweep') continue;
+      failures = ++breaks;
       log.debug('store.watch-ended', `a watch ended: ${end.reason}`, { kind: end.kind });
     } catch (error) {
       signal.throwIfAborted();
       if (!isTartanError(error, 'STORE_UNAVAILABLE') && !isTartanError(error, 'PERMISSION')) throw error;
-      if (said.due()) log.warn('store.unavailable', error.message, { attempt: failures + 1 });
+      failures = ++silences;
+      if (said.due()) log.warn('store.unavailable', error.message, { attempt: failures });
     }
-    await clock.sleep(backoffMs(++failures, retry), signal);
+    await clock.sleep(backoffMs(failures, retry), signal);
   }
 }
 

@@ -1,6 +1,7 @@
 /** A start reads each thing once: what the watches go on from, and what makes them read anew all the same. */
 import { setMaxListeners } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
 import { formatPrefix } from '../../src/model/ipv4.js';
 import type { KeyRange } from '../../src/store/kv.js';
@@ -16,8 +17,10 @@ const document = '{"Network":"10.5.0.0/16"}';
 
 class CountingKv extends MemoryKv {
   readonly lists: string[] = [];
+  silent = false;
 
   override async list(range: KeyRange, o: { readonly signal: AbortSignal }): ReturnType<MemoryKv['list']> {
+    if (this.silent) throw new TartanError('STORE_UNAVAILABLE', 'silent');
     this.lists.push(range.start.toString().slice(prefix.length + 1));
     return super.list(range, o);
   }
@@ -97,6 +100,18 @@ describe('the first watch after an acquisition', () => {
     await clock.advance(61_000);
     expect(kv.lists.filter(name => name === 'subnets/')).toHaveLength(2);
   });
+});
+
+it('a watch that breaks just after a long silence is made again soon', async () => {
+  kv.silent = true;
+  collect(store.watch(o()), subnetsOf);
+  await clock.advance(120_000);
+  kv.silent = false;
+  await clock.advance(5_000);
+  expect(kv.lists).toEqual(['subnets/']);
+  kv.breakWatches();
+  await clock.advance(200);
+  expect(kv.lists).toEqual(['subnets/', 'subnets/']);
 });
 
 describe('the keeper', () => {
