@@ -9,7 +9,10 @@ list() {
 	ip netns list | awk '{ print "namespace", $1 }'
 	ip -o link | awk -F': ' '{ print "link", $2 }'
 	awk '$5 != "/run/netns" { print "mount", $5 }' /proc/self/mountinfo # iproute2 makes that one once
-	find /sys/fs/cgroup -maxdepth 2 -type d -name 'tt[0-9]*' -printf 'control group %p\n' 2>/dev/null
+	# One with processes is another run's that is under way: processes of ours are listed below.
+	find /sys/fs/cgroup -maxdepth 2 -type d -name 'tt[0-9]*' 2>/dev/null | while read -r group; do
+		[ -n "$(find "$group" -name cgroup.procs -exec cat {} + 2>/dev/null)" ] || echo "control group $group"
+	done
 	# Without zombies: where process 1 reaps nobody, as in many containers, an orphan stays listed after its end.
 	ps -eo pid=,stat=,comm= | awk '$2 !~ /^Z/ && $3 ~ /^(etcd|dockerd|containerd|tartan-datapath|tartand)$/ { print "process", $1, $3 }'
 	ps -eo pid=,stat=,args= | awk -v tree="$PWD/dist/" '$2 !~ /^Z/ && index($4, tree) == 1 { print "process", $1, $4 }'
