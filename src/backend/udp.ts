@@ -45,7 +45,9 @@ function hostPlan(context: BackendContext, self: Lease, mtu: number): HostPlan {
       { kind: 'device', destination: network, device: udpDevice, metric: 0 },
     ],
     sysctls: [
-      ['net.ipv4.ip_forward', '1'],
+      // Ours only, not net.ipv4.ip_forward: Docker up to 28 makes FORWARD's policy DROP only when it switches that on
+      // itself. Were it on before, the host would route for everybody, into containers and into the overlay.
+      [`net.ipv4.conf.${udpDevice}.forwarding`, '1'],
       [`net.ipv4.conf.${udpDevice}.accept_redirects`, '0'],
       [`net.ipv4.conf.${udpDevice}.send_redirects`, '0'],
       // ICMP errors of the data plane come from the tunnel address, which is the host's own: without this the kernel

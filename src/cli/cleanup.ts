@@ -1,7 +1,6 @@
 /**
  * `tartan cleanup`: stops the data process and takes everything of ours off this host (link, routes, firewall rules,
- * files). Identity and last subnet in the state directory stay, so that the host comes back as itself; ip_forward
- * stays on, because others rely on it by now.
+ * files). Identity and last subnet in the state directory stay, so that the host comes back as itself.
  */
 import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

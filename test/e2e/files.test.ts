@@ -38,7 +38,7 @@ test('the tunnel link, its address and the routes', async () => {
   const routes = await a.run('ip', 'route', 'show', 'table', 'all');
   expect(routes).toMatch(/^10\.5\.0\.0\/16 dev tartan0/m);
   expect(routes).toMatch(/^unreachable 10\.5\.0\.0\/16 .*metric 4096/m);
-  expect(await a.run('sysctl', '-n', 'net.ipv4.ip_forward')).toBe('1\n');
+  expect(await a.run('sysctl', '-n', 'net.ipv4.conf.tartan0.forwarding')).toBe('1\n');
 });
 
 test('the private directories are private', () => {

@@ -260,12 +260,13 @@ test('a peer without a listener: its ICMP errors reach nobody else (N10)', async
   await expectTraffic();
 });
 
-test('ip_forward=0 is put right, rp_filter=1 does no harm (N15)', async () => {
+test("the tunnel's forwarding is put right, rp_filter=1 does no harm (N15)", async () => {
   const { a } = nodes();
   await a.run('sysctl', '-q', '-w', 'net.ipv4.conf.all.rp_filter=1', 'net.ipv4.conf.tartan0.rp_filter=1');
   await expectTraffic();
-  await a.run('sysctl', '-q', '-w', 'net.ipv4.ip_forward=0');
-  await until('forwarding', async () => (await a.run('sysctl', '-n', 'net.ipv4.ip_forward')) === '1\n');
+  const setting = 'net.ipv4.conf.tartan0.forwarding';
+  await a.run('sysctl', '-q', '-w', `${setting}=0`);
+  await until('forwarding', async () => (await a.run('sysctl', '-n', setting)) === '1\n');
   await expectTraffic();
 });
 

@@ -54,7 +54,7 @@ async function bringUpHost(host: LabHost): Promise<void> {
   await host.bringUp();
   say(`host ${host.letter}: tartand is ready, subnet ${host.subnet}`);
   if (!host.engine) return;
-  await host.engine.start();
+  await host.startEngine();
   say(`host ${host.letter}: dockerd runs with --bip from docker.env, container 'box' is ${host.containerAddress}`);
 }
 

@@ -1,64 +1,139 @@
 /**
- * A real Docker engine for one host of a lab, with the options that tartand wrote for it. It lives below a holder
- * process (holder.sh) in the host's network namespace; the reaper ends it with that namespace.
+ * A real Docker engine for one host of a lab, with the options that tartand wrote for it: the machine's own, or one of
+ * those that engines.sh unpacked. It lives below a holder process (holder.sh) in the host's network namespace; the
+ * reaper ends it with that namespace.
  */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LabHost } from './lab-host.js';
-import { attempt, findTool, hasEnded, root, run, startService, until } from './tools.js';
+import { attempt, ended, findTool, flows, hasEnded, root, run, startService, toolEnvironment, until } from './tools.js';
+
+/** By what their `dockerd --version` begins with. */
+export type EngineVersion = '20' | '26' | '28';
+
+export interface EngineOptions {
+  /** Default: the machine's own, whichever it is. */
+  readonly version?: EngineVersion;
+  /** What `iptables` is on the host, for its tartand too; default: as on the machine. */
+  readonly iptables?: 'nft' | 'legacy';
+  /** What dockerd is started with, made of the words of docker.env; default: these. */
+  readonly words?: (ofTartand: readonly string[]) => readonly string[];
+}
+
+export interface ContainerOptions {
+  /** `8080:80`, `8080:80/udp` */
+  readonly publish?: readonly string[];
+  readonly network?: string;
+  readonly command?: readonly string[];
+}
 
 const image = 'box:1';
+const sleeping = ['sleep', '1000000'];
 
 export class DockerEngine {
+  readonly options: EngineOptions;
   readonly #host: LabHost;
   readonly #directory: string;
   readonly #socket: string;
   #holder = 0;
+  #service: ChildProcess | undefined;
 
-  constructor(host: LabHost) {
+  constructor(host: LabHost, options: EngineOptions = {}) {
+    this.options = options;
     this.#host = host;
     this.#directory = join(host.spaces.directory, host.letter, 'docker');
     this.#socket = join(this.#directory, 'docker.sock');
-  }
-
-  static available(): boolean {
-    return ['dockerd', 'docker', 'containerd', 'runc', 'docker-init'].every(name => findTool(name) !== undefined);
-  }
-
-  /** The engine with the words of the host's docker.env, and one container. */
-  async start(): Promise<void> {
     mkdirSync(this.#directory, { recursive: true });
+  }
+
+  /** Whether such an engine can run here, and all it needs. */
+  static available(version?: EngineVersion): boolean {
+    const others = ['docker', 'runc', 'docker-init'].every(name => findTool(name) !== undefined);
+    return others && programsOf(version) !== undefined;
+  }
+
+  /** The engine with the words of the host's docker.env, and the image; no container yet. */
+  async start(): Promise<void> {
     await this.#startHolder();
-    await this.#startEngine();
+    await this.startDaemon();
     await this.docker('import', await makeImage(this.#directory), image);
-    await this.docker('run', '-d', '--name', 'box', '--hostname', this.#host.letter, image, 'sleep', '1000000');
-    const inner = Number(await this.docker('inspect', '-f', '{{.State.Pid}}', 'box'));
-    await this.#host.spaces.adoptContainer(this.#host.letter, this.#outerPid(inner));
+  }
+
+  async startDaemon(): Promise<void> {
+    const { spaces, letter, dockerEnvFile } = this.#host;
+    const text = /^DOCKER_NETWORK_OPTIONS="(.*)"$/m.exec(readFileSync(dockerEnvFile, 'utf8'))?.[1] ?? '';
+    const words = text.split(' ').filter(word => word !== '');
+    const options = [
+      ['--data-root', join(this.#directory, 'data'), '--exec-root', '/run/docker-exec', '--pidfile', '/run/docker.pid'],
+      ['--host', `unix://${this.#socket}`, '--exec-opt', 'native.cgroupdriver=cgroupfs'],
+      ['--cgroup-parent', `/${spaces.name(letter)}`],
+      this.options.words?.(words) ?? words,
+    ].flat();
+    const inHolder = ['nsenter', '-t', String(this.#holder), '-m', '-u', '-i', '-n', '-p', '--'];
+    const programs = programsOf(this.options.version);
+    if (programs === undefined) throw new Error(`no Docker ${this.options.version ?? ''}: run test/support/setup.sh`);
+    const path = `${programs}/usr/sbin:${programs}/usr/bin:${toolEnvironment['PATH']}`;
+    const child = this.#start('dockerd.log', [...inHolder, 'dockerd', ...options], { PATH: path });
+    this.#service = child;
+    await until(
+      `dockerd of host ${letter}`,
+      async () => {
+        if (hasEnded(child)) throw new Error(`dockerd ended: ${this.#log('dockerd.log')}`);
+        return (await attempt(['docker', 'version'], { environment: this.#clientEnvironment })).status === 0;
+      },
+      30_000,
+    );
+  }
+
+  /** SIGTERM, as a service manager does it, and its end; the containers end too. */
+  async stopDaemon(): Promise<void> {
+    process.kill(this.daemonPid, 'SIGTERM');
+    if (this.#service) await ended(this.#service);
+  }
+
+  /** nsenter(1) forks to enter a pid namespace: dockerd is its child. */
+  get daemonPid(): number {
+    const pid = childrenOf(this.#service?.pid ?? 0)[0];
+    if (!pid) throw new Error(`host ${this.#host.letter} runs no dockerd`);
+    return pid;
+  }
+
+  async runContainer(name: string, o: ContainerOptions = {}): Promise<void> {
+    const published = (o.publish ?? []).flatMap(port => ['-p', port]);
+    const network = o.network === undefined ? [] : ['--network', o.network];
+    const options = ['-d', '--name', name, '--hostname', `${this.#host.letter}-${name}`, ...published, ...network];
+    await this.docker('run', ...options, image, ...(o.command ?? sleeping));
   }
 
   /** The Docker client against this engine; its trimmed output. */
   async docker(...args: readonly string[]): Promise<string> {
-    const environment = { DOCKER_HOST: `unix://${this.#socket}`, DOCKER_CONFIG: this.#directory };
-    return (await run(['docker', ...args], { environment })).trim();
+    return (await run(['docker', ...args], { environment: this.#clientEnvironment })).trim();
+  }
+
+  /** Of the one network that it is on. */
+  addressOf(container: string): Promise<string> {
+    return this.docker('inspect', '-f', '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}', container);
+  }
+
+  /** As this process sees it. */
+  async pidOf(container: string): Promise<number> {
+    return this.#outerPid(Number(await this.docker('inspect', '-f', '{{.State.Pid}}', container)));
+  }
+
+  get #clientEnvironment(): Readonly<Record<string, string>> {
+    return { DOCKER_HOST: `unix://${this.#socket}`, DOCKER_CONFIG: this.#directory };
   }
 
   async #startHolder(): Promise<void> {
     const { spaces, letter } = this.#host;
     const name = spaces.name(letter);
-    const own = [
-      '--mount',
-      '--propagation',
-      'private',
-      '--uts',
-      '--ipc',
-      '--pid',
-      '--fork',
-      '--kill-child',
-      '--mount-proc',
-    ];
-    const holder = ['sh', join(root, 'test/support/holder.sh'), this.#directory, name];
-    const child = this.#service('holder.log', ['nsenter', `--net=/run/netns/${name}`, 'unshare', ...own, ...holder]);
+    const spacesOfIts = ['--mount', '--propagation', 'private', '--uts', '--ipc', '--pid'];
+    const own = [...spacesOfIts, '--fork', '--kill-child', '--mount-proc'];
+    const last = this.#host.withIptables(['docker-init', '--', 'sleep', 'infinity']);
+    const holder = ['sh', join(root, 'test/support/holder.sh'), this.#directory, name, ...last];
+    const child = this.#start('holder.log', ['nsenter', `--net=/run/netns/${name}`, 'unshare', ...own, ...holder]);
     await until(`holder of ${name}`, () => {
       if (hasEnded(child)) throw new Error(`the holder ended: ${this.#log('holder.log')}`);
       return existsSync(join(this.#directory, 'ready'));
@@ -66,30 +141,8 @@ export class DockerEngine {
     this.#holder = childrenOf(child.pid ?? 0)[0] ?? 0;
   }
 
-  async #startEngine(): Promise<void> {
-    const { spaces, letter, dockerEnvFile } = this.#host;
-    const words = /^DOCKER_NETWORK_OPTIONS="(.*)"$/m.exec(readFileSync(dockerEnvFile, 'utf8'))?.[1] ?? '';
-    const options = [
-      ['--data-root', join(this.#directory, 'data'), '--exec-root', '/run/docker-exec', '--pidfile', '/run/docker.pid'],
-      ['--host', `unix://${this.#socket}`, '--exec-opt', 'native.cgroupdriver=cgroupfs'],
-      ['--cgroup-parent', `/${spaces.name(letter)}`],
-      words.split(' ').filter(word => word !== ''),
-    ].flat();
-    const inHolder = ['nsenter', '-t', String(this.#holder), '-m', '-u', '-i', '-n', '-p', '--'];
-    const child = this.#service('dockerd.log', [...inHolder, 'dockerd', ...options]);
-    await until(
-      `dockerd of host ${letter}`,
-      async () => {
-        if (hasEnded(child)) throw new Error(`dockerd ended: ${this.#log('dockerd.log')}`);
-        const environment = { DOCKER_HOST: `unix://${this.#socket}`, DOCKER_CONFIG: this.#directory };
-        return (await attempt(['docker', 'version'], { environment })).status === 0;
-      },
-      30_000,
-    );
-  }
-
-  #service(log: string, command: readonly string[]): ChildProcess {
-    return startService(command, join(this.#directory, log));
+  #start(log: string, command: readonly string[], environment = {}): ChildProcess {
+    return startService(command, join(this.#directory, log), environment);
   }
 
   #log(name: string): string {
@@ -115,6 +168,29 @@ export class DockerEngine {
   }
 }
 
+/**
+ * What the directories of the engine's programs lie in: below .cache/engines, or where the machine has its own, if that
+ * is of this version and runs here.
+ */
+function programsOf(version: EngineVersion | undefined): string | undefined {
+  const unpacked = join(root, '.cache/engines', version ?? '');
+  const own = ['dockerd', 'containerd'].every(name => findTool(name) !== undefined) ? '' : undefined;
+  if (version === undefined) return own;
+  const isIt = (dockerd: string): boolean => versionOf(dockerd).startsWith(`${version}.`);
+  if (isIt(join(unpacked, 'usr/sbin/dockerd'))) return unpacked;
+  return own !== undefined && isIt(findTool('dockerd') ?? '') ? own : undefined;
+}
+
+/** Empty when it does not run. */
+function versionOf(dockerd: string): string {
+  try {
+    const text = execFileSync(dockerd, ['--version'], { env: toolEnvironment, encoding: 'utf8', stdio: 'pipe' });
+    return /version ([0-9.]+)/.exec(text)?.[1] ?? '';
+  } catch {
+    return '';
+  }
+}
+
 function statusOf(pid: string): string {
   try {
     return readFileSync(`/proc/${pid}/status`, 'utf8');
@@ -128,8 +204,8 @@ function childrenOf(pid: number): readonly number[] {
 }
 
 /**
- * An archive for `docker import`: a static busybox and the names it answers to. Each engine makes its own: they start
- * at the same time.
+ * An archive for `docker import`: a static busybox with the names it answers to, and flows (flows.c). Each engine makes
+ * its own: they start at the same time.
  */
 async function makeImage(directory: string): Promise<string> {
   const archive = join(directory, 'image.tar');
@@ -139,6 +215,7 @@ async function makeImage(directory: string): Promise<string> {
   const busybox = findTool('busybox');
   if (!busybox) throw new Error('no busybox: run test/support/setup.sh');
   copyFileSync(busybox, join(tree, 'bin/busybox'));
+  copyFileSync(flows, join(tree, 'bin/flows'));
   for (const name of ['sh', 'sleep', 'ping', 'ip', 'nc', 'cat', 'ls']) symlinkSync('busybox', join(tree, 'bin', name));
   writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\n');
   await run(['tar', '-C', tree, '-cf', archive, '.']);

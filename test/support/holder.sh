@@ -1,6 +1,7 @@
 #!/bin/sh
 # PID 1 of a host with a real Docker engine, in mount, pid, uts and ipc namespaces of its own: when it dies, the engine,
-# its containers and all their mounts are gone. `holder.sh DIRECTORY NAME`; makes DIRECTORY/ready when it is set up.
+# its containers and all their mounts are gone. `holder.sh DIRECTORY NAME COMMAND...`; makes DIRECTORY/ready when it is set
+# up and becomes the command, which reaps processes.
 set -e
 directory=$1
 # A new sysfs shows this network namespace; the control groups are carried over to it.
@@ -17,4 +18,5 @@ for place in etc opt var; do
 done
 hostname "$2"
 touch "$directory/ready"
-exec docker-init -- sleep infinity
+shift 2
+exec "$@"

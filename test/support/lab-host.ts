@@ -9,7 +9,7 @@ import type { Status } from '../../src/agent/status.js';
 import { Daemon } from './daemon.js';
 import type { DockerEngine } from './docker-engine.js';
 import type { Namespaces } from './namespaces.js';
-import { attempt, daemonProgram, run, toolProgram, until, type Outcome } from './tools.js';
+import { attempt, daemonProgram, root, run, toolProgram, until, type Outcome } from './tools.js';
 
 export type Flags = Readonly<Record<string, string>>;
 
@@ -67,7 +67,15 @@ export class LabHost {
   }
 
   inside(command: readonly string[]): readonly string[] {
-    return this.spaces.inside(this.letter, command);
+    return this.spaces.inside(this.letter, this.withIptables(command));
+  }
+
+  /** The command where `iptables` is what the host's engine is to use; it needs a mount namespace of its own. */
+  withIptables(command: readonly string[]): readonly string[] {
+    const kind = this.engine?.options.iptables;
+    if (kind === undefined) return command;
+    const lock = join(this.spaces.directory, this.letter, 'xtables.lock');
+    return ['sh', join(root, 'test/support/iptables-variant.sh'), kind, lock, ...command];
   }
 
   /** Starts tartand and does not wait. */
@@ -81,6 +89,14 @@ export class LabHost {
   async bringUp(more: Flags = {}): Promise<void> {
     await this.startDaemon(more).waitForEvent('daemon.ready');
     if (!this.engine) await this.addressContainer();
+  }
+
+  /** The real engine, if the lab has them, with the one container. */
+  async startEngine(): Promise<void> {
+    if (!this.engine) return;
+    await this.engine.start();
+    await this.engine.runContainer('box');
+    await this.spaces.adoptContainer(this.letter, await this.engine.pidOf('box'));
   }
 
   async addressContainer(): Promise<void> {

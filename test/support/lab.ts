@@ -4,7 +4,7 @@
  * the reaper when the test process ends in any other way.
  */
 import type { Scope } from '../../src/lib/scope.js';
-import { DockerEngine } from './docker-engine.js';
+import { DockerEngine, type EngineOptions } from './docker-engine.js';
 import { LabEtcd } from './lab-etcd.js';
 import { LabHost, type Flags } from './lab-host.js';
 import { Namespaces } from './namespaces.js';
@@ -18,7 +18,7 @@ export interface LabOptions {
   /** false: none is written; default: `10.5.0.0/16` with the udp backend. */
   readonly network?: string | false;
   /** Real engines instead of a bridge with a namespace; started by `bringUp`. */
-  readonly docker?: boolean;
+  readonly docker?: boolean | EngineOptions;
 }
 
 export const keyPrefix = '/coreos.com/network';
@@ -50,11 +50,11 @@ export class Lab {
     for (const [index, letter] of o.nodes.entries()) {
       const host = new LabHost(spaces, letter, `192.0.2.${index + 1}`, etcd.endpoint);
       await spaces.openHost(letter, host.address, mtu);
-      if (o.docker) host.engine = new DockerEngine(host);
+      if (o.docker) host.engine = new DockerEngine(host, o.docker === true ? {} : o.docker);
       else await spaces.openContainer(letter);
       hosts.push(host);
     }
-    const lab = new Lab(spaces, etcd, hosts, o.docker ?? false);
+    const lab = new Lab(spaces, etcd, hosts, !!o.docker);
     if (o.etcd !== false) {
       await etcd.start();
       if (o.network !== false) await lab.setNetwork(o.network);
@@ -75,7 +75,7 @@ export class Lab {
   /** Every daemon, every container, every route. */
   async bringUp(flags: Flags = {}): Promise<void> {
     await Promise.all(this.hosts.map(host => host.bringUp(flags)));
-    if (this.#docker) await Promise.all(this.hosts.map(host => host.engine?.start()));
+    if (this.#docker) await Promise.all(this.hosts.map(host => host.startEngine()));
     await this.waitForRoutes();
   }
 

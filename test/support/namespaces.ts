@@ -69,6 +69,8 @@ export class Namespaces {
     const container = await this.#add(`${letter}c`);
     await run(['ip', '-n', host, 'link', 'add', 'br-ct', 'type', 'bridge']);
     await run(['ip', '-n', host, 'link', 'set', 'br-ct', 'up']);
+    // As everything that runs containers does.
+    await run(this.inside(letter, ['sysctl', '-q', '-w', 'net.ipv4.ip_forward=1']));
     await run(['ip', '-n', host, 'link', 'add', 'ct0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', container]);
     await run(['ip', '-n', host, 'link', 'set', 'ct0', 'master', 'br-ct', 'up']);
     await run(['ip', '-n', container, 'link', 'set', 'eth0', 'up']);

@@ -162,12 +162,14 @@ build() {
 	mv .cache/building .cache/built
 }
 
-build_probe() {
-	local source=test/support/probe.c output=native/build/probe
-	[ ! $output -nt $source ] || return 0
+# build_program NAME OPTION...
+build_program() {
+	local source=test/support/$1.c output=native/build/$1
+	[ ! "$output" -nt "$source" ] || return 0
+	shift
 	mkdir -p native/build
-	gcc -D_GNU_SOURCE -std=c11 -O2 -Wall -Wextra -Wconversion -Wshadow -Werror -o $output $source ||
-		die 'the probe did not build, see above'
+	gcc -D_GNU_SOURCE -std=c11 -O2 -Wall -Wextra -Wconversion -Wshadow -Werror "$@" -o "$output" "$source" ||
+		die "$source did not build, see above"
 }
 
 case $want in all | check) ;; *) die "unknown argument $want, expected: all or check" ;; esac
@@ -184,7 +186,11 @@ if [ "$want" = all ]; then
 	unpack $tools "${packages[@]}"
 	mapfile -t packages < <(cross_packages)
 	unpack $cross "${packages[@]}"
+	bash test/support/engines.sh
 fi
 install_modules
 build
-[ "$want" != all ] || build_probe
+if [ "$want" = all ]; then
+	build_program probe
+	build_program flows -static # containers have no libraries
+fi

@@ -14,6 +14,7 @@ export const root = process.env['TARTAN_TREE'] ?? fileURLToPath(new URL('../..',
 const unpacked = join(root, '.cache/tools');
 
 export const probe = join(root, 'native/build/probe');
+export const flows = join(root, 'native/build/flows');
 export const daemonProgram = join(root, 'dist/tartand.js');
 export const toolProgram = join(root, 'dist/tartan.js');
 

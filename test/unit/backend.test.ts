@@ -29,7 +29,7 @@ it('the udp plan as text', () => {
     '10.5.0.0/16 metric 0 dev tartan0',
   ]);
   expect(plan.host.links).toEqual([{ name: 'tartan0', mtu: 1472, address: { base: self.subnet.base, length: 32 } }]);
-  expect(plan.host.sysctls[0]).toEqual(['net.ipv4.ip_forward', '1']);
+  expect(plan.host.sysctls[0]).toEqual(['net.ipv4.conf.tartan0.forwarding', '1']);
   expect(backend.announce()).toEqual({ type: 'udp' });
 });
 

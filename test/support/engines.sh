@@ -1,0 +1,88 @@
+#!/bin/bash
+# Gets the Docker engines of other Debian releases for the tests, each with its containerd, into .cache/engines/MAJOR:
+# only unpacked, the machine's runc and docker-init serve all of them. apt has sources, lists and a cache of its own
+# below .cache, so that the machine's stay as they are, and checks signatures with Debian's keyring. What cannot be had
+# is said in one line and is no failure: the tests of that engine are skipped. Quick and silent when all are there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+engines=.cache/engines
+scratch=$engines/apt
+
+say() { printf 'setup: %s\n' "$*"; }
+
+# The engine of the machine's own release is unpacked with the other tools.
+missing_suites() {
+	local suite own
+	own=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	for suite in bookworm trixie forky; do
+		[ "$suite" = "$own" ] || grep -qsx "suite $suite" $engines/*/.unpacked || echo "$suite"
+	done
+}
+
+# The mirror that the machine uses for Debian, if it does.
+mirror() {
+	local uri
+	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>/dev/null | head -1)
+	echo "${uri:-http://deb.debian.org/debian}"
+}
+
+# prepare_apt SUITE...; hooks of the machine's configuration would change the machine.
+prepare_apt() {
+	local suite from
+	from=$(mirror)
+	mkdir -p $scratch/lists/partial $scratch/cache/archives/partial
+	for suite in "$@"; do echo "deb [signed-by=$keyring] $from $suite main"; done >$scratch/sources.list
+	cat >$scratch/apt.conf <<-END
+		#clear APT::Update;
+		#clear DPkg::Post-Invoke;
+		#clear Acquire::IndexTargets::deb::DEP-11;
+		Dir::Etc::SourceList "$PWD/$scratch/sources.list";
+		Dir::Etc::SourceParts "-";
+		Dir::Etc::Preferences "-";
+		Dir::Etc::PreferencesParts "-";
+		Dir::State::Lists "$PWD/$scratch/lists";
+		Dir::State::Status "/dev/null";
+		Dir::Cache "$PWD/$scratch/cache";
+		Acquire::AllowInsecureRepositories "false";
+		Acquire::Languages "none";
+		Acquire::Retries "1";
+		Acquire::http::Timeout "15";
+		APT::Sandbox::User "root";
+	END
+}
+
+apt() { apt-get -c $scratch/apt.conf -qq "$@" </dev/null; }
+
+# unpack_engine SUITE
+unpack_engine() {
+	local suite=$1 debs=$scratch/$1 version major file
+	mkdir -p "$debs"
+	(config=$PWD/$scratch/apt.conf && cd "$debs" && apt-get -c "$config" -qq download "docker.io/$suite" "containerd/$suite" </dev/null) || return 1
+	version=$(dpkg-deb -f "$debs"/docker.io_*.deb Version)
+	major=${version%%.*}
+	rm -rf "${engines:?}/$major"
+	mkdir -p "$engines/$major"
+	for file in "$debs"/*.deb; do
+		dpkg-deb --fsys-tarfile "$file" | tar -x -C "$engines/$major" --wildcards './usr/*bin/*' || return 1
+	done
+	(cd "$engines/$major/usr/bin" && rm -f ctr docker-init containerd-shim containerd-shim-runc-v1)
+	{ echo "suite $suite" && for file in "$debs"/*.deb; do dpkg-deb -W --showformat='${Package} ${Version}\n' "$file"; done; } \
+		>"$engines/$major/.unpacked"
+	say "unpacked into $engines/$major: $(tail -n +2 "$engines/$major/.unpacked" | paste -sd, | sed 's/,/, /'), from $suite"
+}
+
+mapfile -t suites < <(missing_suites)
+[ ${#suites[@]} -gt 0 ] || exit 0
+absent="its tests are skipped. Set-up tries again the next time"
+if ! command -v apt-get >/dev/null || [ ! -e $keyring ]; then
+	say "no apt-get or no $keyring (Debian's package debian-archive-keyring): without the Docker of ${suites[*]}; $absent"
+	exit 0
+fi
+trap 'rm -rf $scratch' EXIT
+prepare_apt "${suites[@]}"
+apt update >$scratch/log 2>&1 || true
+for suite in "${suites[@]}"; do
+	unpack_engine "$suite" 2>>$scratch/log ||
+		say "no Docker from Debian's $suite ($(grep -E '^[EW]:' $scratch/log | head -1)); $absent"
+done
