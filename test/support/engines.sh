@@ -52,13 +52,11 @@ prepare_apt() {
 	END
 }
 
-apt() { apt-get -c $scratch/apt.conf -qq "$@" </dev/null; }
-
 # unpack_engine SUITE
 unpack_engine() {
 	local suite=$1 debs=$scratch/$1 version major file
 	mkdir -p "$debs"
-	(config=$PWD/$scratch/apt.conf && cd "$debs" && apt-get -c "$config" -qq download "docker.io/$suite" "containerd/$suite" </dev/null) || return 1
+	(cd "$debs" && apt-get -c ../apt.conf -qq download "docker.io/$suite" "containerd/$suite" </dev/null) || return 1
 	version=$(dpkg-deb -f "$debs"/docker.io_*.deb Version)
 	major=${version%%.*}
 	rm -rf "${engines:?}/$major"
@@ -67,22 +65,21 @@ unpack_engine() {
 		dpkg-deb --fsys-tarfile "$file" | tar -x -C "$engines/$major" --wildcards './usr/*bin/*' || return 1
 	done
 	(cd "$engines/$major/usr/bin" && rm -f ctr docker-init containerd-shim containerd-shim-runc-v1)
-	{ echo "suite $suite" && for file in "$debs"/*.deb; do dpkg-deb -W --showformat='${Package} ${Version}\n' "$file"; done; } \
-		>"$engines/$major/.unpacked"
-	say "unpacked into $engines/$major: $(tail -n +2 "$engines/$major/.unpacked" | paste -sd, | sed 's/,/, /'), from $suite"
+	for file in "$debs"/*.deb; do dpkg-deb -W --showformat='${Package} ${Version}\n' "$file"; done >"$debs/found"
+	say "unpacked into $engines/$major, from Debian's $suite: $(paste -sd, "$debs/found" | sed 's/,/, /')"
+	{ echo "suite $suite" && cat "$debs/found"; } >"$engines/$major/.unpacked"
 }
 
 mapfile -t suites < <(missing_suites)
 [ ${#suites[@]} -gt 0 ] || exit 0
-absent="its tests are skipped. Set-up tries again the next time"
+without() { say "no Docker of Debian's $1: $2; the tests with it are skipped, the next set-up tries again"; }
 if ! command -v apt-get >/dev/null || [ ! -e $keyring ]; then
-	say "no apt-get or no $keyring (Debian's package debian-archive-keyring): without the Docker of ${suites[*]}; $absent"
+	without "${suites[*]}" "no apt-get, or no $keyring (package debian-archive-keyring)"
 	exit 0
 fi
 trap 'rm -rf $scratch' EXIT
 prepare_apt "${suites[@]}"
-apt update >$scratch/log 2>&1 || true
-for suite in "${suites[@]}"; do
-	unpack_engine "$suite" 2>>$scratch/log ||
-		say "no Docker from Debian's $suite ($(grep -E '^[EW]:' $scratch/log | head -1)); $absent"
-done
+apt-get -c $scratch/apt.conf -qq update </dev/null >$scratch/log 2>&1 || true
+absent=()
+for suite in "${suites[@]}"; do unpack_engine "$suite" 2>>$scratch/log || absent+=("$suite"); done
+[ ${#absent[@]} -eq 0 ] || without "${absent[*]}" "$(grep -E '^[EW]:' $scratch/log | head -1)"

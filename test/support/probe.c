@@ -4,7 +4,8 @@
  *   send DST PORT RATE        prints "ready"; numbered datagrams on an absolute timetable until SIGTERM, then how many
  *   receive PORT              prints "ready"; "?\n" on stdin asks how many have come; "N\n" says how many were sent,
  *                             then it reports
- *   push DST PORT BYTES       one TCP connection with pseudo-random bytes and their checksum
+ *   push DST PORT BYTES [BYTES A SECOND]
+ *                             one TCP connection with pseudo-random bytes and their checksum; SIGTERM ends it early
  *   serve PORT                prints "ready"; takes one such connection and reports what came and from whom
  *   notified PATH             prints "ready"; then the first datagram that comes to that Unix socket (sd_notify(3))
  *   inject                    lines "SRC SPORT DST DPORT HEX" on stdin become UDP datagrams with that outer source
@@ -230,28 +231,35 @@ static void print_checksum(uint64_t bytes, const struct checksum *c, const char 
 	       bytes, c->words, c->places, source, (double)gap_ns / 1e6);
 }
 
-static int push(const char *host, const char *port, const char *bytes)
+static int push(const char *host, const char *port, const char *bytes, const char *rate)
 {
 	struct sockaddr_in to = address_of(host, port);
 	struct checksum c = {0, 0};
-	uint64_t total = number_of(bytes, UINT32_MAX), state = now_ns() | 1;
+	uint64_t total = number_of(bytes, UINT32_MAX), begin = now_ns(), state = begin | 1, done = 0;
+	uint64_t ns_per_byte = rate ? 1000000000u / number_of(rate, 1000000000) : 0;
 	unsigned char block[BLOCK];
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	if (fd < 0 || connect(fd, (void *)&to, sizeof to))
 		fail("probe: connect");
-	for (uint64_t done = 0; done < total;) {
+	while (done < total && !stopping) {
+		uint64_t due = begin + done * ns_per_byte;
+		struct timespec t = {.tv_sec = (time_t)(due / 1000000000u), .tv_nsec = (long)(due % 1000000000u)};
+		if (ns_per_byte && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL))
+			continue;
 		size_t size = total - done < BLOCK ? (size_t)(total - done) : BLOCK;
 		fill_block(block, &state);
 		add_block(&c, block, size);
 		for (size_t at = 0; at < size;) {
 			ssize_t n = send(fd, block + at, size - at, MSG_NOSIGNAL);
+			if (n < 0 && errno == EINTR)
+				continue;
 			if (n <= 0)
 				fail("probe: send");
 			at += (size_t)n;
 		}
 		done += size;
 	}
-	print_checksum(total, &c, "", 0);
+	print_checksum(done, &c, "", 0);
 	return 0;
 }
 
@@ -372,8 +380,8 @@ int main(int argc, char **argv)
 	sigaction(SIGTERM, &action, NULL);
 	if (argc == 5 && !strcmp(mode, "send"))
 		return send_numbers(argv[2], argv[3], argv[4]);
-	if (argc == 5 && !strcmp(mode, "push"))
-		return push(argv[2], argv[3], argv[4]);
+	if ((argc == 5 || argc == 6) && !strcmp(mode, "push"))
+		return push(argv[2], argv[3], argv[4], argv[5]);
 	sigaction(SIGTERM, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 	if (argc == 3 && !strcmp(mode, "receive"))
 		return receive_numbers(argv[2]);

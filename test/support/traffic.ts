@@ -1,5 +1,6 @@
 /** Measured traffic between namespaces by native/build/probe (probe.c), and captures by tcpdump. */
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { ended, probe, run, start, type Running } from './tools.js';
 
 /** Namespaces by their letters; the class of that name is one. */
@@ -29,12 +30,16 @@ export interface TransferReport {
   readonly source: string;
 }
 
-export interface Transfer {
+/** The sums of both ends: equal but for the source when nothing broke. */
+export interface StreamReport {
   readonly sent: TransferReport;
   readonly received: TransferReport;
-  readonly seconds: number;
   /** Between two receives that brought something. */
   readonly longestGapMs: number;
+}
+
+export interface Transfer extends StreamReport {
+  readonly seconds: number;
 }
 
 /** A flow of numbered datagrams that runs until `stop`. */
@@ -100,9 +105,50 @@ export async function transfer(
   const sent = await run(spaces.inside(o.from, [probe, 'push', o.address, String(o.port), String(o.bytes)]));
   const received = await report.line;
   await ended(server);
+  return { ...streamReport(sent, received), seconds: (performance.now() - begin) / 1000 };
+}
+
+function streamReport(sent: string, received: string): StreamReport {
   const { longestGapMs: _, ...ofSender } = JSON.parse(sent) as TransferReport & { longestGapMs: number };
   const { longestGapMs, ...ofReceiver } = JSON.parse(received) as TransferReport & { longestGapMs: number };
-  return { sent: ofSender, received: ofReceiver, seconds: (performance.now() - begin) / 1000, longestGapMs };
+  return { sent: ofSender, received: ofReceiver, longestGapMs };
+}
+
+/** One TCP connection that carries bytes at a steady rate until `stop`. */
+export class Stream {
+  readonly #sender: Running;
+  readonly #sent: Promise<string>;
+  readonly #received: Promise<string>;
+
+  private constructor(sender: Running, sent: Promise<string>, received: Promise<string>) {
+    this.#sender = sender;
+    this.#sent = sent;
+    this.#received = received;
+  }
+
+  /** @param from,to letters of namespaces */
+  static async open(
+    spaces: Places,
+    o: {
+      readonly from: string;
+      readonly to: string;
+      readonly address: string;
+      readonly port: number;
+      readonly bytesPerSecond: number;
+    },
+  ): Promise<Stream> {
+    const server = start(spaces.inside(o.to, [probe, 'serve', String(o.port)]));
+    const { line } = await secondLine(server);
+    const most = String(2 ** 32 - 1);
+    const words = ['push', o.address, String(o.port), most, String(o.bytesPerSecond)];
+    const sender = start(spaces.inside(o.from, [probe, ...words]));
+    return new Stream(sender, text(sender.stdout), line);
+  }
+
+  async stop(): Promise<StreamReport> {
+    this.#sender.kill('SIGTERM');
+    return streamReport(await this.#sent, await this.#received);
+  }
 }
 
 export interface OuterDatagram {

@@ -1,0 +1,169 @@
+/**
+ * Who reaches whom through real Docker engines, and whose address the receiver sees: one table, for every engine, kind
+ * of rules, masquerade and order of starts. TARTAN_DOCKER_MATRIX=all runs every combination (about 20 minutes), else
+ * each engine runs once. In both directions, by TCP and by UDP.
+ */
+import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
+import { Scope } from '../../src/lib/scope.js';
+import { DockerEngine, type EngineOptions, type EngineVersion } from '../support/docker-engine.js';
+import { FlowBed, masquerades, type Masquerade } from '../support/flow-bed.js';
+import { Lab } from '../support/lab.js';
+
+type Exceptions = Readonly<Partial<Record<EngineVersion | Masquerade, string>>>;
+type Row = readonly [asker: string, asked: string, seen: string, but?: Exceptions];
+
+const unheard = (who: string): string => `tcp silence, udp ${who} unheard`;
+/** docker-proxy before 28 answers datagrams from another address than the one that was asked. */
+const hairpin: Exceptions = { '20': 'tcp bridge, udp bridge unheard', '26': 'tcp bridge, udp bridge unheard' };
+
+/** Asker, asked, whom the asked one sees; what it is instead with that engine or when that one masquerades. */
+const table: readonly Row[] = [
+  // The overlay: a container is seen as itself, a host as its tunnel, a published port is one more way in.
+  ['box', 'there.box:7000', 'box'],
+  ['box', 'there.box:7001', 'box'],
+  ['box', 'there.tunnel:7000', 'box'],
+  ['box', 'there.tunnel:7101', 'box'],
+  ['box', 'there.bridge:7000', 'box'],
+  ['box', 'there.bridge:7101', 'box'],
+  ['host', 'there.box:7000', 'tunnel'],
+  ['host', 'there.box:7001', 'tunnel'],
+  ['host', 'there.tunnel:7000', 'tunnel'],
+  ['host', 'there.tunnel:7101', 'tunnel'],
+  // A network of its own on a part of the subnet is the overlay too, and isolated from docker0 as Docker has it.
+  ['other', 'there.box:7000', 'other'],
+  ['box', 'there.other:7000', 'box'],
+  ['box', 'there.other:7001', 'box'],
+  ['other', 'there.other:7000', 'other'],
+  ['other', 'there.other:7001', 'other'],
+  ['other', 'there.tunnel:7000', 'other'],
+  ['box', 'there.tunnel:7103', 'box'],
+  ['host', 'there.other:7000', 'tunnel'],
+  ['box', 'other:7000', 'silence'],
+  ['other', 'box:7001', 'silence'],
+  // A network outside of the overlay: peers know no way back, so it is seen as its host.
+  ['plain', 'there.box:7000', 'tunnel'],
+  ['plain', 'there.other:7000', 'tunnel'],
+  ['plain', 'there.tunnel:7101', 'tunnel'],
+  ['plain', 'box:7000', 'silence'],
+  ['plain', 'world:7000', 'host'],
+  // Its own host, and containers beside it.
+  ['box', 'mate:7000', 'box'],
+  ['box', 'host:7000', 'box'],
+  ['box', 'bridge:7000', 'box'],
+  ['box', 'tunnel:7000', 'box'],
+  ['other', 'host:7000', 'other'],
+  ['host', 'box:7000', 'bridge'],
+  ['host', 'other:7000', 'otherbridge'],
+  ['host', 'host:7101', 'host'],
+  ['host', 'tunnel:7101', 'tunnel'],
+  ['host', 'loopback:7101', 'bridge'],
+  // Hairpin: docker-proxy asks in its place.
+  ['box', 'host:7101', 'bridge', hairpin],
+  ['box', 'bridge:7101', 'bridge'],
+  ['box', 'tunnel:7101', 'bridge', hairpin],
+  ['mate', 'host:7101', 'bridge', hairpin],
+  // The world and other hosts' own addresses: as the host.
+  ['box', 'world:7000', 'host', { nobody: unheard('box') }],
+  ['other', 'world:7000', 'host', { nobody: unheard('other') }],
+  ['box', 'there.host:7000', 'host'],
+  ['box', 'there.host:7101', 'host'],
+  ['box', 'there.host:7104', 'host'],
+  ['other', 'there.host:7101', 'host'],
+  ['host', 'there.host:7101', 'host'],
+  // Who is outside keeps its address at published ports ...
+  ['world', 'there.host:7101', 'world'],
+  ['world', 'there.host:7103', 'world'],
+  ['guest', 'tunnel:7101', 'guest'],
+  // ... and reaches nothing else: what Docker keeps shut is not opened, and no host is a way into the overlay.
+  ['guest', 'box:7000', 'silence'],
+  ['guest', 'box:7001', 'guest', { '28': 'silence' }],
+  ['guest', 'other:7000', 'silence'],
+  ['stray', 'box:7000', 'silence'],
+  ['stray', 'box:7001', 'silence'],
+  ['stray', 'other:7001', 'silence'],
+  ['stray', 'tunnel:7000', 'silence'],
+  ['stray', 'tunnel:7101', 'silence'],
+];
+
+/** What `iptables` is on the hosts. */
+const kinds = { 'iptables-nft': 'nft', 'iptables-legacy': 'legacy' } as const satisfies Record<
+  string,
+  EngineOptions['iptables']
+>;
+
+/** In this order, each upon the one before. */
+const stages = {
+  'tartand first': async () => {},
+  'Docker started again': (bed: FlowBed) => bed.restartDocker(),
+  'tartand started again': (bed: FlowBed) => bed.restartTartand(),
+  'then Docker once more': (bed: FlowBed) => bed.restartDocker(),
+  'Docker first': (bed: FlowBed) => bed.rebootDockerFirst(),
+} as const;
+type Stage = keyof typeof stages;
+
+interface Combination {
+  readonly version: EngineVersion;
+  readonly kind: keyof typeof kinds;
+  readonly masquerade: Masquerade;
+  readonly orders: readonly Stage[];
+}
+
+const versions = ['20', '26', '28'] as const;
+const allOrders = Object.keys(stages) as Stage[];
+const chosen: readonly Combination[] = [
+  { version: '20', kind: 'iptables-legacy', masquerade: 'both', orders: ['tartand first', 'Docker started again'] },
+  { version: '26', kind: 'iptables-nft', masquerade: 'nobody', orders: ['tartand first', 'Docker first'] },
+  {
+    version: '28',
+    kind: 'iptables-nft',
+    masquerade: 'tartand',
+    orders: ['tartand first', 'Docker started again', 'tartand started again'],
+  },
+];
+const every: readonly Combination[] = versions.flatMap(version =>
+  (Object.keys(kinds) as (keyof typeof kinds)[]).flatMap(kind =>
+    (Object.keys(masquerades) as Masquerade[]).map(masquerade => ({ version, kind, masquerade, orders: allOrders })),
+  ),
+);
+
+const combinations = process.env['TARTAN_DOCKER_MATRIX'] === 'all' ? every : chosen;
+
+for (const { version, kind, masquerade, orders } of combinations)
+  describe.skipIf(!DockerEngine.available(version))(`Docker ${version}, ${kind}, masquerade by ${masquerade}`, () => {
+    const scope = new Scope();
+    let lab: Lab;
+    let bed: FlowBed;
+    beforeAll(async () => {
+      const docker = { version, iptables: kinds[kind], ...FlowBed.engineWords(masquerade) };
+      lab = await Lab.open(scope, { nodes: ['a', 'b'], docker });
+      bed = await FlowBed.open(lab, masquerade);
+    });
+    afterAll(() => scope.close());
+
+    test.each(orders)('%s', async order => {
+      onTestFailed(
+        async () => void process.stderr.write(`${lab.lastWords()}\n${await lab.node('a').run('iptables-save')}\n`),
+      );
+      await stages[order](bed);
+      await expectTable(bed, version, masquerade);
+    });
+  });
+
+/** Rules that others changed are put right within the time of a sweep. */
+async function expectTable(bed: FlowBed, version: EngineVersion, masquerade: Masquerade): Promise<void> {
+  const want = table.map(([asker, asked, seen, but]) => ({
+    asker,
+    asked,
+    seen: but?.[version] ?? but?.[masquerade] ?? seen,
+  }));
+  const found = want.map(() => '');
+  const differing = () => want.flatMap((row, i) => (row.seen === found[i] ? [] : [i]));
+  for (const end = performance.now() + 10_000; differing().length > 0;) {
+    const rows = differing();
+    const answers = await bed.answers(rows.flatMap(i => want[i] ?? []));
+    for (const [n, i] of rows.entries()) found[i] = answers[n] ?? '';
+    if (performance.now() > end) break;
+  }
+  const lines = (seen: readonly string[]) => want.map(({ asker, asked }, i) => `${asker} -> ${asked}: ${seen[i]}`);
+  expect(lines(found)).toEqual(lines(want.map(({ seen }) => seen)));
+}
