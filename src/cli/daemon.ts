@@ -25,6 +25,7 @@ import { lockRunDir } from './lock.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
 import { openStanding } from './standing.js';
 import { version } from './version.js';
+import { feedWatchdog } from './watchdog.js';
 
 /** @returns the exit status */
 export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -36,7 +37,7 @@ export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv)
       return 0;
     }
     log = openLog(invocation.options.logLevel);
-    await serve(invocation.options, log, env['NOTIFY_SOCKET']);
+    await serve(invocation.options, log, env);
     return 0;
   } catch (error) {
     log?.error('daemon.failed', messageOf(error), { code: isTartanError(error) ? error.code : 'INVARIANT' });
@@ -49,16 +50,20 @@ export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv)
 
 class Stopped extends Error {}
 
-async function serve(options: DaemonOptions, log: Log, notifySocket: string | undefined): Promise<void> {
+async function serve(options: DaemonOptions, log: Log, env: NodeJS.ProcessEnv): Promise<void> {
   requirePrivileges();
   log.info('daemon.starting', `tartand ${version}`, { options: describeOptions(options) });
   for (const note of options.notes) log.warn('options.note', note);
   const stop = new AbortController();
   const scope = new Scope((name, error) => log.warn('daemon.closing', `${name}: ${messageOf(error)}`));
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort(new Stopped(name)));
+  const notifySocket = env['NOTIFY_SOCKET'];
   const notify = (state: string): void => {
     if (notifySocket) native().notify(notifySocket, state);
   };
+  // Owned first: a daemon that closes all the rest is alive until the end.
+  const onSilent = (error: unknown): void => log.warn('watchdog.failed', messageOf(error));
+  scope.defer('watchdog', feedWatchdog(env, notify, onSilent));
   try {
     const agent = await openAgent(options, log, scope, notify);
     await agent.run(stop.signal);
