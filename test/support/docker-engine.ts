@@ -207,7 +207,7 @@ function childrenOf(pid: number): readonly number[] {
  * An archive for `docker import`: a static busybox with the names it answers to, and flows (flows.c). Each engine makes
  * its own: they start at the same time.
  */
-async function makeImage(directory: string): Promise<string> {
+export async function makeImage(directory: string): Promise<string> {
   const archive = join(directory, 'image.tar');
   const tree = join(directory, 'image');
   for (const name of ['bin', 'dev', 'etc', 'proc', 'root', 'sys', 'tmp'])

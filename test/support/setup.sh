@@ -45,7 +45,7 @@ missing_packages() {
 	need='gcc:gcc make:make'
 	if [ "$want" = all ]; then
 		need="$need ip:iproute2 nft:nftables iptables:iptables iperf3:iperf3 tcpdump:tcpdump ps:procps ping:iputils-ping perl:perl-base"
-		need="$need unshare:util-linux setpriv:util-linux flock:util-linux"
+		need="$need unshare:util-linux setpriv:util-linux flock:util-linux systemctl:systemd"
 	fi
 	for command in $need; do
 		package=${command#*:}

@@ -1,0 +1,79 @@
+#!/bin/sh
+# A host that a real systemd runs, in namespaces of its own: `systemd.sh NAMESPACE DIRECTORY TREE NODE`. Its root is this
+# machine's with a tmpfs above it; of the machine's units only those that are named or needed are started. DIRECTORY/etc
+# is copied over its /etc. The tree is installed as `npm install -g` would, NODE is the node it runs with. Everything is
+# gone with process 1 but the control group NAMESPACE, which the reaper removes.
+set -eu
+name=$1 directory=$2 tree=$3 node=$4
+if [ -z "${TARTAN_INNER:-}" ]; then
+	groups=/sys/fs/cgroup/unified
+	[ "$(stat -fc %T /sys/fs/cgroup)" != cgroup2fs ] || groups=/sys/fs/cgroup
+	mkdir -p "$groups/$name"
+	echo $$ >"$groups/$name/cgroup.procs"
+	TARTAN_INNER=yes exec nsenter "--net=/run/netns/$name" unshare --mount --propagation private --uts --ipc --pid --fork \
+		--kill-child --cgroup --mount-proc "$0" "$@"
+fi
+
+layers=$directory/layers root=$directory/root
+mkdir -p "$layers" "$root"
+mount -t tmpfs tmpfs "$layers"
+# layer PLACE LOWER: PLACE of the new root becomes LOWER, which is never written to.
+layer() {
+	mkdir -p "$layers/$1/upper" "$layers/$1/work"
+	mount -t overlay -o "lowerdir=$2,upperdir=$layers/$1/upper,workdir=$layers/$1/work" overlay "$root/$1"
+}
+layer . /
+[ "$(stat -fc %T "$root")" = overlayfs ] # what is removed below is never the machine's
+# Programs that set-up has unpacked, where their packages would have installed them.
+[ ! -e "$tree/.cache/tools/usr" ] || layer usr "$tree/.cache/tools/usr:/usr"
+for place in bin lib; do
+	[ ! -e "$tree/.cache/tools/$place" ] || cp -a "$tree/.cache/tools/$place/." "$root/usr/$place/"
+done
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+for place in run tmp dev; do mount -t tmpfs -o mode=755 tmpfs "$root/$place"; done
+chmod 1777 "$root/tmp"
+mkdir "$root/dev/net" "$root/dev/shm" "$root/dev/pts"
+for device in null zero full random urandom tty net/tun; do
+	touch "$root/dev/$device"
+	mount --bind "/dev/$device" "$root/dev/$device"
+done
+mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
+rm -rf "$root/var/lib/docker" "$root/var/lib/containerd" "$root/var/lib/tartan"
+# The engine's own overlays cannot lie on an overlay.
+for place in docker containerd; do
+	mkdir -p "$root/var/lib/$place"
+	mount -t tmpfs tmpfs "$root/var/lib/$place"
+done
+
+modules=$root/usr/local/lib/node_modules/tartan
+mkdir -p "$modules"
+mount --bind "$tree" "$modules"
+rm -f "$root/usr/local/bin/node"
+touch "$root/usr/local/bin/node"
+mount --bind "$node" "$root/usr/local/bin/node"
+for program in tartand tartan; do
+	ln -sf "../lib/node_modules/tartan/dist/$program.js" "$root/usr/local/bin/$program"
+done
+
+units=$root/etc/systemd
+rm -rf "$units" "$root/etc/docker" "$root/etc/containerd"
+for group in sysinit sockets timers multi-user local-fs; do rm -rf "$root/usr/lib/systemd/system/$group.target.wants"; done
+mkdir -p "$units/system/service.d"
+printf '[Manager]\nDefaultTimeoutStopSec=10\n' >"$units/system.conf"
+# Without a journal.
+printf '[Service]\nStandardOutput=append:/run/%%N.log\nStandardError=inherit\n' >"$units/system/service.d/log.conf"
+cp -r "$directory/etc/." "$root/etc/"
+: >"$root/etc/fstab"
+echo "$name" >"$root/etc/hostname"
+grep -q '^docker:' "$root/etc/group" || echo 'docker:x:2375:' >>"$root/etc/group"
+
+cd "$root"
+mkdir .old
+pivot_root . .old
+umount -l /.old
+rmdir /.old 2>/dev/null || :
+exec env -i container=tartan-test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin /lib/systemd/systemd \
+	--system --unit=test.target --log-target=console --show-status=no
