@@ -108,7 +108,7 @@ describe('the state file', () => {
       writeFileSync(file.path, good.subarray(0, index));
       expect(file.read('node-1').kind, `cut at ${index}`).toBe('refused');
     }
-  });
+  }, 60_000);
 
   it.each([
     ['an unknown version', 3, (body: object) => body, /not a state file of version 1 to 2/],
