@@ -25,23 +25,25 @@ beforeAll(async () => {
 });
 afterAll(() => scope.close());
 
-/** Leases as that many hosts would leave them, each on an etcd lease of its own, a hundred in one write. */
+/** Leases and quarantine entries as that many hosts would leave them, each on an etcd lease of its own. */
 async function simulate(first: number, end: number): Promise<void> {
-  for (let from = first; from < end; from += 100) {
-    const numbers = Array.from({ length: Math.min(100, end - from) }, (_, index) => from + index);
-    const puts = await Promise.all(
-      numbers.map(async number => {
-        const { ID } = await etcd.ask(client => client.leaseClient.leaseGrant({ TTL: ttlSeconds }));
-        const key = Buffer.from(keyOf(number));
-        return { request_put: { key, value: Buffer.from(valueOf(number)), lease: ID } };
-      }),
-    );
+  for (let from = first; from < end; from += 50) {
+    const numbers = Array.from({ length: Math.min(50, end - from) }, (_, index) => from + index);
+    const puts = await Promise.all([
+      ...numbers.map(async number => put(keyOf(number), valueOf(number), ttlSeconds)),
+      ...numbers.map(async number => put(keyOf(number, 'held'), `node-${number}`, 28 * ttlSeconds)),
+    ]);
     await etcd.ask(client => client.kv.txn({ success: puts }));
   }
 }
 
-function keyOf(number: number): string {
-  return `${keyPrefix}/subnets/10.${32 + (number >> 8)}.${number & 255}.0-24`;
+async function put(key: string, value: string, seconds: number) {
+  const { ID } = await etcd.ask(client => client.leaseClient.leaseGrant({ TTL: seconds }));
+  return { request_put: { key: Buffer.from(key), value: Buffer.from(value), lease: ID } };
+}
+
+function keyOf(number: number, folder: 'subnets' | 'held' = 'subnets'): string {
+  return `${keyPrefix}/${folder}/10.${32 + (number >> 8)}.${number & 255}.0-24`;
 }
 
 function valueOf(number: number): string {
@@ -53,21 +55,33 @@ function valueOf(number: number): string {
 async function calls(): Promise<Readonly<Record<string, number>>> {
   const words = ['busybox', 'wget', '-q', '-O', '-', 'http://127.0.0.1:2379/metrics'];
   const text = await run(lab.spaces.inside('e', words));
-  const rows = text.matchAll(/^grpc_server_started_total\{grpc_method="(\w+)".*\} (\S+)$/gm);
+  const rows = text.matchAll(/^grpc_server_started_total\{grpc_method="(\w+)",grpc_service="etcdserverpb.*\} (\S+)$/gm);
   return Object.fromEntries([...rows].map(([, method = '', count]) => [method, Number(count)]));
 }
 
+/** As loop-delay.mjs writes it. */
 interface Delay {
   readonly begunMs: number;
   readonly maxMs: number;
+  readonly ownMs: number;
 }
 
-function longestBlock(file: string, sinceMs: number): number {
+/** By the daemon's own doing, which counts, and by the clock on a machine that others use too, which is only said. */
+function longestBlock(file: string, sinceMs: number): Pick<Delay, 'maxMs' | 'ownMs'> | undefined {
   const delays = readFileSync(file, 'utf8')
     .trim()
     .split('\n')
-    .map(line => JSON.parse(line) as Delay);
-  return Math.max(...delays.filter(({ begunMs }) => begunMs >= sinceMs).map(({ maxMs }) => maxMs));
+    .map(line => JSON.parse(line) as Delay)
+    .filter(({ begunMs }) => begunMs >= sinceMs);
+  if (delays.length === 0) return undefined;
+  return {
+    maxMs: Math.max(...delays.map(({ maxMs }) => maxMs)),
+    ownMs: Math.max(...delays.map(({ ownMs }) => ownMs)),
+  };
+}
+
+function sayBlocked({ maxMs, ownMs }: Pick<Delay, 'maxMs' | 'ownMs'>): string {
+  return `event loop blocked for ${ownMs} ms at most, ${maxMs} ms by the clock`;
 }
 
 test(`a host among ${peers} others: few calls, all routes within 10 s, no long pause, little memory`, async () => {
@@ -85,18 +99,20 @@ test(`a host among ${peers} others: few calls, all routes within 10 s, no long p
   const after = await calls();
   const asked = (method: string): number => (after[method] ?? 0) - (before[method] ?? 0);
   const resident = await residentBytes(daemon.pid);
-  const blockedMs = await until('delays are measured', () => longestBlock(delayFile, Date.parse(String(time))));
+  const blocked = await until('delays are measured', () => longestBlock(delayFile, Date.parse(String(time))));
   process.stdout.write(
     `${peers} peers: ${Math.round(ms)} ms from the start of the process to the adopted table; calls ${JSON.stringify(
       Object.fromEntries(
         ['Range', 'Txn', 'LeaseGrant', 'LeaseKeepAlive', 'LeaseTimeToLive', 'Watch'].map(name => [name, asked(name)]),
       ),
-    )}; ${Math.round(resident / 2 ** 20)} MiB; event loop blocked for ${blockedMs} ms at most\n`,
+    )}; ${Math.round(resident / 2 ** 20)} MiB; ${sayBlocked(blocked)}\n`,
   );
   expect(ms).toBeLessThan(10_000);
+  // The network document, and in one page each what is held and what is leased.
+  expect(asked('Range')).toBe(3);
   expect(asked('Txn')).toBe(1);
   expect(asked('LeaseKeepAlive')).toBeLessThanOrEqual(1);
-  expect(blockedMs).toBeLessThan(200);
+  expect(blocked.ownMs).toBeLessThan(200);
   expect(resident).toBeLessThan(300e6);
 });
 
@@ -113,11 +129,11 @@ test('a thousand leases that go and come again are followed, and cost no long pa
     const { peers: routed, datapath } = await host.status();
     return routed.length === peers && datapath?.generationAdopted === datapath?.generationPublished;
   });
-  const blockedMs = await until('delays are measured', () => longestBlock(file, sinceMs));
+  const blocked = await until('delays are measured', () => longestBlock(file, sinceMs));
   process.stdout.write(
-    `2000 changes in ${(await etcd.revision()) - revision} writes: ${Math.round(performance.now() - begun)} ms, blocked for ${blockedMs} ms at most\n`,
+    `2000 changes in ${(await etcd.revision()) - revision} writes: ${Math.round(performance.now() - begun)} ms, ${sayBlocked(blocked)}\n`,
   );
-  expect(blockedMs).toBeLessThan(200);
+  expect(blocked.ownMs).toBeLessThan(200);
 });
 
 test('in the steady state nothing is written', async () => {
