@@ -40,6 +40,8 @@ export interface AgentOptions {
   readonly onLost: 'exit' | 'degraded';
   readonly ipMasquerade: BackendContext['ipMasquerade'];
   readonly forwardRules: boolean;
+  /** Where Docker's flags are written, for those who ask. */
+  readonly dockerEnvFile: string;
   readonly checkSource: boolean;
   readonly checkDestination: boolean;
   /** @throws TartanError CONFIG_INVALID for a backend this version does not run */

@@ -1,8 +1,8 @@
 /** The agent's state as the Status document. */
 import type { DatapathStats } from '../datapath/datapath.js';
-import { formatIpv4, formatPrefix } from '../model/ipv4.js';
+import { formatIpv4, formatPrefix, ipv4FromNumber } from '../model/ipv4.js';
 import type { Agent } from './agent.js';
-import { apiVersion, type Status, type StatusDatapath } from './status.js';
+import { apiVersion, type Status, type StatusDatapath, type StatusDocker } from './status.js';
 
 export function snapshot(agent: Agent, version: string): Status {
   const { node } = agent.options;
@@ -30,6 +30,7 @@ export function snapshot(agent: Agent, version: string): Status {
         ? { type: backend.type, port: network.backend.type === 'udp' ? network.backend.port : null }
         : null,
     interface: { name: node.interface.name, address: formatIpv4(node.interface.address), mtu: node.interface.mtu },
+    docker: dockerOf(agent),
     peers: agent.peers.shown.map(({ lease, state, secondsLeft }) => ({
       subnet: formatPrefix(lease.subnet),
       publicIp: formatIpv4(lease.publicIp),
@@ -71,6 +72,18 @@ function problemsOf(agent: Agent, stats: DatapathStats): readonly string[] {
 
 function secondsLeft(deadlineMs: number, nowMs: number): number | null {
   return deadlineMs === Infinity ? null : Math.round((deadlineMs - nowMs) / 1000);
+}
+
+function dockerOf({ held, backend, options }: Agent): StatusDocker | null {
+  if (!held || !backend) return null;
+  const { base, length } = held.lease.subnet;
+  return {
+    bip: `${formatIpv4(ipv4FromNumber(base + 1))}/${length}`,
+    mtu: backend.mtu,
+    masquerade: options.ipMasquerade !== 'off',
+    forward: options.forwardRules,
+    envFile: options.dockerEnvFile,
+  };
 }
 
 function datapathOf(stats: DatapathStats): StatusDatapath {

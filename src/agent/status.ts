@@ -25,10 +25,24 @@ export interface Status {
   readonly network: string | null;
   readonly backend: { readonly type: string; readonly port: number | null } | null;
   readonly interface: { readonly name: string; readonly address: string; readonly mtu: number } | null;
+  readonly docker: StatusDocker | null;
   readonly peers: readonly StatusPeer[];
   /** Lease entries that were refused, with the reason. */
   readonly rejected: readonly { readonly key: string; readonly reason: string }[];
   readonly datapath: StatusDatapath | null;
+}
+
+/** What Docker is to have, and who does what it then leaves; null before there is a lease. */
+export interface StatusDocker {
+  /** Address and length of the bridge: `10.5.1.1/24`. */
+  readonly bip: string;
+  readonly mtu: number;
+  /** The daemon masquerades what leaves the overlay. */
+  readonly masquerade: boolean;
+  /** The daemon accepts forwarded packets of the overlay. */
+  readonly forward: boolean;
+  /** Where Docker's unit finds its flags. */
+  readonly envFile: string;
 }
 
 export interface StatusPeer {

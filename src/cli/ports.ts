@@ -4,6 +4,8 @@
  */
 import type { Echo } from './echo.js';
 import type { Status } from '../agent/status.js';
+import type { EngineReading, NetworkRequest } from '../docker/engine.js';
+import type { DockerFacts } from '../docker/facts.js';
 import type { Tombstone } from '../model/allocation.js';
 import type { Prefix } from '../model/ipv4.js';
 import type { RejectedEntry } from '../model/lease.js';
@@ -40,6 +42,25 @@ export interface CleanupRequest {
   readonly stateDir: string;
 }
 
+/** Where to look for Docker and for what it was told. */
+export interface DockerPlace {
+  readonly socketPath: string;
+  /** undefined: where dockerd reads it. */
+  readonly daemonJson: string | undefined;
+  readonly envFile: string;
+  /** The interface that carries the tunnel. */
+  readonly underlay: string | undefined;
+}
+
+/** The engine of this host, and what its networks depend on. */
+export interface DockerPorts {
+  /** Never fails: what cannot be had says why. */
+  readFacts(place: DockerPlace): Promise<DockerFacts>;
+  readEngine(socketPath: string): Promise<EngineReading>;
+  /** @throws TartanError HOST_REFUSED with the engine's own words */
+  createNetwork(socketPath: string, wanted: NetworkRequest): Promise<void>;
+}
+
 export interface ToolPorts {
   openStore(options: EtcdOptions): Promise<ToolStore>;
   /** Asks the daemon whose run directory this is. */
@@ -53,6 +74,7 @@ export interface ToolPorts {
   withoutForwarding<T>(runDir: string, work: () => Promise<T>): Promise<T>;
   /** @throws TartanError PERMISSION */
   openEcho(): Promise<Echo>;
+  readonly docker: DockerPorts;
 }
 
 export interface ToolIo {

@@ -31,6 +31,17 @@ const statusSchema: z.ZodType<Status> = z.object({
   network: z.string().nullable(),
   backend: z.object({ type: z.string(), port: z.number().nullable() }).nullable(),
   interface: z.object({ name: z.string(), address: z.string(), mtu: z.number() }).nullable(),
+  // Absent in what an older daemon says.
+  docker: z
+    .object({
+      bip: z.string(),
+      mtu: z.number(),
+      masquerade: z.boolean(),
+      forward: z.boolean(),
+      envFile: z.string(),
+    })
+    .nullable()
+    .default(null),
   peers: z.array(
     z.object({
       subnet: z.string(),

@@ -50,9 +50,13 @@ export async function showStatus(call: Call, check: boolean): Promise<ExitStatus
 export async function daemonStatus(call: Call): Promise<Status> {
   const reading = await call.io.ports.readStatus(call.settings.runDir);
   if (reading.kind === 'status') return reading.status;
-  throw new ToolError(
+  throw daemonError(reading.reason);
+}
+
+export function daemonError(reason: string): ToolError {
+  return new ToolError(
     exitStatus.daemonUnreachable,
-    `tartand cannot be asked: ${reading.reason}`,
+    `tartand cannot be asked: ${reason}`,
     'check that it runs (systemctl status tartand), and --run-dir where it uses another directory',
   );
 }

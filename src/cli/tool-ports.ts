@@ -1,4 +1,5 @@
 /** The tool's ports on the real etcd and the real socket. */
+import { createEngineNetwork, readEngine } from '../docker/engine.js';
 import { bootClock } from '../lib/clock.js';
 import { silentLog } from '../lib/log.js';
 import { getNetworkText, listLeases, putNetworkText } from '../store/cluster.js';
@@ -7,6 +8,7 @@ import { Keys } from '../store/keys.js';
 import { releaseNode } from '../store/release.js';
 import { reserve } from '../store/reservation.js';
 import { releaseReservation } from '../store/reservation-end.js';
+import { readDockerFacts } from './docker-facts.js';
 import { openEcho } from './echo.js';
 import type { ToolPorts } from './ports.js';
 import { readStatus } from './status-client.js';
@@ -34,5 +36,6 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
     readStatus,
     ...host,
     openEcho,
+    docker: { readFacts: readDockerFacts, readEngine, createNetwork: createEngineNetwork },
   };
 }

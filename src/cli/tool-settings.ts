@@ -65,6 +65,20 @@ export class ToolSettings {
     return this.#path('state-dir') ?? findFlag('state-dir')?.fallback ?? '';
   }
 
+  get dockerEnvFile(): string {
+    return this.#path('docker-env-file') ?? `${this.runDir}/docker.env`;
+  }
+
+  get subnetFile(): string {
+    return this.#path('subnet-file') ?? findFlag('subnet-file')?.fallback ?? '';
+  }
+
+  /** As given; the tool's own option. */
+  get dockerHost(): string | undefined {
+    const given = this.#values['dockerHost'];
+    return typeof given === 'string' ? given : undefined;
+  }
+
   /** As given, not looked up. */
   get nodeId(): string | undefined {
     const given = this.#find('node-id');

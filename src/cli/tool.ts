@@ -4,6 +4,8 @@
  */
 import { basename } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { showDockerPlan, verifyDocker } from './docker-commands.js';
+import { createDockerNetwork } from './docker-network.js';
 import { leave, releaseLease, reserveLease } from './lease-commands.js';
 import { pingPeers } from './ping.js';
 import type { ToolIo } from './ports.js';
@@ -66,6 +68,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   addLeaseList(program, 'leases', run);
   addLeaseCommands(program.command('lease').description('commands for leases'), run);
   addConfig(program.command('config').description('the network document in etcd'), run);
+  addDocker(program.command('docker').description('what Docker should have, and what it has'), run);
   addLeave(program, run);
   addCleanup(program, run);
   return program;
@@ -153,6 +156,48 @@ function addConfig(parent: Command, run: Run): void {
   addOutput(validate)
     .argument('<document>', "a file, '-' for standard input, or the document itself")
     .action((source: string) => run(validate, call => validateConfig(call, source)));
+}
+
+function addDocker(parent: Command, run: Run): void {
+  const plan = parent.command('plan').description('what Docker should have on this host, and where it is handed over');
+  addDockerFiles(plan).action(() => run(plan, showDockerPlan));
+  const verify = parent
+    .command('verify')
+    .description('compare that with what Docker really has; exit 2 when something is wrong, each with its repair')
+    .option('--daemon-json <file>', "Docker's configuration file (where the dockerd that runs reads it)");
+  addDockerHost(addDockerFiles(verify)).action(() =>
+    run(verify, (call, { daemonJson }) => verifyDocker(call, typeof daemonJson === 'string' ? daemonJson : undefined)),
+  );
+  addDockerNetwork(parent.command('network').description("Docker networks on this host's lease"), run);
+}
+
+function addDockerNetwork(parent: Command, run: Run): void {
+  const create = parent
+    .command('create')
+    .description('make a bridge network whose containers reach those of other hosts, and are reached by them')
+    .argument('<name>', 'as for docker network create')
+    .option('--length <number>', 'of its part of the lease (the largest that is free, from 26 to 29)')
+    .option('--subnet <cidr>', 'this part of the lease');
+  addDockerHost(addFlag(addOutput(create), 'run-dir')).action((name: string) =>
+    run(create, (call, { length, subnet }) =>
+      createDockerNetwork(call, name, {
+        length: typeof length === 'string' ? length : undefined,
+        subnet: typeof subnet === 'string' ? subnet : undefined,
+      }),
+    ),
+  );
+}
+
+/** The files speak for the daemon while it is away. */
+function addDockerFiles(command: Command): Command {
+  return addFlag(addFlag(addFlag(addOutput(command), 'run-dir'), 'docker-env-file'), 'subnet-file');
+}
+
+function addDockerHost(command: Command): Command {
+  return command.option(
+    '--docker-host <url>',
+    'unix:///path of its socket (DOCKER_HOST, else unix:///var/run/docker.sock)',
+  );
 }
 
 function addCleanup(parent: Command, run: Run): void {

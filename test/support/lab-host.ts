@@ -176,7 +176,7 @@ export class LabHost {
   #where(command: string | undefined): readonly string[] {
     const runDir = ['--run-dir', this.runDir];
     const etcd = ['--etcd-endpoints', this.#etcdEndpoint];
-    if (command === 'status') return runDir;
+    if (command === 'status' || command === 'docker') return runDir;
     if (command === 'cleanup') return [...runDir, '--state-dir', this.stateDir];
     return command === 'config' ? etcd : [...etcd, ...runDir, '--state-dir', this.stateDir];
   }

@@ -16,6 +16,7 @@ export const sampleStatus: Status = {
   network: '10.5.0.0/16',
   backend: { type: 'udp', port: 8285 },
   interface: { name: 'eth0', address: '192.0.2.1', mtu: 1500 },
+  docker: { bip: '10.5.1.1/24', mtu: 1472, masquerade: true, forward: true, envFile: '/run/tartan/docker.env' },
   peers: [{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b', state: 'live', secondsLeft: null }],
   rejected: [],
   datapath: null,
@@ -39,8 +40,11 @@ export function refusalOf(words: readonly string[], env: Environment = {}): stri
 }
 
 const unexpected = async (): Promise<never> => {
-  throw new Error('this command must not change a lease');
+  throw new Error('this command has no business there');
 };
 
 /** The part of a tool's store that changes leases, for commands that do not. */
 export const noChanges = { reserve: unexpected, release: unexpected, releaseNode: unexpected } as const;
+
+/** For commands that have nothing to do with Docker. */
+export const noDocker = { readFacts: unexpected, readEngine: unexpected, createNetwork: unexpected } as const;

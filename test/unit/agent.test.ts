@@ -64,6 +64,7 @@ function make(options: Partial<AgentOptions> = {}) {
       onLost: 'exit',
       ipMasquerade: 'on',
       forwardRules: true,
+      dockerEnvFile: '/run/tartan/docker.env',
       checkSource: true,
       checkDestination: true,
       chooseBackend,

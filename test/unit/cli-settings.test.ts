@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ToolSettings, type OptionValues } from '../../src/cli/tool-settings.js';
 import { runTool } from '../../src/cli/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
+import { noDocker } from '../support/samples.js';
 
 const secret = 'hunter2-horse';
 let folder = '';
@@ -116,7 +117,14 @@ describe('the login', () => {
         stderr: write,
         stdin: async () => '',
         isTty: false,
-        ports: { openStore: refuse, readStatus: refuse, cleanup: refuse, withoutForwarding: refuse, openEcho: refuse },
+        ports: {
+          openStore: refuse,
+          readStatus: refuse,
+          cleanup: refuse,
+          withoutForwarding: refuse,
+          openEcho: refuse,
+          docker: noDocker,
+        },
       });
       expect(status).toBe(64);
       expect(text).toMatch(/^error: /);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { runTool } from '../../src/cli/tool.js';
+import { noDocker } from '../support/samples.js';
 
 const refuse = async (): Promise<never> => {
   throw new Error('a wrong command line must not reach anything');
@@ -14,7 +15,14 @@ async function run(line: string, calledAs = '/usr/bin/tartan'): Promise<{ status
     stderr: text => void (err += text),
     stdin: refuse,
     isTty: false,
-    ports: { openStore: refuse, readStatus: refuse, cleanup: refuse, withoutForwarding: refuse, openEcho: refuse },
+    ports: {
+      openStore: refuse,
+      readStatus: refuse,
+      cleanup: refuse,
+      withoutForwarding: refuse,
+      openEcho: refuse,
+      docker: noDocker,
+    },
   });
   return { status, out, err };
 }

@@ -7,7 +7,7 @@ import { runTool } from '../../src/cli/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { formatIpv4, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
-import { noChanges, sampleStatus as status } from '../support/samples.js';
+import { noDocker, noChanges, sampleStatus as status } from '../support/samples.js';
 
 const lease = (
   subnet: string,
@@ -116,6 +116,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
         close: () => void world.calls.push('close'),
       }),
       withoutForwarding: noChanges.release,
+      docker: noDocker,
       cleanup: async request => answer(`cleanup ${request.runDir} ${request.stateDir}`, world.removed),
     },
   };

@@ -1,0 +1,67 @@
+/**
+ * A part of this host's lease for one more network: aligned, free, the lowest that fits. Pure.
+ */
+import { formatPrefix, ipv4FromNumber, prefixCovers, prefixesOverlap, prefixLast, type Prefix } from '../model/ipv4.js';
+
+export type CarveRequest =
+  | { readonly kind: 'exact'; readonly subnet: Prefix }
+  | { readonly kind: 'length'; readonly length: number }
+  /** The largest free part of at most 64 addresses, and at least 8. */
+  | { readonly kind: 'any' };
+
+export interface Used {
+  readonly subnet: Prefix;
+  /** Whose it is, for a message. */
+  readonly by: string;
+}
+
+export type Carving =
+  | { readonly kind: 'carved'; readonly subnet: Prefix }
+  /** Nothing of that size is free; `all` when one user has the whole lease. */
+  | { readonly kind: 'full'; readonly all: Used | undefined }
+  | { readonly kind: 'refused'; readonly reason: string };
+
+/** Network, gateway, one container, broadcast. */
+export const longestLength = 30;
+const largestByItself = 26;
+const smallestByItself = 29;
+
+export function carve(lease: Prefix, used: readonly Used[], request: CarveRequest): Carving {
+  if (request.kind === 'exact') return carveExact(lease, used, request.subnet);
+  const lengths = request.kind === 'length' ? [request.length] : lengthsToTry(lease);
+  for (const length of lengths) {
+    const subnet = firstFree(lease, used, length);
+    if (subnet) return { kind: 'carved', subnet };
+  }
+  return { kind: 'full', all: used.find(one => prefixCovers(one.subnet, lease)) };
+}
+
+function carveExact(lease: Prefix, used: readonly Used[], subnet: Prefix): Carving {
+  const text = formatPrefix(subnet);
+  if (subnet.length > longestLength)
+    return { kind: 'refused', reason: `${text} has no room for a container, expected /${longestLength} or shorter` };
+  if (!prefixCovers(lease, subnet))
+    return { kind: 'refused', reason: `${text} is not a part of this host's lease ${formatPrefix(lease)}` };
+  const rival = used.find(one => prefixesOverlap(one.subnet, subnet));
+  if (!rival) return { kind: 'carved', subnet };
+  return { kind: 'refused', reason: `${text} overlaps ${formatPrefix(rival.subnet)} of ${rival.by}` };
+}
+
+function lengthsToTry(lease: Prefix): readonly number[] {
+  const first = Math.max(largestByItself, lease.length);
+  const last = Math.max(smallestByItself, first);
+  return Array.from({ length: last - first + 1 }, (_, more) => first + more);
+}
+
+function firstFree(lease: Prefix, used: readonly Used[], length: number): Prefix | undefined {
+  if (length < lease.length || length > longestLength) return undefined;
+  const size = 2 ** (32 - length);
+  for (let base: number = lease.base; base <= prefixLast(lease);) {
+    const subnet: Prefix = { base: ipv4FromNumber(base), length };
+    const rival = used.find(one => prefixesOverlap(one.subnet, subnet));
+    if (!rival) return subnet;
+    // Past the rival at once, aligned: a short prefix holds millions of small parts.
+    base = Math.max(base + size, Math.ceil((prefixLast(rival.subnet) + 1) / size) * size);
+  }
+  return undefined;
+}

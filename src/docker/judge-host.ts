@@ -1,0 +1,121 @@
+/** What the overlay needs of the host for Docker's sake: packet filter rules and kernel settings. */
+import type { DockerPlan } from './docker-plan.js';
+import { valueOf } from './fact.js';
+import type { DockerFacts, FirewallFacts, KernelFacts, OtherKind } from './facts.js';
+import { finding, uncheckedFact, type Finding } from './finding.js';
+
+export function judgeHost(plan: DockerPlan, { firewall, kernel }: DockerFacts): readonly Finding[] {
+  return [...judgeFirewall(plan, firewall), ...judgeKernel(kernel)];
+}
+
+function judgeFirewall(plan: DockerPlan, firewall: FirewallFacts): readonly Finding[] {
+  if (!plan.forward && !plan.masquerade) return [];
+  if (!firewall.iptables && !firewall.nft)
+    return [
+      finding('error', 'no-firewall-program', [
+        'there is neither an iptables nor an nft program: forwarding and masquerading rules cannot be kept',
+        'one of them',
+        'apt-get install iptables',
+      ]),
+    ];
+  return [
+    ...uncheckedFact('firewall-rules', 'the packet filter rules', firewall.rules),
+    ...uncheckedFact('firewall-kinds', 'rules of the other kind of iptables', firewall.otherKind),
+    ...judgeRules(plan, firewall),
+    ...judgeOtherKind(valueOf(firewall.otherKind)),
+    ...firewall.rivals.map(rival => judgeRival(plan, rival)),
+  ];
+}
+
+function judgeRules(plan: DockerPlan, { rules, rivals }: FirewallFacts): readonly Finding[] {
+  const have = valueOf(rules);
+  if (!have) return [];
+  const missing = [
+    ...(plan.forward && !have.ours.forward ? ['forward'] : []),
+    ...(plan.forward && !have.ours.raw ? ['raw'] : []),
+    ...(plan.masquerade && !have.ours.masquerade ? ['masquerade'] : []),
+  ];
+  const rival = rivals.length === 0 ? '' : `; ${rivals.join(' and ')} may have removed them`;
+  if (missing.length > 0)
+    return [
+      finding('error', 'rules-missing', [
+        `these rules of tartan are missing: ${missing.join(', ')}${rival}`,
+        'all of them, put back within seconds by a running tartand',
+        `systemctl ${plan.source === 'daemon' ? 'restart' : 'start'} tartand`,
+      ]),
+    ];
+  if (plan.forward || !have.forwardDrops) return [];
+  return [
+    finding('warning', 'forward-dropped', [
+      'the FORWARD chain drops by default, and tartand keeps no forward rules (--iptables-forward-rules=false)',
+      'rules of yours that accept packets of the overlay',
+      'set TARTAN_IPTABLES_FORWARD_RULES=true in /etc/default/tartand and restart tartand',
+    ]),
+  ];
+}
+
+/** A packet passes both kinds, one after the other. */
+function judgeOtherKind(other: OtherKind | undefined): readonly Finding[] {
+  if (!other) return [];
+  const program = other.name === 'legacy' ? 'iptables-legacy' : 'iptables-nft';
+  const found = `${other.rules} rules stand behind ${program}, beside those of the iptables that tartan uses`;
+  if (other.forwardDrops)
+    return [
+      finding('error', 'both-iptables', [
+        `${found}, and its FORWARD chain drops what they do not accept`,
+        'rules behind one iptables',
+        `${program} -P FORWARD ACCEPT`,
+      ]),
+    ];
+  return [
+    finding('warning', 'both-iptables', [found, 'rules behind one iptables', 'update-alternatives --config iptables']),
+  ];
+}
+
+function judgeRival(plan: DockerPlan, rival: string): Finding {
+  if (rival === 'firewalld')
+    return finding('warning', 'firewall-manager', [
+      'firewalld runs: a reload removes the rules of others for seconds, and it rejects what its zones do not allow',
+      `${plan.device} in the zone trusted`,
+      `firewall-cmd --permanent --zone=trusted --add-interface=${plan.device} && firewall-cmd --reload`,
+    ]);
+  return finding('note', 'firewall-manager', [
+    `${rival} is active: a reload of it may remove the rules of others`,
+    'tartand puts its rules back within seconds',
+  ]);
+}
+
+function judgeKernel(kernel: KernelFacts): readonly Finding[] {
+  const { ipForward, defaultRoutes, rpFilterAll, rpFilterUnderlay, underlay } = kernel;
+  return [
+    ...uncheckedFact('ip-forward', 'net.ipv4.ip_forward', ipForward),
+    ...(valueOf(ipForward) === '0'
+      ? [
+          finding('error', 'ip-forward', [
+            'net.ipv4.ip_forward is 0: nothing is forwarded to or from containers',
+            'net.ipv4.ip_forward = 1',
+            'sysctl -w net.ipv4.ip_forward=1',
+          ]),
+        ]
+      : []),
+    ...uncheckedFact('rp-filter', 'the default routes', defaultRoutes),
+    ...uncheckedFact('rp-filter', 'net.ipv4.conf.all.rp_filter', rpFilterAll),
+    ...judgeReversePath(
+      valueOf(defaultRoutes) ?? 0,
+      Math.max(Number(valueOf(rpFilterAll) ?? 0), Number(valueOf(rpFilterUnderlay) ?? 0)),
+      underlay,
+    ),
+  ];
+}
+
+/** Strict: an answer that comes in by another way than the kernel would send is dropped (RFC 3704). */
+function judgeReversePath(defaultRoutes: number, rpFilter: number, underlay: string | undefined): readonly Finding[] {
+  if (defaultRoutes < 2 || rpFilter !== 1) return [];
+  return [
+    finding('warning', 'rp-filter', [
+      `${defaultRoutes} default routes, and rp_filter is strict${underlay ? ` on ${underlay}` : ''}: packets of peers may be dropped`,
+      'net.ipv4.conf.all.rp_filter = 2 (loose)',
+      'sysctl -w net.ipv4.conf.all.rp_filter=2',
+    ]),
+  ];
+}
