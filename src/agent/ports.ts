@@ -42,6 +42,8 @@ export interface AgentOptions {
   readonly forwardRules: boolean;
   /** Where Docker's flags are written, for those who ask. */
   readonly dockerEnvFile: string;
+  /** Length of docker0's part of the lease; 0 for the whole. */
+  readonly docker: { readonly subnetLength: number };
   readonly checkSource: boolean;
   readonly checkDestination: boolean;
   /** @throws TartanError CONFIG_INVALID for a backend this version does not run */

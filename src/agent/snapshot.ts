@@ -78,7 +78,7 @@ function dockerOf({ held, backend, options }: Agent): StatusDocker | null {
   if (!held || !backend) return null;
   const { base, length } = held.lease.subnet;
   return {
-    bip: `${formatIpv4(ipv4FromNumber(base + 1))}/${length}`,
+    bip: `${formatIpv4(ipv4FromNumber(base + 1))}/${options.docker.subnetLength || length}`,
     mtu: backend.mtu,
     masquerade: options.ipMasquerade !== 'off',
     forward: options.forwardRules,

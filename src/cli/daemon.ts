@@ -111,6 +111,7 @@ async function openAgent(
     },
     {
       ...options,
+      docker: { subnetLength: 0 },
       get node() {
         return standing.node;
       },

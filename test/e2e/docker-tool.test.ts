@@ -15,10 +15,13 @@ const lab = useLab({ nodes: ['a', 'b'], docker: true }, async opened => {
   if (!DockerEngine.available()) throw new Error('no dockerd: run test/support/setup.sh');
   const [a, b] = [opened.node('a'), opened.node('b')];
   await Promise.all([a, b].map(host => host.bringUp({ 'ip-masq': 'true' })));
+  // Stopped, so that it does not put its file right before dockerd has read it.
+  await b.stopDaemon();
   const handedOver = readFileSync(b.dockerEnvFile, 'utf8');
   writeFileSync(b.dockerEnvFile, handedOver.replace(/^(DOCKER_NETWORK_OPTIONS)=.*$/m, `$1="${stranger}"`));
   await Promise.all([a, b].map(host => host.engine?.start()));
   writeFileSync(b.dockerEnvFile, handedOver);
+  await b.bringUp({ 'ip-masq': 'true' });
 });
 
 interface Report {

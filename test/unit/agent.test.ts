@@ -65,6 +65,7 @@ function make(options: Partial<AgentOptions> = {}) {
       ipMasquerade: 'on',
       forwardRules: true,
       dockerEnvFile: '/run/tartan/docker.env',
+      docker: { subnetLength: 0 },
       checkSource: true,
       checkDestination: true,
       chooseBackend,
