@@ -51,22 +51,22 @@ function ruleFactsOf(saved: Listing, ours: Listing): Fact<RuleFacts> {
 export function readRules(saved: string, table: string): RuleFacts {
   const tables = parseSaveText(saved);
   const has = (name: string, target: string): boolean =>
-    rulesOf(tables.get(name)).some(rule => isOurs(rule) && targetOf(rule) === target);
+    rulesOf(tables.get(name) ?? nothing).some(rule => isOurs(rule) && targetOf(rule) === target);
   const byIptables = has('filter', 'ACCEPT');
-  const byNft = /^\s*chain forward \{[^}]*\baccept\b/m.test(table);
+  const byNft = /\baccept comment "tartan"/.test(table);
   return {
     ours: {
       forward: byIptables || byNft,
       // Only iptables has that drop: where we filter by nftables alone there is nothing to pass.
       raw: has('raw', 'ACCEPT') || (byNft && !byIptables),
-      masquerade: has('nat', 'MASQUERADE') || /\bmasquerade\b/.test(table),
+      masquerade: has('nat', 'MASQUERADE') || /\bmasquerade\b.* comment "tartan"/.test(table),
     },
     forwardDrops: forwardDrops(saved),
-    masqueraded: rulesOf(tables.get('nat')).flatMap(rule => masqueradedBy(rule)),
+    masqueraded: rulesOf(tables.get('nat') ?? nothing).flatMap(rule => masqueradedBy(rule)),
   };
 }
 
-function rulesOf(table: SavedTable = nothing): readonly SavedRule[] {
+function rulesOf(table: SavedTable): readonly SavedRule[] {
   return [...table.values()].flat();
 }
 
@@ -105,7 +105,7 @@ async function readOtherKind(saved: string): Promise<Fact<OtherKind | undefined>
 }
 
 export function otherKindOf(name: OtherKind['name'], saved: string): OtherKind | undefined {
-  const rules = rulesOf(new Map([...parseSaveText(saved).values()].flatMap(table => [...table]))).length;
+  const rules = [...parseSaveText(saved).values()].flatMap(rulesOf).length;
   const drops = forwardDrops(saved);
   return rules === 0 && !drops ? undefined : { name, rules, forwardDrops: drops };
 }

@@ -6,13 +6,10 @@ import { z } from 'zod';
 import { parsePrefix, readIpv4, type Ipv4, type Prefix } from '../model/ipv4.js';
 
 export interface DockerNetwork {
-  readonly id: string;
   readonly name: string;
   readonly driver: string;
   readonly subnets: readonly Prefix[];
-  readonly gateway: Ipv4 | undefined;
   readonly options: Readonly<Record<string, string>>;
-  readonly labels: Readonly<Record<string, string>>;
 }
 
 /** One that runs. */
@@ -46,14 +43,10 @@ const infoSchema = z.object({
 });
 const networksSchema = z.array(
   z.object({
-    Id: z.string(),
     Name: z.string(),
     Driver: z.string(),
-    IPAM: z
-      .object({ Config: z.array(z.object({ Subnet: z.string().nullish(), Gateway: z.string().nullish() })).nullish() })
-      .nullish(),
+    IPAM: z.object({ Config: z.array(z.object({ Subnet: z.string().nullish() })).nullish() }).nullish(),
     Options: texts,
-    Labels: texts,
   }),
 );
 const containersSchema = z.array(
@@ -79,18 +72,12 @@ export function parseEngineState(answers: EngineAnswers): EngineState {
 }
 
 function networkOf(one: z.infer<typeof networksSchema>[number]): DockerNetwork {
-  const configs = (one.IPAM?.Config ?? []).flatMap(({ Subnet, Gateway }) => {
-    const subnet = readSubnet(Subnet ?? '');
-    return subnet ? [{ subnet, gateway: readIpv4(Gateway ?? '') }] : [];
-  });
+  const subnets = (one.IPAM?.Config ?? []).flatMap(({ Subnet }) => readSubnet(Subnet ?? '') ?? []);
   return {
-    id: one.Id,
     name: one.Name,
     driver: one.Driver,
-    subnets: configs.map(({ subnet }) => subnet),
-    gateway: configs[0]?.gateway,
+    subnets,
     options: one.Options ?? {},
-    labels: one.Labels ?? {},
   };
 }
 

@@ -1,0 +1,324 @@
+/** The parts of `tartan docker`: what is read of the engine and of the host, and how a lease is carved. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { countDefaultRoutes, parseUnit } from '../../src/cli/docker-facts.js';
+import { otherKindOf, readRules } from '../../src/cli/firewall-facts.js';
+import { carve, type CarveRequest } from '../../src/docker/carve.js';
+import { parseDockerEnv, planFromFiles } from '../../src/docker/docker-plan.js';
+import { parseDaemonJson, parseDockerdFlags } from '../../src/docker/dockerd-options.js';
+import { createEngineNetwork, readEngine } from '../../src/docker/engine.js';
+import { engineRelease, isAtLeast } from '../../src/docker/engine-state.js';
+import { formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
+
+describe('carving', () => {
+  const carved = (lease: string, used: readonly string[], request: CarveRequest): string => {
+    const rivals = used.map(subnet => ({ subnet: parsePrefix(subnet), by: `the user of ${subnet}` }));
+    const carving = carve(parsePrefix(lease), rivals, request);
+    if (carving.kind === 'carved') return formatPrefix(carving.subnet);
+    return carving.kind === 'refused' ? carving.reason : `full${carving.all ? ` by ${carving.all.by}` : ''}`;
+  };
+  const any: CarveRequest = { kind: 'any' };
+  const of = (length: number): CarveRequest => ({ kind: 'length', length });
+  const exactly = (text: string): CarveRequest => ({ kind: 'exact', subnet: parsePrefix(text) });
+
+  it.each<[string, readonly string[], CarveRequest, string]>([
+    ['10.5.1.0/24', ['10.5.1.0/25'], any, '10.5.1.128/26'],
+    ['10.5.1.0/24', ['10.5.1.0/25', '10.5.1.128/26'], any, '10.5.1.192/26'],
+    ['10.5.1.0/24', ['10.5.1.0/25', '10.5.1.160/27', '10.5.1.192/26'], any, '10.5.1.128/27'],
+    [
+      '10.5.1.0/24',
+      ['10.5.1.0/25', '10.5.1.128/28', '10.5.1.144/29', '10.5.1.160/27', '10.5.1.192/26'],
+      any,
+      '10.5.1.152/29',
+    ],
+    ['10.5.1.0/24', ['10.5.1.0/24'], any, 'full by the user of 10.5.1.0/24'],
+    ['10.5.1.0/24', ['10.0.0.0/8'], any, 'full by the user of 10.0.0.0/8'],
+    ['10.5.1.0/24', ['10.5.1.0/25', '10.5.1.128/25'], any, 'full'],
+    ['10.5.1.0/24', [], any, '10.5.1.0/26'],
+    ['10.5.1.0/28', ['10.5.1.0/29'], any, '10.5.1.8/29'],
+    ['10.5.1.0/30', [], any, '10.5.1.0/30'],
+    ['10.4.0.0/14', ['10.4.0.0/30'], any, '10.4.0.64/26'],
+    ['10.5.1.0/24', ['10.5.1.0/25'], of(25), '10.5.1.128/25'],
+    ['10.5.1.0/24', ['10.5.1.4/30'], of(25), '10.5.1.128/25'],
+    ['10.5.1.0/24', ['10.5.1.0/25', '10.5.1.132/30'], of(30), '10.5.1.128/30'],
+    ['10.5.1.0/24', [], of(23), 'full'],
+    ['10.5.1.0/24', ['10.5.1.0/25'], exactly('10.5.1.224/27'), '10.5.1.224/27'],
+    [
+      '10.5.1.0/24',
+      ['10.5.1.0/25'],
+      exactly('10.5.1.64/26'),
+      '10.5.1.64/26 overlaps 10.5.1.0/25 of the user of 10.5.1.0/25',
+    ],
+    ['10.5.1.0/24', [], exactly('10.5.2.0/26'), "10.5.2.0/26 is not a part of this host's lease 10.5.1.0/24"],
+    ['10.5.1.0/24', [], exactly('10.5.0.0/16'), "10.5.0.0/16 is not a part of this host's lease 10.5.1.0/24"],
+    ['10.5.1.0/24', [], exactly('10.5.1.8/31'), '10.5.1.8/31 has no room for a container, expected /30 or shorter'],
+  ])('%s without %j: %j is %s', (lease, used, request, expected) => {
+    expect(carved(lease, used, request)).toBe(expected);
+  });
+});
+
+describe('what stands in files', () => {
+  it.each<[readonly string[], Readonly<Record<string, string>>]>([
+    [['-H', 'fd://', '--bip=10.5.1.1/24', '--ip-masq=false'], { bip: '10.5.1.1/24', 'ip-masq': 'false' }],
+    [
+      ['--mtu', '1472', '--live-restore', '--icc', '-b', 'br0'],
+      { mtu: '1472', 'live-restore': 'true', icc: 'true', bridge: 'br0' },
+    ],
+    [['--bip=1', '--bip=2', '--config-file=/x'], { bip: '2', 'config-file': '/x' }],
+    [['--bip'], { bip: '' }],
+    [[], {}],
+  ])('dockerd %j', (words, expected) => {
+    expect(Object.fromEntries(parseDockerdFlags(words))).toEqual(expected);
+  });
+
+  it('daemon.json', () => {
+    expect(
+      Object.fromEntries(parseDaemonJson('{"mtu":1400,"ip-masq":true,"log-level":"x","__proto__":{"bip":"y"}}') ?? []),
+    ).toEqual({ mtu: '1400', 'ip-masq': 'true' });
+    for (const text of ['{', '[]', 'null', '7', '{"bip":"x"} {}']) expect(parseDaemonJson(text)).toBeUndefined();
+  });
+
+  const subnetEnv = 'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n';
+  const env = 'DOCKER_OPTS=" --bip=10.5.1.1/25 --ip-masq=false --mtu=1472"\n';
+  const rest = { envFile: '/run/x', device: 'tartan0' };
+
+  it('both env files make a plan, and one of them none', () => {
+    expect(planFromFiles(subnetEnv, env, rest)).toMatchObject({
+      source: 'files',
+      lease: parsePrefix('10.5.1.0/24'),
+      bridge: parsePrefix('10.5.1.0/25'),
+      mtu: 1472,
+      masquerade: true,
+    });
+    for (const [one, other] of [
+      ['', env],
+      [subnetEnv, ''],
+      [subnetEnv, 'DOCKER_OPTS=" --bip=10.5.1.1/25"'],
+      ['FLANNEL_SUBNET=10.5.1.1/24', env],
+    ])
+      expect(planFromFiles(one ?? '', other ?? '', rest)).toBeUndefined();
+    for (const text of [
+      'DOCKER_OPTS=" --bip=10.5.1.999/24 --mtu=1472"',
+      'DOCKER_OPTS=" --bip=10.5.1.1/99 --mtu=1472"',
+      'DOCKER_OPTS=" --bip=10.5.1.1/24 --mtu=x"',
+    ])
+      expect(parseDockerEnv(text)).toBeUndefined();
+  });
+
+  it('a unit, and one that is not there', () => {
+    const shown =
+      'LoadState=loaded\nEnvironmentFiles=/etc/default/docker (ignore_errors=yes)\nEnvironmentFiles=/run/tartan/docker.env (ignore_errors=no)\nNeedDaemonReload=yes\n';
+    expect(parseUnit(shown)).toEqual({
+      environmentFiles: '/etc/default/docker (ignore_errors=yes) /run/tartan/docker.env (ignore_errors=no)',
+      needsReload: true,
+    });
+    expect(parseUnit('LoadState=not-found\nNeedDaemonReload=no\n')).toBeUndefined();
+  });
+
+  it('default routes, but not those that reject', () => {
+    const head = 'Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n';
+    const row = (destination: string, flags: string, mask: string): string =>
+      `eth0\t${destination}\t0100000A\t${flags}\t0\t0\t0\t${mask}\n`;
+    const text = `${head}${row('00000000', '0003', '00000000')}${row('00000000', '0003', '00000000')}${row('00000000', '0201', '00000000')}${row('0000050A', '0001', '0000FFFF')}`;
+    expect(countDefaultRoutes(text)).toBe(2);
+    expect(countDefaultRoutes('')).toBe(0);
+  });
+});
+
+describe('the packet filter', () => {
+  const save = [
+    '*raw',
+    ':PREROUTING ACCEPT [0:0]',
+    '-A PREROUTING -s 10.5.0.0/16 -d 10.5.1.0/24 -i tartan0 -m comment --comment tartan -j ACCEPT',
+    'COMMIT',
+    '*filter',
+    ':FORWARD DROP [0:0]',
+    ':DOCKER-USER - [0:0]',
+    '-A FORWARD -m comment --comment tartan -j DOCKER-USER',
+    '-A DOCKER-USER -s 10.5.0.0/16 -d 10.5.0.0/16 -i tartan0 -m comment --comment tartan -j ACCEPT',
+    'COMMIT',
+    '*nat',
+    ':POSTROUTING ACCEPT [0:0]',
+    ':TARTAN-POSTRTG - [0:0]',
+    '-A POSTROUTING -s 10.5.1.0/24 ! -o docker0 -j MASQUERADE',
+    '-A POSTROUTING -s 10.5.1.2/32 -d 10.5.1.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE',
+    '-A POSTROUTING -s 10.9.0.7 -j MASQUERADE',
+    '-A POSTROUTING ! -s 10.1.0.0/16 -j MASQUERADE',
+    '-A TARTAN-POSTRTG -s 10.5.1.0/24 ! -d 10.5.0.0/16 -m comment --comment tartan -j MASQUERADE --random-fully',
+    'COMMIT',
+    '',
+  ].join('\n');
+
+  it('our rules, what others masquerade, and the policy', () => {
+    const { masqueraded, ...more } = readRules(save, '');
+    expect(more).toEqual({ ours: { forward: true, raw: true, masquerade: true }, forwardDrops: true });
+    expect(masqueraded.map(formatPrefix)).toEqual(['10.5.1.0/24', '10.9.0.7/32']);
+    expect(readRules(save.replaceAll('--comment tartan', '--comment mine'), '').ours).toEqual({
+      forward: false,
+      raw: false,
+      masquerade: false,
+    });
+    expect(readRules('*mangle\n:FORWARD DROP [0:0]\nCOMMIT\n', '').forwardDrops).toBe(false);
+  });
+
+  it('our rules in a table of our own, with nothing of ours in iptables', () => {
+    const table = [
+      'table ip tartan {',
+      '\tchain postrouting {',
+      '\t\ttype nat hook postrouting priority 90; policy accept;',
+      '\t\tip saddr 10.5.1.0/24 ip daddr != 10.5.0.0/16 masquerade fully-random comment "tartan"',
+      '\t}',
+      '\tchain forward {',
+      '\t\ttype filter hook forward priority -10; policy accept;',
+      '\t\tip saddr 10.5.0.0/16 iifname "tartan0" meta mark set meta mark | 0x01000000 accept comment "tartan"',
+      '\t}',
+      '}',
+      '',
+    ].join('\n');
+    expect(readRules('', table).ours).toEqual({ forward: true, raw: true, masquerade: true });
+    expect(
+      readRules(
+        '',
+        'table ip tartan {\n\tchain forward {\n\t\ttype filter hook forward priority -10; policy accept;\n\t}\n}\n',
+      ).ours.forward,
+    ).toBe(false);
+  });
+
+  it('another kind of iptables counts when it has rules or drops', () => {
+    expect(otherKindOf('legacy', save)).toEqual({ name: 'legacy', rules: 8, forwardDrops: true });
+    expect(otherKindOf('legacy', '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n')).toBeUndefined();
+    expect(otherKindOf('nf_tables', '*filter\n:FORWARD DROP [0:0]\nCOMMIT\n')).toMatchObject({
+      rules: 0,
+      forwardDrops: true,
+    });
+  });
+});
+
+describe('the engine', () => {
+  let directory = '';
+  let server: Server | undefined;
+  let asked: string[] = [];
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), `tartan-engine-${process.pid}-`));
+    asked = [];
+  });
+  afterEach(async () => {
+    await new Promise(resolve => (server ? server.close(resolve) : resolve(undefined)));
+    server = undefined;
+    rmSync(directory, { recursive: true });
+  });
+
+  const good: Readonly<Record<string, unknown>> = {
+    '/version': { Version: '28.5.2', ApiVersion: '1.51' },
+    '/info': { LiveRestoreEnabled: true, FirewallBackend: { Driver: 'nftables+firewalld' } },
+    '/networks': [
+      {
+        Name: 'bridge',
+        Id: 'x',
+        Driver: 'bridge',
+        IPAM: { Config: [{ Subnet: '10.5.1.0/24' }, { Subnet: 'fd00::/64' }] },
+        Options: { a: 'b' },
+        Labels: {},
+      },
+      { Name: 'host', Id: 'y', Driver: 'host', IPAM: { Config: null }, Options: null },
+    ],
+    '/containers/json': [
+      {
+        Id: '0123456789abcdef',
+        Names: ['/web'],
+        NetworkSettings: { Networks: { bridge: { IPAddress: '10.5.1.2' }, none: { IPAddress: '' } } },
+      },
+      { Id: '0123456789abcdef', Names: null, NetworkSettings: { Networks: {} } },
+    ],
+  };
+
+  /** @param answers by path, or the status of every answer */
+  async function serve(
+    answers: Readonly<Record<string, unknown>> | number,
+    words = '{"message":"no\\n"}',
+  ): Promise<string> {
+    const path = join(directory, 'docker.sock');
+    server = createServer((question, answer) => {
+      let body = '';
+      question.setEncoding('utf8').on('data', (part: string) => (body += part));
+      question.on('end', () => {
+        asked.push(`${question.method} ${question.url} ${body}`.trim());
+        if (typeof answers === 'number') answer.writeHead(answers).end(words);
+        else answer.end(JSON.stringify(answers[question.url ?? '']));
+      });
+    });
+    await new Promise<void>(resolve => server?.listen(path, resolve));
+    return path;
+  }
+
+  it('says what it has', async () => {
+    expect(await readEngine(await serve(good))).toEqual({
+      kind: 'answers',
+      state: {
+        version: '28.5.2',
+        liveRestore: true,
+        nftables: true,
+        networks: [
+          { name: 'bridge', driver: 'bridge', subnets: [parsePrefix('10.5.1.0/24')], options: { a: 'b' } },
+          { name: 'host', driver: 'host', subnets: [], options: {} },
+        ],
+        containers: [
+          { name: 'web', addresses: [{ network: 'bridge', address: parsePrefix('10.5.1.2/32').base }] },
+          { name: '0123456789ab', addresses: [] },
+        ],
+      },
+    });
+    expect(asked.every(line => /^GET \/[a-z/]+$/.test(line))).toBe(true);
+  });
+
+  it('is silent, not for us, or none: a reason each', async () => {
+    const path = join(directory, 'none');
+    expect(await readEngine(path)).toEqual({ kind: 'silent', reason: `there is no socket ${path}` });
+    expect(await readEngine(await serve({ ...good, '/networks': { Name: 7 } }))).toMatchObject({
+      kind: 'odd',
+      reason: expect.stringContaining('is no Docker engine'),
+    });
+  });
+
+  it.each([
+    [404, 'page'],
+    [500, '{"message":"broken"}'],
+    [200, 'page'],
+  ])('an answer %d %j is no engine', async (status, words) => {
+    expect(await readEngine(await serve(status, words))).toMatchObject({ kind: 'odd' });
+  });
+
+  const wanted = { name: 'shop', subnet: parsePrefix('10.5.1.128/26'), options: { o: '1' }, labels: { l: '2' } };
+
+  it('makes a network, the gateway its first address', async () => {
+    await createEngineNetwork(await serve(201, '{"Id":"z"}'), wanted);
+    expect(asked).toEqual([
+      'POST /networks/create {"Name":"shop","CheckDuplicate":true,"Driver":"bridge","IPAM":{"Driver":"default","Config":[{"Subnet":"10.5.1.128/26","Gateway":"10.5.1.129"}]},"Options":{"o":"1"},"Labels":{"l":"2"}}',
+    ]);
+  });
+
+  it('says why it makes none', async () => {
+    await expect(createEngineNetwork(await serve(403, '{"message":"Pool overlaps"}'), wanted)).rejects.toThrow(
+      /^Docker did not make network shop: Pool overlaps$/,
+    );
+  });
+
+  it('versions', () => {
+    expect(['20.10.24+dfsg1', '28.2', '29.0.0-rc.1', 'dev', '1'].map(engineRelease)).toEqual([
+      [20, 10],
+      [28, 2],
+      [29, 0],
+      undefined,
+      undefined,
+    ]);
+    expect([
+      isAtLeast('28.2.0', 28, 2),
+      isAtLeast('28.1.9', 28, 2),
+      isAtLeast('29.0.0', 28, 2),
+      isAtLeast('dev', 28),
+    ]).toEqual([true, false, true, false]);
+  });
+});
