@@ -1,11 +1,15 @@
 /** What the overlay needs of the host for Docker's sake: packet filter rules and kernel settings. */
 import type { DockerPlan } from './docker-plan.js';
 import { valueOf } from './fact.js';
+import type { DockerdOptions } from './dockerd-options.js';
 import type { DockerFacts, FirewallFacts, KernelFacts, OtherKind } from './facts.js';
 import { finding, uncheckedFact, type Finding } from './finding.js';
 
-export function judgeHost(plan: DockerPlan, { firewall, kernel }: DockerFacts): readonly Finding[] {
-  return [...judgeFirewall(plan, firewall), ...judgeKernel(kernel)];
+export function judgeHost(plan: DockerPlan, facts: DockerFacts, options: DockerdOptions): readonly Finding[] {
+  const { engine, firewall, kernel } = facts;
+  // Docker switches it on when it starts, but for the one that filters with nftables, which does not start without.
+  const isDue = engine.kind === 'answers' || options.get('firewall-backend') === 'nftables';
+  return [...judgeFirewall(plan, firewall), ...(isDue ? judgeForwarding(kernel) : []), ...judgeRoutes(kernel)];
 }
 
 function judgeFirewall(plan: DockerPlan, firewall: FirewallFacts): readonly Finding[] {
@@ -85,19 +89,19 @@ function judgeRival(plan: DockerPlan, rival: string): Finding {
   ]);
 }
 
-function judgeKernel(kernel: KernelFacts): readonly Finding[] {
-  const { ipForward, defaultRoutes, rpFilterAll, rpFilterUnderlay, underlay } = kernel;
+function judgeForwarding({ ipForward }: KernelFacts): readonly Finding[] {
+  if (valueOf(ipForward) !== '0') return uncheckedFact('ip-forward', 'net.ipv4.ip_forward', ipForward);
   return [
-    ...uncheckedFact('ip-forward', 'net.ipv4.ip_forward', ipForward),
-    ...(valueOf(ipForward) === '0'
-      ? [
-          finding('error', 'ip-forward', [
-            'net.ipv4.ip_forward is 0: nothing is forwarded to or from containers',
-            'net.ipv4.ip_forward = 1',
-            'sysctl -w net.ipv4.ip_forward=1',
-          ]),
-        ]
-      : []),
+    finding('error', 'ip-forward', [
+      'net.ipv4.ip_forward is 0: nothing is forwarded from containers',
+      'net.ipv4.ip_forward = 1',
+      'sysctl -w net.ipv4.ip_forward=1',
+    ]),
+  ];
+}
+
+function judgeRoutes({ defaultRoutes, rpFilterAll, rpFilterUnderlay, underlay }: KernelFacts): readonly Finding[] {
+  return [
     ...uncheckedFact('rp-filter', 'the default routes', defaultRoutes),
     ...uncheckedFact('rp-filter', 'net.ipv4.conf.all.rp_filter', rpFilterAll),
     ...judgeReversePath(

@@ -12,12 +12,13 @@ const order: readonly Finding['severity'][] = ['error', 'warning', 'note', 'unch
 
 export function judgeDocker(plan: DockerPlan, facts: DockerFacts): readonly Finding[] {
   const settings = readSettings(plan, facts);
+  const options = effectiveOptions(settings);
   const state = facts.engine.kind === 'answers' ? facts.engine.state : undefined;
   return sortFindings([
-    ...judgeEngine(facts, effectiveOptions(settings)),
+    ...judgeEngine(facts, options),
     ...judgeSettings(plan, facts, settings),
     ...(state ? [...judgeBridge(plan, facts, state), ...judgeNetworks(plan, state)] : []),
-    ...judgeHost(plan, facts),
+    ...judgeHost(plan, facts, options),
   ]);
 }
 

@@ -1,29 +1,20 @@
 /** User-defined networks on the lease: docker0 has its first half, `tartan docker network create` the rest. */
-import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseIpv4, parsePrefix, prefixContains } from '../../src/model/ipv4.js';
-import { DockerEngine } from '../support/docker-engine.js';
+import { askedEngine, DockerEngine } from '../support/docker-engine.js';
 import type { LabHost } from '../support/lab-host.js';
 import { transfer } from '../support/traffic.js';
 import { useLab } from '../support/use-lab.js';
 
-const lab = useLab({ nodes: ['a', 'b'], docker: true }, async opened => {
+const lab = useLab({ nodes: ['a', 'b'], docker: askedEngine() }, async opened => {
   if (!DockerEngine.available()) throw new Error('no dockerd: run test/support/setup.sh');
   await opened.bringUp({ 'docker-subnet-len': '25', 'ip-masq': 'true' });
 });
 
-function docker(host: LabHost, ...words: readonly string[]): Promise<string> {
-  return host.engine?.docker(...words) ?? Promise.reject(new Error('no engine'));
-}
-
 function tool(host: LabHost, ...words: readonly string[]) {
   const socket = join(host.spaces.directory, host.letter, 'docker/docker.sock');
   return host.tool('docker', ...words, '--docker-host', `unix://${socket}`);
-}
-
-async function addressOf(host: LabHost, container: string): Promise<string> {
-  return docker(host, 'inspect', '-f', '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}', container);
 }
 
 const partOf = (host: LabHost, end: string): string => host.subnet.replace('0/24', end);
@@ -53,20 +44,11 @@ interface End {
 
 /** A container in the network shop; its namespace gets the name of one more host's container. */
 async function startTill(host: LabHost, letter: string): Promise<End> {
-  const seconds = `${process.pid}00${lab().hosts.indexOf(host)}`;
-  await docker(host, 'run', '-d', '--name', 'till', '--network', 'shop', 'box:1', 'sleep', seconds);
-  const pids = readdirSync('/proc').filter(pid => commandOf(pid) === `sleep\0${seconds}\0`);
-  expect(pids).toHaveLength(1);
-  await lab().spaces.adoptContainer(letter, Number(pids[0]));
-  return { name: 'till', host, letter: `${letter}c`, address: await addressOf(host, 'till') };
-}
-
-function commandOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-  } catch {
-    return '';
-  }
+  const { engine } = host;
+  if (!engine) throw new Error('no engine');
+  await engine.runContainer('till', { network: 'shop' });
+  await lab().spaces.adoptContainer(letter, await engine.pidOf('till'));
+  return { name: 'till', host, letter: `${letter}c`, address: await engine.addressOf('till') };
 }
 
 test('its containers reach those of the other host and are reached by them, with their own addresses', async () => {
@@ -89,7 +71,7 @@ test('its containers reach those of the other host and are reached by them, with
 
 test('the host of the other end reaches them too', async () => {
   for (const [from, to] of lab().pairs) {
-    const till = await addressOf(to, 'till');
-    expect(await from.run('busybox', 'ping', '-c', '2', '-W', '2', till)).toContain(' 0% packet loss');
+    const till = await to.engine?.addressOf('till');
+    expect(await from.run('busybox', 'ping', '-c', '2', '-W', '2', till ?? '')).toContain(' 0% packet loss');
   }
 });

@@ -1,17 +1,15 @@
 /** `tartan docker` beside real engines: host a as it should be, host b started by somebody with other settings. */
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Finding } from '../../src/docker/finding.js';
-import { DockerEngine } from '../support/docker-engine.js';
+import { askedEngine, DockerEngine } from '../support/docker-engine.js';
 import type { LabHost } from '../support/lab-host.js';
-import { isAlive } from '../support/lab-host.js';
-import { until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const stranger = '--bip=10.99.0.1/24 --mtu=1500 --live-restore';
 
-const lab = useLab({ nodes: ['a', 'b'], docker: true }, async opened => {
+const lab = useLab({ nodes: ['a', 'b'], docker: askedEngine() }, async opened => {
   if (!DockerEngine.available()) throw new Error('no dockerd: run test/support/setup.sh');
   const [a, b] = [opened.node('a'), opened.node('b')];
   await Promise.all([a, b].map(host => host.bringUp({ 'ip-masq': 'true' })));
@@ -19,7 +17,7 @@ const lab = useLab({ nodes: ['a', 'b'], docker: true }, async opened => {
   await b.stopDaemon();
   const handedOver = readFileSync(b.dockerEnvFile, 'utf8');
   writeFileSync(b.dockerEnvFile, handedOver.replace(/^(DOCKER_NETWORK_OPTIONS)=.*$/m, `$1="${stranger}"`));
-  await Promise.all([a, b].map(host => host.engine?.start()));
+  await Promise.all([a, b].map(host => host.startEngine()));
   writeFileSync(b.dockerEnvFile, handedOver);
   await b.bringUp({ 'ip-masq': 'true' });
 });
@@ -49,21 +47,6 @@ async function verify(host: LabHost, ...more: readonly string[]): Promise<Report
 /** Errors alone: what a newer engine is told of is not one. */
 function errorsOf({ findings }: Report): readonly string[] {
   return findings.filter(({ severity }) => severity === 'error').map(({ id }) => id);
-}
-
-function dockerdOf(host: LabHost): number {
-  const space = (pid: string): string => readlinkSync(`/proc/${pid}/ns/net`);
-  const here = `net:[${statSync(`/run/netns/${host.spaces.name(host.letter)}`).ino}]`;
-  const pids = readdirSync('/proc').filter(pid => /^\d+$/.test(pid) && commandOf(pid) === 'dockerd\n');
-  return Number(pids.find(pid => space(pid) === here));
-}
-
-function commandOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8');
-  } catch {
-    return '';
-  }
 }
 
 test('says what Docker should have, and that it has it', async () => {
@@ -110,8 +93,9 @@ test('names networks that overlap the overlay, and those made wrongly on the lea
 
 test('names a daemon.json that fights the flags or is none, and missing rules, and changes none of it', async () => {
   const a = lab().node('a');
-  const file = `/proc/${dockerdOf(a)}/root/etc/docker/daemon.json`;
-  mkdirSync(`/proc/${dockerdOf(a)}/root/etc/docker`, { recursive: true });
+  const folder = `/proc/${a.engine?.daemonPid}/root/etc/docker`;
+  const file = `${folder}/daemon.json`;
+  mkdirSync(folder, { recursive: true });
   writeFileSync(file, '{"bip":"10.5.9.1/24","debug":false}');
   const report = await verify(a);
   expect(errorsOf(report)).toEqual(['settings-conflict']);
@@ -141,9 +125,7 @@ test('judges by the files while tartand is away, and then names what is gone', a
 
 test('says that Docker is stopped', async () => {
   const a = lab().node('a');
-  const pid = dockerdOf(a);
-  process.kill(pid);
-  await until('dockerd ended', () => !isAlive(pid));
+  await a.engine?.stopDaemon();
   const report = await verify(a);
   expect(report).toMatchObject({ status: 2, engine: null });
   expect(report.findings).toMatchObject([{ id: 'docker-stopped', repair: 'systemctl start docker' }]);

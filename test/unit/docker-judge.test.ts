@@ -348,6 +348,23 @@ describe('the host', () => {
       ['warning firewall-manager', 'note firewall-manager'],
     ],
     ['ip_forward off', kernel({ ipForward: known('0') }), {}, ['error ip-forward']],
+    [
+      'ip_forward off before Docker starts',
+      { ...kernel({ ipForward: known('0') }), engine: silent, commandLine: known(undefined) },
+      {},
+      ['error docker-stopped'],
+    ],
+    [
+      'ip_forward off before a Docker with nftables starts',
+      {
+        ...kernel({ ipForward: known('0') }),
+        ...file('{"firewall-backend":"nftables"}'),
+        engine: silent,
+        commandLine: known(undefined),
+      },
+      {},
+      ['error docker-stopped', 'error ip-forward'],
+    ],
     ['ip_forward unknown', kernel({ ipForward: unknown('EACCES') }), {}, ['unchecked ip-forward']],
     [
       'strict rp_filter and two default routes',
