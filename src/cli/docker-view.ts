@@ -107,7 +107,7 @@ export function formatReport(report: DockerReport, paint: Paint): string {
   const { bip, mtu } = report.plan;
   const head: readonly Fact[] = [
     ['Docker', verdict],
-    ['docker0', `${bip}, MTU ${mtu}, no masquerade of Docker's`],
+    ['wanted', `docker0 at ${bip}, MTU ${mtu}, no masquerade of Docker's`],
   ];
   return [head, ...report.findings.map(factsOf)].map(facts => formatFacts(facts, paint)).join('\n');
 }

@@ -25,7 +25,7 @@ export function judgeBridge(plan: DockerPlan, facts: DockerFacts, state: EngineS
     ...unchecked,
     ...(placed ? judgePlaced(plan, facts, state) : [misplaced(plan, network, state)]),
     ...judgeMtu(plan, facts, network, state),
-    ...judgeMasquerade(plan, facts, network),
+    ...judgeMasquerade(plan, facts, network, state),
   ];
 }
 
@@ -101,9 +101,18 @@ function judgeMtu(
   ];
 }
 
-function judgeMasquerade(plan: DockerPlan, facts: DockerFacts, { options }: DockerNetwork): readonly Finding[] {
+function judgeMasquerade(
+  plan: DockerPlan,
+  facts: DockerFacts,
+  { options }: DockerNetwork,
+  { networks }: EngineState,
+): readonly Finding[] {
+  // The rules of other Docker networks are those networks' findings.
+  const others = networks.filter(({ name }) => name !== bridgeNetwork).flatMap(({ subnets }) => subnets);
   const sources = valueOf(facts.firewall.rules)?.masqueraded ?? [];
-  const rule = sources.find(source => prefixesOverlap(source, plan.bridge));
+  const rule = sources.find(
+    source => prefixesOverlap(source, plan.bridge) && !others.some(other => samePrefix(other, source)),
+  );
   const asked = options[masqueradeOption] !== 'false';
   if (!asked && !rule) return [];
   return [

@@ -229,6 +229,11 @@ describe('docker0', () => {
       ['error docker0-masquerade'],
     ],
     ['masqueraded by a rule', rules({ masqueraded: [parsePrefix('10.0.0.0/8')] }), ['error docker0-masquerade']],
+    [
+      'a network on docker0 to be, masqueraded by its own rule',
+      { ...withNetworks(dockerNetwork('n', '10.5.1.64/26')), ...rules({ masqueraded: [parsePrefix('10.5.1.64/26')] }) },
+      ['error network-blocks-docker0'],
+    ],
     ['others masqueraded by a rule', rules({ masqueraded: [parsePrefix('192.168.0.0/16')] }), []],
     ['absent by wish', engine({ networks: [], containers: [] }), ['note docker0-none']],
     [
