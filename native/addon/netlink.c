@@ -1,4 +1,4 @@
-/* rtnetlink(7) sockets: opening and sending; what arrives is read by `watch`. */
+/* netlink(7) sockets: opening and sending; what arrives is read by `watch`. */
 #include "addon.h"
 
 #include <errno.h>
@@ -46,19 +46,21 @@ static bool read_groups(napi_env env, napi_value list, int *groups, uint32_t *co
 static napi_value netlink_open(napi_env env, napi_callback_info info)
 {
 	int groups[GROUPS_MAX], fd, err, buffer_bytes;
+	uint16_t protocol;
 	uint32_t count;
-	napi_value argv[2];
+	napi_value argv[3];
 
-	if (!read_arguments(env, info, 2, argv, NULL) || !read_groups(env, argv[0], groups, &count) ||
-	    !read_int(env, argv[1], "receiveBufferBytes", &buffer_bytes))
+	if (!read_arguments(env, info, 3, argv, NULL) || !read_u16(env, argv[0], "protocol", &protocol) ||
+	    !read_groups(env, argv[1], groups, &count) ||
+	    !read_int(env, argv[2], "receiveBufferBytes", &buffer_bytes))
 		return NULL;
-	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
 	if (fd < 0)
-		return throw_errno(env, errno, "socket", "NETLINK_ROUTE");
+		return throw_errno(env, errno, "socket", "AF_NETLINK");
 	err = prepare(fd, groups, count, buffer_bytes);
 	if (err) {
 		close(fd);
-		return throw_errno(env, err, "setsockopt", "NETLINK_ROUTE");
+		return throw_errno(env, err, "setsockopt", "AF_NETLINK");
 	}
 	return new_descriptor(env, fd);
 }
@@ -78,7 +80,7 @@ static napi_value netlink_send(napi_env env, napi_callback_info info)
 	    type != napi_uint8_array)
 		return throw_type(env, "the message", "a Uint8Array");
 	if (sendto(fd, bytes, length, 0, (struct sockaddr *)&kernel, sizeof kernel) < 0)
-		return throw_errno(env, errno, "sendto", "NETLINK_ROUTE");
+		return throw_errno(env, errno, "sendto", "AF_NETLINK");
 	return NULL;
 }
 

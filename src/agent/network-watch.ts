@@ -28,6 +28,7 @@ function difference(now: NetworkConfig, running: NetworkConfig): string | undefi
   const same =
     samePrefix(now.network, running.network) &&
     now.subnetLength === running.subnetLength &&
+    now.nftables === running.nftables &&
     JSON.stringify(now.backend) === JSON.stringify(running.backend);
   if (same) return undefined;
   const kept = `${formatPrefix(running.network)} is kept until a restart`;

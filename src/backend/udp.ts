@@ -36,7 +36,7 @@ export function udpBackend(context: BackendContext & { readonly port: number }):
 }
 
 function hostPlan(context: BackendContext, self: Lease, mtu: number): HostPlan {
-  const { network } = context.network;
+  const { network, nftables } = context.network;
   return {
     links: [{ name: udpDevice, mtu, address: { base: self.subnet.base, length: 32 } }],
     routes: [
@@ -53,7 +53,11 @@ function hostPlan(context: BackendContext, self: Lease, mtu: number): HostPlan {
       // ICMP errors of the data plane come from the tunnel address, which is the host's own: without this the kernel
       // drops them as martians. Peers cannot use it: their inner source must be of their own subnet.
       [`net.ipv4.conf.${udpDevice}.accept_local`, '1'],
-      // The tunnel carries IPv4 only: no router solicitations of the kernel's own into it.
+      // Loose: whatever the peers send comes in here, also where the way back is by another link (a client behind a
+      // peer). The kernel takes the larger of this and conf.all, so that a strict host is loosened for the tunnel only.
+      [`net.ipv4.conf.${udpDevice}.rp_filter`, '2'],
+      // The tunnel carries IPv4 only: no router solicitations of the kernel's own into it, and no answer to one.
+      [`net.ipv6.conf.${udpDevice}.accept_ra`, '0'],
       [`net.ipv6.conf.${udpDevice}.disable_ipv6`, '1'],
     ],
     firewall: {
@@ -62,6 +66,7 @@ function hostPlan(context: BackendContext, self: Lease, mtu: number): HostPlan {
       device: udpDevice,
       forward: context.forwardRules,
       masquerade: context.ipMasquerade,
+      nftables,
     },
   };
 }

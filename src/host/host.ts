@@ -44,7 +44,7 @@ export interface HostNetwork {
   apply(want: HostPlan, o: ApplyOptions): Promise<HostState>;
   /** Removes everything of ours: routes, rules, link addresses. What is not ours stays. */
   cleanup(o: ApplyOptions): Promise<HostState>;
-  /** Rings after any change of links, addresses or routes, whoever made it. */
+  /** Rings after any change of links, addresses, routes or (nftables only) packet filter rules, whoever made it. */
   onChange(listener: () => void): void;
   close(): Promise<void>;
 }

@@ -1,6 +1,6 @@
 /**
  * HostNetwork on the Linux kernel: links, addresses and routes by netlink, settings by /proc/sys, packet filter rules
- * by iptables, all of the network namespace this process is in. Two sockets: one asks, one at a time; the other only
+ * by iptables and nft, all of the network namespace this process is in. Two sockets: one asks, one at a time; the other only
  * listens, so that a flood of others' changes cannot drown an answer. What is ours is told by protocol 84 (routes,
  * addresses), by the names of links in the plan, and by the comment of a rule.
  */
@@ -9,7 +9,7 @@ import type { Log } from '../lib/log.js';
 import { native } from '../lib/native.js';
 import { parsePrefix, prefixAround, type Ipv4, type Prefix } from '../model/ipv4.js';
 import type { HostPlan } from '../model/plan.js';
-import { Iptables } from './firewall/iptables.js';
+import { Firewall } from './firewall/firewall.js';
 import type { RunCommand } from './firewall/command.js';
 import type { ApplyOptions, HostAddress, HostInterface, HostNetwork, HostState } from './host.js';
 import { clearLink, diffLink, type LinkStep } from './links.js';
@@ -43,7 +43,7 @@ const everything: Prefix = parsePrefix('0.0.0.0/0');
 class KernelHost implements HostNetwork {
   readonly #rtnetlink: Rtnetlink;
   readonly #changes: Changes;
-  readonly #firewall: Iptables;
+  readonly #firewall: Firewall;
   readonly #protocol: number;
   readonly #linkNames: readonly string[];
   #pass: Promise<unknown> = Promise.resolve();
@@ -52,7 +52,7 @@ class KernelHost implements HostNetwork {
     const door = options.netlink ?? native();
     this.#protocol = options.protocol ?? routeProtocol;
     this.#linkNames = options.linkNames ?? overlayLinks;
-    this.#firewall = new Iptables(options);
+    this.#firewall = new Firewall(options);
     this.#rtnetlink = new Rtnetlink(() => new NetlinkSocket(door));
     this.#changes = new Changes(door, options.log);
   }

@@ -154,8 +154,11 @@ export interface NativeAddon {
   closeFd(fd: number): void;
   /** Takes an exclusive flock(2) on the file, or returns undefined when another process holds it. */
   lockFile(path: string): number | undefined;
-  /** A NETLINK_ROUTE socket with strict checking and extended acks, joined to the multicast groups. */
-  netlinkOpen(groups: readonly number[], receiveBufferBytes: number): number;
+  /**
+   * A netlink(7) socket with strict checking and extended acks, joined to the multicast groups.
+   * @param protocol NETLINK_ROUTE ...
+   */
+  netlinkOpen(protocol: number, groups: readonly number[], receiveBufferBytes: number): number;
   /** Sends one datagram to the kernel. */
   netlinkSend(fd: number, message: Uint8Array): void;
   /** Reads datagrams of any descriptor in a thread of its own; the listener runs on the event loop. */

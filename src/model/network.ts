@@ -33,6 +33,8 @@ export interface NetworkConfig {
   readonly subnetMin: Ipv4;
   readonly subnetMax: Ipv4;
   readonly backend: BackendConfig;
+  /** EnableNFTables: packet filter rules go to nftables. */
+  readonly nftables: boolean;
   /** Things accepted but worth one log line. */
   readonly warnings: readonly string[];
 }
@@ -46,23 +48,24 @@ export function parseNetworkConfig(text: string): NetworkConfig {
   const members = parseJsonObject(text, 'the network document', maxBytes);
   refuseFractions(text);
   refuseFamilies(members);
+  const nftables = readBoolean(members, 'EnableNFTables', false);
   const warnings: string[] = [];
   const network = readNetwork(members.get('network'), warnings);
   const subnetLength = readSubnetLength(members.get('subnetlen'), network);
   const { subnetMin, subnetMax } = readRange(members, network, subnetLength);
-  if (members.get('enablenftables') === true)
-    warnings.push('EnableNFTables is accepted; rules are kept with iptables in this version');
-  return { network, subnetLength, subnetMin, subnetMax, backend: readBackend(members), warnings };
+  return { network, subnetLength, subnetMin, subnetMax, backend: readBackend(members), nftables, warnings };
 }
 
 /** A document that parses to this network again, warnings aside. */
-export function formatNetworkConfig({ network, subnetLength, subnetMin, subnetMax, backend }: NetworkConfig): string {
+export function formatNetworkConfig(config: NetworkConfig): string {
+  const { network, subnetLength, subnetMin, subnetMax, backend, nftables } = config;
   return JSON.stringify({
     Network: formatPrefix(network),
     SubnetLen: subnetLength,
     SubnetMin: formatIpv4(subnetMin),
     SubnetMax: formatIpv4(subnetMax),
     Backend: backend.type === 'udp' ? { Type: 'udp', Port: backend.port } : { Type: backend.name },
+    ...(nftables && { EnableNFTables: true }),
   });
 }
 
@@ -104,7 +107,6 @@ function readBoolean(members: JsonObject, name: string, fallback: boolean): bool
 }
 
 function refuseFamilies(members: JsonObject): void {
-  readBoolean(members, 'EnableNFTables', false);
   if (!readBoolean(members, 'EnableIPv4', true)) throw invalid('EnableIPv4', false, 'true: this version carries IPv4');
   if (readBoolean(members, 'EnableIPv6', false))
     throw invalid('EnableIPv6', true, 'false: this version carries IPv4 only');

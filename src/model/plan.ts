@@ -23,6 +23,12 @@ export type RoutePlan =
   | { readonly kind: 'device'; readonly destination: Prefix; readonly device: string; readonly metric: number }
   | { readonly kind: 'unreachable'; readonly destination: Prefix; readonly metric: number };
 
+/**
+ * The one bit of the packet mark, value and mask, that says "overlay traffic" to whoever filters with nftables: Docker
+ * 29 lets it pass when it is told `--bridge-accept-fwmark`.
+ */
+export const acceptMark = 0x0100_0000;
+
 /** Packet filter rules that let overlay traffic pass whatever Docker's own rules say (iptables vocabulary). */
 export interface FirewallPlan {
   readonly network: Prefix;
@@ -32,6 +38,8 @@ export interface FirewallPlan {
   readonly forward: boolean;
   /** Masquerade what leaves the overlay, never what stays in it. */
   readonly masquerade: 'off' | 'on' | 'not-fully-random';
+  /** The network document asks for nftables: rules go there as far as they work there. */
+  readonly nftables: boolean;
 }
 
 export interface HostPlan {

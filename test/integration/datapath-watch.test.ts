@@ -19,7 +19,7 @@ function linkDump(): Buffer {
 }
 
 test('watch: datagrams arrive, a full buffer is ENOBUFS and reading goes on, close is final', async () => {
-  const fd = native().netlinkOpen([1], 4096);
+  const fd = native().netlinkOpen(0, [1], 4096);
   const errors: string[] = [];
   let bytes = 0;
   const watch = native().watch(fd, 65_536, (error, message) => {

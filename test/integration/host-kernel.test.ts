@@ -18,6 +18,7 @@ const firewall: FirewallPlan = {
   device: 'tartan0',
   forward: true,
   masquerade: 'on',
+  nftables: false,
 };
 
 const plan: HostPlan = {
@@ -29,6 +30,8 @@ const plan: HostPlan = {
   sysctls: [
     ['net.ipv4.ip_forward', '1'],
     ['net.ipv4.conf.tartan0.send_redirects', '0'],
+    ['net.ipv4.conf.tartan0.rp_filter', '2'],
+    ['net.ipv6.conf.tartan0.accept_ra', '0'],
     ['net.ipv6.conf.tartan0.disable_ipv6', '1'],
   ],
   firewall,
@@ -61,6 +64,8 @@ describe('apply', () => {
     expect(first.changes.map(change => change.replace(/iptables -t (\w+).*/, 'iptables $1'))).toEqual([
       'sysctl net.ipv4.ip_forward=1',
       'sysctl net.ipv4.conf.tartan0.send_redirects=0',
+      'sysctl net.ipv4.conf.tartan0.rp_filter=2',
+      'sysctl net.ipv6.conf.tartan0.accept_ra=0',
       'sysctl net.ipv6.conf.tartan0.disable_ipv6=1',
       'link set tartan0 mtu 1472',
       'link set tartan0 txqueuelen 5000',

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Changes } from '../../src/host/netlink/changes.js';
 import {
   changeGroups,
+  changesRules,
   dumpRoutes,
   linkAddress,
   messageTypes,
@@ -10,6 +11,7 @@ import {
   readLink,
   readRoute,
   routeMessage,
+  ruleGroups,
 } from '../../src/host/netlink/messages.js';
 import { Rtnetlink } from '../../src/host/netlink/rtnetlink.js';
 import { NetlinkSocket, type NetlinkDoor } from '../../src/host/netlink/socket.js';
@@ -40,11 +42,14 @@ class FakeKernel implements NetlinkDoor {
   readonly requests: Request[] = [];
   readonly closed: number[] = [];
   readonly listeners: NativeWatchListener[] = [];
-  groups: readonly number[] = [];
+  readonly groups: (readonly number[])[] = [];
+  /** A protocol that this kernel does not have. */
+  missing: number | undefined;
   reply: (request: Request) => readonly Buffer[] = () => [];
 
-  netlinkOpen(groups: readonly number[]): number {
-    this.groups = groups;
+  netlinkOpen(protocol: number, groups: readonly number[]): number {
+    if (protocol === this.missing) throw new Error('EPROTONOSUPPORT');
+    this.groups.push(groups);
     return 100 + this.listeners.length;
   }
 
@@ -104,7 +109,7 @@ describe('requests', () => {
     const socket = new NetlinkSocket(kernel);
     await Promise.all([socket.change(24, 0, new Uint8Array()), socket.change(24, 0, new Uint8Array())]);
     expect(kernel.requests.map(({ sequence }) => sequence)).toEqual([1, 2]);
-    expect(kernel.groups).toEqual([]);
+    expect(kernel.groups).toEqual([[]]);
   });
 
   test("a refusal has its errno's name and the kernel's words", async () => {
@@ -258,7 +263,7 @@ describe('changes', () => {
 
   test('the first rings at once, a flood at growing distances, a lost message like any other', () => {
     const changes = new Changes(kernel, silentLog);
-    expect(kernel.groups).toEqual(changeGroups);
+    expect(kernel.groups).toEqual([changeGroups, ruleGroups]);
     let rings = 0;
     changes.onChange(() => rings++);
     kernel.listeners[0]?.('ENOBUFS', undefined);
@@ -285,9 +290,41 @@ describe('changes', () => {
     changes.onChange(() => rings++);
     kernel.listeners[0]?.('EBADF', undefined);
     vi.advanceTimersByTime(1100);
-    expect(kernel.listeners).toHaveLength(2);
+    expect(kernel.listeners).toHaveLength(3);
     expect(rings).toBe(1);
     changes.close();
-    expect(kernel.closed).toEqual([100, 101]);
+    expect(kernel.closed).toEqual([100, 102, 101]);
+  });
+
+  test('tables, chains and rules of IPv4 ring; elements of sets, the end of a transaction and IPv6 do not', () => {
+    const nftables = (kind: number, family: number): Buffer =>
+      message((10 << 8) | kind, 0, 1, Buffer.from([family, 0, 0, 0]));
+    for (const kind of [0, 2, 3, 5, 6, 8]) expect(changesRules(nftables(kind, 2))).toBe(true);
+    for (const kind of [9, 12, 14, 15]) expect(changesRules(nftables(kind, 2))).toBe(false);
+    expect(changesRules(nftables(6, 10))).toBe(false);
+    expect(changesRules(Buffer.concat([nftables(15, 2), nftables(6, 2)]))).toBe(true);
+    expect(changesRules(Buffer.alloc(16, 0xff))).toBe(true);
+    const changes = new Changes(kernel, silentLog);
+    let rings = 0;
+    changes.onChange(() => rings++);
+    kernel.listeners[1]?.(undefined, nftables(12, 2));
+    vi.advanceTimersByTime(1100);
+    expect(rings).toBe(0);
+    kernel.listeners[1]?.(undefined, nftables(8, 2));
+    vi.advanceTimersByTime(1);
+    expect(rings).toBe(1);
+    changes.close();
+  });
+
+  test('a kernel without nftables: links and routes ring all the same', () => {
+    kernel.missing = 12;
+    const changes = new Changes(kernel, silentLog);
+    let rings = 0;
+    changes.onChange(() => rings++);
+    kernel.listeners[0]?.(undefined, Buffer.alloc(16));
+    vi.advanceTimersByTime(1);
+    expect(rings).toBe(1);
+    changes.close();
+    expect(kernel.closed).toEqual([100]);
   });
 });

@@ -1,57 +1,55 @@
 /**
- * Keeps our rules with the iptables programs, whichever kernel interface is behind them (nft or legacy). One
- * `iptables-save` a pass; nothing is run when all is as planned, else one `iptables-restore --noflush` for each table,
- * which changes all of it or nothing. Several daemons on a machine take turns by the lock of iptables (`--wait`).
+ * Keeps our rules with the iptables programs, whichever kernel interface is behind them (nft or legacy). Nothing is
+ * run when all is as planned, else one `iptables-restore --noflush` for each table, which changes all of it or nothing.
+ * Several daemons on a machine take turns by the lock of iptables (`--wait`).
  */
 import type { Log } from '../../lib/log.js';
 import type { FirewallPlan } from '../../model/plan.js';
 import type { Step } from '../step.js';
-import { isAbsent, runCommand, type RunCommand } from './command.js';
+import { isAbsent, type RunCommand } from './command.js';
 import { diffFirewall, restoreText, type TableChange } from './rules.js';
 import { parseSaveText, type SavedTable } from './save-text.js';
+import type { FirewallSteps } from './steps.js';
 import { removeVestige } from './vestiges.js';
 
-export interface FirewallOptions {
-  readonly log: Log;
-  readonly run?: RunCommand;
-}
-
-export interface FirewallSteps {
-  readonly steps: readonly Step[];
-  readonly conflicts: readonly string[];
-}
-
-const noIptables = 'there is no iptables program';
+/** `iptables` is the variant that the host has chosen, for Docker too. */
+export type IptablesProgram = 'iptables' | IptablesVariant;
+export type IptablesVariant = 'iptables-nft' | 'iptables-legacy';
 
 export class Iptables {
+  readonly #program: IptablesProgram;
   readonly #run: RunCommand;
   readonly #log: Log;
   #randomFully = true;
 
-  constructor(options: FirewallOptions) {
-    this.#run = options.run ?? runCommand;
-    this.#log = options.log;
+  constructor(program: IptablesProgram, run: RunCommand, log: Log) {
+    this.#program = program;
+    this.#run = run;
+    this.#log = log;
   }
 
-  /** @param plan undefined when nothing of ours is to stay */
-  async steps(plan: FirewallPlan | undefined, signal: AbortSignal): Promise<FirewallSteps> {
-    let text: string;
-    try {
-      text = await this.#run('iptables-save', [], '', signal);
-    } catch (error) {
-      if (isAbsent(error)) return withoutIptables(plan);
-      throw error;
-    }
+  /** All rules of others and ours. @throws an error that isAbsent knows when there is no such program */
+  save(signal: AbortSignal): Promise<string> {
+    return this.#run(`${this.#program}-save`, [], '', signal);
+  }
+
+  /**
+   * @param plan undefined when nothing of ours is to stay
+   * @param text what `save` said just now
+   */
+  async steps(plan: FirewallPlan | undefined, text: string, signal: AbortSignal): Promise<FirewallSteps> {
     const context = { randomFully: this.#randomFully };
     const listed = parseSaveText(text);
     const first = diffFirewall(plan, listed, context);
     const saved = text.includes('(nf_tables)') ? await this.#existing(listed, first.changes, signal) : listed;
     const { changes, vestiges, conflicts } = saved === listed ? first : diffFirewall(plan, saved, context);
-    const removals = vestiges.map(vestige => ({
-      text: `iptables -t ${vestige.table}: what was made for our rules, as far as it is empty`,
-      run: () => removeVestige(vestige, this.#run, signal),
+    const emptied = vestiges.map(vestige => ({
+      text: `${this.#program} -t ${vestige.table}: what was made for our rules, as far as it is empty`,
+      run: () => removeVestige(vestige, this.#program, this.#run, signal),
     }));
-    return { steps: [...changes.map(change => this.#step(change, plan, signal)), ...removals], conflicts };
+    const steps = (wanted: boolean): readonly Step[] =>
+      changes.filter(change => adds(change) === wanted).map(change => this.#step(change, plan, signal));
+    return { steps: steps(true), removals: [...steps(false), ...emptied], conflicts };
   }
 
   /**
@@ -84,7 +82,7 @@ export class Iptables {
 
   #step(change: TableChange, plan: FirewallPlan | undefined, signal: AbortSignal): Step {
     return {
-      text: change.commands.map(command => `iptables -t ${change.table} ${command}`).join('; '),
+      text: change.commands.map(command => `${this.#program} -t ${change.table} ${command}`).join('; '),
       run: async () => {
         try {
           await this.#restore(change, signal);
@@ -97,12 +95,12 @@ export class Iptables {
   }
 
   async #restore(change: TableChange, signal: AbortSignal): Promise<void> {
-    await this.#run('iptables-restore', ['--noflush', '--wait=5'], restoreText(change), signal);
+    await this.#run(`${this.#program}-restore`, ['--noflush', '--wait=5'], restoreText(change), signal);
   }
 
   /** Older than iptables 1.6.2 or Linux 3.13: ports are chosen less randomly, all else is the same. */
   async #withoutRandom(refused: TableChange, plan: FirewallPlan | undefined, signal: AbortSignal): Promise<void> {
-    const saved = parseSaveText(await this.#run('iptables-save', [], '', signal));
+    const saved = parseSaveText(await this.save(signal));
     const { changes } = diffFirewall(plan, saved, { randomFully: false });
     const change = changes.find(({ table }) => table === refused.table);
     if (change) await this.#restore(change, signal);
@@ -111,10 +109,6 @@ export class Iptables {
   }
 }
 
-/** Without the program nothing of ours can be there either. */
-function withoutIptables(plan: FirewallPlan | undefined): FirewallSteps {
-  if (!plan || (!plan.forward && plan.masquerade === 'off')) return { steps: [], conflicts: [] };
-  if (plan.masquerade === 'off') return { steps: [], conflicts: ['no iptables: forward rules not kept'] };
-  const reason = `${noIptables}; install it, or start with --ip-masq=false`;
-  return { steps: [{ text: 'masquerade', run: () => Promise.reject(new Error(reason)) }], conflicts: [] };
+function adds(change: TableChange): boolean {
+  return change.commands.some(command => command.startsWith('-I '));
 }

@@ -38,11 +38,11 @@ export interface FirewallContext {
   readonly randomFully: boolean;
 }
 
-const comment = 'tartan';
+export const comment = 'tartan';
 const marked = `-m comment --comment ${comment}`;
 const dockerUser = 'DOCKER-USER';
 const masqueradeChain = 'TARTAN-POSTRTG';
-const multicast = '224.0.0.0/4';
+export const multicast = '224.0.0.0/4';
 
 /** @param plan undefined when nothing of ours is to stay */
 export function diffFirewall(
@@ -191,7 +191,7 @@ function syncChain(
   ];
 }
 
-function isOurs(rule: SavedRule | undefined): boolean {
+export function isOurs(rule: SavedRule | undefined): boolean {
   return rule !== undefined && valueOf(rule, '--comment') === comment;
 }
 
@@ -231,8 +231,8 @@ function texts(plan: FirewallPlan): { readonly network: string; readonly subnet:
   return { network: formatPrefix(plan.network), subnet: formatPrefix(plan.subnet) };
 }
 
-/** The one text among the values of a rule: it must be one word for iptables-restore. */
-function deviceOf(plan: FirewallPlan): string {
+/** The one text among the values of a rule: it must be one word for the programs that read it. */
+export function deviceOf(plan: FirewallPlan): string {
   if (!/^[A-Za-z0-9_.-]{1,15}$/.test(plan.device)) throw new RangeError(`'${plan.device}' is not the name of a link`);
   return plan.device;
 }

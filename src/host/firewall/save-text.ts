@@ -31,6 +31,12 @@ export function parseSaveText(text: string): ReadonlyMap<string, SavedTable> {
   return tables;
 }
 
+/** `ACCEPT` or `DROP` of a built-in chain that is there. */
+export function policyOf(text: string, table: string, chain: string): string | undefined {
+  const [, section = ''] = new RegExp(`^\\*${table}\\n((?::.*\\n)*)`, 'm').exec(text) ?? [];
+  return new RegExp(`^:${chain} (\\w+)`, 'm').exec(section)?.[1];
+}
+
 /** Words as iptables-restore splits them: blanks apart, double quotes together, a backslash before a quote. */
 export function splitWords(text: string): string[] {
   const words = text.match(/"(?:\\.|[^"\\])*"|[^\s"]+/g) ?? [];

@@ -35,12 +35,13 @@ export function vestigeIn(name: string, table: SavedTable | undefined, chain: st
 /** Once our rules are gone. What others use by now stays, unmarked. */
 export async function removeVestige(
   { table, chain, isTable }: Vestige,
+  program: string,
   run: RunCommand,
   signal: AbortSignal,
 ): Promise<void> {
   const restore = async (...commands: readonly string[]): Promise<void> => {
     const text = [`*${table}`, ...commands, 'COMMIT', ''].join('\n');
-    await run('iptables-restore', ['--noflush', '--wait=5'], text, signal);
+    await run(`${program}-restore`, ['--noflush', '--wait=5'], text, signal);
   };
   const unmark = [...(chain === undefined ? [] : [`-X ${chainMark(chain)}`]), ...(isTable ? [`-X ${mark}`] : [])];
   await restore(...unmark);

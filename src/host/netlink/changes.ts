@@ -1,12 +1,12 @@
 /**
- * A doorbell for changes of links, IPv4 addresses and IPv4 routes, whoever made them. It says nothing about what
- * changed: whoever hears it looks. Messages that the kernel had to drop ring like any other, and a socket that broke
- * is opened again.
+ * A doorbell for changes of links, IPv4 addresses, IPv4 routes and nftables rules (iptables' too where it is built on
+ * them), whoever made them. It says nothing about what changed: whoever hears it looks. Messages that the kernel had
+ * to drop ring like any other, and a socket that broke is opened again.
  */
 import { messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
-import { changeGroups } from './messages.js';
-import { NetlinkSocket, type NetlinkDoor } from './socket.js';
+import { changeGroups, changesRules, ruleGroups } from './messages.js';
+import { NetlinkSocket, protocols, type NetlinkDoor, type NetlinkOptions } from './socket.js';
 
 const reopenMs = 1000;
 /**
@@ -16,21 +16,30 @@ const reopenMs = 1000;
 const firstGapMs = 50;
 const longestGapMs = 500;
 
+const routing: NetlinkOptions = { protocol: protocols.route, groups: changeGroups };
+const rules: NetlinkOptions = { protocol: protocols.netfilter, groups: ruleGroups, isNews: changesRules };
+
 export class Changes {
   readonly #door: NetlinkDoor;
   readonly #log: Log;
   readonly #listeners: (() => void)[] = [];
-  #socket: NetlinkSocket | undefined;
-  #reopening: NodeJS.Timeout | undefined;
+  readonly #sockets = new Map<NetlinkOptions, NetlinkSocket>();
+  readonly #reopening = new Set<NodeJS.Timeout>();
   #ringing: NodeJS.Timeout | undefined;
   #rungMs = -longestGapMs;
   #gapMs = firstGapMs;
 
-  /** @throws an errno error when the kernel gives no socket */
+  /** @throws an errno error when the kernel gives no socket for links and routes */
   constructor(door: NetlinkDoor, log: Log) {
     this.#door = door;
     this.#log = log;
-    this.#socket = this.#open();
+    this.#open(routing);
+    try {
+      this.#open(rules);
+    } catch (error) {
+      // A kernel without nftables, or no privilege to listen: the sweep finds what changed.
+      log.debug('host.deaf', `changes of packet filter rules are not heard (${messageOf(error)})`);
+    }
   }
 
   onChange(listener: () => void): void {
@@ -38,18 +47,19 @@ export class Changes {
   }
 
   close(): void {
-    clearTimeout(this.#reopening);
+    for (const timer of this.#reopening) clearTimeout(timer);
     clearTimeout(this.#ringing);
-    this.#socket?.close();
+    for (const socket of this.#sockets.values()) socket.close();
     this.#listeners.length = 0;
   }
 
-  #open(): NetlinkSocket {
-    return new NetlinkSocket(this.#door, {
-      groups: changeGroups,
+  #open(source: NetlinkOptions): void {
+    const socket = new NetlinkSocket(this.#door, {
+      ...source,
       onRing: () => this.#ring(),
-      onEnd: code => this.#reopenLater(code),
+      onEnd: code => this.#reopenLater(source, code),
     });
+    this.#sockets.set(source, socket);
   }
 
   #ring(): void {
@@ -67,15 +77,18 @@ export class Changes {
     );
   }
 
-  #reopenLater(why: string): void {
-    this.#log.warn('host.deaf', `changes of links and routes are not heard (${why}), trying again`);
-    this.#reopening = setTimeout(() => {
+  #reopenLater(source: NetlinkOptions, why: string): void {
+    const what = source === rules ? 'packet filter rules' : 'links and routes';
+    this.#log.warn('host.deaf', `changes of ${what} are not heard (${why}), trying again`);
+    const timer = setTimeout(() => {
+      this.#reopening.delete(timer);
       try {
-        this.#socket = this.#open();
+        this.#open(source);
         this.#ring();
       } catch (error) {
-        this.#reopenLater(messageOf(error));
+        this.#reopenLater(source, messageOf(error));
       }
     }, reopenMs);
+    this.#reopening.add(timer);
   }
 }

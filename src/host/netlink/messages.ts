@@ -11,7 +11,14 @@ import {
   parseLink,
   parseRoute,
 } from 'netlink/dist/rt/gen_structs.js';
-import { AttrStream, getU32, parseAttributes, putU32, type NetlinkAttribute } from 'netlink/dist/structs.js';
+import {
+  AttrStream,
+  getU32,
+  parseAttributes,
+  parseMessages,
+  putU32,
+  type NetlinkAttribute,
+} from 'netlink/dist/structs.js';
 import { ipv4FromNumber, prefixAround, type Ipv4, type Prefix } from '../../model/ipv4.js';
 
 /** linux/rtnetlink.h */
@@ -28,6 +35,27 @@ export const messageTypes = {
 
 /** Multicast groups of linux/rtnetlink.h: RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE. */
 export const changeGroups: readonly number[] = [1, 5, 7];
+
+/** Multicast group of linux/netfilter/nfnetlink.h, NFNLGRP_NFTABLES: also what iptables does on nftables. */
+export const ruleGroups: readonly number[] = [7];
+
+/** linux/netfilter/nf_tables.h: tables, chains and rules have the numbers up to that of a rule's removal. */
+const nftables = { subsystem: 10, deleteRule: 8, ipv4: 2 } as const;
+
+/**
+ * Whether nftables says that IPv4 tables, chains or rules changed. Elements of sets, which some programs change all day,
+ * and the end of each transaction are nothing to look for. What makes no sense is news.
+ */
+export function changesRules(datagram: Buffer): boolean {
+  try {
+    return parseMessages(datagram).some(
+      ({ type, data }) =>
+        type >> 8 === nftables.subsystem && (type & 0xff) <= nftables.deleteRule && data[0] === nftables.ipv4,
+    );
+  } catch {
+    return true;
+  }
+}
 
 export interface KernelLink {
   readonly index: number;

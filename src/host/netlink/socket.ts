@@ -1,5 +1,5 @@
 /**
- * One NETLINK_ROUTE socket over the addon: requests one at a time, each with its own sequence number and deadline.
+ * One netlink socket over the addon: requests one at a time, each with its own sequence number and deadline.
  * A reply to an older request is ignored, an interrupted dump is repeated (NLM_F_DUMP_INTR, netlink(7)), a refusal is
  * an Error in Node's shape (`code` EEXIST ...) with the kernel's own words. A socket that listens to multicast groups
  * only rings: also when the kernel dropped messages (ENOBUFS), so that a flood costs a look and never the process.
@@ -19,15 +19,20 @@ import type { NativeAddon, NativeWatch } from '../../lib/native.js';
 export type NetlinkDoor = Pick<NativeAddon, 'netlinkOpen' | 'netlinkSend' | 'watch' | 'closeFd'>;
 
 export interface NetlinkOptions {
+  /** One of `protocols`, rtnetlink(7) unless said. */
+  readonly protocol?: number;
   /** Multicast groups to join; a socket with groups takes no requests. */
   readonly groups?: readonly number[];
   readonly onRing?: () => void;
+  /** Which datagrams ring; all of them unless said. */
+  readonly isNews?: (datagram: Buffer) => boolean;
   /** The socket is useless from here on; `code` is an errno name or EOF. */
   readonly onEnd?: (code: string) => void;
   readonly timeoutMs?: number;
 }
 
 /** linux/netlink.h */
+export const protocols = { route: 0, netfilter: 12 } as const;
 const nlm = { request: 1, ack: 4, dumpInterrupted: 0x10, dump: 0x300, exclusive: 0x200 } as const;
 const create = 0x400;
 const append = 0x800;
@@ -66,7 +71,7 @@ export class NetlinkSocket {
   constructor(door: NetlinkDoor, options: NetlinkOptions = {}) {
     this.#door = door;
     this.#options = options;
-    this.#fd = door.netlinkOpen(options.groups ?? [], receiveBufferBytes);
+    this.#fd = door.netlinkOpen(options.protocol ?? protocols.route, options.groups ?? [], receiveBufferBytes);
     try {
       this.#watch = door.watch(this.#fd, datagramBytes, (error, message) => this.#onEvent(error, message));
     } catch (error) {
@@ -161,7 +166,7 @@ export class NetlinkSocket {
       this.#door.closeFd(this.#fd);
       this.#options.onEnd?.(error);
     } else if (this.#options.onRing) {
-      this.#options.onRing();
+      if (!message || this.#options.isNews?.(message) !== false) this.#options.onRing();
     } else if (message) {
       this.#onDatagram(message);
     }

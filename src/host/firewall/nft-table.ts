@@ -1,0 +1,163 @@
+/**
+ * Our own nftables table: what it must hold and, from what `nft` lists, the commands that make it so in one
+ * transaction. Pure. Every rule of ours carries one comment; a rule without it, a chain or a set that somebody put into
+ * the table stays there. Other tables are none of our business: no verdict here decides for them, only the mark and a
+ * source that is already chosen are seen by those that come later.
+ */
+import { formatPrefix } from '../../model/ipv4.js';
+import { acceptMark, type FirewallPlan } from '../../model/plan.js';
+import { comment, deviceOf, multicast } from './rules.js';
+
+const table = 'ip tartan';
+const commented = ` comment "${comment}"`;
+
+/** Spelled as `nft --numeric` lists it. */
+interface OwnChain {
+  readonly name: string;
+  readonly header: string;
+  readonly rules: readonly string[];
+}
+
+interface ListedRule {
+  readonly text: string;
+  readonly handle: string;
+  readonly isOurs: boolean;
+}
+
+interface ListedChain {
+  header: string;
+  readonly rules: ListedRule[];
+  /** Something of others is in it. */
+  isShared: boolean;
+}
+
+export interface NftListing {
+  readonly chains: ReadonlyMap<string, ListedChain>;
+  /** Sets and the like. */
+  readonly hasMore: boolean;
+}
+
+export interface NftDifference {
+  /** For one transaction; none when all is as planned. */
+  readonly commands: readonly string[];
+  readonly conflicts: readonly string[];
+}
+
+/** What the table has of ours, or should have: two of these are compared. */
+export type NftContent = string;
+
+/**
+ * Before 100, where Docker and others choose sources, and with a source for what stays in the overlay: `accept` would
+ * leave the choice to a later chain, a source that was chosen is not chosen again. The rest is what the iptables rules
+ * do, see there.
+ */
+function postrouting(plan: FirewallPlan): OwnChain {
+  const [network, subnet, device] = [formatPrefix(plan.network), formatPrefix(plan.subnet), deviceOf(plan)];
+  const masquerade = plan.masquerade === 'on' ? 'masquerade fully-random' : 'masquerade';
+  return {
+    name: 'postrouting',
+    header: 'type nat hook postrouting priority 90; policy accept;',
+    rules: [
+      `ip saddr ${network} ip daddr ${network} oifname "${device}" snat to ip saddr`,
+      `ip saddr ${subnet} ip daddr ${multicast} return`,
+      `ip saddr ${subnet} ip daddr != ${network} ${masquerade}`,
+      `ip saddr != ${network} ip daddr ${network} oifname "${device}" ${masquerade}`,
+    ],
+  };
+}
+
+/** Before 0, where others filter. Only our bit of the mark is changed. */
+function forward(plan: FirewallPlan): OwnChain {
+  const network = formatPrefix(plan.network);
+  const mark = `0x${acceptMark.toString(16).padStart(8, '0')}`;
+  const rule = (direction: string): string =>
+    `ip saddr ${network} ip daddr ${network} ${direction} "${deviceOf(plan)}" meta mark set meta mark | ${mark} accept`;
+  return {
+    name: 'forward',
+    header: 'type filter hook forward priority -10; policy accept;',
+    rules: [rule('iifname'), rule('oifname')],
+  };
+}
+
+const chainNames: readonly string[] = ['postrouting', 'forward'];
+
+function wantedChains(plan: FirewallPlan | undefined): readonly OwnChain[] {
+  if (!plan) return [];
+  return [...(plan.masquerade === 'off' ? [] : [postrouting(plan)]), ...(plan.forward ? [forward(plan)] : [])];
+}
+
+/** @param plan undefined when nothing of ours is to stay */
+export function wantedContent(plan: FirewallPlan | undefined): NftContent {
+  return contentOf(wantedChains(plan));
+}
+
+/** What of ours is there; a chain of ours that others use as well counts by our rules. */
+export function listedContent(listing: NftListing): NftContent {
+  return contentOf(
+    chainNames.flatMap(name => {
+      const chain = listing.chains.get(name);
+      const rules = chain?.rules.filter(rule => rule.isOurs).map(rule => rule.text) ?? [];
+      return chain && (rules.length > 0 || !chain.isShared) ? [{ name, header: chain.header, rules }] : [];
+    }),
+  );
+}
+
+function contentOf(chains: readonly OwnChain[]): NftContent {
+  return chains.map(({ name, header, rules }) => [`${name} ${header}`, ...rules].join('\n')).join('\n');
+}
+
+/** @param listing undefined when there is no such table */
+export function diffTable(plan: FirewallPlan | undefined, listing: NftListing | undefined): NftDifference {
+  const wanted = wantedChains(plan);
+  if (!listing) return { commands: wanted.length === 0 ? [] : [`add table ${table}`, ...add(wanted)], conflicts: [] };
+  const chains = [...listing.chains];
+  const shared = chains.filter(([name, chain]) => chain.isShared || !chainNames.includes(name)).map(([name]) => name);
+  if (wanted.length === 0 && shared.length === 0 && !listing.hasMore)
+    return { commands: [`delete table ${table}`], conflicts: [] };
+  const conflicts =
+    wanted.length === 0
+      ? [`rule_conflict ${table}: what is not ours is in this table (${shared.join(', ')}), it stays`]
+      : [];
+  if (wantedContent(plan) === listedContent(listing)) return { commands: [], conflicts };
+  const removals = chains
+    .filter(([name]) => chainNames.includes(name))
+    .flatMap(([name, chain]) => [
+      ...chain.rules.filter(rule => rule.isOurs).map(rule => `delete rule ${table} ${name} handle ${rule.handle}`),
+      ...(chain.isShared || wanted.some(one => one.name === name) ? [] : [`delete chain ${table} ${name}`]),
+    ]);
+  return { commands: [...removals, ...add(wanted)], conflicts };
+}
+
+/** A chain that is there already stays, with what others have in it: ours come before. */
+function add(chains: readonly OwnChain[]): readonly string[] {
+  return chains.flatMap(({ name, header, rules }) => [
+    `add chain ${table} ${name} { ${header} }`,
+    ...[...rules].reverse().map(rule => `insert rule ${table} ${name} ${rule}${commented}`),
+  ]);
+}
+
+/** @param text of `nft --numeric --handle list table` */
+export function parseListing(text: string): NftListing {
+  const chains = new Map<string, ListedChain>();
+  let chain: ListedChain | undefined;
+  let hasMore = false;
+  for (const line of text.split('\n').slice(1)) {
+    const opened = /^\tchain (\S+) \{/.exec(line)?.[1];
+    if (opened !== undefined) {
+      chain = { header: '', rules: [], isShared: false };
+      chains.set(opened, chain);
+    } else if (line === '\t}') chain = undefined;
+    else if (chain && /^\t\ttype \w+ hook /.test(line)) chain.header = line.trim();
+    else if (chain) readRule(chain, line);
+    else hasMore ||= !/^\}?\s*$/.test(line);
+  }
+  return { chains, hasMore };
+}
+
+function readRule(chain: ListedChain, line: string): void {
+  // Without a handle it is a part of something long, which none of our rules is.
+  const [, body = '', handle = ''] = /^\t\t(\S.*) # handle (\d+)$/.exec(line) ?? [];
+  const isOurs = body.endsWith(commented);
+  if (handle !== '') chain.rules.push({ text: isOurs ? body.slice(0, -commented.length) : body, handle, isOurs });
+  chain.isShared ||= !isOurs;
+}

@@ -1,0 +1,58 @@
+/**
+ * Keeps our own nftables table with the `nft` program: one listing a pass, and when it is not as planned one
+ * transaction, which changes all of it or nothing.
+ */
+import type { FirewallPlan } from '../../model/plan.js';
+import type { RunCommand } from './command.js';
+import {
+  diffTable,
+  listedContent,
+  parseListing,
+  wantedContent,
+  type NftContent,
+  type NftListing,
+} from './nft-table.js';
+import { nothingToDo, type FirewallSteps } from './steps.js';
+
+export class Nftables {
+  readonly #run: RunCommand;
+  /** An nft that spells a rule otherwise than we do: what it lists for what we asked for. */
+  #spelling: { readonly wanted: NftContent; readonly listed: NftContent } | undefined;
+
+  constructor(run: RunCommand) {
+    this.#run = run;
+  }
+
+  /** @returns the names of the IPv4 tables */
+  async tables(signal: AbortSignal): Promise<readonly string[]> {
+    const text = await this.#run('nft', ['list', 'tables', 'ip'], '', signal);
+    return [...text.matchAll(/^table ip (\S+)/gm)].map(([, name = '']) => name);
+  }
+
+  /** @param plan undefined when nothing of ours is to stay */
+  async steps(plan: FirewallPlan | undefined, tables: readonly string[], signal: AbortSignal): Promise<FirewallSteps> {
+    const listing = tables.includes('tartan') ? await this.#list(signal) : undefined;
+    const wanted = wantedContent(plan);
+    const { commands, conflicts } = diffTable(plan, listing);
+    const isSpelled = listing && wanted === this.#spelling?.wanted && listedContent(listing) === this.#spelling.listed;
+    if (commands.length === 0 || isSpelled) return { ...nothingToDo, conflicts };
+    const run = async (): Promise<void> => {
+      await this.#run('nft', ['-f', '-'], `${commands.join('\n')}\n`, signal);
+      if (wanted !== '') await this.#learnSpelling(wanted, signal);
+    };
+    const step = { text: `nft ${commands.join('; ')}`, run };
+    return { steps: wanted === '' ? [] : [step], removals: wanted === '' ? [step] : [], conflicts };
+  }
+
+  async #list(signal: AbortSignal): Promise<NftListing> {
+    const options = ['--numeric', '--handle', '--stateless'];
+    return parseListing(await this.#run('nft', [...options, 'list', 'table', 'ip', 'tartan'], '', signal));
+  }
+
+  /** Right after our change: what is listed then, rule for rule, is what we asked for. */
+  async #learnSpelling(wanted: NftContent, signal: AbortSignal): Promise<void> {
+    const listed = listedContent(await this.#list(signal));
+    const isWhole = listed.split('\n').length === wanted.split('\n').length;
+    this.#spelling = listed !== wanted && isWhole ? { wanted, listed } : undefined;
+  }
+}

@@ -1,0 +1,38 @@
+/**
+ * What each kind of filter has to do in a pass, and the order of it all: whatever adds comes first, and nothing is taken
+ * out of one kind while another refused what replaces it.
+ */
+import type { Step } from '../step.js';
+
+export interface FirewallSteps {
+  readonly steps: readonly Step[];
+  /** Steps that only take away. */
+  readonly removals: readonly Step[];
+  readonly conflicts: readonly string[];
+}
+
+export const nothingToDo: FirewallSteps = { steps: [], removals: [], conflicts: [] };
+
+export function inOrder(parts: readonly FirewallSteps[]): readonly Step[] {
+  const refused = new Set<FirewallSteps>();
+  const additions = parts.flatMap(part =>
+    part.steps.map(step => ({
+      ...step,
+      run: () =>
+        step.run().catch((error: unknown) => {
+          refused.add(part);
+          throw error;
+        }),
+    })),
+  );
+  const removals = parts.flatMap(part =>
+    part.removals.map(step => ({
+      ...step,
+      run: async () => {
+        if ([...refused].some(other => other !== part)) throw new Error('waits for the rules that replace these');
+        await step.run();
+      },
+    })),
+  );
+  return [...additions, ...removals];
+}
