@@ -6,7 +6,16 @@
  * The namespace has no name: it lives as long as its holder, which ends with this process, however that ends.
  */
 import { execFile, execFileSync, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { mkdtempSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -16,6 +25,7 @@ import { expect, vi } from 'vitest';
 import type { HostInterface, HostNetwork, HostState } from '../../src/host/host.js';
 import { TartanError, type ErrorCode } from '../../src/lib/errors.js';
 import type { HostCall } from './host-child.js';
+import { findTool } from './tools.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -23,6 +33,13 @@ interface Answer {
   readonly value?: unknown;
   readonly error?: string;
   readonly code?: ErrorCode;
+}
+
+/** What the host's process finds installed. */
+export interface HostPrograms {
+  readonly without?: readonly ('iptables' | 'nft')[];
+  /** `iptables` is the legacy variant. */
+  readonly legacy?: boolean;
 }
 
 export class HostLab {
@@ -34,23 +51,23 @@ export class HostLab {
     const lab = new HostLab();
     lab.#compile();
     const ours = readlinkSync('/proc/self/ns/net');
-    await vi.waitFor(() => expect(readlinkSync(lab.#namespace)).not.toBe(ours), { timeout: 5000, interval: 5 });
+    await vi.waitFor(() => expect(readlinkSync(lab.namespace)).not.toBe(ours), { timeout: 5000, interval: 5 });
     lab.run('ip link set lo up');
     return lab;
   }
 
-  get #namespace(): string {
+  get namespace(): string {
     return `/proc/${this.#holder.pid}/ns/net`;
   }
 
   /** Runs words separated by blanks inside the namespace. @returns standard output */
   run(command: string, input = ''): string {
-    const words = [`--net=${this.#namespace}`, ...command.split(' ')];
+    const words = [`--net=${this.namespace}`, ...command.split(' ')];
     return execFileSync('nsenter', words, { encoding: 'utf8', input, stdio: ['pipe', 'pipe', 'pipe'] });
   }
 
   async runAsync(command: string): Promise<string> {
-    const { stdout } = await promisify(execFile)('nsenter', [`--net=${this.#namespace}`, ...command.split(' ')]);
+    const { stdout } = await promisify(execFile)('nsenter', [`--net=${this.namespace}`, ...command.split(' ')]);
     return stdout;
   }
 
@@ -65,13 +82,56 @@ export class HostLab {
       .join('');
   }
 
-  async host(): Promise<RemoteHost> {
+  /** All that filters packets, without counters and dates: both variants of iptables, and nftables. */
+  filters(): string {
+    const saved = ['iptables-nft-save', 'iptables-legacy-save'].map(program => this.run(program));
+    const rules = saved.map(text => text.replace(/\[\d+:\d+\]|^#.*\n?/gm, ''));
+    return [...rules, this.run('nft --stateless list ruleset')].join('\n');
+  }
+
+  /** No rule of anybody. The tables of legacy iptables are there afterwards, because nothing takes them away. */
+  emptyFilters(): void {
+    this.run('nft flush ruleset');
+    const chains = [
+      ['raw', 'PREROUTING', 'OUTPUT'],
+      ['filter', 'INPUT', 'FORWARD', 'OUTPUT'],
+      ['nat', 'PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
+    ];
+    const tables = chains.map(([table, ...names]) => [
+      `*${table}`,
+      ...names.map(name => `:${name} ACCEPT`),
+      'COMMIT\n',
+    ]);
+    this.run('iptables-legacy-restore', tables.map(lines => lines.join('\n')).join(''));
+  }
+
+  async host(programs: HostPrograms = {}): Promise<RemoteHost> {
     const script = join(this.#directory, 'test/support/host-child.js');
-    const child = spawn('nsenter', [`--net=${this.#namespace}`, process.execPath, script]);
+    const { without = [], legacy = false } = programs;
+    const hidden = without
+      .flatMap(name => (name === 'nft' ? ['nft'] : ['iptables-nft', 'iptables-legacy']))
+      .map(fileOf);
+    // In a mount namespace of its own: a program under /dev/null cannot be started.
+    const hide = 'for file; do mount --bind /dev/null "$file"; done; exec "$0" "$script"';
+    const command = ['unshare', '--mount', 'sh', '-c', hide, process.execPath, ...hidden];
+    const child = spawn('nsenter', [`--net=${this.namespace}`, ...command], {
+      env: { ...process.env, script, ...(legacy && { PATH: `${this.#legacyPath()}:${process.env['PATH'] ?? ''}` }) },
+    });
     const host = new RemoteHost(child);
     this.#children.push(host);
     await host.interfaces();
     return host;
+  }
+
+  /** A directory in which the iptables programs are those of the legacy variant. */
+  #legacyPath(): string {
+    const path = join(this.#directory, 'legacy');
+    if (!existsSync(path)) {
+      mkdirSync(path);
+      for (const name of ['iptables', 'iptables-save', 'iptables-restore'])
+        symlinkSync(fileOf('iptables-legacy'), join(path, name));
+    }
+    return path;
   }
 
   async close(): Promise<void> {
@@ -102,6 +162,12 @@ export class HostLab {
     symlinkSync(join(root, 'dist'), join(this.#directory, 'dist'));
     execFileSync(join(root, 'node_modules/.bin/tsc'), ['-p', tsconfig], { stdio: 'inherit' });
   }
+}
+
+function fileOf(program: string): string {
+  const found = findTool(program);
+  if (!found) throw new Error(`no ${program}: run test/support/setup.sh`);
+  return realpathSync(found);
 }
 
 /** HostNetwork spoken over a pipe. */

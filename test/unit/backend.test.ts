@@ -29,7 +29,16 @@ it('the udp plan as text', () => {
     '10.5.0.0/16 metric 0 dev tartan0',
   ]);
   expect(plan.host.links).toEqual([{ name: 'tartan0', mtu: 1472, address: { base: self.subnet.base, length: 32 } }]);
-  expect(plan.host.sysctls[0]).toEqual(['net.ipv4.conf.tartan0.forwarding', '1']);
+  expect(plan.host.sysctls.map(setting => setting.join('='))).toEqual([
+    'net.ipv4.conf.tartan0.forwarding=1',
+    'net.ipv4.conf.tartan0.accept_redirects=0',
+    'net.ipv4.conf.tartan0.send_redirects=0',
+    'net.ipv4.conf.tartan0.accept_local=1',
+    'net.ipv4.conf.tartan0.rp_filter=2',
+    'net.ipv6.conf.tartan0.accept_ra=0',
+    'net.ipv6.conf.tartan0.disable_ipv6=1',
+  ]);
+  expect(plan.host.firewall).toMatchObject({ device: 'tartan0', forward: true, masquerade: 'off', nftables: false });
   expect(backend.announce()).toEqual({ type: 'udp' });
 });
 

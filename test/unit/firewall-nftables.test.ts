@@ -134,7 +134,13 @@ describe('placement', () => {
   test.each([
     ['iptables and nft', false, docker20, [], 'iptables forward+masquerade, nftables -'],
     ['iptables only', false, docker20, undefined, 'iptables forward+masquerade, nftables -'],
-    ['Docker on nftables', false, quiet, ['docker-bridges'], 'iptables forward+masquerade, nftables forward'],
+    [
+      'Docker on nftables',
+      false,
+      quiet,
+      ['docker-bridges'],
+      'iptables forward+masquerade, nftables forward+masquerade',
+    ],
     ['nft only', false, undefined, [], 'iptables -, nftables forward+masquerade'],
     ['asked for', true, quiet, [], 'iptables -, nftables forward+masquerade'],
     ['asked for, Docker on iptables', true, docker28, [], 'iptables forward, nftables forward+masquerade'],

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { isTartanError } from '../../src/lib/errors.js';
 import { formatIpv4, formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
-import { isLeasable, parseNetworkConfig, subnetAt, subnetCount } from '../../src/model/network.js';
+import { formatNetworkConfig, isLeasable, parseNetworkConfig, subnetAt, subnetCount } from '../../src/model/network.js';
 
 function summary(document: object | string): string {
   const config = parseNetworkConfig(typeof document === 'string' ? document : JSON.stringify(document));
@@ -80,6 +80,13 @@ describe('the network document as flannel reads it', () => {
       type: 'later',
       name: 'vxlan',
     });
+  });
+
+  it('EnableNFTables is kept, also through a document of our own', () => {
+    const config = parseNetworkConfig('{"Network":"10.5.0.0/16","EnableNFTables":true}');
+    expect([config.nftables, config.warnings]).toEqual([true, []]);
+    expect(parseNetworkConfig(formatNetworkConfig(config)).nftables).toBe(true);
+    expect(formatNetworkConfig(parseNetworkConfig('{"Network":"10.5.0.0/16"}'))).not.toContain('NFT');
   });
 
   it('warns about host bits', () => {

@@ -34,7 +34,8 @@ export function placeFirewall(plan: FirewallPlan | undefined, { iptables, nft }:
   }
   return {
     iptables: iptables === undefined ? undefined : plan,
-    nftables: nft?.includes(dockerTable) ? forwardOnly : undefined,
+    // All of it: an iptables ACCEPT keeps no source from the masquerade of another nat chain.
+    nftables: nft?.includes(dockerTable) ? plan : undefined,
     conflicts:
       plan.nftables && iptables !== undefined
         ? ['EnableNFTables: there is no nft program, so rules go by iptables; install nftables']
