@@ -36,8 +36,11 @@ export interface FirewallPlan {
   readonly device: string;
   /** Accept forwarded packets of the overlay. */
   readonly forward: boolean;
-  /** Masquerade what leaves the overlay, never what stays in it. */
-  readonly masquerade: 'off' | 'on' | 'not-fully-random';
+  /**
+   * Masquerade what leaves the overlay. What stays in it keeps its source, also when `off` and others masquerade.
+   * `elsewhere`: another of our tables sees to all of it.
+   */
+  readonly masquerade: 'off' | 'on' | 'not-fully-random' | 'elsewhere';
   /** The network document asks for nftables: rules go there as far as they work there. */
   readonly nftables: boolean;
 }

@@ -14,32 +14,30 @@ type Row = readonly [asker: string, asked: string, seen: string, but?: Exception
 
 /** Nobody gives it the host's address, and who is outside has no way back to its own. */
 const leaving = (who: string): Exceptions => ({ nobody: `tcp silence, udp ${who} unheard` });
-/** The administrator's wish: Docker's masquerade on, and tartand's, which keeps it off the overlay, not. */
-const hidden: Exceptions = { Docker: 'tunnel' };
 /** docker-proxy before 28 answers datagrams from another address than the one that was asked. */
 const hairpin: Exceptions = { '20': 'tcp bridge, udp bridge unheard', '26': 'tcp bridge, udp bridge unheard' };
 
 /** Asker, asked, whom the asked one sees; what it is instead with that engine, or when that one masquerades. */
 const table: readonly Row[] = [
   // The overlay: a container is seen as itself, a host as its tunnel, a published port is one more way in.
-  ['box', 'there.box:7000', 'box', hidden],
-  ['box', 'there.box:7001', 'box', hidden],
-  ['box', 'there.tunnel:7000', 'box', hidden],
-  ['box', 'there.tunnel:7101', 'box', hidden],
-  ['box', 'there.bridge:7000', 'box', hidden],
-  ['box', 'there.bridge:7101', 'box', hidden],
+  ['box', 'there.box:7000', 'box'],
+  ['box', 'there.box:7001', 'box'],
+  ['box', 'there.tunnel:7000', 'box'],
+  ['box', 'there.tunnel:7101', 'box'],
+  ['box', 'there.bridge:7000', 'box'],
+  ['box', 'there.bridge:7101', 'box'],
   ['host', 'there.box:7000', 'tunnel'],
   ['host', 'there.box:7001', 'tunnel'],
   ['host', 'there.tunnel:7000', 'tunnel'],
   ['host', 'there.tunnel:7101', 'tunnel'],
   // A network of its own on a part of the subnet is the overlay too, and isolated from docker0 as Docker has it.
-  ['other', 'there.box:7000', 'other', hidden],
-  ['box', 'there.other:7000', 'box', hidden],
-  ['box', 'there.other:7001', 'box', hidden],
-  ['other', 'there.other:7000', 'other', hidden],
-  ['other', 'there.other:7001', 'other', hidden],
-  ['other', 'there.tunnel:7000', 'other', hidden],
-  ['box', 'there.tunnel:7103', 'box', hidden],
+  ['other', 'there.box:7000', 'other'],
+  ['box', 'there.other:7000', 'box'],
+  ['box', 'there.other:7001', 'box'],
+  ['other', 'there.other:7000', 'other'],
+  ['other', 'there.other:7001', 'other'],
+  ['other', 'there.tunnel:7000', 'other'],
+  ['box', 'there.tunnel:7103', 'box'],
   ['host', 'there.other:7000', 'tunnel'],
   ['box', 'other:7000', 'silence'],
   ['other', 'box:7001', 'silence'],

@@ -73,11 +73,13 @@ describe('our nftables table', () => {
   });
 
   test('switches', () => {
-    expect(nftCase(undefined, { ...plan, masquerade: 'off' })).not.toContain('postrouting');
+    expect(nftCase(undefined, { ...plan, masquerade: 'off' })).toContain('snat to ip saddr');
+    expect(nftCase(undefined, { ...plan, masquerade: 'off' })).not.toContain('masquerade');
+    expect(nftCase(undefined, { ...plan, masquerade: 'off', forward: false })).toBe('');
     expect(nftCase(undefined, { ...plan, masquerade: 'not-fully-random' })).not.toContain('fully-random');
     const only = nftCase(nftListed, { ...plan, masquerade: 'off' });
     expect(only).toContain('delete rule ip tartan postrouting handle 6');
-    expect(only).toContain('delete chain ip tartan postrouting\n');
+    expect(only).not.toContain('masquerade');
     expect(nftCase(nftListed, { ...plan, masquerade: 'off', forward: false })).toBe('delete table ip tartan');
   });
 

@@ -63,13 +63,17 @@ COMMIT
 
   test('switches', () => {
     expect(firewallCase('', { ...plan, forward: false, masquerade: 'off' })).toBe('');
-    expect(firewallCase('', { ...plan, masquerade: 'off' })).not.toContain('*nat');
+    // An administrator's Docker may masquerade: the overlay keeps its sources all the same.
+    const kept = firewallCase('', { ...plan, masquerade: 'off' });
+    expect(kept).toMatch(/-I TARTAN-POSTRTG -s 10\.5\.0\.0\/16 -d 10\.5\.0\.0\/16 -o tartan0 .* -j ACCEPT/);
+    expect(kept).not.toContain('MASQUERADE');
     const only = firewallCase('', { ...plan, forward: false, masquerade: 'not-fully-random' });
     expect(only).toMatch(/^\*nat\n/);
     expect(only).not.toContain('--random-fully');
     expect(firewallCase('', plan, false)).not.toContain('--random-fully');
     const made = restored('', firewallCase(''));
-    expect(firewallCase(made, { ...plan, masquerade: 'off' })).toMatch(/^\*nat\n-D POSTROUTING/);
+    expect(firewallCase(made, { ...plan, masquerade: 'off' })).toMatch(/^-D TARTAN-POSTRTG .*MASQUERADE/m);
+    expect(firewallCase(made, { ...plan, forward: false, masquerade: 'off' })).toMatch(/^-D POSTROUTING/m);
   });
 
   test('another subnet: the old rules go in the same change', () => {

@@ -6,7 +6,7 @@
  */
 import { formatPrefix } from '../../model/ipv4.js';
 import { acceptMark, type FirewallPlan } from '../../model/plan.js';
-import { comment, deviceOf, multicast } from './rules.js';
+import { choosesSources, comment, deviceOf, multicast } from './rules.js';
 
 const table = 'ip tartan';
 const commented = ` comment "${comment}"`;
@@ -54,15 +54,19 @@ export type NftContent = string;
 function postrouting(plan: FirewallPlan): OwnChain {
   const [network, subnet, device] = [formatPrefix(plan.network), formatPrefix(plan.subnet), deviceOf(plan)];
   const masquerade = plan.masquerade === 'on' ? 'masquerade fully-random' : 'masquerade';
+  const keep = `ip saddr ${network} ip daddr ${network} oifname "${device}" snat to ip saddr`;
   return {
     name: 'postrouting',
     header: 'type nat hook postrouting priority 90; policy accept;',
-    rules: [
-      `ip saddr ${network} ip daddr ${network} oifname "${device}" snat to ip saddr`,
-      `ip saddr ${subnet} ip daddr ${multicast} return`,
-      `ip saddr ${subnet} ip daddr != ${network} ${masquerade}`,
-      `ip saddr != ${network} ip daddr ${network} oifname "${device}" ${masquerade}`,
-    ],
+    rules:
+      plan.masquerade === 'off'
+        ? [keep]
+        : [
+            keep,
+            `ip saddr ${subnet} ip daddr ${multicast} return`,
+            `ip saddr ${subnet} ip daddr != ${network} ${masquerade}`,
+            `ip saddr != ${network} ip daddr ${network} oifname "${device}" ${masquerade}`,
+          ],
   };
 }
 
@@ -83,7 +87,7 @@ const chainNames: readonly string[] = ['postrouting', 'forward'];
 
 function wantedChains(plan: FirewallPlan | undefined): readonly OwnChain[] {
   if (!plan) return [];
-  return [...(plan.masquerade === 'off' ? [] : [postrouting(plan)]), ...(plan.forward ? [forward(plan)] : [])];
+  return [...(choosesSources(plan) ? [postrouting(plan)] : []), ...(plan.forward ? [forward(plan)] : [])];
 }
 
 /** @param plan undefined when nothing of ours is to stay */

@@ -25,7 +25,7 @@ const dockerTable = 'docker-bridges';
 /** @param plan undefined when nothing of ours is to stay */
 export function placeFirewall(plan: FirewallPlan | undefined, { iptables, nft }: Sight): Placement {
   if (!plan) return { iptables: undefined, nftables: undefined, conflicts: [] };
-  const forwardOnly: FirewallPlan = { ...plan, masquerade: 'off' };
+  const forwardOnly: FirewallPlan = { ...plan, masquerade: 'elsewhere' };
   const isNft = nft !== undefined && (plan.nftables || iptables === undefined);
   if (isNft) {
     // Whatever our table accepts, a drop of these is final: what they need is put before them.

@@ -59,7 +59,7 @@ export function diffFirewall(
       table: 'nat',
       chain: 'POSTROUTING',
       commands: syncNat(plan, table('nat'), context, conflicts),
-      isWanted: plan && plan.masquerade !== 'off',
+      isWanted: plan && choosesSources(plan),
     },
   ] as const;
   return {
@@ -107,6 +107,11 @@ function forwardRules(plan: FirewallPlan): readonly string[] {
   ];
 }
 
+/** Without --ip-masq too sources are kept within the overlay: an administrator may have left Docker's masquerade on. */
+export function choosesSources({ masquerade, forward }: FirewallPlan): boolean {
+  return masquerade === 'off' ? forward : masquerade !== 'elsewhere';
+}
+
 /**
  * What enters the tunnel keeps its source (ACCEPT and not RETURN: a masquerade of Docker's further down must not
  * see it), unless it is from outside of the network: peers take packets of the network only, so it gets the tunnel's
@@ -114,12 +119,14 @@ function forwardRules(plan: FirewallPlan): readonly string[] {
  * come after ours.
  */
 function masqueradeRules(plan: FirewallPlan, randomFully: boolean): readonly string[] {
-  if (plan.masquerade === 'off') return [];
+  if (!choosesSources(plan)) return [];
   const { network, subnet } = texts(plan);
   const device = deviceOf(plan);
+  const keep = `-s ${network} -d ${network} -o ${device} ${marked} -j ACCEPT`;
+  if (plan.masquerade === 'off') return [keep];
   const masquerade = `-j MASQUERADE${randomFully && plan.masquerade === 'on' ? ' --random-fully' : ''}`;
   return [
-    `-s ${network} -d ${network} -o ${device} ${marked} -j ACCEPT`,
+    keep,
     `-s ${subnet} -d ${multicast} ${marked} -j RETURN`,
     `-s ${subnet} ! -d ${network} ${marked} ${masquerade}`,
     `! -s ${network} -d ${network} -o ${device} ${marked} ${masquerade}`,
