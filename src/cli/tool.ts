@@ -6,6 +6,7 @@ import { basename } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { showDockerPlan, verifyDocker } from './docker-commands.js';
 import { createDockerNetwork } from './docker-network.js';
+import { writeDockerOpts } from './docker-opts.js';
 import { leave, releaseLease, reserveLease } from './lease-commands.js';
 import { pingPeers } from './ping.js';
 import type { ToolIo } from './ports.js';
@@ -69,6 +70,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   addLeaseCommands(program.command('lease').description('commands for leases'), run);
   addConfig(program.command('config').description('the network document in etcd'), run);
   addDocker(program.command('docker').description('what Docker should have, and what it has'), run);
+  addDockerOpts(program, run);
   addLeave(program, run);
   addCleanup(program, run);
   return program;
@@ -198,6 +200,19 @@ function addDockerHost(command: Command): Command {
     '--docker-host <url>',
     'unix:///path of its socket (DOCKER_HOST, else unix:///var/run/docker.sock)',
   );
+}
+
+/** The words are the script's own: they are not this program's options. */
+function addDockerOpts(parent: Command, run: Run): void {
+  const command = parent
+    .command('docker-opts')
+    .description(
+      "write Docker's options to a file as flannel's mk-docker-opts.sh does, with its options (-h lists them)",
+    )
+    .helpOption(false)
+    .allowUnknownOption()
+    .argument('[words...]');
+  command.action((words: string[]) => run(command, ({ io }) => writeDockerOpts(words, io)));
 }
 
 function addCleanup(parent: Command, run: Run): void {
