@@ -42,9 +42,9 @@ export class Agent {
   /** What it waits for, or what differs from the running network document. */
   problem: string | undefined;
   underlayProblem: string | undefined;
+  /** What keeps Docker from taking its settings. */
+  dockerProblems: readonly string[] = [];
   readonly #writer: StateWriter;
-  /** What Docker's files say. */
-  #toldMtu: number | undefined;
 
   constructor(ports: AgentPorts, options: AgentOptions) {
     this.ports = ports;
@@ -203,23 +203,26 @@ export class Agent {
   async #onPass(footing: Footing): Promise<void> {
     // Not by a pass that was under way when the subnet was lost.
     if (this.phase !== 'configuring' && this.phase !== 'ready') return;
-    this.#tellDocker(footing);
-    if (this.phase === 'ready') return;
+    await this.#tellDocker(footing);
+    // Ready already, or lost in the meantime.
+    if (this.phase !== 'configuring') return;
     const { held } = footing;
     this.#enter('ready');
     this.ports.notify('READY=1');
     this.ports.log.info('daemon.ready', 'Docker may start', { subnet: formatPrefix(held.lease.subnet) });
   }
 
-  /** Once, and again when the MTU is another: Docker takes it at its next start. */
-  #tellDocker({ network, held }: Footing): void {
+  /** Each time, so that files that others lost or changed are put right; Docker takes them at its next start. */
+  async #tellDocker({ network, held }: Footing): Promise<void> {
     const mtu = this.backend?.mtu;
-    if (mtu === undefined || mtu === this.#toldMtu) return;
+    if (mtu === undefined) return;
     const ipMasquerade = this.options.ipMasquerade !== 'off';
     const settings = { network: network.network, subnet: held.lease.subnet, mtu, ipMasquerade };
-    const written = this.ports.docker.write(settings);
-    this.#toldMtu = mtu;
+    const { written, conflicts } = await this.ports.docker.write(settings);
     for (const path of written) this.ports.log.info('docker.written', `wrote ${path}`, { path });
+    const standing = new Set(this.dockerProblems);
+    for (const conflict of conflicts) if (!standing.has(conflict)) this.ports.log.warn('docker.conflict', conflict);
+    this.dockerProblems = conflicts;
   }
 
   async #tick({ network, held }: Footing, signal: AbortSignal): Promise<void> {

@@ -67,6 +67,7 @@ function problemsOf(agent: Agent, stats: DatapathStats): readonly string[] {
     ...process,
     ...agent.peers.problems,
     ...agent.reconciler.problems,
+    ...agent.dockerProblems,
   ];
 }
 

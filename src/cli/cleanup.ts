@@ -7,24 +7,32 @@ import { join } from 'node:path';
 import { StateFile } from '../agent/state-file.js';
 import { udpDevice } from '../backend/udp.js';
 import { cleanupDatapath } from '../datapath/cleanup.js';
+import { unmergeDaemonJson } from '../docker/merge.js';
 import { openKernelHost } from '../host/kernel-host.js';
 import { TartanError } from '../lib/errors.js';
 import { silentLog } from '../lib/log.js';
 import { native } from '../lib/native.js';
 import { lockRunDir, lockName } from './lock.js';
-import type { CleanupRequest } from './ports.js';
+import type { CleanupRequest, CleanupResult } from './ports.js';
 
-/** @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, HOST_REFUSED, DATAPATH_FAILED */
-export async function cleanUpHost({ runDir, stateDir }: CleanupRequest): Promise<readonly string[]> {
+/** @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, HOST_REFUSED, DATAPATH_FAILED, CONFIG_INVALID */
+export async function cleanUpHost({ runDir, stateDir }: CleanupRequest): Promise<CleanupResult> {
   return withoutForwarding(runDir, async pids => {
     const host = openKernelHost({ log: silentLog });
     try {
       const { changes } = await host.cleanup({ signal: new AbortController().signal });
-      return [
-        ...pids.map(pid => `data process ${pid}`),
-        ...changes.map(change => `by: ${change}`),
-        ...removeFiles(runDir, stateDir),
-      ];
+      const files = removeFiles(runDir, stateDir);
+      // The last, because a daemon.json that somebody broke is for an operator to put right first.
+      const unmerged = unmergeDaemonJson(stateDir);
+      return {
+        removed: [
+          ...pids.map(pid => `data process ${pid}`),
+          ...changes.map(change => `by: ${change}`),
+          ...files,
+          ...(unmerged?.changed ? [`settings of ${unmerged.file}`] : []),
+        ],
+        left: (unmerged?.left ?? []).map(key => `'${key}' in ${unmerged?.file ?? ''} was changed by others and stays`),
+      };
     } finally {
       await host.close();
     }

@@ -12,7 +12,7 @@ import { StateFile } from '../agent/state-file.js';
 import { chooseBackend } from '../backend/all.js';
 import { udpDevice } from '../backend/udp.js';
 import { openDatapath } from '../datapath/tun-engine.js';
-import { openEnvFiles } from '../docker/env-files.js';
+import { openDockerFiles } from '../docker/docker-files.js';
 import { openKernelHost } from '../host/kernel-host.js';
 import { bootClock } from '../lib/clock.js';
 import { exitCodeOf, isTartanError, messageOf, TartanError } from '../lib/errors.js';
@@ -102,7 +102,7 @@ async function openAgent(
       store,
       host,
       datapath,
-      docker: openEnvFiles(options),
+      docker: openDockerFiles(options),
       state: new StateFile(options.stateDir, [options.subnetFile, options.dockerEnvFile]),
       clock: bootClock,
       wallNow: Date.now,
@@ -111,7 +111,6 @@ async function openAgent(
     },
     {
       ...options,
-      docker: { subnetLength: 0 },
       get node() {
         return standing.node;
       },

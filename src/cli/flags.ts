@@ -53,6 +53,10 @@ const table = [
   // what is written and kept on the host
   { name: 'subnet-file', kind: 'path', value: 'FILE', fallback: '/run/flannel/subnet.env', help: 'where FLANNEL_NETWORK, FLANNEL_SUBNET, FLANNEL_MTU and FLANNEL_IPMASQ are written', disposition: works },
   { name: 'docker-env-file', kind: 'path', value: 'FILE', fallback: '', help: 'where DOCKER_OPT_* and DOCKER_NETWORK_OPTIONS are written; default: docker.env in the run directory', disposition: works },
+  { name: 'docker-config', kind: 'text', value: 'PLACE', fallback: 'env', help: 'where Docker finds its settings: env (--docker-env-file), or daemon-json: merged into --docker-daemon-json', disposition: works },
+  { name: 'docker-daemon-json', kind: 'path', value: 'FILE', fallback: '/etc/docker/daemon.json', help: 'configuration file of dockerd; changed with --docker-config=daemon-json only', disposition: works },
+  { name: 'docker-subnet-len', kind: 'integer', value: 'LENGTH', fallback: '0', min: 0, max: 30, help: 'docker0 gets only this much of the leased subnet, its first part; the rest is for networks of your own; 0 for the whole', disposition: works },
+  { name: 'docker-firewall', kind: 'text', value: 'KIND', fallback: 'auto', help: 'what Docker filters with: iptables, nftables (Docker 29 on), or auto: by daemon.json and dockerd\'s flags', disposition: works },
   { name: 'run-dir', kind: 'path', value: 'DIR', fallback: '/run/tartan', help: 'socket, lock and shared table', disposition: works },
   { name: 'state-dir', kind: 'path', value: 'DIR', fallback: '/var/lib/tartan', help: 'node id and what survives a reboot', disposition: works },
   { name: 'node-id', kind: 'text', value: 'ID', fallback: '', help: 'identity of this host; default: a UUID kept in the state directory', disposition: works },

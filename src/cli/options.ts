@@ -4,6 +4,7 @@
  * appears in an error, in a note or in `describeOptions`.
  */
 import { isIP } from 'node:net';
+import type { DockerFileOptions } from '../docker/docker-files.js';
 import type { LogLevel } from '../lib/log.js';
 import { formatIpv4, isUnicastHost, type Ipv4 } from '../model/ipv4.js';
 import { nodeIdPattern } from '../model/node.js';
@@ -23,6 +24,7 @@ export interface DaemonOptions {
   readonly publicIp?: Ipv4;
   readonly subnetFile: string;
   readonly dockerEnvFile: string;
+  readonly docker: DockerFileOptions['docker'];
   readonly ipMasquerade: 'off' | 'on' | 'not-fully-random';
   readonly forwardRules: boolean;
   readonly resyncSeconds: number;
@@ -86,6 +88,7 @@ function readOptions(settings: Settings): DaemonOptions {
     ...(publicIp === undefined ? {} : { publicIp }),
     subnetFile: settings.path('subnet-file') ?? '/run/flannel/subnet.env',
     dockerEnvFile: settings.path('docker-env-file') ?? `${runDir}/docker.env`,
+    docker: readDocker(settings),
     ipMasquerade: readMasquerade(settings),
     forwardRules: settings.boolean('iptables-forward-rules'),
     resyncSeconds: settings.integer('iptables-resync'),
@@ -164,6 +167,21 @@ function readNodeId(settings: Settings): string | undefined {
   if (id === '') return undefined;
   if (!nodeIdPattern.test(id)) throw settings.refusal('node-id', id, 'up to 128 letters, digits, dots, _ or -');
   return id;
+}
+
+function readDocker(settings: Settings): DaemonOptions['docker'] {
+  const config = settings.text('docker-config');
+  if (config !== 'env' && config !== 'daemon-json')
+    throw settings.refusal('docker-config', config, 'env or daemon-json');
+  const firewall = settings.text('docker-firewall');
+  if (firewall !== 'auto' && firewall !== 'iptables' && firewall !== 'nftables')
+    throw settings.refusal('docker-firewall', firewall, 'auto, iptables or nftables');
+  return {
+    config,
+    daemonJsonFile: settings.path('docker-daemon-json') ?? '/etc/docker/daemon.json',
+    subnetLength: settings.integer('docker-subnet-len'),
+    firewall,
+  };
 }
 
 function readMasquerade(settings: Settings): DaemonOptions['ipMasquerade'] {

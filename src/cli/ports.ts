@@ -61,12 +61,19 @@ export interface DockerPorts {
   createNetwork(socketPath: string, wanted: NetworkRequest): Promise<void>;
 }
 
+export interface CleanupResult {
+  /** A line each. */
+  readonly removed: readonly string[];
+  /** What others changed and therefore stays, a line each. */
+  readonly left: readonly string[];
+}
+
 export interface ToolPorts {
   openStore(options: EtcdOptions): Promise<ToolStore>;
   /** Asks the daemon whose run directory this is. */
   readStatus(runDir: string): Promise<StatusReading>;
-  /** Removes everything of ours from the host. @returns what was removed, a line each */
-  cleanup(request: CleanupRequest): Promise<readonly string[]>;
+  /** Removes everything of ours from the host. */
+  cleanup(request: CleanupRequest): Promise<CleanupResult>;
   /**
    * Stops the data plane of this host, and keeps a daemon from starting until the work is done.
    * @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, DATAPATH_FAILED

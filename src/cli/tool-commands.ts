@@ -85,10 +85,11 @@ export async function validateConfig(call: Call, source: string): Promise<ExitSt
 
 export async function cleanUp(call: Call): Promise<ExitStatus> {
   const { runDir, stateDir } = call.settings;
-  const removed = await call.io.ports.cleanup({ runDir, stateDir });
+  const { removed, left } = await call.io.ports.cleanup({ runDir, stateDir });
   const document = { apiVersion, kind: 'Cleanup', removed };
   const lines = removed.length === 0 ? ['nothing of tartan was here'] : removed.map(line => `removed ${line}`);
   print(call, document, () => lines.map(line => `${withoutControls(line)}\n`).join(''));
+  for (const line of left) call.io.stderr(`note: ${withoutControls(line)}\n`);
   return exitStatus.ok;
 }
 

@@ -1,4 +1,4 @@
-/** The port to what Docker is told: the two environment files that its units and scripts read. */
+/** The port to what Docker is told: the files that its units, its scripts and the engine itself read. */
 import type { Prefix } from '../model/ipv4.js';
 
 export interface DockerSettings {
@@ -10,15 +10,19 @@ export interface DockerSettings {
   readonly ipMasquerade: boolean;
 }
 
+export interface DockerReport {
+  /** Paths of the files whose content changed. */
+  readonly written: readonly string[];
+  /** What of somebody else's will keep Docker from taking the settings, one line each. */
+  readonly conflicts: readonly string[];
+}
+
 export interface DockerFiles {
   /** The subnet of an earlier run as `subnet.env` has it, if the file is there and sound. */
   previousSubnet(): Prefix | undefined;
   /**
-   * Writes both files, each only when its content changes.
-   * @returns the paths written
-   * @throws TartanError HOST_REFUSED naming the file; an older file stays as it was
+   * Makes the files be as the settings say; to be called again and again, and then nothing is written.
+   * @throws TartanError HOST_REFUSED or CONFIG_INVALID naming the file; an older file stays as it was
    */
-  write(settings: DockerSettings): readonly string[];
-  /** Removes both files. */
-  remove(): void;
+  write(settings: DockerSettings): Promise<DockerReport>;
 }

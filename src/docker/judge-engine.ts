@@ -1,4 +1,5 @@
 /** Whether there is an engine that answers, and what its version means for the overlay. */
+import { acceptMark } from '../model/plan.js';
 import { engineRelease, type EngineState } from './engine-state.js';
 import type { DockerdOptions } from './dockerd-options.js';
 import type { DockerFacts } from './facts.js';
@@ -86,13 +87,11 @@ function judgeBackend(state: EngineState, options: DockerdOptions): readonly Fin
   ];
 }
 
-/** Value and mask of the mark that our nftables rules set. */
-const mark = 0x0100_0000;
-const acceptedMark = `0x${mark.toString(16)}/0x${mark.toString(16)}`;
+const acceptedMark = `0x${acceptMark.toString(16)}/0x${acceptMark.toString(16)}`;
 
 function acceptsMark(text: string): boolean {
   const [value = NaN, mask = value] = text.split('/').map(Number);
-  return value === mark && (mask & mark) === mark;
+  return value === acceptMark && (mask & acceptMark) === acceptMark;
 }
 
 function judgeRules(options: DockerdOptions): readonly Finding[] {

@@ -1,35 +1,80 @@
 /**
- * The texts handed to Docker. `subnet.env` is byte for byte what flannel writes (flannel-compat section 3.1);
- * `docker.env` has the variables of flannel's mk-docker-opts.sh and of the Red Hat units. Both are read by shells:
- * only digits, dots, slashes, words and dashes ever stand in them.
+ * The settings handed to Docker, and the texts that carry them. `subnet.env` is byte for byte what flannel writes
+ * (flannel-compat section 3.1); `docker.env` has the variables of flannel's mk-docker-opts.sh and of the Red Hat units.
+ * Both are read by shells: only digits, dots, slashes, words and dashes ever stand in them.
  */
+import { TartanError } from '../lib/errors.js';
 import { formatIpv4, formatPrefix, ipv4FromNumber, prefixAround, readIpv4, type Prefix } from '../model/ipv4.js';
+import { acceptMark } from '../model/plan.js';
 import type { DockerSettings } from './docker.js';
+
+/** A setting of dockerd: `--key=value` on its command line, a member of daemon.json. */
+export interface EngineOption {
+  readonly key: 'bip' | 'ip-masq' | 'mtu' | 'bridge-accept-fwmark' | 'allow-direct-routing';
+  readonly value: string | number | boolean;
+}
+
+/**
+ * @param bridgeLength of docker0's part of the subnet; 0 for the whole
+ * @throws TartanError CONFIG_INVALID for a part that is not smaller than the subnet
+ */
+export function engineOptions(settings: DockerSettings, bridgeLength: number): readonly EngineOption[] {
+  const { subnet, mtu } = settings;
+  if (bridgeLength !== 0 && (bridgeLength <= subnet.length || bridgeLength > 30))
+    throw new TartanError(
+      'CONFIG_INVALID',
+      `--docker-subnet-len ${bridgeLength} is no part of the leased ${formatPrefix(subnet)}: give 0 for the whole, ` +
+        `or a length from ${subnet.length + 1} to 30`,
+    );
+  return [
+    { key: 'bip', value: bridgeAddress(subnet, bridgeLength || subnet.length) },
+    // Docker's own masquerade would hide the containers' addresses from each other: it is always off.
+    { key: 'ip-masq', value: false },
+    { key: 'mtu', value: mtu },
+  ];
+}
+
+const hexMark = `0x${acceptMark.toString(16)}`;
+
+/**
+ * What Docker's nftables backend needs besides: `accept` of a table of ours does not outweigh its drops. Fatal to
+ * engines before 29.
+ */
+export const nftablesOptions: readonly EngineOption[] = [
+  { key: 'bridge-accept-fwmark', value: `${hexMark}/${hexMark}` },
+  { key: 'allow-direct-routing', value: true },
+];
 
 export function formatSubnetEnv(settings: DockerSettings): string {
   return [
     `FLANNEL_NETWORK=${formatPrefix(settings.network)}`,
-    `FLANNEL_SUBNET=${bridgeAddress(settings.subnet)}`,
+    `FLANNEL_SUBNET=${bridgeAddress(settings.subnet, settings.subnet.length)}`,
     `FLANNEL_MTU=${settings.mtu}`,
     `FLANNEL_IPMASQ=${settings.ipMasquerade}`,
     '',
   ].join('\n');
 }
 
-export function formatDockerEnv(settings: DockerSettings): string {
-  const bip = `--bip=${bridgeAddress(settings.subnet)}`;
-  // Docker's own masquerade would hide the containers' addresses from each other: it is always off.
-  const masquerade = '--ip-masq=false';
-  const mtu = `--mtu=${settings.mtu}`;
-  const all = ` ${bip} ${masquerade} ${mtu}`;
+const individual = [
+  ['DOCKER_OPT_BIP', 'bip'],
+  ['DOCKER_OPT_IPMASQ', 'ip-masq'],
+  ['DOCKER_OPT_MTU', 'mtu'],
+] as const;
+
+/** Without options every variable is empty: units that insist on the file start Docker all the same. */
+export function formatDockerEnv(options: readonly EngineOption[]): string {
+  const words = new Map(options.map(option => [option.key, formatWord(option)]));
+  const all = options.map(option => ` ${formatWord(option)}`).join('');
   return [
-    `DOCKER_OPT_BIP="${bip}"`,
-    `DOCKER_OPT_IPMASQ="${masquerade}"`,
-    `DOCKER_OPT_MTU="${mtu}"`,
+    ...individual.map(([name, key]) => `${name}="${words.get(key) ?? ''}"`),
     `DOCKER_OPTS="${all}"`,
     `DOCKER_NETWORK_OPTIONS="${all}"`,
     '',
   ].join('\n');
+}
+
+export function formatWord({ key, value }: EngineOption): string {
+  return value === true ? `--${key}` : `--${key}=${value}`;
 }
 
 /**
@@ -46,6 +91,6 @@ export function parseSubnetEnv(text: string): Prefix | undefined {
 }
 
 /** The bridge takes the first address of the subnet; its base is the tunnel's. */
-function bridgeAddress(subnet: Prefix): string {
-  return `${formatIpv4(ipv4FromNumber(subnet.base + 1))}/${subnet.length}`;
+function bridgeAddress(subnet: Prefix, length: number): string {
+  return `${formatIpv4(ipv4FromNumber(subnet.base + 1))}/${length}`;
 }

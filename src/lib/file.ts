@@ -6,6 +6,7 @@ import {
   closeSync,
   constants,
   fchmodSync,
+  fchownSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -17,12 +18,18 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { errnoOf } from './errors.js';
 
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /**
  * @param mode exact permission bits, whatever the umask
+ * @param owner of a file that is replaced; default: this process
  * @returns false when the file already had this content and was left alone
  * @throws Error in Node's shape (ENOSPC, EROFS); the old file is untouched then
  */
-export function writeFileAtomic(path: string, content: string, mode: number): boolean {
+export function writeFileAtomic(path: string, content: string, mode: number, owner?: Owner): boolean {
   if (readBounded(path, Buffer.byteLength(content) + 1) === content) return false;
   const directory = dirname(path);
   mkdirSync(directory, { recursive: true, mode: 0o755 });
@@ -36,6 +43,8 @@ export function writeFileAtomic(path: string, content: string, mode: number): bo
     );
     try {
       writeFileSync(fd, content);
+      // Before the mode: chown(2) takes the set-user-ID bits away.
+      if (owner) fchownSync(fd, owner.uid, owner.gid);
       fchmodSync(fd, mode);
       fsyncSync(fd);
     } finally {

@@ -32,7 +32,7 @@ function make(options: Partial<AgentOptions> = {}) {
   const host = new FakeHost();
   const datapath = new FakeDatapath();
   const events: string[] = [];
-  const notified: string[] = [];
+  const [notified, conflicts]: [string[], string[]] = [[], []];
   const written: DockerSettings[] = [];
   const say = (event: string): void => void events.push(event);
   const clock = {
@@ -41,8 +41,10 @@ function make(options: Partial<AgentOptions> = {}) {
   };
   const docker = {
     previousSubnet: () => parsePrefix('10.5.9.0/24'),
-    write: (settings: DockerSettings) => (written.push(settings), []),
-    remove: () => {},
+    write: async (settings: DockerSettings) => {
+      if (JSON.stringify(settings) !== JSON.stringify(written.at(-1))) written.push(settings);
+      return { written: [], conflicts: [...conflicts] };
+    },
   };
   const agent = new Agent(
     {
@@ -75,7 +77,7 @@ function make(options: Partial<AgentOptions> = {}) {
       ...options,
     },
   );
-  return { agent, store, host, datapath, events, notified, written };
+  return { agent, store, host, datapath, events, notified, written, conflicts };
 }
 
 function never(signal: AbortSignal): Promise<void> {
@@ -433,4 +435,18 @@ it('another address and MTU of the host: the tunnel, the store, the lease, the p
   expect(held instanceof FakeHeld && held.updates).toEqual([{ publicIp: there }]);
   stop.abort();
   await running;
+});
+
+it('says once what keeps Docker from its settings, and shows it for as long as it stands', async () => {
+  const { agent, store, host, events, conflicts } = make();
+  conflicts.push('daemon.json has bip');
+  agent.run(stop.signal).catch(() => {});
+  store.push(fakeLease('10.5.1.0/24', '192.0.2.1', 'n'));
+  await vi.waitFor(() => expect(snapshot(agent, 'x')).toMatchObject({ ready: true, problems: conflicts }));
+  agent.reconciler.ring();
+  await vi.waitFor(() => expect(host.calls.length).toBeGreaterThan(1));
+  conflicts.length = 0;
+  agent.reconciler.ring();
+  await vi.waitFor(() => expect(snapshot(agent, 'x').problems).toEqual([]));
+  expect(events.filter(event => event === 'docker.conflict')).toHaveLength(1);
 });

@@ -48,6 +48,7 @@ interface World {
   failure: unknown;
   stdin: string;
   removed: readonly string[];
+  left: readonly string[];
   /** Round trip in ms, or a reason, by address. */
   answers: Record<string, number | string>;
   /** What the ports were asked, a line each. */
@@ -69,6 +70,7 @@ beforeEach(() => {
     failure: undefined,
     stdin: '',
     removed: [],
+    left: [],
     answers: {},
     calls: [],
     etcd: [],
@@ -117,7 +119,8 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
       }),
       withoutForwarding: noChanges.release,
       docker: noDocker,
-      cleanup: async request => answer(`cleanup ${request.runDir} ${request.stateDir}`, world.removed),
+      cleanup: async request =>
+        answer(`cleanup ${request.runDir} ${request.stateDir}`, { removed: world.removed, left: world.left }),
     },
   };
   return { status: await runTool(['/usr/bin/node', calledAs, ...words], io), out, err };
@@ -384,6 +387,11 @@ describe('cleanup', () => {
       kind: 'Cleanup',
       removed: ['link tartan0', 'process 12'],
     });
+  });
+
+  it('names on stderr what others changed', async () => {
+    world.left = ["'bip' in /etc/docker/daemon.json was changed by others and stays"];
+    expect((await run('cleanup')).err).toBe(`note: ${world.left[0]}\n`);
   });
 
   it('says so when there was nothing, and fails with 1', async () => {

@@ -1,6 +1,6 @@
 import {
-  existsSync,
   lstatSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -12,8 +12,14 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openEnvFiles } from '../../src/docker/env-files.js';
-import { formatDockerEnv, formatSubnetEnv, parseSubnetEnv } from '../../src/docker/settings.js';
+import { openDockerFiles, type DockerFileOptions } from '../../src/docker/docker-files.js';
+import {
+  engineOptions,
+  formatDockerEnv,
+  formatSubnetEnv,
+  nftablesOptions,
+  parseSubnetEnv,
+} from '../../src/docker/settings.js';
 import { formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
 
 const settings = {
@@ -33,7 +39,7 @@ describe('the texts', () => {
 
   it('docker.env never lets Docker masquerade', () => {
     for (const ipMasquerade of [true, false]) {
-      expect(formatDockerEnv({ ...settings, ipMasquerade })).toBe(
+      expect(formatDockerEnv(engineOptions({ ...settings, ipMasquerade }, 0))).toBe(
         [
           'DOCKER_OPT_BIP="--bip=10.5.29.1/24"',
           'DOCKER_OPT_IPMASQ="--ip-masq=false"',
@@ -44,6 +50,28 @@ describe('the texts', () => {
         ].join('\n'),
       );
     }
+  });
+
+  it('docker0 gets the first part of the lease, flannel sees all of it', () => {
+    const text = formatDockerEnv(engineOptions(settings, 26));
+    expect(text).toContain('DOCKER_OPT_BIP="--bip=10.5.29.1/26"\n');
+    expect(text).toContain('DOCKER_OPTS=" --bip=10.5.29.1/26 --ip-masq=false --mtu=1472"\n');
+  });
+
+  it.each([1, 16, 24, 31])('no part of length %s', length => {
+    expect(() => engineOptions(settings, length)).toThrow(
+      `--docker-subnet-len ${length} is no part of the leased 10.5.29.0/24: give 0 for the whole, or a length from 25 to 30`,
+    );
+  });
+
+  it('with the options of the nftables backend, and with none', () => {
+    expect(formatDockerEnv([...engineOptions(settings, 0), ...nftablesOptions])).toContain(
+      'DOCKER_OPTS=" --bip=10.5.29.1/24 --ip-masq=false --mtu=1472' +
+        ' --bridge-accept-fwmark=0x1000000/0x1000000 --allow-direct-routing"\n',
+    );
+    expect(formatDockerEnv([])).toBe(
+      'DOCKER_OPT_BIP=""\nDOCKER_OPT_IPMASQ=""\nDOCKER_OPT_MTU=""\nDOCKER_OPTS=""\nDOCKER_NETWORK_OPTIONS=""\n',
+    );
   });
 
   it.each([
@@ -60,52 +88,156 @@ describe('the texts', () => {
   });
 });
 
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'tartan-docker-'));
+  mkdirSync(join(directory, 'state'));
+});
+afterEach(() => rmSync(directory, { recursive: true }));
+
+const at = (name: string): string => join(directory, name);
+
+function options(docker: Partial<DockerFileOptions['docker']> = {}): DockerFileOptions {
+  const daemonJsonFile = at('daemon.json');
+  return {
+    subnetFile: at('flannel/subnet.env'),
+    dockerEnvFile: at('run/docker.env'),
+    stateDir: at('state'),
+    docker: { config: 'env', daemonJsonFile, subnetLength: 0, firewall: 'auto', ...docker },
+  };
+}
+
+const open = (docker: Partial<DockerFileOptions['docker']> = {}) =>
+  openDockerFiles(options(docker), { root: at('root'), dockerd: at('dockerd') });
+
 describe('the files', () => {
-  let directory: string;
-  beforeEach(() => {
-    directory = mkdtempSync(join(tmpdir(), 'tartan-docker-'));
-  });
-  afterEach(() => rmSync(directory, { recursive: true }));
-
-  function paths(): { subnetFile: string; dockerEnvFile: string } {
-    return { subnetFile: join(directory, 'flannel/subnet.env'), dockerEnvFile: join(directory, 'run/docker.env') };
-  }
-
-  it('are written once, with mode 0644 whatever the umask, and no temporary file stays', () => {
+  it('are written once, with mode 0644 whatever the umask, and no temporary file stays', async () => {
     const umask = process.umask(0o077);
     try {
-      const files = openEnvFiles(paths());
+      const files = open();
+      const { subnetFile, dockerEnvFile } = options();
       expect(files.previousSubnet()).toBeUndefined();
-      expect(files.write(settings)).toEqual([paths().subnetFile, paths().dockerEnvFile]);
-      expect(statSync(paths().subnetFile).mode & 0o777).toBe(0o644);
+      expect(await files.write(settings)).toEqual({ written: [subnetFile, dockerEnvFile], conflicts: [] });
+      expect(statSync(subnetFile).mode & 0o777).toBe(0o644);
       expect(files.previousSubnet()).toEqual(settings.subnet);
-      const before = statSync(paths().dockerEnvFile).ino;
-      expect(files.write(settings)).toEqual([]);
-      expect(statSync(paths().dockerEnvFile).ino).toBe(before);
-      expect(readdirSync(join(directory, 'run'))).toEqual(['docker.env']);
-      files.remove();
-      expect(existsSync(paths().subnetFile)).toBe(false);
+      const before = statSync(dockerEnvFile).ino;
+      expect(await files.write(settings)).toEqual({ written: [], conflicts: [] });
+      expect(statSync(dockerEnvFile).ino).toBe(before);
+      expect(readdirSync(at('run'))).toEqual(['docker.env']);
     } finally {
       process.umask(umask);
     }
   });
 
-  it('replace a symbolic link instead of following it', () => {
-    const target = join(directory, 'precious');
+  it('replace a symbolic link instead of following it', async () => {
+    const target = at('precious');
     writeFileSync(target, 'mine');
-    const file = join(directory, 'subnet.env');
-    symlinkSync(target, file);
-    openEnvFiles({ subnetFile: file, dockerEnvFile: join(directory, 'docker.env') }).write(settings);
+    mkdirSync(at('flannel'));
+    symlinkSync(target, options().subnetFile);
+    await open().write(settings);
     expect(readFileSync(target, 'utf8')).toBe('mine');
-    expect(lstatSync(file).isSymbolicLink()).toBe(false);
+    expect(lstatSync(options().subnetFile).isSymbolicLink()).toBe(false);
   });
 
-  it('name the path that cannot be written', () => {
-    writeFileSync(join(directory, 'file'), '');
-    const files = openEnvFiles({
-      subnetFile: join(directory, 'file/subnet.env'),
-      dockerEnvFile: join(directory, 'docker.env'),
+  it('name the path that cannot be written', async () => {
+    writeFileSync(at('flannel'), '');
+    await expect(open().write(settings)).rejects.toThrow(/cannot write .*flannel\/subnet\.env/);
+  });
+});
+
+describe('a daemon.json beside our flags', () => {
+  it.each([
+    ['{"bip": "10.5.29.1/24"}', ["has 'bip', beside tartan's --bip dockerd does not start"]],
+    ['{"mtu": 1472, "ip-masq": true}', ["'mtu' out of the file", "'ip-masq' out of the file, or start tartand with"]],
+    ['{"bridge": "br0"}', ["has 'bridge', beside tartan's --bip"]],
+    ['{"log-opts": {"bip": "x"}, "BIP": 1}', []],
+    ['\n', []],
+    ['{"bip": 1,}', ['daemon.json is not JSON (line 1), comments are not allowed']],
+    ['{\n// why\n}', ['daemon.json is not JSON (line 2)']],
+    ['["bip"]', ['daemon.json is not a JSON object']],
+  ])('%j is a conflict: %j', async (text, expected) => {
+    writeFileSync(at('daemon.json'), text);
+    const { written, conflicts } = await open().write(settings);
+    expect(written).toHaveLength(2);
+    expect(conflicts).toEqual(expected.map(part => expect.stringContaining(part) as string));
+    expect(readFileSync(at('daemon.json'), 'utf8')).toBe(text);
+  });
+});
+
+describe("Docker's nftables backend", () => {
+  const words = '--bridge-accept-fwmark=0x1000000/0x1000000 --allow-direct-routing';
+
+  function dockerd(version: string): void {
+    writeFileSync(at('dockerd'), `#!/bin/sh\necho 'Docker version ${version}, build 1'\n`, { mode: 0o755 });
+  }
+
+  function handedOver(): string {
+    return readFileSync(options().dockerEnvFile, 'utf8');
+  }
+
+  it.each([
+    ['29.0.1', 'auto', '{"firewall-backend": "nftables"}', true],
+    ['29.0.1', 'auto', '{"firewall-backend": "iptables"}', false],
+    ['29.0.1', 'auto', '{}', false],
+    ['29.0.1', 'nftables', '{}', true],
+    ['30.1.0-rc.1', 'nftables', '{}', true],
+    ['29.0.1', 'iptables', '{"firewall-backend": "nftables"}', false],
+    ['28.5.2', 'auto', '{"firewall-backend": "nftables"}', false],
+    ['20.10.24+dfsg1', 'nftables', '{}', false],
+  ] as const)('dockerd %s, %s, %s: %s', async (version, firewall, text, wanted) => {
+    dockerd(version);
+    writeFileSync(at('daemon.json'), text);
+    const { conflicts } = await open({ firewall }).write(settings);
+    expect(handedOver().includes(` ${words}"`)).toBe(wanted);
+    const tooOld = Number.parseInt(version, 10) < 29;
+    expect(conflicts).toEqual(tooOld ? [expect.stringContaining(`dockerd is version ${version.slice(0, 2)}`)] : []);
+  });
+
+  it('is seen in the flags of the unit, and taken up and given up while the daemon runs', async () => {
+    dockerd('29.0.1');
+    const files = open();
+    await files.write(settings);
+    expect(handedOver()).not.toContain('fwmark');
+    mkdirSync(at('root/etc/default'), { recursive: true });
+    writeFileSync(at('root/etc/default/docker'), 'DOCKER_OPTS="--firewall-backend=nftables"\n');
+    expect((await files.write(settings)).written).toEqual([options().dockerEnvFile]);
+    expect(handedOver()).toContain(words);
+    rmSync(at('root/etc/default/docker'));
+    await files.write(settings);
+    expect(handedOver()).not.toContain('fwmark');
+  });
+
+  it('is asked for and no dockerd is there', async () => {
+    const { conflicts } = await open({ firewall: 'nftables' }).write(settings);
+    expect(conflicts).toEqual([expect.stringContaining('the version of dockerd cannot be told')]);
+    expect(handedOver()).not.toContain('fwmark');
+  });
+
+  it('leaves out what daemon.json has already, and reports what is different there', async () => {
+    dockerd('29.0.1');
+    const text = '{"firewall-backend": "nftables", "allow-direct-routing": true, "bridge-accept-fwmark": "1/1"}';
+    writeFileSync(at('daemon.json'), text);
+    const { conflicts } = await open().write(settings);
+    expect(conflicts).toEqual([expect.stringContaining('has another bridge-accept-fwmark than the overlay needs')]);
+    expect(handedOver()).not.toMatch(/fwmark|direct/);
+  });
+
+  it('goes into daemon.json with the rest, and out of it again', async () => {
+    dockerd('29.0.1');
+    const before = '{"firewall-backend": "nftables"}';
+    writeFileSync(at('daemon.json'), before);
+    await open({ config: 'daemon-json' }).write(settings);
+    expect(JSON.parse(readFileSync(at('daemon.json'), 'utf8'))).toEqual({
+      'firewall-backend': 'nftables',
+      bip: '10.5.29.1/24',
+      'ip-masq': false,
+      mtu: 1472,
+      'bridge-accept-fwmark': '0x1000000/0x1000000',
+      'allow-direct-routing': true,
     });
-    expect(() => files.write(settings)).toThrow(/cannot write .*file\/subnet\.env/);
+    await open({ config: 'daemon-json', firewall: 'iptables' }).write(settings);
+    expect(readFileSync(at('daemon.json'), 'utf8')).not.toMatch(/fwmark|direct/);
+    await open().write(settings);
+    expect(readFileSync(at('daemon.json'), 'utf8')).toBe(before);
   });
 });
