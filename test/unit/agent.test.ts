@@ -16,6 +16,7 @@ import { parseNetworkConfig } from '../../src/model/network.js';
 import { FakeDatapath, FakeHeld, fakeLease, FakeHost, FakeStore } from '../support/fakes.js';
 
 const address = parseIpv4('192.0.2.1');
+const underlay = { publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } };
 let stateDir: string;
 let stop: AbortController;
 beforeEach(() => {
@@ -28,11 +29,8 @@ afterEach(() => {
 });
 
 function make(options: Partial<AgentOptions> = {}) {
-  const store = new FakeStore();
-  const host = new FakeHost();
-  const datapath = new FakeDatapath();
-  const events: string[] = [];
-  const [notified, conflicts]: [string[], string[]] = [[], []];
+  const [store, host, datapath] = [new FakeStore(), new FakeHost(), new FakeDatapath()];
+  const [events, notified, conflicts]: [string[], string[], string[]] = [[], [], []];
   const written: DockerSettings[] = [];
   const say = (event: string): void => void events.push(event);
   const clock = {
@@ -59,7 +57,7 @@ function make(options: Partial<AgentOptions> = {}) {
       notify: state => void notified.push(state),
     },
     {
-      node: { id: 'n', bootId: 'b', publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } },
+      node: { id: 'n', bootId: 'b', ...underlay },
       ttlSeconds: 60,
       resyncMs: 60_000,
       peerHoldMs: 60_000,
@@ -72,7 +70,7 @@ function make(options: Partial<AgentOptions> = {}) {
       checkDestination: true,
       chooseBackend,
       checkNetwork: () => {},
-      chooseUnderlay: async () => ({ publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } }),
+      chooseUnderlay: async () => underlay,
       takeUnderlay: () => {},
       ...options,
     },
@@ -80,9 +78,8 @@ function make(options: Partial<AgentOptions> = {}) {
   return { agent, store, host, datapath, events, notified, written, conflicts };
 }
 
-function never(signal: AbortSignal): Promise<void> {
-  return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
-}
+const never = (signal: AbortSignal): Promise<void> =>
+  new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
 
 async function tick(signal: AbortSignal): Promise<void> {
   await new Promise(resolve => setImmediate(resolve));

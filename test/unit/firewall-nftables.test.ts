@@ -128,7 +128,7 @@ describe('placement', () => {
   const place = (want: Partial<FirewallPlan>, iptables: string | undefined, nft: string[] | undefined): string => {
     const got = placeFirewall({ ...plan, ...want }, { iptables, nft });
     const parts = (part: FirewallPlan | undefined): string =>
-      part ? `${part.forward ? 'forward' : ''}${part.masquerade === 'off' ? '' : '+masquerade'}` : '-';
+      part ? `${part.forward ? 'forward' : ''}${part.masquerade === 'elsewhere' ? '' : '+masquerade'}` : '-';
     return `iptables ${parts(got.iptables)}, nftables ${parts(got.nftables)}`;
   };
   const quiet = '*filter\n:FORWARD ACCEPT [0:0]\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\nCOMMIT\n';
