@@ -1,5 +1,4 @@
 /** User-defined networks on the lease: docker0 has its first half, `tartan docker network create` the rest. */
-import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseIpv4, parsePrefix, prefixContains } from '../../src/model/ipv4.js';
 import { askedEngine, DockerEngine } from '../support/docker-engine.js';
@@ -13,8 +12,7 @@ const lab = useLab({ nodes: ['a', 'b'], docker: askedEngine() }, async opened =>
 });
 
 function tool(host: LabHost, ...words: readonly string[]) {
-  const socket = join(host.spaces.directory, host.letter, 'docker/docker.sock');
-  return host.tool('docker', ...words, '--docker-host', `unix://${socket}`);
+  return host.tool('docker', ...words, '--docker-host', host.engine?.url ?? '');
 }
 
 const partOf = (host: LabHost, end: string): string => host.subnet.replace('0/24', end);

@@ -54,6 +54,11 @@ export class DockerEngine {
     mkdirSync(this.#directory, { recursive: true });
   }
 
+  /** As DOCKER_HOST has it. */
+  get url(): string {
+    return `unix://${this.#socket}`;
+  }
+
   /** Whether such an engine can run here, and all it needs. */
   static available(version?: EngineVersion): boolean {
     const others = ['docker', 'runc', 'docker-init'].every(name => findTool(name) !== undefined);
@@ -73,7 +78,7 @@ export class DockerEngine {
     const words = text.split(' ').filter(word => word !== '');
     const options = [
       ['--data-root', join(this.#directory, 'data'), '--exec-root', '/run/docker-exec', '--pidfile', '/run/docker.pid'],
-      ['--host', `unix://${this.#socket}`, '--exec-opt', 'native.cgroupdriver=cgroupfs'],
+      ['--host', this.url, '--exec-opt', 'native.cgroupdriver=cgroupfs'],
       ['--cgroup-parent', `/${spaces.name(letter)}`],
       this.options.words?.(words) ?? words,
     ].flat();
@@ -129,7 +134,7 @@ export class DockerEngine {
   }
 
   get #clientEnvironment(): Readonly<Record<string, string>> {
-    return { DOCKER_HOST: `unix://${this.#socket}`, DOCKER_CONFIG: this.#directory };
+    return { DOCKER_HOST: this.url, DOCKER_CONFIG: this.#directory };
   }
 
   async #startHolder(): Promise<void> {

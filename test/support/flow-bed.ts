@@ -61,16 +61,14 @@ export class FlowBed {
 
   private constructor(lab: Lab, masquerade: Masquerade) {
     this.#lab = lab;
-    this.#flags = { 'ip-masq': String(masquerades[masquerade].tartand) };
+    this.#flags = { 'ip-masq': String(masquerades[masquerade].tartand), 'docker-subnet-len': '25' };
     this.#masquerade = masquerades[masquerade].docker;
   }
 
   /** What the engines of the lab are to be started with. */
   static engineWords(masquerade: Masquerade): Required<Pick<EngineOptions, 'words'>> {
     const own = `--ip-masq=${masquerades[masquerade].docker}`;
-    return {
-      words: words => words.map(word => (word.startsWith('--ip-masq') ? own : word.replace(/\.1\/24$/, '.1/25'))),
-    };
+    return { words: words => words.map(word => (word.startsWith('--ip-masq') ? own : word)) };
   }
 
   /** tartand, then Docker, then containers, on both hosts at once. */
@@ -97,19 +95,7 @@ export class FlowBed {
     const engine = engineOf(host);
     await host.bringUp(this.#flags);
     await engine.start();
-    const options = {
-      'com.docker.network.driver.mtu': '1472',
-      'com.docker.network.bridge.enable_ip_masquerade': String(this.#masquerade),
-    };
-    const words = Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
-    await engine.docker(
-      'network',
-      'create',
-      '--subnet',
-      host.subnet.replace('.0/24', '.128/25'),
-      ...words,
-      'otherhalf',
-    );
+    await this.#makeOther(host, engine);
     await engine.docker('network', 'create', 'plain');
     for (const [i, name] of containers.entries()) {
       const port = `${7101 + i}:7001`;
@@ -117,6 +103,19 @@ export class FlowBed {
       const network = networks[name];
       const command = ['flows', 'serve', '7000', '7001'];
       await engine.runContainer(name, { publish, command, ...(network === undefined ? {} : { network }) });
+    }
+  }
+
+  /** By the tool; by hand where an administrator wants Docker to masquerade. */
+  async #makeOther(host: LabHost, engine: DockerEngine): Promise<void> {
+    const subnet = host.subnet.replace('.0/24', '.128/25');
+    if (this.#masquerade) {
+      const mtu = 'com.docker.network.driver.mtu=1472';
+      await engine.docker('network', 'create', '--subnet', subnet, '-o', mtu, 'otherhalf');
+    } else {
+      const words = ['network', 'create', 'otherhalf', '--subnet', subnet, '--docker-host', engine.url];
+      const { status, stderr } = await host.tool('docker', ...words);
+      if (status !== 0) throw new Error(`tartan docker network create: ${stderr}`);
     }
   }
 
