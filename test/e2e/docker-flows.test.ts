@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { Scope } from '../../src/lib/scope.js';
 import { DockerEngine, type EngineVersion } from '../support/docker-engine.js';
-import { FlowBed, masquerades, type Masquerade } from '../support/flow-bed.js';
+import { engineOf, FlowBed, masquerades, type Masquerade } from '../support/flow-bed.js';
 import { Lab } from '../support/lab.js';
 
 type Exceptions = Readonly<Partial<Record<EngineVersion | Masquerade, string>>>;
@@ -143,6 +143,12 @@ for (const { version, kind, masquerade, orders } of combinations)
       const docker = { version, iptables, ...FlowBed.engineWords(masquerade) };
       lab = await Lab.open(scope, { nodes: ['a', 'b'], network, docker });
       bed = await FlowBed.open(lab, masquerade);
+      // It is what the name says.
+      const a = lab.node('a');
+      expect(await engineOf(a).docker('version', '-f', '{{.Server.Version}}')).toMatch(new RegExp(`^${version}\\.`));
+      expect(await a.run('iptables', '--version')).toContain(iptables === 'legacy' ? 'legacy' : 'nf_tables');
+      const own = iptables === 'legacy' ? 'iptables-legacy-save' : 'iptables-nft-save';
+      expect(await a.run(own, '-t', 'nat')).toMatch(/^:DOCKER /m);
     }, limitMs);
     afterAll(() => scope.close());
 
