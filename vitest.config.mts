@@ -1,5 +1,5 @@
 /**
- * The four suites. `unit` runs its files side by side, `e2e` two at a time because most of a fault is waiting; the others
+ * The four suites. `unit` runs its files side by side, `e2e` three at a time because most of a fault is waiting; the others
  * share the machine's kernel and its two cores one after another.
  */
 import { defineConfig } from 'vitest/config';
@@ -34,7 +34,7 @@ export default defineConfig({
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
           pool: 'forks',
-          maxWorkers: 2,
+          maxWorkers: 3,
           testTimeout: 90_000,
           hookTimeout: 90_000,
         },
