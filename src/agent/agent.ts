@@ -44,6 +44,8 @@ export class Agent {
   underlayProblem: string | undefined;
   /** What keeps Docker from taking its settings. */
   dockerProblems: readonly string[] = [];
+  /** Docker waits for the whole host to forward. */
+  #forwarding = false;
   readonly #writer: StateWriter;
 
   constructor(ports: AgentPorts, options: AgentOptions) {
@@ -203,7 +205,10 @@ export class Agent {
   async #onPass(footing: Footing): Promise<void> {
     // Not by a pass that was under way when the subnet was lost.
     if (this.phase !== 'configuring' && this.phase !== 'ready') return;
+    const forwarded = this.#forwarding;
     await this.#tellDocker(footing);
+    // That first: Docker starts when we are ready.
+    if (this.#forwarding && !forwarded) return this.reconciler.ring();
     // Ready already, or lost in the meantime.
     if (this.phase !== 'configuring') return;
     const { held } = footing;
@@ -218,11 +223,12 @@ export class Agent {
     if (mtu === undefined) return;
     const ipMasquerade = this.options.ipMasquerade !== 'off';
     const settings = { network: network.network, subnet: held.lease.subnet, mtu, ipMasquerade };
-    const { written, conflicts } = await this.ports.docker.write(settings);
+    const { written, conflicts, needsForwarding } = await this.ports.docker.write(settings);
     for (const path of written) this.ports.log.info('docker.written', `wrote ${path}`, { path });
     const standing = new Set(this.dockerProblems);
     for (const conflict of conflicts) if (!standing.has(conflict)) this.ports.log.warn('docker.conflict', conflict);
     this.dockerProblems = conflicts;
+    this.#forwarding = needsForwarding;
   }
 
   async #tick({ network, held }: Footing, signal: AbortSignal): Promise<void> {
@@ -275,7 +281,7 @@ export class Agent {
 
   #desired(): Desired | undefined {
     if (!this.backend || !this.held || !this.peers.known || this.held.state === 'lost') return undefined;
-    return { backend: this.backend, self: this.held.lease, peers: this.peers.current };
+    return { backend: this.backend, self: this.held.lease, peers: this.peers.current, forwarding: this.#forwarding };
   }
 
   #enter(phase: Phase): void {

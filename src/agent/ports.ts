@@ -40,10 +40,14 @@ export interface AgentOptions {
   readonly onLost: 'exit' | 'degraded';
   readonly ipMasquerade: BackendContext['ipMasquerade'];
   readonly forwardRules: boolean;
-  /** Where Docker's flags are written, for those who ask. */
+  /** Where Docker's settings are written, for those who ask. */
   readonly dockerEnvFile: string;
-  /** Length of docker0's part of the lease; 0 for the whole. */
-  readonly docker: { readonly subnetLength: number };
+  readonly docker: {
+    /** Length of docker0's part of the lease; 0 for the whole. */
+    readonly subnetLength: number;
+    readonly config: 'env' | 'daemon-json';
+    readonly daemonJsonFile: string;
+  };
   readonly checkSource: boolean;
   readonly checkDestination: boolean;
   /** @throws TartanError CONFIG_INVALID for a backend this version does not run */

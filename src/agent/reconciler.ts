@@ -15,6 +15,8 @@ export interface Desired {
   readonly backend: Backend;
   readonly self: Lease;
   readonly peers: readonly Lease[];
+  /** The whole host is to forward. */
+  readonly forwarding: boolean;
 }
 
 export interface ReconcilerPorts {
@@ -70,7 +72,7 @@ export class Reconciler {
     const desired = this.#desired();
     if (!desired) return false;
     const { host, datapath, log } = this.#ports;
-    const plan = desired.backend.plan(desired.self, desired.peers);
+    const plan = desired.backend.plan(desired.self, desired.peers, desired.forwarding);
     // Both are tried: a host that refuses a rule must not keep a peer's route from the data plane.
     const [applied] = await Promise.allSettled([host.apply(plan.host, { signal })]);
     const text = JSON.stringify(plan.tunnel);

@@ -1,6 +1,6 @@
 /** The agent's state as the Status document. */
 import type { DatapathStats } from '../datapath/datapath.js';
-import { formatIpv4, formatPrefix, ipv4FromNumber } from '../model/ipv4.js';
+import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ipv4.js';
 import type { Agent } from './agent.js';
 import { apiVersion, type Status, type StatusDatapath, type StatusDocker } from './status.js';
 
@@ -79,11 +79,13 @@ function dockerOf({ held, backend, options }: Agent): StatusDocker | null {
   if (!held || !backend) return null;
   const { base, length } = held.lease.subnet;
   return {
-    bip: `${formatIpv4(ipv4FromNumber(base + 1))}/${options.docker.subnetLength || length}`,
+    bip: formatBridgeAddress({ base, length: options.docker.subnetLength || length }),
     mtu: backend.mtu,
     masquerade: options.ipMasquerade !== 'off',
     forward: options.forwardRules,
+    config: options.docker.config,
     envFile: options.dockerEnvFile,
+    daemonJsonFile: options.docker.daemonJsonFile,
   };
 }
 

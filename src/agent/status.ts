@@ -41,8 +41,10 @@ export interface StatusDocker {
   readonly masquerade: boolean;
   /** The daemon accepts forwarded packets of the overlay. */
   readonly forward: boolean;
-  /** Where Docker's unit finds its flags. */
+  /** Where Docker gets it: flags of `envFile`, which its unit reads, or members of `daemonJsonFile`. */
+  readonly config: 'env' | 'daemon-json';
   readonly envFile: string;
+  readonly daemonJsonFile: string;
 }
 
 export interface StatusPeer {

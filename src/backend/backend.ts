@@ -17,6 +17,9 @@ export interface Backend {
   readonly mtu: number;
   /** What peers must know. */
   announce(): BackendInfo;
-  /** Pure and independent of the order of `peers`. */
-  plan(self: Lease, peers: readonly Lease[]): Plan;
+  /**
+   * Pure and independent of the order of `peers`.
+   * @param forwarding whether the whole host is to forward, because Docker needs it and does not switch it on
+   */
+  plan(self: Lease, peers: readonly Lease[], forwarding?: boolean): Plan;
 }

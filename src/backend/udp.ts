@@ -28,14 +28,14 @@ export function udpBackend(context: BackendContext & { readonly port: number }):
     type: 'udp',
     mtu,
     announce: () => ({ type: 'udp' }),
-    plan: (self, peers): Plan => ({
+    plan: (self, peers, forwarding = false): Plan => ({
       tunnel: sortTunnelRoutes(peers.map(peer => ({ subnet: peer.subnet, hop: peer.publicIp, port }))),
-      host: hostPlan(context, self, mtu),
+      host: hostPlan(context, self, mtu, forwarding),
     }),
   };
 }
 
-function hostPlan(context: BackendContext, self: Lease, mtu: number): HostPlan {
+function hostPlan(context: BackendContext, self: Lease, mtu: number, forwarding: boolean): HostPlan {
   const { network, nftables } = context.network;
   return {
     links: [{ name: udpDevice, mtu, address: { base: self.subnet.base, length: 32 } }],
@@ -45,8 +45,10 @@ function hostPlan(context: BackendContext, self: Lease, mtu: number): HostPlan {
       { kind: 'device', destination: network, device: udpDevice, metric: 0 },
     ],
     sysctls: [
-      // Ours only, not net.ipv4.ip_forward: Docker up to 28 makes FORWARD's policy DROP only when it switches that on
-      // itself. Were it on before, the host would route for everybody, into containers and into the overlay.
+      // Not net.ipv4.ip_forward: Docker's rules of iptables make FORWARD's policy DROP only when Docker switches that
+      // on itself. Were it on before, the host would route for everybody, into containers and into the overlay. Docker
+      // with nftables does neither: it sets no policy and does not start without.
+      ...(forwarding ? [['net.ipv4.ip_forward', '1'] as const] : []),
       [`net.ipv4.conf.${udpDevice}.forwarding`, '1'],
       [`net.ipv4.conf.${udpDevice}.accept_redirects`, '0'],
       [`net.ipv4.conf.${udpDevice}.send_redirects`, '0'],

@@ -9,7 +9,7 @@ import { formatPlan, formatReport, planViewOf, reportOf } from './docker-view.js
 import { valueOf } from '../docker/fact.js';
 import { daemonError, print, type Call } from './tool-commands.js';
 import { withoutControls } from './table.js';
-import { readTextFile } from './text-file.js';
+import { readTextFile } from '../docker/text-file.js';
 import { exitStatus, ToolError, type ExitStatus } from './tool-error.js';
 
 /** A plan, and whether the daemon stands behind it. */
@@ -31,7 +31,7 @@ export async function showDockerPlan(call: Call): Promise<ExitStatus> {
 /** @param daemonJson undefined: where dockerd reads it */
 export async function verifyDocker(call: Call, daemonJson: string | undefined): Promise<ExitStatus> {
   const { socketPath, note } = dockerSocket(call);
-  const { plan, away, status } = await readPlan(call);
+  const { plan, away, status } = await readPlan(call, daemonJson);
   const underlay = status?.interface?.name;
   const facts = await call.io.ports.docker.readFacts({ socketPath, daemonJson, envFile: plan.envFile, underlay });
   const report = reportOf(plan, facts, sortFindings([...judgeDaemon(status, away), ...judgeDocker(plan, facts)]));
@@ -58,12 +58,14 @@ function judgeDaemon(status: Status | undefined, away: string | undefined): read
 }
 
 /** @throws ToolError when neither the daemon nor its files say what Docker should have */
-export async function readPlan(call: Call): Promise<PlanReading> {
+export async function readPlan(call: Call, daemonJson?: string): Promise<PlanReading> {
   const { runDir, dockerEnvFile, subnetFile } = call.settings;
   const reading = await call.io.ports.readStatus(runDir);
   if (reading.kind === 'status') return { plan: planOf(reading.status), away: undefined, status: reading.status };
-  const [subnetEnv, dockerEnv] = [subnetFile, dockerEnvFile].map(path => valueOf(readTextFile(path)) ?? '');
-  const plan = planFromFiles(subnetEnv ?? '', dockerEnv ?? '', { envFile: dockerEnvFile, device: udpDevice });
+  const daemonJsonFile = daemonJson ?? '/etc/docker/daemon.json';
+  const read = (path: string): string => valueOf(readTextFile(path)) ?? '';
+  const texts = { subnetEnv: read(subnetFile), dockerEnv: read(dockerEnvFile), daemonJson: read(daemonJsonFile) };
+  const plan = planFromFiles(texts, { envFile: dockerEnvFile, daemonJsonFile, device: udpDevice });
   if (!plan) throw daemonError(`${reading.reason}, and ${subnetFile} and ${dockerEnvFile} do not say what it leased`);
   return { plan, away: reading.reason, status: undefined };
 }
@@ -86,7 +88,9 @@ function planOf(status: Status): DockerPlan {
     mtu: docker.mtu,
     masquerade: docker.masquerade,
     forward: docker.forward,
+    config: docker.config,
     envFile: docker.envFile,
+    daemonJsonFile: docker.daemonJsonFile,
     device: udpDevice,
     peers: status.peers.map(peer => ({ subnet: parsePrefix(peer.subnet), name: peer.nodeId ?? peer.publicIp })),
   };

@@ -2,20 +2,22 @@
  * Looks at everything that `tartan docker verify` judges. Nothing is changed and nothing fails: what cannot be had says
  * why.
  */
-import { accessSync, constants, existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { parseDockerdFlags } from '../docker/dockerd-options.js';
+import { findDockerd, findDockerdFlags, type DockerdProcess } from '../docker/dockerd-places.js';
 import { readEngine, type EngineReading } from '../docker/engine.js';
 import type { DockerFacts, DockerUnit, KernelFacts, LinkFacts } from '../docker/facts.js';
 import { known, unknown, type Fact } from '../docker/fact.js';
 import { bridgeNetwork } from '../docker/judge-bridge.js';
 import { isAbsent, runCommand } from '../host/firewall/command.js';
 import { openKernelHost } from '../host/kernel-host.js';
-import { errnoOf, messageOf } from '../lib/errors.js';
+import { messageOf } from '../lib/errors.js';
+import { isExecutable } from '../lib/file.js';
 import { silentLog } from '../lib/log.js';
 import { readFirewallFacts } from './firewall-facts.js';
 import type { DockerPlace } from './ports.js';
-import { readTextFile } from './text-file.js';
+import { readTextFile } from '../docker/text-file.js';
 
 export async function readDockerFacts(place: DockerPlace): Promise<DockerFacts> {
   const { socketPath, envFile, underlay } = place;
@@ -26,6 +28,7 @@ export async function readDockerFacts(place: DockerPlace): Promise<DockerFacts> 
     engine,
     program: findProgram('dockerd'),
     commandLine: dockerd.known ? known(process?.words) : dockerd,
+    placedFlags: findDockerdFlags(envFile),
     daemonJson: readDaemonJson(place.daemonJson, process),
     envFile: readTextFile(envFile),
     unit,
@@ -35,45 +38,10 @@ export async function readDockerFacts(place: DockerPlace): Promise<DockerFacts> 
   };
 }
 
-interface Process {
-  readonly pid: string;
-  /** Of the command line, without the program's name. */
-  readonly words: readonly string[];
-}
-
-/** The dockerd of this network namespace: its rules and its bridge are the ones that we see. */
-function findDockerd(): Fact<Process | undefined> {
-  try {
-    const here = readlinkSync('/proc/self/ns/net');
-    const pids = readdirSync('/proc').filter(
-      name => /^\d+$/.test(name) && textOf(`/proc/${name}/comm`) === 'dockerd\n',
-    );
-    const pid = pids.find(one => networkOf(one) === here);
-    if (pid === undefined) return known(undefined);
-    return known({ pid, words: textOf(`/proc/${pid}/cmdline`).split('\0').slice(1, -1) });
-  } catch (error) {
-    return unknown(messageOf(error));
-  }
-}
-
-/** undefined for a process that ended meanwhile. */
-function networkOf(pid: string): string | undefined {
-  try {
-    return readlinkSync(`/proc/${pid}/ns/net`);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw error;
-  }
-}
-
-function textOf(path: string): string {
-  const text = readTextFile(path);
-  return text.known ? (text.value ?? '') : '';
-}
-
 /** As the dockerd that runs would read it: by its flag, and in its own mount namespace. */
-function readDaemonJson(given: string | undefined, process: Process | undefined): DockerFacts['daemonJson'] {
-  const path = given ?? parseDockerdFlags(process?.words ?? []).get('config-file') ?? '/etc/docker/daemon.json';
+function readDaemonJson(given: string | undefined, process: DockerdProcess | undefined): DockerFacts['daemonJson'] {
+  const path =
+    given ?? new Map(parseDockerdFlags(process?.words ?? [])).get('config-file') ?? '/etc/docker/daemon.json';
   const root = given === undefined && process ? `/proc/${process.pid}/root` : '';
   return { path, text: readTextFile(`${root}${path}`) };
 }
@@ -87,15 +55,6 @@ function findProgram(name: string): string | undefined {
     '/sbin',
   ];
   return folders.map(folder => join(folder, name)).find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 async function readUnit(): Promise<Fact<DockerUnit | undefined>> {

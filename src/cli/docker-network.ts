@@ -8,9 +8,9 @@ import type { DockerPlan } from '../docker/docker-plan.js';
 import { isAtLeast, type DockerNetwork, type EngineState } from '../docker/engine-state.js';
 import { bridgeNetwork, masqueradeOption, mtuOption } from '../docker/judge-bridge.js';
 import {
+  bridgeAddress,
   formatIpv4,
   formatPrefix,
-  ipv4FromNumber,
   parsePrefix,
   prefixCovers,
   prefixesOverlap,
@@ -140,7 +140,7 @@ function difference(
 }
 
 function report(call: Call, plan: DockerPlan, name: string, subnet: Prefix, created: boolean): void {
-  const [text, gateway] = [formatPrefix(subnet), formatIpv4(ipv4FromNumber(subnet.base + 1))];
+  const [text, gateway] = [formatPrefix(subnet), formatIpv4(bridgeAddress(subnet))];
   const document = { apiVersion, kind: 'DockerNetwork', name, subnet: text, gateway, mtu: plan.mtu, created };
   const what = created ? 'was made' : 'is there already';
   print(call, document, () => `network ${name} ${what}: ${text}, gateway ${gateway}, MTU ${plan.mtu}\n`);

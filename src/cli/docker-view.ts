@@ -1,9 +1,9 @@
 /** `tartan docker plan` and `verify` as documents of `tartan/v1` and as text. */
 import { apiVersion } from '../agent/status.js';
-import { dockerFlags, formatBridgeAddress, type DockerPlan } from '../docker/docker-plan.js';
+import { dockerFlags, settingsFile, type DockerPlan } from '../docker/docker-plan.js';
 import type { DockerFacts } from '../docker/facts.js';
 import type { Finding } from '../docker/finding.js';
-import { formatPrefix, ipv4FromNumber, type Prefix } from '../model/ipv4.js';
+import { formatBridgeAddress, formatPrefix, ipv4FromNumber, type Prefix } from '../model/ipv4.js';
 import { formatFacts, type Cell, type Colour, type Paint } from './table.js';
 
 type Fact = readonly [name: string, cell: Cell];
@@ -19,7 +19,8 @@ export interface DockerPlanView {
   readonly mtu: number;
   readonly ipMasq: false;
   readonly flags: readonly string[];
-  readonly envFile: string;
+  /** The file that Docker gets them from. */
+  readonly settingsFile: string;
   /** Parts of the lease that docker0 leaves to `tartan docker network create`. */
   readonly forNetworks: readonly string[];
   /** What tartand does in the packet filter, so that Docker's rules do not matter. */
@@ -38,7 +39,7 @@ export function planViewOf(plan: DockerPlan): DockerPlanView {
     mtu: plan.mtu,
     ipMasq: false,
     flags: dockerFlags(plan),
-    envFile: plan.envFile,
+    settingsFile: settingsFile(plan),
     forNetworks: besides(plan.bridge, plan.lease).map(formatPrefix),
     firewall: { device, forward, masquerade },
   };
@@ -59,7 +60,7 @@ export function formatPlan(view: DockerPlanView, paint: Paint): string {
       ['lease', `${view.lease} of ${network}`],
       ['docker0', `${view.bip}, MTU ${view.mtu}`],
       ['dockerd flags', view.flags.join(' ')],
-      ['handed over in', view.envFile],
+      ['handed over in', view.settingsFile],
       ['for other networks', free || 'nothing: docker0 gets the whole lease'],
       ['forwarding', forward ? `accepted by tartand: ${network} from and to ${device}` : 'left to rules of yours'],
       [

@@ -3,31 +3,36 @@
  * others masquerade, whether two kinds of iptables are in use. Only lists, never changes.
  */
 import type { FirewallFacts, OtherKind, RuleFacts } from '../docker/facts.js';
-import { known, unknown, type Fact } from '../docker/fact.js';
+import { known, unknown, valueOf, type Fact } from '../docker/fact.js';
+import { readTextFile } from '../docker/text-file.js';
 import { isAbsent, runCommand } from '../host/firewall/command.js';
-import { parseSaveText, targetOf, valueOf, type SavedRule, type SavedTable } from '../host/firewall/save-text.js';
+import { parseListing } from '../host/firewall/nft-table.js';
+import { isOurs, masqueradedSource } from '../host/firewall/rules.js';
+import { parseSaveText, policyOf, targetOf, valueOf as optionOf, type SavedTable } from '../host/firewall/save-text.js';
+import { otherVariant, saysTheSame } from '../host/firewall/variants.js';
 import { messageOf } from '../lib/errors.js';
-import { parsePrefix, type Prefix } from '../model/ipv4.js';
-import { readTextFile } from './text-file.js';
 
 /** What a program wrote; undefined when there is no such program. */
 type Listing = Fact<string | undefined>;
 
-const comment = 'tartan';
 const nothing: SavedTable = new Map();
 
 export async function readFirewallFacts(): Promise<FirewallFacts> {
   const [saved, tables] = await Promise.all([list('iptables-save'), list('nft', 'list', 'tables')]);
-  const ours =
-    tables.known && hasTable(tables.value, 'ip tartan')
-      ? await list('nft', 'list', 'table', 'ip', 'tartan')
-      : known('');
+  const names = (valueOf(tables) ?? '').split('\n').map(line => line.replace(/^table /, ''));
+  const ours = names.includes('ip tartan')
+    ? await list('nft', '--numeric', '--handle', '--stateless', 'list', 'table', 'ip', 'tartan')
+    : known('');
+  const text = valueOf(saved);
   return {
     iptables: !saved.known || saved.value !== undefined,
     nft: !tables.known || tables.value !== undefined,
     rules: ruleFactsOf(saved, ours),
-    otherKind: saved.known && saved.value !== undefined ? await readOtherKind(saved.value) : known(undefined),
-    rivals: rivalsOf(saved, tables),
+    otherKind: text === undefined ? known(undefined) : await readOtherKind(text, names),
+    rivals: [
+      ...(names.includes('inet firewalld') || isRunning('/run/firewalld.pid') ? ['firewalld'] : []),
+      ...(/^:ufw-/m.test(text ?? '') ? ['ufw'] : []),
+    ],
   };
 }
 
@@ -50,85 +55,56 @@ function ruleFactsOf(saved: Listing, ours: Listing): Fact<RuleFacts> {
  */
 export function readRules(saved: string, table: string): RuleFacts {
   const tables = parseSaveText(saved);
+  const rules = (name: string) => [...(tables.get(name) ?? nothing).values()].flat();
   const has = (name: string, target: string): boolean =>
-    rulesOf(tables.get(name) ?? nothing).some(rule => isOurs(rule) && targetOf(rule) === target);
+    rules(name).some(rule => isOurs(rule) && targetOf(rule) === target);
+  const { chains } = parseListing(table);
+  const hasNft = (chain: string, statement: RegExp): boolean =>
+    chains.get(chain)?.rules.some(rule => rule.isOurs && statement.test(rule.text)) ?? false;
   const byIptables = has('filter', 'ACCEPT');
-  const byNft = /\baccept comment "tartan"/.test(table);
+  const mark = hasNft('forward', / accept$/);
   return {
     ours: {
-      forward: byIptables || byNft,
+      forward: byIptables || mark,
       // Only iptables has that drop: where we filter by nftables alone there is nothing to pass.
-      raw: has('raw', 'ACCEPT') || (byNft && !byIptables),
-      masquerade: has('nat', 'MASQUERADE') || /\bmasquerade\b.* comment "tartan"/.test(table),
+      raw: has('raw', 'ACCEPT') || (mark && !byIptables),
+      masquerade: has('nat', 'MASQUERADE') || hasNft('postrouting', / masquerade\b/),
+      sources: has('nat', 'ACCEPT') || hasNft('postrouting', / snat to ip saddr$/),
+      mark,
     },
-    forwardDrops: forwardDrops(saved),
-    masqueraded: rulesOf(tables.get('nat') ?? nothing).flatMap(rule => masqueradedBy(rule)),
+    forwardDrops: dropsForwarded(saved),
+    // Not the hairpin rules of published ports, which name a destination.
+    masqueraded: rules('nat').flatMap(rule =>
+      isOurs(rule) || optionOf(rule, '-d') ? [] : (masqueradedSource(rule) ?? []),
+    ),
   };
 }
 
-function rulesOf(table: SavedTable): readonly SavedRule[] {
-  return [...table.values()].flat();
+function dropsForwarded(saved: string): boolean {
+  return policyOf(saved, 'filter', 'FORWARD') === 'DROP';
 }
 
-function isOurs(rule: SavedRule): boolean {
-  return valueOf(rule, '--comment') === comment;
-}
-
-/** Not the hairpin rules of published ports, which name a destination. */
-function masqueradedBy(rule: SavedRule): readonly Prefix[] {
-  const source = valueOf(rule, '-s');
-  if (isOurs(rule) || targetOf(rule) !== 'MASQUERADE' || source === undefined || valueOf(rule, '-d')) return [];
-  try {
-    return [parsePrefix(source.includes('/') ? source : `${source}/32`)];
-  } catch {
-    return [];
-  }
-}
-
-/** The policy of FORWARD in the table filter. */
-function forwardDrops(saved: string): boolean {
-  const filter = saved.split(/^\*/m).find(part => part.startsWith('filter\n'));
-  return /^:FORWARD DROP\b/m.test(filter ?? '');
-}
-
-/** Legacy tables are looked at only where the kernel has some: listing would bring them into being. */
-async function readOtherKind(saved: string): Promise<Fact<OtherKind | undefined>> {
-  const name = saved.includes('(nf_tables)') ? 'legacy' : 'nf_tables';
-  if (name === 'legacy' && !readLegacyTables()) return known(undefined);
-  const other = await list(name === 'legacy' ? 'iptables-legacy-save' : 'iptables-nft-save');
+/** Looked at only where the kernel has something of it: listing legacy tables would bring them into being. */
+async function readOtherKind(saved: string, names: readonly string[]): Promise<Fact<OtherKind | undefined>> {
+  const legacy = (valueOf(readTextFile('/proc/net/ip_tables_names')) ?? '').split('\n').filter(name => name !== '');
+  const nft = names.flatMap(name => /^ip (\S+)/.exec(name)?.[1] ?? []);
+  const program = otherVariant(saved, legacy, nft);
+  if (!program) return known(undefined);
+  const other = await list(`${program}-save`);
   if (!other.known) return other;
-  if (other.value === undefined)
-    return name === 'legacy'
-      ? unknown('there are tables of iptables-legacy and no program to list them')
-      : known(undefined);
-  return known(otherKindOf(name, other.value));
+  if (other.value !== undefined)
+    return known(saysTheSame(other.value, saved) ? undefined : otherKindOf(program, other.value));
+  return unknown(`there are tables of ${program} and no program to list them`);
 }
 
-export function otherKindOf(name: OtherKind['name'], saved: string): OtherKind | undefined {
-  const rules = [...parseSaveText(saved).values()].flatMap(rulesOf).length;
-  const drops = forwardDrops(saved);
-  return rules === 0 && !drops ? undefined : { name, rules, forwardDrops: drops };
-}
-
-function readLegacyTables(): boolean {
-  const names = readTextFile('/proc/net/ip_tables_names');
-  return names.known && (names.value ?? '').trim() !== '';
-}
-
-function rivalsOf(saved: Listing, tables: Listing): readonly string[] {
-  const firewalld = (tables.known && hasTable(tables.value, 'inet firewalld')) || isRunning('/run/firewalld.pid');
-  const ufw = saved.known && /^:ufw-/m.test(saved.value ?? '');
-  return [...(firewalld ? ['firewalld'] : []), ...(ufw ? ['ufw'] : [])];
-}
-
-function hasTable(listed: string | undefined, name: string): boolean {
-  return (listed ?? '').split('\n').includes(`table ${name}`);
+export function otherKindOf(program: OtherKind['program'], saved: string): OtherKind | undefined {
+  const all = [...parseSaveText(saved).values()].flatMap(table => [...table.values()].flat());
+  const rules = all.filter(rule => !isOurs(rule)).length;
+  const forwardDrops = dropsForwarded(saved);
+  return rules === 0 && !forwardDrops ? undefined : { program, rules, forwardDrops };
 }
 
 function isRunning(pidFile: string): boolean {
-  const pid = readTextFile(pidFile);
-  const number = pid.known ? (pid.value ?? '').trim() : '';
-  if (!/^[1-9]\d{0,9}$/.test(number)) return false;
-  const process = readTextFile(`/proc/${number}/comm`);
-  return process.known && process.value !== undefined;
+  const number = (valueOf(readTextFile(pidFile)) ?? '').trim();
+  return /^[1-9]\d{0,9}$/.test(number) && valueOf(readTextFile(`/proc/${number}/comm`)) !== undefined;
 }

@@ -2,11 +2,11 @@
  * Asks the running daemon for its Status over the local socket. No daemon, no right to ask, no answer in time and an
  * answer that is not a Status are all the same to the caller: unreachable, with the reason.
  */
-import { request } from 'node:http';
 import { z } from 'zod';
 import { statusSocketPath } from '../admin/status-server.js';
 import { apiVersion, type Status } from '../agent/status.js';
 import { errnoOf, messageOf } from '../lib/errors.js';
+import { askSocket } from '../lib/socket-http.js';
 import type { StatusReading } from './ports.js';
 
 const timeoutMs = 2000;
@@ -38,7 +38,9 @@ const statusSchema: z.ZodType<Status> = z.object({
       mtu: z.number(),
       masquerade: z.boolean(),
       forward: z.boolean(),
+      config: z.enum(['env', 'daemon-json']),
       envFile: z.string(),
+      daemonJsonFile: z.string(),
     })
     .nullable()
     .default(null),
@@ -84,26 +86,10 @@ export async function readStatus(runDir: string): Promise<StatusReading> {
   }
 }
 
-function fetchText(socketPath: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const options = { socketPath, path: '/status', agent: false, signal: AbortSignal.timeout(timeoutMs) };
-    const asked = request({ ...options, headers: { Host: 'localhost' } }, response => {
-      const parts: Buffer[] = [];
-      let bytes = 0;
-      response.on('data', (part: Buffer) => {
-        parts.push(part);
-        bytes += part.length;
-        if (bytes > maxBytes) response.destroy(new Error(`the answer is longer than ${maxBytes} bytes`));
-      });
-      response.on('error', reject);
-      response.on('end', () => {
-        if (response.statusCode === 200) resolve(Buffer.concat(parts).toString('utf8'));
-        else reject(new Error(`the answer was HTTP ${response.statusCode ?? 0}`));
-      });
-    });
-    asked.on('error', reject);
-    asked.end();
-  });
+async function fetchText(socketPath: string): Promise<string> {
+  const { status, text } = await askSocket({ socketPath, path: '/status', timeoutMs, maxBytes });
+  if (status !== 200) throw new Error(`the answer was HTTP ${status}`);
+  return text;
 }
 
 function reasonOf(path: string, error: unknown): string {

@@ -1,116 +1,84 @@
 /**
  * What stands twice keeps dockerd from starting (the same key as a flag and in daemon.json, `bridge` beside `bip`): found
- * here before it can hurt. Nothing of somebody else's is changed; each line names key, file and the next step.
+ * here before it can hurt, for tartand and for `tartan docker verify`. Nothing of somebody else's is changed. Pure.
  */
-import { readFileSync, statSync } from 'node:fs';
-import { isTartanError, messageOf, TartanError } from '../lib/errors.js';
-import { conflictingKeys, readKey } from './daemon-json.js';
-import { findDockerdFlags, type DockerdFlag } from './dockerd-flags.js';
-import { formatWord, nftablesOptions, type EngineOption } from './settings.js';
+import type { DockerdKey, DockerdOptions } from './dockerd-options.js';
+import type { PlacedFlag } from './dockerd-places.js';
+import { nftablesOptions, type EngineOption } from './settings.js';
 
-const maxBytes = 1024 * 1024;
-
-/** As dockerd reads it, through links. @returns undefined when there is none, or it cannot be read */
-export function readDaemonJson(path: string): string | undefined {
-  try {
-    const stat = statSync(path);
-    return stat.isFile() && stat.size <= maxBytes ? readFileSync(path, 'utf8') : undefined;
-  } catch {
-    return undefined;
-  }
+export interface Conflict {
+  readonly key: DockerdKey;
+  readonly found: string;
+  readonly repair: string;
 }
 
-export function saysNftables(text: string | undefined, flags: readonly DockerdFlag[]): boolean {
-  return flags.some(({ value }) => value === 'nftables') || member(text, 'firewall-backend') === 'nftables';
+export function formatConflict({ found, repair }: Conflict): string {
+  return `${found}: ${repair}`;
 }
 
 /** Without those of the nftables backend that daemon.json has already. */
-export function flagsFor(wanted: readonly EngineOption[], text: string | undefined): readonly EngineOption[] {
-  return wanted.filter(option => !isOfNftables(option) || member(text, option.key) === undefined);
-}
-
-/** Why dockerd will not start with our flags beside this daemon.json, or not accept the overlay's packets. */
-export function conflictsWithFlags(
-  wanted: readonly EngineOption[],
-  text: string | undefined,
-  path: string,
-): readonly string[] {
-  if (text === undefined) return [];
-  try {
-    const different = wanted.filter(option => {
-      const found = member(text, option.key);
-      return isOfNftables(option) && found !== undefined && found !== option.value;
-    });
-    return [
-      ...conflictingKeys(text, path).map(key => lineFor(key, path)),
-      ...different.map(
-        ({ key, value }) => `${path} has another ${key} than the overlay needs: make it ${String(value)}`,
-      ),
-    ];
-  } catch (error) {
-    if (!isTartanError(error, 'CONFIG_INVALID')) throw error;
-    return [messageOf(error)];
-  }
-}
-
-/** @param key as `conflictingKeys` returns it */
-function lineFor(key: string, path: string): string {
-  const beside = key === 'bridge' ? "tartan's --bip" : `tartan's --${key}`;
-  const other = key === 'bridge' ? '' : ', or start tartand with --docker-config=daemon-json';
-  return `${path} has '${key}', beside ${beside} dockerd does not start: take '${key}' out of the file${other}`;
-}
-
-export interface MergePlace {
-  readonly dockerEnvFile: string;
-  readonly docker: { readonly daemonJsonFile: string };
-  /**
-   * Text of our docker.env, from which a running dockerd may have flags until its next start; undefined once merged:
-   * what runs with flags by then has started before, and has them from there.
-   */
-  readonly dockerEnv: string | undefined;
-  /** Where the files of Docker's packages and units are. */
-  readonly root: string;
+export function flagsFor(wanted: readonly EngineOption[], file: DockerdOptions): readonly EngineOption[] {
+  return wanted.filter(option => !isOfNftables(option) || !file.has(option.key));
 }
 
 /**
- * @throws TartanError CONFIG_INVALID when a key stands elsewhere too
+ * Why dockerd will not start with our flags beside this daemon.json, or not accept the overlay's packets.
+ * @param path of the file
  */
-export function refuseFlags(wanted: readonly EngineOption[], place: MergePlace): void {
-  const { dockerEnvFile, docker, dockerEnv, root } = place;
-  const path = docker.daemonJsonFile;
-  const keys = [...wanted.map(({ key }) => key), 'bridge'];
-  const ours = wanted.map(formatWord);
-  const rival = findDockerdFlags(keys, dockerEnvFile, root).find(({ key, value, running }) => {
-    if (!running) return true;
-    const word = value === '' ? `--${key}` : `--${key}=${value}`;
-    return dockerEnv !== undefined && !ours.includes(word) && !dockerEnv.split(/[ "]/).includes(word);
-  });
-  if (rival) throw new TartanError('CONFIG_INVALID', rivalLine(rival, path));
-  if (member(readDaemonJson(path), 'bridge') !== undefined)
-    throw new TartanError(
-      'CONFIG_INVALID',
-      `${path} has 'bridge', beside 'bip' dockerd does not start: take 'bridge' out of the file; it is left as it was`,
-    );
+export function conflictsWithFlags(
+  wanted: readonly EngineOption[],
+  file: DockerdOptions,
+  path: string,
+): readonly Conflict[] {
+  return [
+    ...wanted.flatMap((option): readonly Conflict[] => {
+      const { key, value } = option;
+      if (!file.has(key) || (isOfNftables(option) && file.get(key) === String(value))) return [];
+      return isOfNftables(option)
+        ? [{ key, found: `${path} has another ${key} than the overlay needs`, repair: `make it ${String(value)}` }]
+        : [
+            {
+              key,
+              found: `${path} has '${key}', beside tartan's --${key} dockerd does not start`,
+              repair: `take '${key}' out of the file, or start tartand with --docker-config=daemon-json`,
+            },
+          ];
+    }),
+    ...bridgeInFile(file, path, "tartan's --bip"),
+  ];
 }
 
-function rivalLine({ key, place, running }: DockerdFlag, path: string): string {
-  const beside = key === 'bridge' ? `'bip' in ${path}` : `'${key}' in ${path}`;
-  const next = running ? 'start dockerd without it' : `take it out of ${place}`;
-  return (
-    `--${key} stands in the flags of ${place}, beside ${beside} dockerd does not start: ${next}, ` +
-    `or start tartand with --docker-config=env; ${path} is left as it was`
+/**
+ * Why dockerd will not start once our settings stand in daemon.json.
+ * @param own flags that go by themselves once dockerd starts anew
+ */
+export function conflictsWithFile(
+  wanted: readonly EngineOption[],
+  file: DockerdOptions,
+  path: string,
+  { flags, own }: { readonly flags: readonly PlacedFlag[]; readonly own: readonly string[] },
+): readonly Conflict[] {
+  const ours = [...wanted.map(({ key, value }) => `${key}=${String(value)}`), ...own];
+  const rivals = flags.filter(
+    ({ flag: [key, value], running }) =>
+      (key === 'bridge' || wanted.some(option => option.key === key)) && !(running && ours.includes(`${key}=${value}`)),
   );
+  return [
+    ...rivals.map(({ flag: [key], place, running }) => ({
+      key,
+      found: `--${key} stands in the flags of ${place}, beside '${key === 'bridge' ? 'bip' : key}' in ${path} dockerd does not start`,
+      repair: `${running ? 'start dockerd without it' : `take it out of ${place}`}, or start tartand with --docker-config=env`,
+    })),
+    ...bridgeInFile(file, path, "'bip'"),
+  ];
+}
+
+function bridgeInFile(file: DockerdOptions, path: string, beside: string): readonly Conflict[] {
+  if (!file.has('bridge')) return [];
+  const found = `${path} has 'bridge', beside ${beside} dockerd does not start`;
+  return [{ key: 'bridge', found, repair: "take 'bridge' out of the file" }];
 }
 
 function isOfNftables(option: EngineOption): boolean {
   return nftablesOptions.includes(option);
-}
-
-/** undefined as well for what is no JSON, which others report. */
-function member(text: string | undefined, key: string): unknown {
-  try {
-    return text === undefined ? undefined : readKey(text, key, '');
-  } catch {
-    return undefined;
-  }
 }

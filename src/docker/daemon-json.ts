@@ -25,25 +25,12 @@ interface Layout {
   readonly members: readonly Member[];
 }
 
-/** Keys that cannot stand in daemon.json beside our flags; `bridge` excludes `bip` wherever it stands. */
-const exclusiveKeys = ['bip', 'mtu', 'ip-masq', 'bridge'] as const;
-
 /**
- * Which members of a daemon.json keep dockerd from starting with `--bip`, `--mtu` and `--ip-masq` as flags, whatever
- * their values are.
+ * The outermost members; of two of one name the last counts, as for dockerd.
  * @throws TartanError CONFIG_INVALID for what is no JSON object
  */
-export function conflictingKeys(text: string, path: string): readonly string[] {
-  const names = new Set(layoutOf(text, path)?.members.map(({ name }) => name));
-  return exclusiveKeys.filter(key => names.has(key));
-}
-
-/**
- * @returns undefined where there is no such member
- * @throws TartanError CONFIG_INVALID
- */
-export function readKey(text: string, key: string, path: string): unknown {
-  return memberOf(layoutOf(text, path), key, path)?.value;
+export function readMembers(text: string, path: string): ReadonlyMap<string, unknown> {
+  return new Map(layoutOf(text, path)?.members.map(({ name, value }) => [name, value]));
 }
 
 /** @throws TartanError CONFIG_INVALID */

@@ -2,11 +2,13 @@
  * The files on disk: `subnet.env` (flannel's readers), `docker.env` (Docker's unit), mode 0644, and only when asked
  * for Docker's own daemon.json. Settings stand in one of the last two, never in both.
  */
-import { TartanError, messageOf } from '../lib/errors.js';
+import { isTartanError, messageOf, TartanError } from '../lib/errors.js';
 import { readBounded, writeFileAtomic } from '../lib/file.js';
-import { conflictsWithFlags, flagsFor, readDaemonJson, refuseFlags, saysNftables } from './conflicts.js';
+import { conflictsWithFile, conflictsWithFlags, flagsFor, formatConflict } from './conflicts.js';
 import type { DockerFiles, DockerReport } from './docker.js';
-import { findDockerdFlags } from './dockerd-flags.js';
+import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
+import { findDockerdFlags } from './dockerd-places.js';
+import { valueOf } from './fact.js';
 import { FirewallBackend, type DockerFirewall } from './firewall-backend.js';
 import { mergeDaemonJson, unmergeDaemonJson } from './merge.js';
 import { readMergeMemory } from './merge-memory.js';
@@ -18,6 +20,7 @@ import {
   parseSubnetEnv,
   type EngineOption,
 } from './settings.js';
+import { readTextFile } from './text-file.js';
 
 export interface DockerFileOptions {
   readonly subnetFile: string;
@@ -47,7 +50,10 @@ export function openDockerFiles(
   const { subnetFile, dockerEnvFile, docker } = options;
   const backend = new FirewallBackend(docker.firewall, dockerd);
   const seesNftables = (): boolean =>
-    saysNftables(readDaemonJson(docker.daemonJsonFile), findDockerdFlags(['firewall-backend'], dockerEnvFile, root));
+    readFile(docker.daemonJsonFile).options.get('firewall-backend') === 'nftables' ||
+    findDockerdFlags(dockerEnvFile, root).some(
+      ({ flag: [key, value] }) => key === 'firewall-backend' && value === 'nftables',
+    );
   return {
     previousSubnet() {
       const text = readBounded(subnetFile, 64 * 1024);
@@ -62,33 +68,53 @@ export function openDockerFiles(
       return {
         written: [...written, ...report.written],
         conflicts: [...report.conflicts, ...(problem === undefined ? [] : [problem])],
+        needsForwarding: wanted,
       };
     },
   };
 }
 
+type FileReport = Omit<DockerReport, 'needsForwarding'>;
+
 function writeFlags(
   { dockerEnvFile, stateDir, docker }: DockerFileOptions,
   wanted: readonly EngineOption[],
-): DockerReport {
+): FileReport {
   const unmerged = unmergeDaemonJson(stateDir);
-  const text = readDaemonJson(docker.daemonJsonFile);
-  const written = writeFile(dockerEnvFile, formatDockerEnv(flagsFor(wanted, text)));
+  const path = docker.daemonJsonFile;
+  const { options, problem } = readFile(path);
+  const written = writeFile(dockerEnvFile, formatDockerEnv(flagsFor(wanted, options)));
   return {
     written: [...(unmerged?.changed ? [unmerged.file] : []), ...written],
-    conflicts: conflictsWithFlags(wanted, text, docker.daemonJsonFile),
+    conflicts: problem === undefined ? conflictsWithFlags(wanted, options, path).map(formatConflict) : [problem],
   };
 }
 
-function writeMerged(options: DockerFileOptions, wanted: readonly EngineOption[], root: string): DockerReport {
+function writeMerged(options: DockerFileOptions, wanted: readonly EngineOption[], root: string): FileReport {
   const { dockerEnvFile, docker } = options;
-  const isMerged = readMergeMemory(options.stateDir)?.file === docker.daemonJsonFile;
-  const dockerEnv = isMerged ? undefined : (readBounded(dockerEnvFile, 64 * 1024) ?? '');
-  refuseFlags(wanted, { ...options, dockerEnv, root });
+  const path = docker.daemonJsonFile;
+  // A dockerd that runs may have its flags from our docker.env, or what it has from the time before the merge.
+  const isMerged = readMergeMemory(options.stateDir)?.file === path;
+  const own = parseDockerdFlags((readBounded(dockerEnvFile, 64 * 1024) ?? '').split(/[ "]/)).map(flag =>
+    flag.join('='),
+  );
+  const flags = findDockerdFlags(dockerEnvFile, root).filter(({ running }) => !(running && isMerged));
+  const [conflict] = conflictsWithFile(wanted, readFile(path).options, path, { flags, own });
+  if (conflict) throw new TartanError('CONFIG_INVALID', `${formatConflict(conflict)}; ${path} is left as it was`);
   const merged = mergeDaemonJson({ ...options, ...docker }, wanted);
   // Empty, so that units that insist on the file start Docker.
   const written = writeFile(dockerEnvFile, formatDockerEnv([]));
   return { written: [...(merged ? [docker.daemonJsonFile] : []), ...written], conflicts: [] };
+}
+
+/** daemon.json as dockerd reads it, through links; what cannot be read has no options. */
+function readFile(path: string): { readonly options: DockerdOptions; readonly problem?: string } {
+  try {
+    return { options: readDaemonOptions(valueOf(readTextFile(path)), path) };
+  } catch (error) {
+    if (!isTartanError(error, 'CONFIG_INVALID')) throw error;
+    return { options: new Map(), problem: messageOf(error) };
+  }
 }
 
 /** @returns the path, if the content changed */

@@ -2,8 +2,9 @@
  * What Docker should have: by what the daemon says of itself or, while it is away, by the files that it wrote last.
  * Docker0's part may be smaller than the lease; the rest is for networks of the operator's.
  */
-import { formatIpv4, ipv4FromNumber, parsePrefix, prefixAround, readIpv4, type Prefix } from '../model/ipv4.js';
-import { parseSubnetEnv } from './settings.js';
+import { parsePrefix, prefixAround, readIpv4, type Prefix } from '../model/ipv4.js';
+import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
+import { engineOptions, formatWord, parseSubnetEnv, type EngineOption } from './settings.js';
 
 export interface DockerPlan {
   readonly source: 'daemon' | 'files';
@@ -18,22 +19,28 @@ export interface DockerPlan {
   readonly masquerade: boolean;
   /** Whether tartan accepts forwarded packets of the overlay. */
   readonly forward: boolean;
-  /** Where Docker's unit finds its flags. */
+  /** Where Docker gets it: flags of `envFile`, which its unit reads, or members of `daemonJsonFile`. */
+  readonly config: 'env' | 'daemon-json';
   readonly envFile: string;
+  readonly daemonJsonFile: string;
   /** The overlay device. */
   readonly device: string;
   /** Subnets of the other hosts. */
   readonly peers: readonly { readonly subnet: Prefix; readonly name: string }[];
 }
 
-/** `10.5.1.1/24`, as --bip takes it. */
-export function formatBridgeAddress(bridge: Prefix): string {
-  return `${formatIpv4(ipv4FromNumber(bridge.base + 1))}/${bridge.length}`;
+export function plannedOptions({ bridge, mtu }: DockerPlan): readonly EngineOption[] {
+  return engineOptions({ subnet: bridge, mtu });
 }
 
 /** dockerd's flags. */
 export function dockerFlags(plan: DockerPlan): readonly string[] {
-  return [`--bip=${formatBridgeAddress(plan.bridge)}`, '--ip-masq=false', `--mtu=${plan.mtu}`];
+  return plannedOptions(plan).map(formatWord);
+}
+
+/** The file that hands them over. */
+export function settingsFile({ config, envFile, daemonJsonFile }: DockerPlan): string {
+  return config === 'env' ? envFile : daemonJsonFile;
 }
 
 /** An address with the length of its prefix, as the prefix around it; undefined for anything else. */
@@ -43,38 +50,49 @@ export function readInterfaceAddress(text: string): Prefix | undefined {
   return address === undefined || Number(length) > 32 ? undefined : prefixAround(address, Number(length));
 }
 
-export interface HandedOver {
-  readonly bridge: Prefix;
-  readonly mtu: number;
-}
-
 /** dockerd's flags in a `docker.env`. */
-export function envWords(text: string): readonly string[] {
-  return (/^DOCKER_OPTS="(.*)"$/m.exec(text)?.[1] ?? '').split(' ').filter(word => word !== '');
+export function envOptions(text: string): DockerdOptions {
+  return new Map(parseDockerdFlags((/^DOCKER_OPTS="(.*)"$/m.exec(text)?.[1] ?? '').split(' ')));
 }
 
-/** What a `docker.env` hands over; undefined unless it is whole. */
-export function parseDockerEnv(text: string): HandedOver | undefined {
-  const words = envWords(text);
-  const value = (flag: string): string =>
-    words.find(word => word.startsWith(`--${flag}=`))?.slice(flag.length + 3) ?? '';
-  const bridge = readInterfaceAddress(value('bip'));
-  return bridge && /^\d{2,5}$/.test(value('mtu')) ? { bridge, mtu: Number(value('mtu')) } : undefined;
+/** Address and MTU of docker0; undefined unless both are there. */
+export function handedOver(options: DockerdOptions): Pick<DockerPlan, 'bridge' | 'mtu'> | undefined {
+  const bridge = readInterfaceAddress(options.get('bip') ?? '');
+  const mtu = options.get('mtu') ?? '';
+  return bridge && /^\d{2,5}$/.test(mtu) ? { bridge, mtu: Number(mtu) } : undefined;
 }
 
-type FromElsewhere = Pick<DockerPlan, 'envFile' | 'device'>;
+export interface PlanTexts {
+  readonly subnetEnv: string;
+  /** Without flags where settings are merged into daemon.json. */
+  readonly dockerEnv: string;
+  readonly daemonJson: string;
+}
 
 /**
  * The plan by the files of a daemon that cannot be asked.
- * @returns undefined unless both are whole
+ * @returns undefined unless they are whole
  */
-export function planFromFiles(subnetEnv: string, dockerEnv: string, rest: FromElsewhere): DockerPlan | undefined {
+export function planFromFiles(
+  { subnetEnv, dockerEnv, daemonJson }: PlanTexts,
+  rest: Pick<DockerPlan, 'envFile' | 'daemonJsonFile' | 'device'>,
+): DockerPlan | undefined {
   const lease = parseSubnetEnv(subnetEnv);
   const network = readNetwork(/^FLANNEL_NETWORK=["']?([0-9./]+)["']?$/m.exec(subnetEnv)?.[1] ?? '');
-  const told = parseDockerEnv(dockerEnv);
+  const flags = envOptions(dockerEnv);
+  const config = flags.size > 0 ? 'env' : 'daemon-json';
+  const told = handedOver(config === 'env' ? flags : fileOptions(daemonJson));
   if (!lease || !network || !told) return undefined;
   const masquerade = /^FLANNEL_IPMASQ=["']?true["']?$/m.test(subnetEnv);
-  return { source: 'files', network, lease, ...told, masquerade, forward: true, peers: [], ...rest };
+  return { source: 'files', network, lease, ...told, masquerade, forward: true, config, peers: [], ...rest };
+}
+
+function fileOptions(text: string): DockerdOptions {
+  try {
+    return readDaemonOptions(text, '');
+  } catch {
+    return new Map();
+  }
 }
 
 function readNetwork(text: string): Prefix | undefined {

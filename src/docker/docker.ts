@@ -15,6 +15,8 @@ export interface DockerReport {
   readonly written: readonly string[];
   /** What of somebody else's will keep Docker from taking the settings, one line each. */
   readonly conflicts: readonly string[];
+  /** Docker is to filter by nftables: then it does not switch the host's forwarding on, and not start without. */
+  readonly needsForwarding: boolean;
 }
 
 export interface DockerFiles {

@@ -2,7 +2,9 @@
  * dockerd's settings as far as the overlay depends on them: flags of a command line, members of daemon.json. A key that
  * stands in both keeps dockerd from starting, even with equal values.
  */
-export const watchedKeys = [
+import { readMembers } from './daemon-json.js';
+
+const watchedKeys = [
   'bip',
   'mtu',
   'ip-masq',
@@ -17,34 +19,30 @@ export const watchedKeys = [
 ] as const;
 
 export type DockerdKey = (typeof watchedKeys)[number];
+/** The last of several flags counts. */
 export type DockerdOptions = ReadonlyMap<DockerdKey, string>;
+export type DockerdFlag = readonly [key: DockerdKey, value: string];
 
 const booleans: readonly DockerdKey[] = ['ip-masq', 'icc', 'iptables', 'live-restore', 'allow-direct-routing'];
 
 /** pflag: `--name=value`, `--name value`, a boolean alone is true, `-b` is --bridge. */
-export function parseDockerdFlags(words: readonly string[]): DockerdOptions {
-  const found = new Map<DockerdKey, string>();
+export function parseDockerdFlags(words: readonly string[]): readonly DockerdFlag[] {
+  const found: DockerdFlag[] = [];
   for (let at = 0; at < words.length; at++) {
-    const [, name = '', value] = /^--?([a-z0-9-]+)(?:=(.*))?$/s.exec(words[at] ?? '') ?? [];
-    const key = watchedKeys.find(one => one === (name === 'b' ? 'bridge' : name));
+    const [, name = 'bridge', value] = /^(?:--([a-z0-9-]+)|-b)(?:=(.*))?$/s.exec(words[at] ?? '') ?? [undefined, ''];
+    const key = watchedKeys.find(one => one === name);
     if (key === undefined) continue;
-    if (value !== undefined) found.set(key, value);
-    else found.set(key, booleans.includes(key) ? 'true' : (words[++at] ?? ''));
+    found.push([key, value ?? (booleans.includes(key) ? 'true' : (words[++at] ?? ''))]);
   }
   return found;
 }
 
-/** @returns undefined when the text is not a JSON object: dockerd refuses it too */
-export function parseDaemonJson(text: string): DockerdOptions | undefined {
-  let value: unknown;
-  try {
-    // dockerd takes an empty file for an empty object.
-    value = text.trim() === '' ? {} : JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
-  const members = new Map<string, unknown>(Object.entries(value));
+/**
+ * @param text undefined: there is no such file
+ * @throws TartanError CONFIG_INVALID for what is no JSON object: dockerd refuses it too
+ */
+export function readDaemonOptions(text: string | undefined, path: string): DockerdOptions {
+  const members = readMembers(text ?? '', path);
   const given = watchedKeys.filter(key => members.has(key) && key !== 'config-file');
   return new Map(given.map(key => [key, String(members.get(key))]));
 }

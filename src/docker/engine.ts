@@ -2,9 +2,9 @@
  * The HTTP API of a Docker engine over its unix socket, unversioned paths. Everything is read, nothing is changed but
  * by `createEngineNetwork`. No engine, no right to ask and no answer in time are readings, not errors.
  */
-import { request } from 'node:http';
 import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
-import { formatIpv4, formatPrefix, ipv4FromNumber, type Prefix } from '../model/ipv4.js';
+import { askSocket } from '../lib/socket-http.js';
+import { bridgeAddress, formatIpv4, formatPrefix, type Prefix } from '../model/ipv4.js';
 import { parseEngineState, type EngineState } from './engine-state.js';
 
 export type EngineReading =
@@ -26,9 +26,9 @@ const maxBytes = 128 * 1024 * 1024;
 export async function readEngine(socketPath: string): Promise<EngineReading> {
   try {
     // One after another: an engine that is not there is asked once.
-    const version = await ask(socketPath, 'GET', '/version');
+    const version = await ask(socketPath, '/version');
     const [info, networks, containers] = await Promise.all(
-      ['/info', '/networks', '/containers/json'].map(path => ask(socketPath, 'GET', path)),
+      ['/info', '/networks', '/containers/json'].map(path => ask(socketPath, path)),
     );
     return { kind: 'answers', state: parseEngineState({ version, info, networks, containers }) };
   } catch (error) {
@@ -39,7 +39,7 @@ export async function readEngine(socketPath: string): Promise<EngineReading> {
 /** @throws TartanError HOST_REFUSED with the engine's own words */
 export async function createEngineNetwork(socketPath: string, wanted: NetworkRequest): Promise<void> {
   const { name, subnet, options, labels } = wanted;
-  const gateway = formatIpv4(ipv4FromNumber(subnet.base + 1));
+  const gateway = formatIpv4(bridgeAddress(subnet));
   const body = {
     Name: name,
     // Before API 1.44 two networks could have one name.
@@ -50,43 +50,17 @@ export async function createEngineNetwork(socketPath: string, wanted: NetworkReq
     Labels: labels,
   };
   try {
-    await ask(socketPath, 'POST', '/networks/create', body);
+    await ask(socketPath, '/networks/create', body);
   } catch (cause) {
     throw new TartanError('HOST_REFUSED', `Docker did not make network ${name}: ${messageOf(cause)}`, { cause });
   }
 }
 
-interface Answer {
-  readonly status: number;
-  readonly text: string;
-}
-
-async function ask(socketPath: string, method: 'GET' | 'POST', path: string, body?: object): Promise<unknown> {
-  const { status, text } = await exchange(socketPath, method, path, body);
+/** @param body what is posted; without one it is a question */
+async function ask(socketPath: string, path: string, body?: object): Promise<unknown> {
+  const { status, text } = await askSocket({ socketPath, path, body, timeoutMs, maxBytes });
   if (status >= 200 && status < 300) return text === '' ? {} : JSON.parse(text);
   throw new Error(engineMessage(text) ?? `the answer was HTTP ${status}`);
-}
-
-function exchange(socketPath: string, method: string, path: string, body: object | undefined): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const headers = { Host: 'docker', ...(body && { 'Content-Type': 'application/json' }) };
-    const options = { socketPath, path, method, headers, agent: false, signal: AbortSignal.timeout(timeoutMs) };
-    const asked = request(options, response => {
-      const parts: Buffer[] = [];
-      let bytes = 0;
-      response.on('data', (part: Buffer) => {
-        parts.push(part);
-        bytes += part.length;
-        if (bytes > maxBytes) response.destroy(new Error(`the answer is longer than ${maxBytes} bytes`));
-      });
-      response.on('error', reject);
-      response.on('end', () =>
-        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(parts).toString('utf8') }),
-      );
-    });
-    asked.on('error', reject);
-    asked.end(body && JSON.stringify(body));
-  });
 }
 
 /** `{"message":"..."}` is how an engine refuses. */

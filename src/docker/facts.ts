@@ -1,6 +1,7 @@
 /** What `tartan docker verify` looks at: gathered by one, judged by another, so that judging needs no host. */
 import type { Ipv4, Prefix } from '../model/ipv4.js';
 import type { EngineReading } from './engine.js';
+import type { PlacedFlag } from './dockerd-places.js';
 import type { Fact } from './fact.js';
 
 export interface DockerFacts {
@@ -9,6 +10,8 @@ export interface DockerFacts {
   readonly program: string | undefined;
   /** Command line of the dockerd that runs in this network namespace, without its name; undefined: none runs. */
   readonly commandLine: Fact<readonly string[] | undefined>;
+  /** Those that we watch, where they stand on this host, but for docker.env. */
+  readonly placedFlags: readonly PlacedFlag[];
   readonly daemonJson: { readonly path: string; readonly text: Fact<string | undefined> };
   readonly envFile: Fact<string | undefined>;
   /** Docker's systemd unit; undefined where systemd does not run, or has no such unit. */
@@ -43,14 +46,22 @@ export interface FirewallFacts {
 
 export interface RuleFacts {
   /** Which of our rules are there. */
-  readonly ours: { readonly forward: boolean; readonly raw: boolean; readonly masquerade: boolean };
+  readonly ours: {
+    readonly forward: boolean;
+    readonly raw: boolean;
+    readonly masquerade: boolean;
+    /** Keeps sources within the overlay from the masquerade of others. */
+    readonly sources: boolean;
+    /** Sets the mark that Docker's nftables backend accepts. */
+    readonly mark: boolean;
+  };
   readonly forwardDrops: boolean;
   /** Sources that rules of others masquerade. */
   readonly masqueraded: readonly Prefix[];
 }
 
 export interface OtherKind {
-  readonly name: 'legacy' | 'nf_tables';
+  readonly program: 'iptables-legacy' | 'iptables-nft';
   readonly rules: number;
   readonly forwardDrops: boolean;
 }

@@ -1,6 +1,13 @@
 /** Docker's default network: address, MTU and masquerade of its bridge, and the containers on it. */
-import { formatIpv4, formatPrefix, prefixContains, prefixesOverlap, samePrefix } from '../model/ipv4.js';
-import { formatBridgeAddress, type DockerPlan } from './docker-plan.js';
+import {
+  formatBridgeAddress,
+  formatIpv4,
+  formatPrefix,
+  prefixContains,
+  prefixesOverlap,
+  samePrefix,
+} from '../model/ipv4.js';
+import type { DockerPlan } from './docker-plan.js';
 import type { DockerNetwork, EngineState } from './engine-state.js';
 import { valueOf } from './fact.js';
 import type { DockerFacts, LinkFacts } from './facts.js';

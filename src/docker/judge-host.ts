@@ -9,10 +9,12 @@ export function judgeHost(plan: DockerPlan, facts: DockerFacts, options: Dockerd
   const { engine, firewall, kernel } = facts;
   // Docker switches it on when it starts, but for the one that filters with nftables, which does not start without.
   const isDue = engine.kind === 'answers' || options.get('firewall-backend') === 'nftables';
-  return [...judgeFirewall(plan, firewall), ...(isDue ? judgeForwarding(kernel) : []), ...judgeRoutes(kernel)];
+  const byNft = engine.kind === 'answers' && engine.state.nftables;
+  return [...judgeFirewall(plan, firewall, byNft), ...(isDue ? judgeForwarding(kernel) : []), ...judgeRoutes(kernel)];
 }
 
-function judgeFirewall(plan: DockerPlan, firewall: FirewallFacts): readonly Finding[] {
+/** @param byNft Docker filters by nftables */
+function judgeFirewall(plan: DockerPlan, firewall: FirewallFacts, byNft: boolean): readonly Finding[] {
   if (!plan.forward && !plan.masquerade) return [];
   if (!firewall.iptables && !firewall.nft)
     return [
@@ -25,19 +27,21 @@ function judgeFirewall(plan: DockerPlan, firewall: FirewallFacts): readonly Find
   return [
     ...uncheckedFact('firewall-rules', 'the packet filter rules', firewall.rules),
     ...uncheckedFact('firewall-kinds', 'rules of the other kind of iptables', firewall.otherKind),
-    ...judgeRules(plan, firewall),
+    ...judgeRules(plan, firewall, byNft),
     ...judgeOtherKind(valueOf(firewall.otherKind)),
     ...firewall.rivals.map(rival => judgeRival(plan, rival)),
   ];
 }
 
-function judgeRules(plan: DockerPlan, { rules, rivals }: FirewallFacts): readonly Finding[] {
+function judgeRules(plan: DockerPlan, { rules, rivals }: FirewallFacts, byNft: boolean): readonly Finding[] {
   const have = valueOf(rules);
   if (!have) return [];
   const missing = [
     ...(plan.forward && !have.ours.forward ? ['forward'] : []),
     ...(plan.forward && !have.ours.raw ? ['raw'] : []),
     ...(plan.masquerade && !have.ours.masquerade ? ['masquerade'] : []),
+    ...(have.ours.sources ? [] : ['sources']),
+    ...(plan.forward && byNft && !have.ours.mark ? ['mark'] : []),
   ];
   const rival = rivals.length === 0 ? '' : `; ${rivals.join(' and ')} may have removed them`;
   if (missing.length > 0)
@@ -61,7 +65,7 @@ function judgeRules(plan: DockerPlan, { rules, rivals }: FirewallFacts): readonl
 /** A packet passes both kinds, one after the other. */
 function judgeOtherKind(other: OtherKind | undefined): readonly Finding[] {
   if (!other) return [];
-  const program = other.name === 'legacy' ? 'iptables-legacy' : 'iptables-nft';
+  const { program } = other;
   const found = `${other.rules} rules stand behind ${program}, beside those of the iptables that tartan uses`;
   if (other.forwardDrops)
     return [

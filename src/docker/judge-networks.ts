@@ -1,6 +1,6 @@
 /** Docker networks besides the default one: which of them overlap the overlay, and how those inside our lease are made. */
-import { formatPrefix, prefixCovers, prefixesOverlap, type Prefix } from '../model/ipv4.js';
-import { formatBridgeAddress, type DockerPlan } from './docker-plan.js';
+import { formatBridgeAddress, formatPrefix, prefixCovers, prefixesOverlap, type Prefix } from '../model/ipv4.js';
+import type { DockerPlan } from './docker-plan.js';
 import type { DockerNetwork, EngineState } from './engine-state.js';
 import { finding, shellName, type Finding } from './finding.js';
 import { bridgeNetwork, masqueradeOption, mtuOption } from './judge-bridge.js';

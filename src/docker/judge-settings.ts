@@ -1,10 +1,12 @@
 /** How Docker gets its settings: flags from the environment file, daemon.json, the unit; and what fights what. */
-import { parseDaemonJson, parseDockerdFlags, type DockerdKey, type DockerdOptions } from './dockerd-options.js';
-import { dockerFlags, envWords, formatBridgeAddress, parseDockerEnv, type DockerPlan } from './docker-plan.js';
+import { isTartanError, messageOf } from '../lib/errors.js';
+import { formatBridgeAddress, samePrefix } from '../model/ipv4.js';
+import { conflictsWithFile, conflictsWithFlags, type Conflict } from './conflicts.js';
+import { dockerFlags, envOptions, handedOver, plannedOptions, settingsFile, type DockerPlan } from './docker-plan.js';
+import { parseDockerdFlags, readDaemonOptions, type DockerdKey, type DockerdOptions } from './dockerd-options.js';
 import { valueOf } from './fact.js';
 import type { DockerFacts } from './facts.js';
 import { finding, restartDocker, uncheckedFact, type Finding } from './finding.js';
-import { samePrefix } from '../model/ipv4.js';
 
 const handedKeys = ['bip', 'mtu', 'ip-masq'] as const satisfies readonly DockerdKey[];
 const dropIn = 'docker.service.d/tartan.conf';
@@ -12,29 +14,38 @@ const installDropIn =
   `install -D -m 644 config/systemd/${dropIn} /etc/systemd/system/${dropIn} && ` +
   `systemctl daemon-reload && ${restartDocker}`;
 
-const none: DockerdOptions = new Map();
-
 export interface Settings {
   /** Of the dockerd that runs, else of the one that would be started. */
   readonly flags: DockerdOptions;
-  /** Of daemon.json; undefined when dockerd cannot read it either. */
-  readonly file: DockerdOptions | undefined;
+  /** Of daemon.json. */
+  readonly file: DockerdOptions;
+  /** Why dockerd cannot read daemon.json. */
+  readonly broken: string | undefined;
   readonly runs: boolean;
 }
 
 export function readSettings(plan: DockerPlan, facts: DockerFacts): Settings {
   const running = valueOf(facts.commandLine);
-  const text = valueOf(facts.daemonJson.text);
+  const planned = isHandedOver(plan, facts) ? envOptions(valueOf(facts.envFile) ?? '') : new Map<DockerdKey, string>();
   return {
-    flags: parseDockerdFlags(running ?? (isHandedOver(plan, facts) ? envWords(valueOf(facts.envFile) ?? '') : [])),
-    file: text === undefined ? none : parseDaemonJson(text),
+    flags: running ? new Map(parseDockerdFlags(running)) : planned,
     runs: running !== undefined,
+    ...readFile(facts.daemonJson),
   };
+}
+
+function readFile({ path, text }: DockerFacts['daemonJson']): Pick<Settings, 'file' | 'broken'> {
+  try {
+    return { file: readDaemonOptions(valueOf(text), path), broken: undefined };
+  } catch (error) {
+    if (!isTartanError(error, 'CONFIG_INVALID')) throw error;
+    return { file: new Map(), broken: messageOf(error) };
+  }
 }
 
 /** Both together, as dockerd has them. */
 export function effectiveOptions({ flags, file }: Settings): DockerdOptions {
-  return new Map([...(file ?? none), ...flags]);
+  return new Map([...file, ...flags]);
 }
 
 /** Whether a start of Docker's unit would take the environment file; without systemd that is not known. */
@@ -44,60 +55,71 @@ function isHandedOver(plan: DockerPlan, { unit }: DockerFacts): boolean {
 }
 
 export function judgeSettings(plan: DockerPlan, facts: DockerFacts, settings: Settings): readonly Finding[] {
+  const { path, text } = facts.daemonJson;
+  const conflicts = conflictsOf(plan, facts, settings);
   return [
-    ...uncheckedFact('daemon-json', facts.daemonJson.path, facts.daemonJson.text),
+    ...uncheckedFact('daemon-json', path, text),
     ...uncheckedFact('docker-flags', "dockerd's command line", facts.commandLine),
     ...uncheckedFact('docker-unit', "Docker's unit", facts.unit),
-    ...judgeFile(facts.daemonJson.path, plan, settings),
-    ...judgeConflicts(facts.daemonJson.path, settings),
+    ...judgeFile(
+      path,
+      plan,
+      settings,
+      conflicts.map(({ key }) => key),
+    ),
+    ...conflicts.map(({ key, found, repair }) =>
+      finding('error', key === 'bridge' ? 'bridge-conflict' : 'settings-conflict', [
+        found,
+        'each in one place',
+        repair,
+      ]),
+    ),
     ...judgeHandOver(plan, facts, settings),
-    ...judgeEnvFile(plan, facts, settings),
+    ...judgeEnvFile(plan, facts),
   ];
 }
 
-function judgeFile(path: string, plan: DockerPlan, { file, flags }: Settings): readonly Finding[] {
-  if (!file)
-    return [
-      finding('error', 'daemon-json-broken', [
-        `${path} is not a JSON object: dockerd will not start`,
-        'a JSON object',
-        `python3 -m json.tool ${path}`,
-      ]),
-    ];
-  const wanted = wantedValues(plan);
-  const wrong = handedKeys.filter(key => file.has(key) && !flags.has(key) && file.get(key) !== wanted[key]);
+function conflictsOf(plan: DockerPlan, facts: DockerFacts, { flags, file }: Settings): readonly Conflict[] {
+  const { path } = facts.daemonJson;
+  const options = plannedOptions(plan);
+  const placed = facts.placedFlags.filter(({ running }) => !running);
+  if (plan.config === 'daemon-json') return conflictsWithFile(options, file, path, { flags: placed, own: [] });
+  const bridge: readonly Conflict[] =
+    flags.has('bridge') && flags.has('bip')
+      ? [
+          {
+            key: 'bridge',
+            found: `--bridge (${flags.get('bridge')}) stands beside --bip in dockerd's flags, it does not start again`,
+            repair: "take --bridge out of dockerd's flags",
+          },
+        ]
+      : [];
+  const isHanded = isHandedOver(plan, facts) || handedKeys.some(key => flags.has(key));
+  return [...(isHanded ? conflictsWithFlags(options, file, path) : []), ...bridge];
+}
+
+/** @param known keys that are conflicts already */
+function judgeFile(
+  path: string,
+  plan: DockerPlan,
+  { file, broken, flags }: Settings,
+  known: readonly DockerdKey[],
+): readonly Finding[] {
+  if (broken !== undefined)
+    return [finding('error', 'daemon-json-broken', [broken, 'a JSON object', `python3 -m json.tool ${path}`])];
+  const wanted = new Map(plannedOptions(plan).map(({ key, value }) => [key, String(value)]));
+  const wrong = handedKeys.filter(
+    key => file.has(key) && !flags.has(key) && !known.includes(key) && file.get(key) !== wanted.get(key),
+  );
   if (wrong.length === 0) return [];
   const given = wrong.map(key => `"${key}": ${file.get(key)}`).join(', ');
   return [
     finding('error', 'daemon-json-value', [
       `${path} has ${given}`,
-      wrong.map(key => `"${key}": ${wanted[key]}`).join(', '),
-      `remove ${wrong.map(key => `"${key}"`).join(' and ')} from ${path}; tartan hands them over in ${plan.envFile}`,
-    ]),
-  ];
-}
-
-function judgeConflicts(path: string, { file, flags }: Settings): readonly Finding[] {
-  const both = handedKeys.filter(key => file?.has(key) && flags.has(key));
-  const conflict =
-    both.length === 0
-      ? []
-      : [
-          finding('error', 'settings-conflict', [
-            `${both.join(', ')} stand${both.length === 1 ? 's' : ''} in dockerd's flags and in ${path}: dockerd will not start`,
-            'each in one place',
-            `remove ${both.map(key => `"${key}"`).join(' and ')} from ${path}`,
-          ]),
-        ];
-  const bridge = flags.get('bridge') ?? file?.get('bridge') ?? '';
-  if (bridge === '' || !(flags.has('bip') || file?.has('bip'))) return conflict;
-  const where = flags.has('bridge') ? "dockerd's flags" : path;
-  return [
-    ...conflict,
-    finding('error', 'bridge-conflict', [
-      `bridge (${bridge}) and bip are both given: dockerd will not start`,
-      'bip alone',
-      `remove "bridge" from ${where}`,
+      wrong.map(key => `"${key}": ${wanted.get(key)}`).join(', '),
+      plan.config === 'env'
+        ? `remove ${wrong.map(key => `"${key}"`).join(' and ')} from ${path}; tartan hands them over in ${plan.envFile}`
+        : 'systemctl restart tartand',
     ]),
   ];
 }
@@ -114,26 +136,32 @@ function judgeHandOver(plan: DockerPlan, facts: DockerFacts, { file, flags, runs
         ]),
       ]
     : [];
-  const hasBridge = flags.has('bridge') || file?.has('bridge') === true;
-  const missing = handedKeys.filter(key => !flags.has(key) && !file?.has(key) && !(key === 'bip' && hasBridge));
-  const taken = runs ? missing.length === 0 : isHandedOver(plan, facts) || file?.has('bip');
+  const hasBridge = flags.has('bridge') || file.has('bridge');
+  const missing = handedKeys.filter(key => !flags.has(key) && !file.has(key) && !(key === 'bip' && hasBridge));
+  const taken = missing.length === 0 || (!runs && plan.config === 'env' && isHandedOver(plan, facts));
   if (taken || (!runs && facts.program === undefined)) return reload;
   const words = missing.map(key => `--${key}`).join(', ');
   return [
     ...reload,
     finding('error', 'settings-not-taken', [
-      runs ? `dockerd was started without ${words}` : `Docker's unit does not read ${plan.envFile}`,
-      `the flags of ${plan.envFile}: ${dockerFlags(plan).join(' ')}`,
-      unit === undefined ? `start dockerd with $DOCKER_NETWORK_OPTIONS of ${plan.envFile}` : installDropIn,
+      runs || plan.config === 'daemon-json'
+        ? `dockerd ${runs ? 'was' : 'would be'} started without ${words}`
+        : `Docker's unit does not read ${plan.envFile}`,
+      `the settings of ${settingsFile(plan)}: ${dockerFlags(plan).join(' ')}`,
+      repairOf(plan, unit !== undefined),
     ]),
   ];
 }
 
-function judgeEnvFile(plan: DockerPlan, { envFile }: DockerFacts, { file }: Settings): readonly Finding[] {
+function repairOf({ config, envFile }: DockerPlan, hasUnit: boolean): string {
+  if (config === 'daemon-json') return restartDocker;
+  return hasUnit ? installDropIn : `start dockerd with $DOCKER_NETWORK_OPTIONS of ${envFile}`;
+}
+
+function judgeEnvFile(plan: DockerPlan, { envFile }: DockerFacts): readonly Finding[] {
+  if (plan.config === 'daemon-json') return [];
   if (!envFile.known) return uncheckedFact('env-file', plan.envFile, envFile);
-  // The other way of handing over.
-  if (file?.has('bip')) return [];
-  const told = envFile.value === undefined ? undefined : parseDockerEnv(envFile.value);
+  const told = handedOver(envOptions(envFile.value ?? ''));
   if (told && samePrefix(told.bridge, plan.bridge) && told.mtu === plan.mtu) return [];
   const found = told ? `hands over ${formatBridgeAddress(told.bridge)}, MTU ${told.mtu}` : 'cannot be used';
   return [
@@ -143,8 +171,4 @@ function judgeEnvFile(plan: DockerPlan, { envFile }: DockerFacts, { file }: Sett
       'systemctl restart tartand',
     ]),
   ];
-}
-
-function wantedValues(plan: DockerPlan): Readonly<Record<(typeof handedKeys)[number], string>> {
-  return { bip: formatBridgeAddress(plan.bridge), mtu: String(plan.mtu), 'ip-masq': 'false' };
 }

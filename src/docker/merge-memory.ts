@@ -7,7 +7,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { readBounded, writeFileAtomic } from '../lib/file.js';
-import { readKey, withKey, withoutKey, type DaemonJsonValue } from './daemon-json.js';
+import { readMembers, withKey, withoutKey, type DaemonJsonValue } from './daemon-json.js';
 
 const value = z.union([z.string(), z.number(), z.boolean()]);
 const schema = z.strictObject({
@@ -78,7 +78,7 @@ export function undoMerge(memory: MergeMemory, text: string | undefined): Undone
   if (text === undefined) return { text, left: [] };
   if (checksum(text) === memory.sha256) return { text: memory.before ?? undefined, left: [] };
   const keys = Object.keys(memory.ours);
-  const left = keys.filter(key => isForeign(memory, key, readKey(text, key, memory.file)));
+  const left = keys.filter(key => isForeign(memory, key, readMembers(text, memory.file).get(key)));
   return { text: withoutOurs(memory, text, keys), left };
 }
 
@@ -86,16 +86,18 @@ export function undoMerge(memory: MergeMemory, text: string | undefined): Undone
 export function withoutOurs(memory: MergeMemory, text: string, keys: readonly string[]): string {
   const { file, before } = memory;
   return keys.reduce((edited, key) => {
-    const now = readKey(edited, key, file);
+    const now = readMembers(edited, file).get(key);
     if (now === undefined || isForeign(memory, key, now)) return edited;
-    const earlier = value.safeParse(before === null ? undefined : readKey(before, key, file));
+    const earlier = value.safeParse(before === null ? undefined : readMembers(before, file).get(key));
     return earlier.success ? withKey(edited, key, earlier.data, file) : withoutKey(edited, key, file);
   }, text);
 }
 
 function isForeign(memory: MergeMemory, key: string, now: unknown): boolean {
   if (now === undefined) return false;
-  return !(memory.ours[key] ?? []).some(one => one === now) && readKey(memory.before ?? '', key, memory.file) !== now;
+  return (
+    !(memory.ours[key] ?? []).some(one => one === now) && readMembers(memory.before ?? '', memory.file).get(key) !== now
+  );
 }
 
 function pathIn(stateDir: string): string {

@@ -4,7 +4,7 @@
  * Both are read by shells: only digits, dots, slashes, words and dashes ever stand in them.
  */
 import { TartanError } from '../lib/errors.js';
-import { formatIpv4, formatPrefix, ipv4FromNumber, prefixAround, readIpv4, type Prefix } from '../model/ipv4.js';
+import { formatBridgeAddress, formatPrefix, prefixAround, readIpv4, type Prefix } from '../model/ipv4.js';
 import { acceptMark } from '../model/plan.js';
 import type { DockerSettings } from './docker.js';
 
@@ -18,8 +18,10 @@ export interface EngineOption {
  * @param bridgeLength of docker0's part of the subnet; 0 for the whole
  * @throws TartanError CONFIG_INVALID for a part that is not smaller than the subnet
  */
-export function engineOptions(settings: DockerSettings, bridgeLength: number): readonly EngineOption[] {
-  const { subnet, mtu } = settings;
+export function engineOptions(
+  { subnet, mtu }: Pick<DockerSettings, 'subnet' | 'mtu'>,
+  bridgeLength = 0,
+): readonly EngineOption[] {
   if (bridgeLength !== 0 && (bridgeLength <= subnet.length || bridgeLength > 30))
     throw new TartanError(
       'CONFIG_INVALID',
@@ -27,7 +29,7 @@ export function engineOptions(settings: DockerSettings, bridgeLength: number): r
         `or a length from ${subnet.length + 1} to 30`,
     );
   return [
-    { key: 'bip', value: bridgeAddress(subnet, bridgeLength || subnet.length) },
+    { key: 'bip', value: formatBridgeAddress({ base: subnet.base, length: bridgeLength || subnet.length }) },
     // Docker's own masquerade would hide the containers' addresses from each other: it is always off.
     { key: 'ip-masq', value: false },
     { key: 'mtu', value: mtu },
@@ -48,7 +50,7 @@ export const nftablesOptions: readonly EngineOption[] = [
 export function formatSubnetEnv(settings: DockerSettings): string {
   return [
     `FLANNEL_NETWORK=${formatPrefix(settings.network)}`,
-    `FLANNEL_SUBNET=${bridgeAddress(settings.subnet, settings.subnet.length)}`,
+    `FLANNEL_SUBNET=${formatBridgeAddress(settings.subnet)}`,
     `FLANNEL_MTU=${settings.mtu}`,
     `FLANNEL_IPMASQ=${settings.ipMasquerade}`,
     '',
@@ -73,6 +75,7 @@ export function formatDockerEnv(options: readonly EngineOption[]): string {
   ].join('\n');
 }
 
+/** On a command line. */
 export function formatWord({ key, value }: EngineOption): string {
   return value === true ? `--${key}` : `--${key}=${value}`;
 }
@@ -88,9 +91,4 @@ export function parseSubnetEnv(text: string): Prefix | undefined {
   const length = Number(found[0]?.[2]);
   if (found.length !== 1 || address === undefined || length < 1 || length > 31) return undefined;
   return prefixAround(address, length);
-}
-
-/** The bridge takes the first address of the subnet; its base is the tunnel's. */
-function bridgeAddress(subnet: Prefix, length: number): string {
-  return `${formatIpv4(ipv4FromNumber(subnet.base + 1))}/${length}`;
 }

@@ -3,6 +3,7 @@
  * replaced by rename(2), so a symbolic link in its place is not followed.
  */
 import {
+  accessSync,
   closeSync,
   constants,
   fchmodSync,
@@ -92,5 +93,14 @@ export function readBounded(path: string, maxBytes: number): string | undefined 
     return undefined;
   } finally {
     closeSync(fd);
+  }
+}
+
+export function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
   }
 }

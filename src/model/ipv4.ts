@@ -66,6 +66,16 @@ export function prefixAround(address: Ipv4, length: number): Prefix {
   return { base: ipv4FromNumber((address & prefixMask(length)) >>> 0), length };
 }
 
+/** Of the subnet's bridge, which is its containers' gateway. */
+export function bridgeAddress(subnet: Prefix): Ipv4 {
+  return ipv4FromNumber(subnet.base + 1);
+}
+
+/** `10.5.1.1/24`, as Docker's --bip takes it. */
+export function formatBridgeAddress(subnet: Prefix): string {
+  return `${formatIpv4(bridgeAddress(subnet))}/${subnet.length}`;
+}
+
 export function prefixMask(length: number): Ipv4 {
   // A shift by 32 is a shift by 0 in JavaScript: /0 has a branch of its own.
   return ipv4FromNumber(length === 0 ? 0 : (0xffffffff << (32 - length)) >>> 0);

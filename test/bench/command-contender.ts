@@ -8,9 +8,10 @@
  *   BENCH_NETWORK        of all subnets                   BENCH_SUBNET_FILE    where FLANNEL_SUBNET and _MTU belong
  *   BENCH_DIRECTORY      empty, for whatever it keeps     BENCH_ETCD           endpoint; an etcd is started when named
  */
-import { accessSync, constants, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isExecutable } from '../../src/lib/file.js';
 import { address, addressIn, link, network, peerOf, sides, type Lab, type Side } from './lab.js';
 import { subnets, type Contender, type Overlay } from './overlay.js';
 import { Running, run, tree } from './process.js';
@@ -105,13 +106,4 @@ function tool(variable: string, name: string): string {
   const found = directories.map(directory => join(directory, name)).find(isExecutable);
   if (found === undefined) throw new Error(`no ${name}: set ${variable}, or put it into PATH`);
   return found;
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

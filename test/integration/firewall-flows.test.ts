@@ -3,13 +3,10 @@
  * far end sees. Topology: see flow-lab.ts.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { parsePrefix } from '../../src/model/ipv4.js';
-import type { FirewallPlan, HostPlan } from '../../src/model/plan.js';
 import { engine29, engineStart, type RecordedEngine } from '../support/docker-rules.js';
+import { kinds, planOf, type Kind } from '../support/firewall-texts.js';
 import { addresses, FlowLab } from '../support/flow-lab.js';
 import type { RemoteHost } from '../support/host-lab.js';
-
-type Kind = 'nft' | 'legacy' | 'nftables';
 
 interface Case {
   readonly engine: RecordedEngine;
@@ -18,27 +15,12 @@ interface Case {
 }
 
 const cases: readonly Case[] = ([20, 28] as const).flatMap(engine =>
-  (['nft', 'legacy', 'nftables'] as const).flatMap(kind =>
-    [false, true].map(masquerade => ({ engine, kind, masquerade })),
-  ),
+  kinds.flatMap(kind => [false, true].map(masquerade => ({ engine, kind, masquerade }))),
 );
 
 const { host, lan, tunnel, container, peer, forged } = addresses;
 /** Published by the engine, in the container's own terms, and not. */
 const [published, unpublished] = [80, 81];
-
-const firewall: FirewallPlan = {
-  network: parsePrefix('10.5.0.0/16'),
-  subnet: parsePrefix('10.5.1.0/24'),
-  device: 'tartan0',
-  forward: true,
-  masquerade: 'on',
-  nftables: false,
-};
-
-function planOf(kind: Kind): HostPlan {
-  return { links: [], routes: [], sysctls: [], firewall: { ...firewall, nftables: kind === 'nftables' } };
-}
 
 let lab: FlowLab;
 let hosts: Readonly<Record<Kind, RemoteHost>>;

@@ -1,24 +1,9 @@
 /** Our rules beside others' in a namespace, with the real programs: nothing of others changes, ours come back. */
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { parsePrefix } from '../../src/model/ipv4.js';
-import type { FirewallPlan, HostPlan } from '../../src/model/plan.js';
 import { engineStart } from '../support/docker-rules.js';
+import { kinds, planOf, type Kind } from '../support/firewall-texts.js';
 import { HostLab, type HostPrograms, type RemoteHost } from '../support/host-lab.js';
-
-const firewall: FirewallPlan = {
-  network: parsePrefix('10.5.0.0/16'),
-  subnet: parsePrefix('10.5.1.0/24'),
-  device: 'tartan0',
-  forward: true,
-  masquerade: 'on',
-  nftables: false,
-};
-const kinds = ['nft', 'legacy', 'nftables'] as const;
-type Kind = (typeof kinds)[number];
-
-function planOf(kind: Kind, change: Partial<FirewallPlan> = {}): HostPlan {
-  return { links: [], routes: [], sysctls: [], firewall: { ...firewall, nftables: kind === 'nftables', ...change } };
-}
 
 let lab: HostLab;
 let hosts: Readonly<Record<Kind, RemoteHost>>;

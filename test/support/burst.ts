@@ -1,6 +1,6 @@
 /** One flow of datagrams with known bytes between namespaces by native/build/burst (burst.c). */
 import { join } from 'node:path';
-import { secondLine, type Places } from './traffic.js';
+import { secondLine, type Between, type Places } from './traffic.js';
 import { ended, root, run, start, type Running } from './tools.js';
 
 export const burst = join(root, 'native/build/burst');
@@ -49,13 +49,7 @@ export class BurstReceiver {
 /** @param parts of burst.c: datagrams and UDP_SEGMENT messages, in the order in which they are sent */
 export async function sendBurst(
   spaces: Places,
-  o: {
-    readonly from: string;
-    readonly to: string;
-    readonly address: string;
-    readonly port: number;
-    readonly parts: readonly string[];
-  },
+  o: Between & { readonly parts: readonly string[] },
 ): Promise<BurstReport & SentReport> {
   const receiver = await BurstReceiver.open(spaces, o.to, o.port);
   const text = await run(spaces.inside(o.from, [burst, 'send', o.address, String(o.port), ...o.parts]));

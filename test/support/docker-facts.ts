@@ -2,7 +2,7 @@
 import type { DockerPlan } from '../../src/docker/docker-plan.js';
 import type { DockerContainer, DockerNetwork, EngineState } from '../../src/docker/engine-state.js';
 import { known } from '../../src/docker/fact.js';
-import type { DockerFacts } from '../../src/docker/facts.js';
+import type { DockerFacts, RuleFacts } from '../../src/docker/facts.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 
 export const samplePlan: DockerPlan = {
@@ -13,7 +13,9 @@ export const samplePlan: DockerPlan = {
   mtu: 1472,
   masquerade: true,
   forward: true,
+  config: 'env',
   envFile: '/run/tartan/docker.env',
+  daemonJsonFile: '/etc/docker/daemon.json',
   device: 'tartan0',
   peers: [{ subnet: parsePrefix('10.5.2.0/24'), name: 'node-b' }],
 };
@@ -53,10 +55,17 @@ export const sampleEngine: EngineState = {
   containers: [dockerContainer('web', '10.5.1.2')],
 };
 
+export const sampleRules: RuleFacts = {
+  ours: { forward: true, raw: true, masquerade: true, sources: true, mark: false },
+  forwardDrops: true,
+  masqueraded: [],
+};
+
 export const sampleFacts: DockerFacts = {
   engine: { kind: 'answers', state: sampleEngine },
   program: '/usr/sbin/dockerd',
   commandLine: known(['-H', 'fd://', ...sampleFlags]),
+  placedFlags: [],
   daemonJson: { path: '/etc/docker/daemon.json', text: known(undefined) },
   envFile: known(dockerEnv(sampleFlags)),
   unit: known({ environmentFiles: '/run/tartan/docker.env (ignore_errors=no)', needsReload: false }),
@@ -68,7 +77,7 @@ export const sampleFacts: DockerFacts = {
   firewall: {
     iptables: true,
     nft: true,
-    rules: known({ ours: { forward: true, raw: true, masquerade: true }, forwardDrops: true, masqueraded: [] }),
+    rules: known(sampleRules),
     otherKind: known(undefined),
     rivals: [],
   },

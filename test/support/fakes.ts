@@ -34,6 +34,7 @@ export class FakeHost implements HostNetwork {
     const text = [
       ...want.links.map(link => `link ${link.name} mtu ${link.mtu} ${formatPrefix(link.address)}`),
       ...want.routes.map(formatRoute),
+      ...want.sysctls.flatMap(([name, value]) => (name.includes('.conf.') ? [] : [`${name}=${value}`])),
     ].join('; ');
     this.calls.push(`apply ${text}`);
     const failure = this.failures.shift();
@@ -218,4 +219,13 @@ export class FakeHeld implements HeldLease {
   async close(): Promise<void> {
     this.closed = true;
   }
+}
+
+/** Waits of a clock: for the end alone, or for one turn of the event loop. */
+export const never = (signal: AbortSignal): Promise<void> =>
+  new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+
+export async function tick(signal: AbortSignal): Promise<void> {
+  await new Promise(resolve => setImmediate(resolve));
+  signal.throwIfAborted();
 }

@@ -1,6 +1,7 @@
 /** Values and readings that several unit tests start from. */
 import type { Status } from '../../src/agent/status.js';
 import type { Environment } from '../../src/cli/flag-syntax.js';
+import type { ToolPorts } from '../../src/cli/ports.js';
 import { parseDaemonOptions, type DaemonOptions } from '../../src/cli/options.js';
 import { TartanError } from '../../src/lib/errors.js';
 
@@ -16,7 +17,15 @@ export const sampleStatus: Status = {
   network: '10.5.0.0/16',
   backend: { type: 'udp', port: 8285 },
   interface: { name: 'eth0', address: '192.0.2.1', mtu: 1500 },
-  docker: { bip: '10.5.1.1/24', mtu: 1472, masquerade: true, forward: true, envFile: '/run/tartan/docker.env' },
+  docker: {
+    bip: '10.5.1.1/24',
+    mtu: 1472,
+    masquerade: true,
+    forward: true,
+    config: 'env',
+    envFile: '/run/tartan/docker.env',
+    daemonJsonFile: '/etc/docker/daemon.json',
+  },
   peers: [{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b', state: 'live', secondsLeft: null }],
   rejected: [],
   datapath: null,
@@ -39,12 +48,19 @@ export function refusalOf(words: readonly string[], env: Environment = {}): stri
   return 'accepted';
 }
 
-const unexpected = async (): Promise<never> => {
+export const unexpected = async (): Promise<never> => {
   throw new Error('this command has no business there');
 };
 
 /** The part of a tool's store that changes leases, for commands that do not. */
 export const noChanges = { reserve: unexpected, release: unexpected, releaseNode: unexpected } as const;
 
-/** For commands that have nothing to do with Docker. */
-export const noDocker = { readFacts: unexpected, readEngine: unexpected, createNetwork: unexpected } as const;
+/** For command lines that must not reach anything. */
+export const noPorts: ToolPorts = {
+  openStore: unexpected,
+  readStatus: unexpected,
+  cleanup: unexpected,
+  withoutForwarding: unexpected,
+  openEcho: unexpected,
+  docker: { readFacts: unexpected, readEngine: unexpected, createNetwork: unexpected },
+};

@@ -3,11 +3,12 @@
  * run them. Arguments are always an array, never a shell's text.
  */
 import { execFile, spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_process';
-import { accessSync, closeSync, constants, existsSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { isExecutable } from '../../src/lib/file.js';
 
 /** The tree; named by demo.sh, which runs compiled copies of these files from elsewhere. */
 export const root = process.env['TARTAN_TREE'] ?? fileURLToPath(new URL('../..', import.meta.url));
@@ -56,15 +57,6 @@ export function needTool(variable: string, name: string): string {
   const found = process.env[variable] || findTool(name);
   if (!found) throw new Error(`no ${name}: set ${variable}, or run test/support/setup.sh`);
   return found;
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 export interface Outcome {

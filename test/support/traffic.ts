@@ -8,6 +8,14 @@ export interface Places {
   inside(letter: string, command: readonly string[]): readonly string[];
 }
 
+/** From a namespace, by its letter, to a port in another. */
+export interface Between {
+  readonly from: string;
+  readonly to: string;
+  readonly address: string;
+  readonly port: number;
+}
+
 /** What became of numbered datagrams. */
 export interface FlowReport {
   readonly sent: number;
@@ -56,17 +64,7 @@ export class Flow {
     this.#answer = answer;
   }
 
-  /** @param from,to letters of namespaces */
-  static async open(
-    spaces: Places,
-    o: {
-      readonly from: string;
-      readonly to: string;
-      readonly address: string;
-      readonly port: number;
-      readonly rate: number;
-    },
-  ): Promise<Flow> {
+  static async open(spaces: Places, o: Between & { readonly rate: number }): Promise<Flow> {
     const receiver = start(spaces.inside(o.to, [probe, 'receive', String(o.port)]));
     const answer = await linesAfterFirst(receiver);
     const sender = start(spaces.inside(o.from, [probe, 'send', o.address, String(o.port), String(o.rate)]));
@@ -89,16 +87,7 @@ export class Flow {
 }
 
 /** One TCP connection; both ends' sums over what they sent and received. */
-export async function transfer(
-  spaces: Places,
-  o: {
-    readonly from: string;
-    readonly to: string;
-    readonly address: string;
-    readonly port: number;
-    readonly bytes: number;
-  },
-): Promise<Transfer> {
+export async function transfer(spaces: Places, o: Between & { readonly bytes: number }): Promise<Transfer> {
   const server = start(spaces.inside(o.to, [probe, 'serve', String(o.port)]));
   const report = await secondLine(server);
   const begin = performance.now();
@@ -126,17 +115,7 @@ export class Stream {
     this.#received = received;
   }
 
-  /** @param from,to letters of namespaces */
-  static async open(
-    spaces: Places,
-    o: {
-      readonly from: string;
-      readonly to: string;
-      readonly address: string;
-      readonly port: number;
-      readonly bytesPerSecond: number;
-    },
-  ): Promise<Stream> {
+  static async open(spaces: Places, o: Between & { readonly bytesPerSecond: number }): Promise<Stream> {
     const server = start(spaces.inside(o.to, [probe, 'serve', String(o.port)]));
     const { line } = await secondLine(server);
     const most = String(2 ** 32 - 1);

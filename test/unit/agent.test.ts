@@ -13,7 +13,7 @@ import { chooseBackend } from '../../src/backend/all.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
-import { FakeDatapath, FakeHeld, fakeLease, FakeHost, FakeStore } from '../support/fakes.js';
+import { FakeDatapath, FakeHeld, fakeLease, FakeHost, FakeStore, never, tick } from '../support/fakes.js';
 
 const address = parseIpv4('192.0.2.1');
 const underlay = { publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } };
@@ -28,7 +28,7 @@ afterEach(() => {
   rmSync(stateDir, { recursive: true });
 });
 
-function make(options: Partial<AgentOptions> = {}) {
+function make(options: Partial<AgentOptions> = {}, needsForwarding = false) {
   const [store, host, datapath] = [new FakeStore(), new FakeHost(), new FakeDatapath()];
   const [events, notified, conflicts]: [string[], string[], string[]] = [[], [], []];
   const written: DockerSettings[] = [];
@@ -41,7 +41,7 @@ function make(options: Partial<AgentOptions> = {}) {
     previousSubnet: () => parsePrefix('10.5.9.0/24'),
     write: async (settings: DockerSettings) => {
       if (JSON.stringify(settings) !== JSON.stringify(written.at(-1))) written.push(settings);
-      return { written: [], conflicts: [...conflicts] };
+      return { written: [], conflicts: [...conflicts], needsForwarding };
     },
   };
   const agent = new Agent(
@@ -65,7 +65,7 @@ function make(options: Partial<AgentOptions> = {}) {
       ipMasquerade: 'on',
       forwardRules: true,
       dockerEnvFile: '/run/tartan/docker.env',
-      docker: { subnetLength: 0 },
+      docker: { subnetLength: 0, config: 'env', daemonJsonFile: '/etc/docker/daemon.json' },
       checkSource: true,
       checkDestination: true,
       chooseBackend,
@@ -76,14 +76,6 @@ function make(options: Partial<AgentOptions> = {}) {
     },
   );
   return { agent, store, host, datapath, events, notified, written, conflicts };
-}
-
-const never = (signal: AbortSignal): Promise<void> =>
-  new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
-
-async function tick(signal: AbortSignal): Promise<void> {
-  await new Promise(resolve => setImmediate(resolve));
-  signal.throwIfAborted();
 }
 
 it('starts the tunnel before the host plan, and tells Docker and systemd last', async () => {
@@ -110,6 +102,14 @@ it('starts the tunnel before the host plan, and tells Docker and systemd last', 
   });
   stop.abort(new Error('bye'));
   await expect(running).rejects.toThrow('bye');
+});
+
+it('forwards before Docker may start, where Docker does not switch that on', async () => {
+  const { agent, store, host, notified } = make({}, true);
+  agent.run(stop.signal).catch(() => {});
+  store.push();
+  await vi.waitFor(() => expect(notified).toEqual(['READY=1']));
+  expect(host.calls.map(call => call.endsWith('net.ipv4.ip_forward=1'))).toEqual([false, true]);
 });
 
 it('waits for the network document, the lease and the socket, saying each reason once', async () => {

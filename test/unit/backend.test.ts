@@ -42,6 +42,14 @@ it('the udp plan as text', () => {
   expect(backend.announce()).toEqual({ type: 'udp' });
 });
 
+it('switches forwarding on for the whole host only when it is asked to, and before all else', () => {
+  const plan = chooseBackend(context('{"Network":"10.5.0.0/16"}')).plan(self, [], true);
+  expect(plan.host.sysctls.map(setting => setting.join('=')).slice(0, 2)).toEqual([
+    'net.ipv4.ip_forward=1',
+    'net.ipv4.conf.tartan0.forwarding=1',
+  ]);
+});
+
 it('does not depend on the order of the peers', () => {
   const backend = chooseBackend(context('{"Network":"10.5.0.0/16"}'));
   const peers = [9, 4, 200, 2, 77].map(number => fakeLease(`10.5.${number}.0/24`, `192.0.2.${number}`));

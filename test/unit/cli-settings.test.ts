@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ToolSettings, type OptionValues } from '../../src/cli/tool-settings.js';
 import { runTool } from '../../src/cli/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
-import { noDocker } from '../support/samples.js';
+import { noPorts } from '../support/samples.js';
 
 const secret = 'hunter2-horse';
 let folder = '';
@@ -108,23 +108,13 @@ describe('the login', () => {
     for (const words of lines) {
       let text = '';
       const write = (more: string): void => void (text += more);
-      const refuse = async (): Promise<never> => {
-        throw new Error('not to be called');
-      };
       const status = await runTool(['node', 'tartan', ...words], {
         env: { ETCDCTL_USER: `alice:${secret}` },
         stdout: write,
         stderr: write,
         stdin: async () => '',
         isTty: false,
-        ports: {
-          openStore: refuse,
-          readStatus: refuse,
-          cleanup: refuse,
-          withoutForwarding: refuse,
-          openEcho: refuse,
-          docker: noDocker,
-        },
+        ports: noPorts,
       });
       expect(status).toBe(64);
       expect(text).toMatch(/^error: /);

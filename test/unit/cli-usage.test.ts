@@ -1,10 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { runTool } from '../../src/cli/tool.js';
-import { noDocker } from '../support/samples.js';
-
-const refuse = async (): Promise<never> => {
-  throw new Error('a wrong command line must not reach anything');
-};
+import { noPorts, unexpected } from '../support/samples.js';
 
 async function run(line: string, calledAs = '/usr/bin/tartan'): Promise<{ status: number; out: string; err: string }> {
   let [out, err] = ['', ''];
@@ -13,16 +9,9 @@ async function run(line: string, calledAs = '/usr/bin/tartan'): Promise<{ status
     env: {},
     stdout: text => void (out += text),
     stderr: text => void (err += text),
-    stdin: refuse,
+    stdin: unexpected,
     isTty: false,
-    ports: {
-      openStore: refuse,
-      readStatus: refuse,
-      cleanup: refuse,
-      withoutForwarding: refuse,
-      openEcho: refuse,
-      docker: noDocker,
-    },
+    ports: noPorts,
   });
   return { status, out, err };
 }

@@ -7,7 +7,7 @@ import { runTool } from '../../src/cli/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { formatIpv4, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
-import { noDocker, noChanges, sampleStatus as status } from '../support/samples.js';
+import { noPorts, noChanges, sampleStatus as status } from '../support/samples.js';
 
 const lease = (
   subnet: string,
@@ -118,7 +118,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
         close: () => void world.calls.push('close'),
       }),
       withoutForwarding: noChanges.release,
-      docker: noDocker,
+      docker: noPorts.docker,
       cleanup: async request =>
         answer(`cleanup ${request.runDir} ${request.stateDir}`, { removed: world.removed, left: world.left }),
     },

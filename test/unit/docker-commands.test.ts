@@ -9,7 +9,7 @@ import type { EngineReading, NetworkRequest } from '../../src/docker/engine.js';
 import type { DockerFacts } from '../../src/docker/facts.js';
 import { formatPrefix } from '../../src/model/ipv4.js';
 import { dockerNetwork, sampleEngine, sampleFacts } from '../support/docker-facts.js';
-import { sampleStatus } from '../support/samples.js';
+import { noPorts, sampleStatus, unexpected } from '../support/samples.js';
 
 interface World {
   reading: StatusReading;
@@ -39,15 +39,13 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true }));
 
 function withBip(bip: string): StatusReading {
-  const docker = { bip, mtu: 1472, masquerade: true, forward: true, envFile: '/run/tartan/docker.env' };
-  return { kind: 'status', status: { ...sampleStatus, docker } };
+  return {
+    kind: 'status',
+    status: { ...sampleStatus, docker: sampleStatus.docker && { ...sampleStatus.docker, bip } },
+  };
 }
 
 const away: StatusReading = { kind: 'unreachable', reason: 'there is no socket' };
-
-const unused = async (): Promise<never> => {
-  throw new Error('not for these commands');
-};
 
 async function run(...words: readonly string[]): Promise<{ status: number; out: string; err: string }> {
   let [out, err] = ['', ''];
@@ -55,13 +53,10 @@ async function run(...words: readonly string[]): Promise<{ status: number; out: 
     env: world.env,
     stdout: text => void (out += text),
     stderr: text => void (err += text),
-    stdin: unused,
+    stdin: unexpected,
     isTty: false,
     ports: {
-      openStore: unused,
-      cleanup: unused,
-      withoutForwarding: unused,
-      openEcho: unused,
+      ...noPorts,
       readStatus: async () => world.reading,
       docker: {
         readFacts: async place => (world.places.push(place), world.facts),
@@ -91,7 +86,7 @@ describe('plan', () => {
       mtu: 1472,
       ipMasq: false,
       flags: ['--bip=10.5.1.1/26', '--ip-masq=false', '--mtu=1472'],
-      envFile: '/run/tartan/docker.env',
+      settingsFile: '/run/tartan/docker.env',
       forNetworks: ['10.5.1.64/26', '10.5.1.128/25'],
       firewall: { device: 'tartan0', forward: true, masquerade: true },
     });

@@ -15,6 +15,7 @@ import {
   sampleFacts,
   sampleFlags,
   samplePlan,
+  sampleRules,
 } from '../support/docker-facts.js';
 
 const judge = (facts: Partial<DockerFacts>, plan: Partial<DockerPlan> = {}): readonly Finding[] =>
@@ -23,6 +24,10 @@ const judge = (facts: Partial<DockerFacts>, plan: Partial<DockerPlan> = {}): rea
 const engine = (state: Partial<EngineState>): Partial<DockerFacts> => ({
   engine: { kind: 'answers', state: { ...sampleEngine, ...state } },
 });
+const engine29: Partial<DockerFacts> = {
+  ...engine({ version: '29.0.1', nftables: true }),
+  commandLine: known([...sampleFlags, '--bridge-accept-fwmark=0x1000000/0x1000000', '--allow-direct-routing']),
+};
 const withNetworks = (...networks: EngineState['networks']): Partial<DockerFacts> =>
   engine({ networks: [...sampleEngine.networks, ...networks] });
 const withBridge = (subnet: string, options: Readonly<Record<string, string>> = {}): EngineState['networks'] => {
@@ -35,13 +40,9 @@ const firewall = (changes: Partial<FirewallFacts>): Partial<DockerFacts> => ({
 const kernel = (changes: Partial<KernelFacts>): Partial<DockerFacts> => ({
   kernel: { ...sampleFacts.kernel, ...changes },
 });
-const allRules: RuleFacts = {
-  ours: { forward: true, raw: true, masquerade: true },
-  forwardDrops: true,
-  masqueraded: [],
-};
 const rules = (changes: Partial<RuleFacts>): Partial<DockerFacts> =>
-  firewall({ rules: known({ ...allRules, ...changes }) });
+  firewall({ rules: known({ ...sampleRules, ...changes }) });
+const noRules: RuleFacts['ours'] = { forward: false, raw: false, masquerade: false, sources: false, mark: false };
 const file = (text: string): Partial<DockerFacts> => ({
   daemonJson: { path: '/etc/docker/daemon.json', text: known(text) },
 });
@@ -62,7 +63,7 @@ describe('a host where all is well', () => {
         envFile: known(dockerEnv([])),
         unit: known({ environmentFiles: '', needsReload: false }),
       },
-      {},
+      { config: 'daemon-json' },
     ],
     ['an empty daemon.json', file('  \n'), {}],
     ['no systemd', { unit: known(undefined) }, {}],
@@ -81,7 +82,7 @@ describe('a host where all is well', () => {
     ['a network elsewhere', withNetworks(dockerNetwork('db', '172.20.0.0/16', { options: {} })), {}],
     [
       'no rules wanted and none there',
-      rules({ ours: { forward: false, raw: false, masquerade: false }, forwardDrops: false }),
+      rules({ ours: noRules, forwardDrops: false }),
       { forward: false, masquerade: false },
     ],
     ['strict rp_filter with one default route', kernel({ rpFilterAll: known('1') }), {}],
@@ -121,14 +122,14 @@ describe('the engine', () => {
     ['28', engine({ version: '28.5.2+dfsg4' }), ['note engine-raw-drop']],
     [
       '29 with nftables and no mark',
-      engine({ version: '29.0.1', nftables: true }),
+      { ...engine({ version: '29.0.1', nftables: true }), ...rules({ ours: { ...sampleRules.ours, mark: true } }) },
       ['error docker-nftables', 'note engine-raw-drop'],
     ],
     [
       '29 with nftables and our mark',
       {
-        ...engine({ version: '29.0.1', nftables: true }),
-        commandLine: known([...sampleFlags, '--bridge-accept-fwmark=0x1000000/0x1000000', '--allow-direct-routing']),
+        ...engine29,
+        ...rules({ ours: { ...sampleRules.ours, mark: true } }),
       },
       ['note engine-raw-drop'],
     ],
@@ -141,9 +142,10 @@ describe('the engine', () => {
 
 describe('the settings', () => {
   const stopped = { engine: silent, commandLine: known(undefined) };
+  const byFile = { commandLine: known([]), unit: known({ environmentFiles: '', needsReload: false }) };
 
   it.each<[string, Partial<DockerFacts>, readonly string[]]>([
-    ['in both places', file('{"bip":"10.5.1.1/24","mtu":1472}'), ['error settings-conflict']],
+    ['in both places', file('{"bip":"10.5.1.1/24"}'), ['error settings-conflict']],
     [
       'in both places at the next start',
       { ...stopped, ...file('{"mtu":1400}') },
@@ -168,6 +170,11 @@ describe('the settings', () => {
     [
       'another bip in the file',
       { ...file('{"bip":"10.9.9.1/24"}'), commandLine: known(['--mtu=1472', '--ip-masq=false']) },
+      ['error settings-conflict'],
+    ],
+    [
+      'another bip in the file, and no drop-in',
+      { ...file('{"bip":"10.9.9.1/24","mtu":1472,"ip-masq":false}'), ...byFile },
       ['error daemon-json-value'],
     ],
     ['no env file', { envFile: known(undefined) }, ['error env-file']],
@@ -191,11 +198,50 @@ describe('the settings', () => {
     expect(names(judge(facts))).toEqual(expected);
   });
 
-  it('the repair names the keys, and the file that the engine reads', () => {
+  it('the repair names the key, and the file that the engine reads', () => {
     expect(judge(file('{"bip":"10.5.1.1/24","ip-masq":true}'))).toMatchObject([
       {
-        found: "bip, ip-masq stand in dockerd's flags and in /etc/docker/daemon.json: dockerd will not start",
-        repair: 'remove "bip" and "ip-masq" from /etc/docker/daemon.json',
+        found: "/etc/docker/daemon.json has 'bip', beside tartan's --bip dockerd does not start",
+        repair: "take 'bip' out of the file, or start tartand with --docker-config=daemon-json",
+      },
+      { id: 'settings-conflict', repair: expect.stringContaining("take 'ip-masq' out of the file") },
+    ]);
+  });
+
+  const merged = { ...file('{"bip":"10.5.1.1/24","mtu":1472,"ip-masq":false}'), ...byFile, envFile: known(undefined) };
+  const flagOf = (place: string, running = false): Partial<DockerFacts> => ({
+    placedFlags: [{ flag: ['mtu', '1472'], place, running }],
+  });
+
+  it.each<[string, Partial<DockerFacts>, readonly string[]]>([
+    ['as they should be', merged, []],
+    ['and dockerd has its flags from the time before', { ...merged, ...flagOf('the running dockerd', true) }, []],
+    ['and a flag in a file', { ...merged, ...flagOf('/etc/default/docker') }, ['error settings-conflict']],
+    [
+      'beside a bridge',
+      { ...merged, ...file('{"bridge":"br0","mtu":1472,"ip-masq":false}') },
+      ['error bridge-conflict'],
+    ],
+    [
+      'with another MTU',
+      { ...merged, ...file('{"bip":"10.5.1.1/24","mtu":9,"ip-masq":false}') },
+      ['error daemon-json-value'],
+    ],
+    ['not there', { ...merged, ...file('{}') }, ['error settings-not-taken']],
+    [
+      'not there before a start',
+      { ...merged, ...stopped, ...file('') },
+      ['error docker-stopped', 'error settings-not-taken'],
+    ],
+  ])('merged into daemon.json: %s', (_, facts, expected) => {
+    expect(names(judge(facts, { config: 'daemon-json' }))).toEqual(expected);
+  });
+
+  it('a flag beside merged settings is named with its place', () => {
+    expect(judge({ ...merged, ...flagOf('/etc/default/docker') }, { config: 'daemon-json' })).toMatchObject([
+      {
+        found: expect.stringMatching(/^--mtu stands in the flags of \/etc\/default\/docker, beside 'mtu' in /),
+        repair: 'take it out of /etc/default/docker, or start tartand with --docker-config=env',
       },
     ]);
   });
@@ -314,17 +360,21 @@ describe('networks', () => {
 });
 
 describe('the host', () => {
-  const none = { forward: false, raw: false, masquerade: false };
-
   it.each<[string, Partial<DockerFacts>, Partial<DockerPlan>, readonly string[]]>([
     ['neither iptables nor nft', firewall({ iptables: false, nft: false }), {}, ['error no-firewall-program']],
     ['neither, and none needed', firewall({ iptables: false, nft: false }), { forward: false, masquerade: false }, []],
-    ['all rules gone', rules({ ours: none }), {}, ['error rules-missing']],
-    ['the raw rule gone', rules({ ours: { ...allRules.ours, raw: false } }), {}, ['error rules-missing']],
-    ['no masquerade wanted', rules({ ours: { ...allRules.ours, masquerade: false } }), { masquerade: false }, []],
+    ['all rules gone', rules({ ours: noRules }), {}, ['error rules-missing']],
+    ['the raw rule gone', rules({ ours: { ...sampleRules.ours, raw: false } }), {}, ['error rules-missing']],
+    [
+      'the guard of sources gone',
+      rules({ ours: { ...sampleRules.ours, sources: false } }),
+      { masquerade: false },
+      ['error rules-missing'],
+    ],
+    ['no masquerade wanted', rules({ ours: { ...sampleRules.ours, masquerade: false } }), { masquerade: false }, []],
     [
       'forwarding dropped and left to the operator',
-      rules({ ours: { ...none, masquerade: true } }),
+      rules({ ours: { ...noRules, masquerade: true, sources: true } }),
       { forward: false },
       ['warning forward-dropped'],
     ],
@@ -336,13 +386,13 @@ describe('the host', () => {
     ],
     [
       'rules of the other iptables',
-      firewall({ otherKind: known({ name: 'legacy', rules: 3, forwardDrops: false }) }),
+      firewall({ otherKind: known({ program: 'iptables-legacy', rules: 3, forwardDrops: false }) }),
       {},
       ['warning both-iptables'],
     ],
     [
       'the other iptables drops',
-      firewall({ otherKind: known({ name: 'legacy', rules: 3, forwardDrops: true }) }),
+      firewall({ otherKind: known({ program: 'iptables-legacy', rules: 3, forwardDrops: true }) }),
       {},
       ['error both-iptables'],
     ],
@@ -352,6 +402,7 @@ describe('the host', () => {
       {},
       ['warning firewall-manager', 'note firewall-manager'],
     ],
+    ['the mark gone, where Docker filters by it', engine29, {}, ['error rules-missing', 'note engine-raw-drop']],
     ['ip_forward off', kernel({ ipForward: known('0') }), {}, ['error ip-forward']],
     [
       'ip_forward off before Docker starts',
@@ -382,15 +433,15 @@ describe('the host', () => {
   });
 
   it('says who may have flushed, and who puts the rules back', () => {
-    const flushed = firewall({ rules: known({ ...allRules, ours: none }), rivals: ['ufw'] });
+    const flushed = firewall({ rules: known({ ...sampleRules, ours: noRules }), rivals: ['ufw'] });
     expect(judge(flushed, { source: 'files' })[0]).toMatchObject({
-      found: 'these rules of tartan are missing: forward, raw, masquerade; ufw may have removed them',
+      found: 'these rules of tartan are missing: forward, raw, masquerade, sources; ufw may have removed them',
       repair: 'systemctl start tartand',
     });
   });
 
   it('the gravest comes first, and every finding but a note has a next step or a reason', () => {
-    const findings = judge({ ...rules({ ours: none }), ...engine({ version: '28.1.0' }), docker0: unknown('x') });
+    const findings = judge({ ...rules({ ours: noRules }), ...engine({ version: '28.1.0' }), docker0: unknown('x') });
     expect(names(findings)).toEqual(['error rules-missing', 'note engine-raw-drop', 'unchecked docker0-link']);
     for (const { severity, repair } of findings)
       expect(repair !== null).toBe(severity === 'error' || severity === 'warning');

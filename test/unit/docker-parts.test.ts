@@ -7,10 +7,15 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { countDefaultRoutes, parseUnit } from '../../src/cli/docker-facts.js';
 import { otherKindOf, readRules } from '../../src/cli/firewall-facts.js';
 import { carve, type CarveRequest } from '../../src/docker/carve.js';
-import { parseDockerEnv, planFromFiles } from '../../src/docker/docker-plan.js';
-import { parseDaemonJson, parseDockerdFlags } from '../../src/docker/dockerd-options.js';
+import { envOptions, handedOver, planFromFiles } from '../../src/docker/docker-plan.js';
+import { parseDockerdFlags, readDaemonOptions } from '../../src/docker/dockerd-options.js';
 import { createEngineNetwork, readEngine } from '../../src/docker/engine.js';
 import { engineRelease, isAtLeast } from '../../src/docker/engine-state.js';
+import type { RuleFacts } from '../../src/docker/facts.js';
+import { wantedContent } from '../../src/host/firewall/nft-table.js';
+import type { FirewallPlan } from '../../src/model/plan.js';
+import { plan } from '../support/firewall-texts.js';
+import { formatDockerEnv } from '../../src/docker/settings.js';
 import { formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
 
 describe('carving', () => {
@@ -76,36 +81,52 @@ describe('what stands in files', () => {
 
   it('daemon.json', () => {
     expect(
-      Object.fromEntries(parseDaemonJson('{"mtu":1400,"ip-masq":true,"log-level":"x","__proto__":{"bip":"y"}}') ?? []),
+      Object.fromEntries(
+        readDaemonOptions('{"mtu":1,"mtu":1400,"ip-masq":true,"log-level":"x","__proto__":{"bip":"y"}}', 'f'),
+      ),
     ).toEqual({ mtu: '1400', 'ip-masq': 'true' });
-    for (const text of ['{', '[]', 'null', '7', '{"bip":"x"} {}']) expect(parseDaemonJson(text)).toBeUndefined();
+    for (const text of ['{', '[]', 'null', '7', '{"bip":"x"} {}'])
+      expect(() => readDaemonOptions(text, '/the/file')).toThrow(/^\/the\/file is not /);
+    for (const text of [undefined, '', ' \n', '{}']) expect(readDaemonOptions(text, 'f').size).toBe(0);
   });
 
   const subnetEnv = 'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n';
   const env = 'DOCKER_OPTS=" --bip=10.5.1.1/25 --ip-masq=false --mtu=1472"\n';
-  const rest = { envFile: '/run/x', device: 'tartan0' };
+  const rest = { envFile: '/run/x', daemonJsonFile: '/etc/x', device: 'tartan0' };
 
-  it('both env files make a plan, and one of them none', () => {
-    expect(planFromFiles(subnetEnv, env, rest)).toMatchObject({
+  it('the files make a plan when they are whole, and else none', () => {
+    const wanted = {
       source: 'files',
       lease: parsePrefix('10.5.1.0/24'),
       bridge: parsePrefix('10.5.1.0/25'),
       mtu: 1472,
       masquerade: true,
+    };
+    expect(planFromFiles({ subnetEnv, dockerEnv: env, daemonJson: '{"bip":"x"}' }, rest)).toMatchObject({
+      ...wanted,
+      config: 'env',
     });
-    for (const [one, other] of [
-      ['', env],
-      [subnetEnv, ''],
-      [subnetEnv, 'DOCKER_OPTS=" --bip=10.5.1.1/25"'],
-      ['FLANNEL_SUBNET=10.5.1.1/24', env],
-    ])
-      expect(planFromFiles(one ?? '', other ?? '', rest)).toBeUndefined();
+    const empty = formatDockerEnv([]);
+    const merged = '{"bip":"10.5.1.1/25","mtu":1472}';
+    expect(planFromFiles({ subnetEnv, dockerEnv: empty, daemonJson: merged }, rest)).toMatchObject({
+      ...wanted,
+      config: 'daemon-json',
+    });
+    for (const [one, other, third] of [
+      ['', env, ''],
+      [subnetEnv, '', ''],
+      [subnetEnv, empty, '{"bip":"10.5.1.1/25"}'],
+      [subnetEnv, empty, '{'],
+      [subnetEnv, 'DOCKER_OPTS=" --bip=10.5.1.1/25"', merged],
+      ['FLANNEL_SUBNET=10.5.1.1/24', env, ''],
+    ] as const)
+      expect(planFromFiles({ subnetEnv: one, dockerEnv: other, daemonJson: third }, rest)).toBeUndefined();
     for (const text of [
       'DOCKER_OPTS=" --bip=10.5.1.999/24 --mtu=1472"',
       'DOCKER_OPTS=" --bip=10.5.1.1/99 --mtu=1472"',
       'DOCKER_OPTS=" --bip=10.5.1.1/24 --mtu=x"',
     ])
-      expect(parseDockerEnv(text)).toBeUndefined();
+      expect(handedOver(envOptions(text))).toBeUndefined();
   });
 
   it('a unit, and one that is not there', () => {
@@ -147,6 +168,7 @@ describe('the packet filter', () => {
     '-A POSTROUTING -s 10.5.1.2/32 -d 10.5.1.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE',
     '-A POSTROUTING -s 10.9.0.7 -j MASQUERADE',
     '-A POSTROUTING ! -s 10.1.0.0/16 -j MASQUERADE',
+    '-A TARTAN-POSTRTG -s 10.5.0.0/16 -d 10.5.0.0/16 -o tartan0 -m comment --comment tartan -j ACCEPT',
     '-A TARTAN-POSTRTG -s 10.5.1.0/24 ! -d 10.5.0.0/16 -m comment --comment tartan -j MASQUERADE --random-fully',
     'COMMIT',
     '',
@@ -154,43 +176,41 @@ describe('the packet filter', () => {
 
   it('our rules, what others masquerade, and the policy', () => {
     const { masqueraded, ...more } = readRules(save, '');
-    expect(more).toEqual({ ours: { forward: true, raw: true, masquerade: true }, forwardDrops: true });
+    expect(more).toEqual({
+      ours: { forward: true, raw: true, masquerade: true, sources: true, mark: false },
+      forwardDrops: true,
+    });
     expect(masqueraded.map(formatPrefix)).toEqual(['10.5.1.0/24', '10.9.0.7/32']);
     expect(readRules(save.replaceAll('--comment tartan', '--comment mine'), '').ours).toEqual({
       forward: false,
       raw: false,
       masquerade: false,
+      sources: false,
+      mark: false,
     });
     expect(readRules('*mangle\n:FORWARD DROP [0:0]\nCOMMIT\n', '').forwardDrops).toBe(false);
   });
 
-  it('our rules in a table of our own, with nothing of ours in iptables', () => {
-    const table = [
-      'table ip tartan {',
-      '\tchain postrouting {',
-      '\t\ttype nat hook postrouting priority 90; policy accept;',
-      '\t\tip saddr 10.5.1.0/24 ip daddr != 10.5.0.0/16 masquerade fully-random comment "tartan"',
-      '\t}',
-      '\tchain forward {',
-      '\t\ttype filter hook forward priority -10; policy accept;',
-      '\t\tip saddr 10.5.0.0/16 iifname "tartan0" meta mark set meta mark | 0x01000000 accept comment "tartan"',
-      '\t}',
-      '}',
-      '',
-    ].join('\n');
-    expect(readRules('', table).ours).toEqual({ forward: true, raw: true, masquerade: true });
-    expect(
-      readRules(
-        '',
-        'table ip tartan {\n\tchain forward {\n\t\ttype filter hook forward priority -10; policy accept;\n\t}\n}\n',
-      ).ours.forward,
-    ).toBe(false);
+  it('our rules in a table of our own, as the daemon makes it', () => {
+    const ours = (change: Partial<FirewallPlan>): RuleFacts['ours'] => {
+      const chains = wantedContent({ ...plan, ...change })
+        .split(/\n(?=\w+ type )/)
+        .map(chain => {
+          const [head = '', ...rules] = chain.split('\n');
+          const lines = rules.map(rule => `\t\t${rule} comment "tartan" # handle 3`);
+          return `\tchain ${head.replace(/ .*/, '')} { # handle 1\n\t\t${head.replace(/^\w+ /, '')}\n${lines.join('\n')}\n\t}\n`;
+        });
+      return readRules('', `table ip tartan { # handle 9\n${chains.join('\n')}}\n`).ours;
+    };
+    expect(ours({})).toEqual({ forward: true, raw: true, masquerade: true, sources: true, mark: true });
+    expect(ours({ masquerade: 'off' })).toMatchObject({ masquerade: false, sources: true });
+    expect(ours({ forward: false })).toMatchObject({ forward: false, raw: false, masquerade: true, mark: false });
   });
 
   it('another kind of iptables counts when it has rules or drops', () => {
-    expect(otherKindOf('legacy', save)).toEqual({ name: 'legacy', rules: 8, forwardDrops: true });
-    expect(otherKindOf('legacy', '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n')).toBeUndefined();
-    expect(otherKindOf('nf_tables', '*filter\n:FORWARD DROP [0:0]\nCOMMIT\n')).toMatchObject({
+    expect(otherKindOf('iptables-legacy', save)).toEqual({ program: 'iptables-legacy', rules: 4, forwardDrops: true });
+    expect(otherKindOf('iptables-legacy', '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n')).toBeUndefined();
+    expect(otherKindOf('iptables-nft', '*filter\n:FORWARD DROP [0:0]\nCOMMIT\n')).toMatchObject({
       rules: 0,
       forwardDrops: true,
     });

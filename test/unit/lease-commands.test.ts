@@ -10,7 +10,7 @@ import { formatIpv4, formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
 import type { ReleasedSubnet } from '../../src/store/release.js';
 import type { ReserveResult } from '../../src/store/reservation.js';
 import type { ReleaseResult } from '../../src/store/reservation-end.js';
-import { noDocker, sampleStatus } from '../support/samples.js';
+import { noPorts, sampleStatus } from '../support/samples.js';
 
 const seven = parsePrefix('10.5.7.0/24');
 
@@ -82,7 +82,7 @@ function openWorld(): ToolIo['ports'] {
     },
     cleanup: unused,
     openEcho: unused,
-    docker: noDocker,
+    docker: noPorts.docker,
   };
 }
 

@@ -24,7 +24,12 @@ function start(
 ): { host: FakeHost; datapath: FakeDatapath; reconciler: Reconciler; signal: AbortController } {
   const host = new FakeHost();
   const datapath = new FakeDatapath();
-  const reconciler = new Reconciler({ host, datapath, log: silentLog }, () => ({ backend, self, peers: peers() }));
+  const reconciler = new Reconciler({ host, datapath, log: silentLog }, () => ({
+    backend,
+    self,
+    peers: peers(),
+    forwarding: false,
+  }));
   passes = 0;
   reconciler.run(60_000, AbortSignal.any([signal.signal, stop.signal]), () => void passes++).catch(() => {});
   return { host, datapath, reconciler, signal };
@@ -64,7 +69,12 @@ it('a host that refuses keeps no route from the data plane and is tried again', 
   const host = new FakeHost();
   const datapath = new FakeDatapath();
   host.failures.push(new TartanError('HOST_REFUSED', 'no'), new TartanError('HOST_REFUSED', 'still no'));
-  const reconciler = new Reconciler({ host, datapath, log: silentLog }, () => ({ backend, self, peers: [] }));
+  const reconciler = new Reconciler({ host, datapath, log: silentLog }, () => ({
+    backend,
+    self,
+    peers: [],
+    forwarding: false,
+  }));
   passes = 0;
   reconciler.run(60_000, signal.signal, () => void passes++).catch(() => {});
   await vi.waitFor(() => expect(reconciler.failures).toBe(1));

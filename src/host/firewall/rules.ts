@@ -227,11 +227,17 @@ function isUnused(table: SavedTable, chain: string): boolean {
 
 /** Docker's rule with --ip-masq=true: masquerades a bridge that is part of the overlay. */
 function hidesSources(rule: SavedRule, network: Prefix): boolean {
+  const source = masqueradedSource(rule);
+  return source !== undefined && prefixesOverlap(source, network);
+}
+
+/** @returns undefined for a rule that does something else, or names no source */
+export function masqueradedSource(rule: SavedRule): Prefix | undefined {
   const source = valueOf(rule, '-s');
-  if (targetOf(rule) !== 'MASQUERADE' || source === undefined) return false;
+  if (targetOf(rule) !== 'MASQUERADE' || source === undefined) return undefined;
   const [address = '', length = '32'] = source.split('/');
-  if (readIpv4(address) === undefined || !/^([12]?\d|3[0-2])$/.test(length)) return false;
-  return prefixesOverlap(parsePrefix(`${address}/${length}`), network);
+  if (readIpv4(address) === undefined || !/^([12]?\d|3[0-2])$/.test(length)) return undefined;
+  return parsePrefix(`${address}/${length}`);
 }
 
 function texts(plan: FirewallPlan): { readonly network: string; readonly subnet: string } {

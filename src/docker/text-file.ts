@@ -1,6 +1,6 @@
 /** Small files of the host, as facts: absent is an answer, unreadable says why. */
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
-import { known, unknown, type Fact } from '../docker/fact.js';
+import { known, unknown, type Fact } from './fact.js';
 import { errnoOf, messageOf } from '../lib/errors.js';
 
 const maxBytes = 4 * 1024 * 1024;
