@@ -1,4 +1,5 @@
 /** What the daemon says of itself: the document behind `tartan status -o json`, readiness and health. */
+import type { DockerShare } from '../docker/docker.js';
 import type { LeaseState } from '../store/store.js';
 
 export const apiVersion = 'tartan/v1';
@@ -33,18 +34,9 @@ export interface Status {
 }
 
 /** What Docker is to have, and who does what it then leaves; null before there is a lease. */
-export interface StatusDocker {
+export interface StatusDocker extends DockerShare {
   /** Address and length of the bridge: `10.5.1.1/24`. */
   readonly bip: string;
-  readonly mtu: number;
-  /** The daemon masquerades what leaves the overlay. */
-  readonly masquerade: boolean;
-  /** The daemon accepts forwarded packets of the overlay. */
-  readonly forward: boolean;
-  /** Where Docker gets it: flags of `envFile`, which its unit reads, or members of `daemonJsonFile`. */
-  readonly config: 'env' | 'daemon-json';
-  readonly envFile: string;
-  readonly daemonJsonFile: string;
 }
 
 export interface StatusPeer {

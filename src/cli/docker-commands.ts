@@ -80,17 +80,13 @@ function planOf(status: Status): DockerPlan {
       'see what it waits for: tartan status',
     );
   const leased = parsePrefix(lease.subnet);
+  const { bip, ...share } = docker;
   return {
+    ...share,
     source: 'daemon',
     network: parsePrefix(network),
     lease: leased,
-    bridge: readInterfaceAddress(docker.bip) ?? leased,
-    mtu: docker.mtu,
-    masquerade: docker.masquerade,
-    forward: docker.forward,
-    config: docker.config,
-    envFile: docker.envFile,
-    daemonJsonFile: docker.daemonJsonFile,
+    bridge: readInterfaceAddress(bip) ?? leased,
     device: udpDevice,
     peers: status.peers.map(peer => ({ subnet: parsePrefix(peer.subnet), name: peer.nodeId ?? peer.publicIp })),
   };

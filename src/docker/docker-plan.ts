@@ -3,26 +3,17 @@
  * Docker0's part may be smaller than the lease; the rest is for networks of the operator's.
  */
 import { parsePrefix, prefixAround, readIpv4, type Prefix } from '../model/ipv4.js';
+import type { DockerShare } from './docker.js';
 import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
 import { engineOptions, formatWord, parseSubnetEnv, type EngineOption } from './settings.js';
 
-export interface DockerPlan {
+export interface DockerPlan extends DockerShare {
   readonly source: 'daemon' | 'files';
   readonly network: Prefix;
   /** This host's part of the network. */
   readonly lease: Prefix;
   /** Docker0's part of the lease; the bridge has its first address. */
   readonly bridge: Prefix;
-  /** Bytes of the largest packet that a container may send. */
-  readonly mtu: number;
-  /** Whether tartan masquerades what leaves the overlay; Docker never does. */
-  readonly masquerade: boolean;
-  /** Whether tartan accepts forwarded packets of the overlay. */
-  readonly forward: boolean;
-  /** Where Docker gets it: flags of `envFile`, which its unit reads, or members of `daemonJsonFile`. */
-  readonly config: 'env' | 'daemon-json';
-  readonly envFile: string;
-  readonly daemonJsonFile: string;
   /** The overlay device. */
   readonly device: string;
   /** Subnets of the other hosts. */

@@ -10,6 +10,20 @@ export interface DockerSettings {
   readonly ipMasquerade: boolean;
 }
 
+/** What tartand hands over to Docker, how, and what it does itself. */
+export interface DockerShare {
+  /** Bytes of the largest packet that a container may send. */
+  readonly mtu: number;
+  /** tartand masquerades what leaves the overlay; Docker never does. */
+  readonly masquerade: boolean;
+  /** tartand accepts forwarded packets of the overlay. */
+  readonly forward: boolean;
+  /** Where Docker gets it: flags of `envFile`, which its unit reads, or members of `daemonJsonFile`. */
+  readonly config: 'env' | 'daemon-json';
+  readonly envFile: string;
+  readonly daemonJsonFile: string;
+}
+
 export interface DockerReport {
   /** Paths of the files whose content changed. */
   readonly written: readonly string[];
