@@ -64,6 +64,11 @@ test('merged into daemon.json, an engine takes bridge address, MTU and masquerad
   const options = await a.engine?.docker('network', 'inspect', 'bridge', '-f', '{{json .Options}}');
   expect(options).toContain('"com.docker.network.bridge.enable_ip_masquerade":"false"');
   expect((await a.status()).problems).toEqual([]);
+  const socket = `unix://${join(a.spaces.directory, a.letter, 'docker/docker.sock')}`;
+  const report = await a.tool('docker', 'verify', '-o', 'json', '--docker-host', socket);
+  const { plan, findings } = JSON.parse(report.stdout) as { plan: unknown; findings: { severity: string }[] };
+  expect(plan).toMatchObject({ bip: '10.5.1.1/25', settingsFile: daemonJson() });
+  expect(findings.filter(({ severity }) => severity === 'error')).toEqual([]);
 });
 
 test('five restarts rewrite nothing, with a daemon.json', () => restarts(merging()));

@@ -58,7 +58,7 @@ test('says what Docker should have, and that it has it', async () => {
     lease: a.subnet,
     bip,
     flags: [`--bip=${bip}`, '--ip-masq=false', '--mtu=1472'],
-    envFile: a.dockerEnvFile,
+    settingsFile: a.dockerEnvFile,
     firewall: { forward: true, masquerade: true },
   });
   const report = await verify(a);
@@ -99,7 +99,9 @@ test('names a daemon.json that fights the flags or is none, and missing rules, a
   writeFileSync(file, '{"bip":"10.5.9.1/24","debug":false}');
   const report = await verify(a);
   expect(errorsOf(report)).toEqual(['settings-conflict']);
-  expect(report.findings[0]?.repair).toBe('remove "bip" from /etc/docker/daemon.json');
+  expect(report.findings[0]?.repair).toBe(
+    "take 'bip' out of the file, or start tartand with --docker-config=daemon-json",
+  );
   writeFileSync(file, '{"bip":');
   expect(errorsOf(await verify(a))).toEqual(['daemon-json-broken']);
   expect(readFileSync(file, 'utf8')).toBe('{"bip":');
@@ -115,7 +117,7 @@ test('judges by the files while tartand is away, and then names what is gone', a
   const report = await verify(a, ...files);
   expect(report.status).toBe(4);
   expect(errorsOf(report)).toEqual(['daemon-away', 'rules-missing']);
-  expect(report.findings[1]?.found).toBe('these rules of tartan are missing: forward, masquerade');
+  expect(report.findings[1]?.found).toBe('these rules of tartan are missing: forward, masquerade, sources');
   const plan = await a.tool('docker', 'plan', '-o', 'json', ...files);
   expect(JSON.parse(plan.stdout)).toMatchObject({ source: 'files', lease: a.subnet });
   expect(plan.stderr).toContain('tartand cannot be asked');
