@@ -5,7 +5,14 @@
 import { messageOf } from '../lib/errors.js';
 import type { Tombstone } from '../model/allocation.js';
 import type { Prefix } from '../model/ipv4.js';
-import { parseLeaseValue, readLeaseKey, type Lease, type LeaseSet, type RejectedEntry } from '../model/lease.js';
+import {
+  formatLeaseKey,
+  parseLeaseValue,
+  readLeaseKey,
+  type Lease,
+  type LeaseSet,
+  type RejectedEntry,
+} from '../model/lease.js';
 import { nameBelow, occupiedBy, printable, type Keys } from './keys.js';
 import type { KeyEvent, KeyValue, Listing, Position } from './kv.js';
 
@@ -90,6 +97,12 @@ export class LeaseTable {
       else this.#entries.delete(name);
       this.#revision = event.kind === 'put' ? event.entry.modRevision : event.revision;
     }
+  }
+
+  /** What the owner of the table has written since. */
+  add(lease: Lease): void {
+    const { subnet, revision } = lease;
+    this.#entries.set(formatLeaseKey(subnet), { kind: 'lease', key: subnet, occupied: subnet, revision, lease });
   }
 
   /** Everything up to it is in the table. */

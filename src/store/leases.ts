@@ -66,6 +66,7 @@ class Leases implements LeaseStore {
       const surveyor = new Surveyor(this.#context);
       const claim = await acquireLease(this.#context, surveyor, want, inner.signal);
       const keeper = new Keeper(this.#context, want, claim).start(surveyor.table.position);
+      surveyor.table.add(claim.lease);
       if (this.#leases !== 'not-needed') this.#leases = surveyor.table;
       this.#held.add(keeper);
       return keeper;

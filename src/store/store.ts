@@ -80,8 +80,7 @@ export interface LeaseStore {
   acquire(want: LeaseRequest, o: AbortOptions): Promise<HeldLease>;
   /**
    * The whole set first, then again after every change: list + watch, list again after compaction or reconnect and on
-   * a timer. Ends only by abort. Consumers cannot tell how a set was learnt: the first one may be that of an acquisition
-   * before, which does not know its own write yet.
+   * a timer. Ends only by abort. Consumers cannot tell how a set was learnt.
    */
   watch(o: AbortOptions): AsyncIterable<WatchedSet>;
   /**

@@ -71,6 +71,7 @@ describe('the first watch after an acquisition', () => {
     await del(kv, key('10.5.2.0-24'));
     const sets = collect(store.watch(o()), subnetsOf);
     await clock.advance(200);
+    expect(sets[0]).toEqual([own, '10.5.2.0/24', '10.5.3.0/24'].sort());
     expect(sets.at(-1)).toEqual([own, '10.5.3.0/24', '10.5.4.0/24'].sort());
     expect(kv.lists).toEqual(['held/', 'subnets/']);
   });
