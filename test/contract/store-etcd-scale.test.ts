@@ -6,7 +6,6 @@ import { setMaxListeners } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { bootClock } from '../../src/lib/clock.js';
 import { silentLog } from '../../src/lib/log.js';
-import { samePrefix } from '../../src/model/ipv4.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import { Keys } from '../../src/store/keys.js';
 import type { KeyRange, Kv } from '../../src/store/kv.js';
@@ -19,7 +18,7 @@ const hosts = Number(process.env['TARTAN_HOSTS'] ?? 300);
 /** So long that one process can renew the leases of all, on a machine that others use too. */
 const ttlSeconds = Math.max(9, Math.round(hosts / 15));
 /** On one connection: a call of one that is not answered in time ends the watches of these. */
-const hostsTogether = 100;
+const hostsTogether = 10;
 const keys = new Keys(prefix);
 const life = new AbortController();
 setMaxListeners(0, life.signal);
@@ -57,35 +56,47 @@ function nameOfRead({ start, end }: KeyRange): string {
   return whole ?? `read ${start.toString().slice(prefix.length + 1)}`;
 }
 
-/** @param calls get the name of each call, in order */
+/** @param calls get the name of each call, in order, and 'unanswered' for what had to be repeated */
 function counted(inner: Kv, calls: string[]): Kv {
+  const unanswered = (): unknown => calls.push('unanswered');
+  const called = <T>(name: string, answer: Promise<T>): Promise<T> => {
+    calls.push(name);
+    answer.catch(unanswered);
+    return answer;
+  };
   return {
-    list: (...given) => (calls.push(nameOfRead(given[0])), inner.list(...given)),
-    commit: (...given) => (calls.push('commit'), inner.commit(...given)),
+    list: (...given) => called(nameOfRead(given[0]), inner.list(...given)),
+    commit: (...given) => called('commit', inner.commit(...given)),
     keepAlive: (...given) => inner.keepAlive(...given),
-    grantLease: (...given) => (calls.push('grant'), inner.grantLease(...given)),
-    revokeLease: (...given) => (calls.push('revoke'), inner.revokeLease(...given)),
-    timeToLive: (...given) => (calls.push('time to live'), inner.timeToLive(...given)),
-    watch: (...given) => (calls.push('watch'), inner.watch(...given)),
+    grantLease: (...given) => called('grant', inner.grantLease(...given)),
+    revokeLease: (...given) => called('revoke', inner.revokeLease(...given)),
+    timeToLive: (...given) => called('time to live', inner.timeToLive(...given)),
+    watch: (...given) => {
+      calls.push('watch');
+      const end = inner.watch(...given);
+      end.then(unanswered, () => {});
+      return end;
+    },
     close: async () => {},
   };
 }
 
-/** What a daemon does at its start. @returns what it asked for until it saw itself among the others */
+/** What a daemon does at its start. @returns what it asked for until it followed all there is to follow */
 async function start(number: number): Promise<readonly string[]> {
   if (number % hostsTogether === 0) kv = connect();
   const calls: string[] = [];
   const store = openLeaseStore(counted(kv, calls), { prefix, log: silentLog, clock: bootClock, sweepMs: 3_600_000 });
   stores.push(store);
-  const network = await store.network(o);
-  const { lease } = await store.acquire(requestOf(nodeOf(number), { network, ttlSeconds }), o);
+  // Tried again by the daemon, not by the store.
+  const network = await store.network(o).catch(() => store.network(o));
+  await store.acquire(requestOf(nodeOf(number), { network, ttlSeconds }), o);
   const changes = store.networkChanges(network, o)[Symbol.asyncIterator]();
   void changes.next().catch(() => {});
-  for await (const { leases } of store.watch(o)) {
-    if (!leases.some(({ subnet }) => samePrefix(subnet, lease.subnet))) continue;
-    expect(leases.length).toBe(number);
-    break;
-  }
+  const sets = store.watch(o)[Symbol.asyncIterator]();
+  await sets.next();
+  // The second one, after the watch has told our own write too.
+  expect((await sets.next()).value.leases).toHaveLength(number);
+  await sets.return?.();
   return calls;
 }
 
@@ -96,9 +107,16 @@ it(
     const reads = ['read config', 'list held/', 'list subnets/'];
     const writes = ['grant', 'grant', 'commit'];
     const watches = ['watch', 'watch', 'watch'];
-    for (let number = 1; number <= hosts; number++)
-      expect(await start(number), `host ${number}`).toEqual([...reads, ...writes, ...watches]);
-    console.log(`${hosts} hosts one after another: ${Math.round(performance.now() - begun)} ms`);
+    let disturbed = 0;
+    for (let number = 1; number <= hosts; number++) {
+      const calls = await start(number);
+      if (calls.includes('unanswered')) disturbed++;
+      else expect(calls, `host ${number}`).toEqual([...reads, ...writes, ...watches]);
+    }
+    console.log(
+      `${hosts} hosts one after another: ${Math.round(performance.now() - begun)} ms; ${disturbed} had to repeat a call`,
+    );
+    expect(disturbed).toBeLessThan(hosts / 20);
     const revision = await revisionNow();
     const from = performance.now();
     await until(
