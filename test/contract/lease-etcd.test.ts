@@ -213,6 +213,8 @@ describe('a store that', () => {
       life.signal,
     );
     await until('reserved', async () => (await all(kv, `${prefix}/`)).every(({ leaseId }) => leaseId === '0'));
+    // What the host has not heard of before the store is gone, nobody remembers.
+    await until('the host knows', () => lease.lease.leaseId === '0');
     await filler();
     const { createRevision } = lease.lease;
     await server.restart({ wipe: true });
