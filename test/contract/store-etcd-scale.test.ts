@@ -14,7 +14,7 @@ import type { LeaseStore } from '../../src/store/store.js';
 import { EtcdServer } from '../support/etcd.js';
 import { all, nodeOf, prefix, put, requestOf, until } from '../support/store.js';
 
-const hosts = Number(process.env['TARTAN_HOSTS'] ?? 300);
+const hosts = Number(process.env['TARTAN_HOSTS'] ?? 120);
 /** So long that one process can renew the leases of all, on a machine that others use too. */
 const ttlSeconds = Math.max(9, Math.round(hosts / 15));
 /** On one connection: a call of one that is not answered in time ends the watches of these. */
