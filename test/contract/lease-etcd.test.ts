@@ -184,6 +184,7 @@ describe('an operator', () => {
 });
 
 describe('a store that', () => {
+  /** Before what is forgotten, so that what is written again has an older revision for good. */
   const filler = async (): Promise<void> => {
     for (let count = 0; count < 20; count++) await put(stores().kv, '/filler', String(count));
   };
@@ -230,8 +231,8 @@ describe('a store that', () => {
     const { kv } = stores();
     const lease = await acquireSeven();
     await backUp();
-    await lease.update(elsewhere);
     await filler();
+    await lease.update(elsewhere);
     const { revision } = lease.lease;
     await restore();
     await until('told', () => lease.state === 'held' && lease.lease.revision < revision, 20_000);
@@ -244,8 +245,8 @@ describe('a store that', () => {
     const { kv, acquire } = stores();
     await (await acquireSeven()).close();
     await backUp();
-    const lease = await acquire(requestOf(nodeOf(1, { bootId: 'boot-later' })));
     await filler();
+    const lease = await acquire(requestOf(nodeOf(1, { bootId: 'boot-later' })));
     const { revision } = lease.lease;
     await restore();
     await until('told', () => lease.state === 'held' && lease.lease.revision < revision, 20_000);
