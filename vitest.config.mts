@@ -1,10 +1,8 @@
 /**
- * The four suites. `unit` runs its files side by side, `e2e` three at a time because most of a fault is waiting; the others
- * share the machine's kernel and its two cores one after another.
+ * The four suites. `unit` runs its files side by side, `contract` two and `e2e` three at a time, because most of what they do
+ * is waiting; `integration` loads the machine's kernel and its two cores, one file after another.
  */
 import { defineConfig } from 'vitest/config';
-
-const oneAfterAnother = { pool: 'forks', fileParallelism: false, maxWorkers: 1 } as const;
 
 export default defineConfig({
   test: {
@@ -15,7 +13,8 @@ export default defineConfig({
         test: {
           name: 'contract',
           include: ['test/contract/**/*.test.ts'],
-          ...oneAfterAnother,
+          pool: 'forks',
+          maxWorkers: 2,
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
@@ -24,7 +23,9 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
-          ...oneAfterAnother,
+          pool: 'forks',
+          fileParallelism: false,
+          maxWorkers: 1,
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
