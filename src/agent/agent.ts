@@ -13,7 +13,7 @@ import type { DatapathConfig } from '../datapath/datapath.js';
 import { formatPrefix } from '../model/ipv4.js';
 import type { Vantage } from '../model/lease-set.js';
 import type { NetworkConfig } from '../model/network.js';
-import type { HeldLease } from '../store/store.js';
+import type { OwnLease } from '../store/store.js';
 import { FootingSearch, type Footing } from './footing.js';
 import { orphanMs } from './memory.js';
 import { watchNetwork } from './network-watch.js';
@@ -34,7 +34,7 @@ export class Agent {
   phase: Phase = 'starting';
   network: NetworkConfig | undefined;
   backend: Backend | undefined;
-  held: HeldLease | undefined;
+  held: OwnLease | undefined;
   readonly peers: Peers;
   readonly reconciler: Reconciler;
   readonly ports: AgentPorts;
@@ -87,13 +87,13 @@ export class Agent {
     return footing;
   }
 
-  #listen(held: HeldLease): void {
-    let { state } = held;
+  #listen(held: OwnLease): void {
+    let { status: state } = held;
     held.onChange(() => {
       const subnet = formatPrefix(held.lease.subnet);
-      if (held.state !== state)
-        this.ports.log.info('lease.state', `the lease of ${subnet} is ${held.state}`, { state: held.state });
-      state = held.state;
+      if (held.status !== state)
+        this.ports.log.info('lease.state', `the lease of ${subnet} is ${held.status}`, { state: held.status });
+      state = held.status;
       this.reconciler.ring();
     });
   }
@@ -242,7 +242,7 @@ export class Agent {
   }
 
   /** Without a living daemon the engine stops by itself before the quarantine that protects the subnet ends. */
-  #moveForwardUntil(held: HeldLease): void {
+  #moveForwardUntil(held: OwnLease): void {
     const now = this.ports.clock.now();
     const alone = held.deadlineMs === Infinity ? now + 2 ** 40 : held.renewedAtMs + orphanMs(this.options.ttlSeconds);
     this.ports.datapath.forwardUntil(Math.max(alone, now + forwardAheadMs));
@@ -254,7 +254,7 @@ export class Agent {
   }
 
   /** At once, before any loop ends: packets of a subnet that is another's must stop within a second. */
-  #onLost(held: HeldLease): void {
+  #onLost(held: OwnLease): void {
     if (!isOwnedByOther(held.lost.reason)) return;
     this.ports.datapath.fence(true);
     this.#enter('lost');
@@ -280,7 +280,7 @@ export class Agent {
   }
 
   #desired(): Desired | undefined {
-    if (!this.backend || !this.held || !this.peers.known || this.held.state === 'lost') return undefined;
+    if (!this.backend || !this.held || !this.peers.known || this.held.status === 'lost') return undefined;
     return { backend: this.backend, self: this.held.lease, peers: this.peers.current, forwarding: this.#forwarding };
   }
 

@@ -6,7 +6,7 @@ import { isTartanError, TartanError, type ErrorCode } from '../lib/errors.js';
 import type { Backend } from '../backend/backend.js';
 import { formatPrefix } from '../model/ipv4.js';
 import type { NetworkConfig } from '../model/network.js';
-import type { HeldLease, LeaseRequest } from '../store/store.js';
+import type { OwnLease, LeaseRequest } from '../store/store.js';
 import { renewedHereMs, type Memory } from './memory.js';
 import type { AgentOptions, AgentPorts } from './ports.js';
 import { recall } from './recall.js';
@@ -16,7 +16,7 @@ import type { Phase } from './status.js';
 export interface Footing {
   readonly network: NetworkConfig;
   readonly backend: Backend;
-  readonly held: HeldLease;
+  readonly held: OwnLease;
 }
 
 export interface FootingListener {
@@ -107,7 +107,7 @@ export class FootingSearch {
   }
 }
 
-function lostMeanwhile({ lease }: HeldLease, cause: TartanError): TartanError {
+function lostMeanwhile({ lease }: OwnLease, cause: TartanError): TartanError {
   return new TartanError(
     'LEASE_LOST',
     `subnet ${formatPrefix(lease.subnet)} is not ours any more, and there is no other: ${cause.message}`,

@@ -4,7 +4,7 @@
  */
 import { backoffMs } from '../lib/backoff.js';
 import { messageOf } from '../lib/errors.js';
-import { Repeated, type Log } from '../lib/log.js';
+import { LogThrottle, type Log } from '../lib/log.js';
 import { Wake } from '../lib/wake.js';
 import type { Backend } from '../backend/backend.js';
 import type { Datapath } from '../datapath/datapath.js';
@@ -31,7 +31,7 @@ export class Reconciler {
   /** What of somebody else stands in the way, and why the last pass failed. */
   problems: readonly string[] = [];
   readonly #wake = new Wake();
-  readonly #trouble = new Repeated();
+  readonly #trouble = new LogThrottle();
   readonly #ports: ReconcilerPorts;
   readonly #desired: () => Desired | undefined;
   #published = '';

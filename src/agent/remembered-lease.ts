@@ -6,16 +6,16 @@
 import { TartanError } from '../lib/errors.js';
 import { formatPrefix, samePrefix } from '../model/ipv4.js';
 import type { Lease } from '../model/lease.js';
-import type { HeldLease, LeaseChange, LeaseState } from '../store/store.js';
+import type { OwnLease, LeaseChange, LeaseStatus } from '../store/store.js';
 
-export class RememberedLease implements HeldLease {
+export class RememberedLease implements OwnLease {
   readonly #lease: Lease;
   readonly #renewedAtMs: number;
   readonly #listeners: (() => void)[] = [];
   readonly #lost = new AbortController();
-  readonly #answer: Promise<HeldLease>;
-  #answered: (real: HeldLease) => void = () => {};
-  #real: HeldLease | undefined;
+  readonly #answer: Promise<OwnLease>;
+  #answered: (real: OwnLease) => void = () => {};
+  #real: OwnLease | undefined;
 
   /** @param renewedAtMs CLOCK_BOOTTIME ms of this boot at which the lease was surely still ours */
   constructor(lease: Lease, renewedAtMs: number) {
@@ -38,9 +38,9 @@ export class RememberedLease implements HeldLease {
     return this.#real?.lease ?? this.#lease;
   }
 
-  get state(): LeaseState {
+  get status(): LeaseStatus {
     if (this.#lost.signal.aborted) return 'lost';
-    return this.#real?.state ?? 'unknown';
+    return this.#real?.status ?? 'unknown';
   }
 
   get deadlineMs(): number {
@@ -59,7 +59,7 @@ export class RememberedLease implements HeldLease {
     this.#listeners.push(listener);
   }
 
-  async settle(real: HeldLease): Promise<void> {
+  async settle(real: OwnLease): Promise<void> {
     const { subnet } = real.lease;
     if (!samePrefix(subnet, this.#lease.subnet)) {
       await real.close();

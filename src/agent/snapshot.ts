@@ -20,7 +20,7 @@ export function snapshot(agent: Agent, version: string): Status {
     lease: held
       ? {
           subnet: formatPrefix(held.lease.subnet),
-          state: held.state,
+          state: held.status,
           deadlineSeconds: secondsLeft(held.deadlineMs, agent.ports.clock.now()),
         }
       : null,
@@ -45,7 +45,7 @@ export function snapshot(agent: Agent, version: string): Status {
 
 /** Ready and able to keep its promise: a lease that etcd has not confirmed for its whole TTL is not. */
 export function isReady(agent: Agent, stats: DatapathStats = agent.ports.datapath.stats()): boolean {
-  const kept = agent.held?.state === 'held' && agent.reconciler.failures < 3;
+  const kept = agent.held?.status === 'held' && agent.reconciler.failures < 3;
   return agent.phase === 'ready' && kept && isCarried(stats);
 }
 
@@ -54,7 +54,7 @@ function isCarried(stats: DatapathStats): boolean {
 }
 
 function problemsOf(agent: Agent, stats: DatapathStats): readonly string[] {
-  const lease = agent.held && agent.held.state !== 'held' ? [`the lease is ${agent.held.state}`] : [];
+  const lease = agent.held && agent.held.status !== 'held' ? [`the lease is ${agent.held.status}`] : [];
   const memory = agent.unconfirmed
     ? ['network, subnet and peers are those of the state file, etcd has not answered']
     : [];

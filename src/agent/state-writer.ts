@@ -7,7 +7,7 @@ import { messageOf } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';
-import type { HeldLease } from '../store/store.js';
+import type { OwnLease } from '../store/store.js';
 import type { Peers } from './peers.js';
 import type { StateFile } from './state-file.js';
 
@@ -36,7 +36,7 @@ export class StateWriter {
   }
 
   /** To be called now and then. */
-  writeWhenDue(network: NetworkConfig, held: HeldLease): void {
+  writeWhenDue(network: NetworkConfig, held: OwnLease): void {
     // What is not known yet must not replace what an earlier run knew.
     if (!this.#ports.peers.known) return;
     const paceMs = Math.min(pace.mostMs, Math.max(pace.leastMs, this.#ports.peers.current.length * pace.perPeerMs));
@@ -47,8 +47,8 @@ export class StateWriter {
   }
 
   /** Before the daemon ends: what changed since the last write. */
-  writeLast(network: NetworkConfig, held: HeldLease): void {
-    if (held.state === 'held' && this.#ports.peers.known) this.#write(network, held);
+  writeLast(network: NetworkConfig, held: OwnLease): void {
+    if (held.status === 'held' && this.#ports.peers.known) this.#write(network, held);
   }
 
   /** No later start may stand on what was written. */
@@ -59,17 +59,17 @@ export class StateWriter {
     );
   }
 
-  #isNew(held: HeldLease): boolean {
+  #isNew(held: OwnLease): boolean {
     return this.#written?.of !== this.#contentOf(held);
   }
 
-  #contentOf({ lease }: HeldLease): string {
+  #contentOf({ lease }: OwnLease): string {
     const { changes, heldDown } = this.#ports.peers;
     const untilMs = heldDown.reduce((latest, held) => Math.max(latest, held.untilMs), 0);
     return `${lease.subnet.base}/${lease.subnet.length} ${lease.leaseId} ${changes} ${heldDown.length} ${untilMs}`;
   }
 
-  #write(network: NetworkConfig, held: HeldLease): void {
+  #write(network: NetworkConfig, held: OwnLease): void {
     const { state, peers, clock, wallNow } = this.#ports;
     const atMs = clock.now();
     const { lease, renewedAtMs } = held;

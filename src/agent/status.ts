@@ -1,6 +1,6 @@
 /** What the daemon says of itself: the document behind `tartan status -o json`, readiness and health. */
 import type { DockerShare } from '../docker/docker.js';
-import type { LeaseState } from '../store/store.js';
+import type { LeaseStatus } from '../store/store.js';
 
 export const apiVersion = 'tartan/v1';
 
@@ -20,7 +20,7 @@ export interface Status {
   /** Seconds left until etcd drops the lease if it hears nothing from us; a reservation has no deadline. */
   readonly lease: {
     readonly subnet: string;
-    readonly state: LeaseState;
+    readonly state: LeaseStatus;
     readonly deadlineSeconds: number | null;
   } | null;
   readonly network: string | null;

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../lib/clock.js';
 import { messageOf } from '../lib/errors.js';
-import { Repeated, type Log } from '../lib/log.js';
+import { LogThrottle, type Log } from '../lib/log.js';
 import { Wake } from '../lib/wake.js';
 import { formatIpv4 } from '../model/ipv4.js';
 import type { Node } from '../model/node.js';
@@ -36,7 +36,7 @@ const sweepMs = 10_000;
 /** Ends by abort only: rejects with the signal's reason. */
 export async function watchUnderlay(watch: UnderlayWatch, signal: AbortSignal): Promise<never> {
   const wake = new Wake();
-  const said = new Repeated();
+  const said = new LogThrottle();
   watch.host.onChange(() => wake.ring());
   for (;;) {
     let failed = false;

@@ -16,7 +16,7 @@ import {
 import type { Prefix } from '../model/ipv4.js';
 import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import type { Holder, Refusal, ReserveResult } from '../store/reservation.js';
-import type { ReleaseResult } from '../store/reservation-end.js';
+import type { ReleaseResult } from '../store/reservation.js';
 import type { ToolStore } from './ports.js';
 import { findOwnNodeId, noNetworkError, print, withStore, type Call } from './tool-commands.js';
 import { exitStatus, ToolError, type ExitStatus } from './tool-error.js';

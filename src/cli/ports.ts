@@ -9,11 +9,11 @@ import type { DockerFacts } from '../docker/facts.js';
 import type { Tombstone } from '../model/allocation.js';
 import type { Prefix } from '../model/ipv4.js';
 import type { RejectedEntry } from '../model/lease.js';
-import type { TimedLease } from '../store/cluster.js';
+import type { TimedLease } from '../store/operator.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 import type { ReleasedSubnet } from '../store/release.js';
 import type { ReserveRequest, ReserveResult } from '../store/reservation.js';
-import type { ReleaseResult } from '../store/reservation-end.js';
+import type { ReleaseResult } from '../store/reservation.js';
 
 export interface LeaseListing {
   readonly leases: readonly TimedLease[];

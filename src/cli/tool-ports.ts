@@ -2,12 +2,12 @@
 import { createEngineNetwork, readEngine } from '../docker/engine.js';
 import { bootClock } from '../lib/clock.js';
 import { silentLog } from '../lib/log.js';
-import { getNetworkText, listLeases, putNetworkText } from '../store/cluster.js';
+import { getNetworkText, readTimedLeases, putNetworkText } from '../store/operator.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { Keys } from '../store/keys.js';
 import { releaseNode } from '../store/release.js';
 import { reserve } from '../store/reservation.js';
-import { releaseReservation } from '../store/reservation-end.js';
+import { releaseReservation } from '../store/reservation.js';
 import { readDockerFacts } from './docker-facts.js';
 import { openEcho } from './echo.js';
 import type { ToolPorts } from './ports.js';
@@ -24,7 +24,7 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
       // Each call has a deadline of its own, and Ctrl-C ends the process.
       const { signal } = new AbortController();
       return {
-        listLeases: () => listLeases(kv, prefix, { signal }),
+        listLeases: () => readTimedLeases(kv, prefix, { signal }),
         getNetworkText: () => getNetworkText(kv, prefix, { signal }),
         putNetworkText: text => putNetworkText(kv, prefix, text, { signal }),
         reserve: request => reserve(context, request, signal),

@@ -33,7 +33,7 @@ export function openLog(
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** Says something the first time, then at growing distances while it stays true: for waits that may last days. */
-export class Repeated {
+export class LogThrottle {
   #count = 0;
   #next = 1;
 

@@ -2,7 +2,7 @@
 import { backoffMs, type BackoffLimits } from './backoff.js';
 import type { Clock } from './clock.js';
 import { TartanError, type ErrorCode } from './errors.js';
-import { Repeated, type Log } from './log.js';
+import { LogThrottle, type Log } from './log.js';
 
 export interface RetryOptions {
   /** Name of the log event. */
@@ -18,7 +18,7 @@ export interface RetryOptions {
 }
 
 export async function retrying<T>(options: RetryOptions, attempt: () => Promise<T>): Promise<T> {
-  const said = new Repeated();
+  const throttle = new LogThrottle();
   let last: ErrorCode | undefined;
   for (let count = 1; ; count++) {
     try {
@@ -29,11 +29,11 @@ export async function retrying<T>(options: RetryOptions, attempt: () => Promise<
       options.onProblem(error.message);
       // Another reason is news, however long the first one was waited for.
       if (error.code !== last) {
-        said.reset();
+        throttle.reset();
         count = 1;
       }
       last = error.code;
-      if (said.due()) options.log.warn(options.event, error.message, { attempt: count, code: error.code });
+      if (throttle.due()) options.log.warn(options.event, error.message, { attempt: count, code: error.code });
       await options.clock.sleep(backoffMs(count, options.limits), options.signal);
     }
   }

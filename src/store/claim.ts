@@ -10,13 +10,13 @@ import type { StoreContext } from './context.js';
 import type { Keys } from './keys.js';
 import type { Commit, Compare, Write } from './kv.js';
 import { tombstoneSeconds } from './quarantine.js';
-import type { Survey } from './survey.js';
+import type { ClusterSnapshot } from './cluster-snapshot.js';
 
 /** A lease in our hands, and when the store last heard of it. */
 export interface Claim {
   readonly lease: Lease;
   /** The etcd lease of its entry under `held/`; '0' beside a reservation. */
-  readonly heldLeaseId: string;
+  readonly tombstoneLeaseId: string;
   /** CLOCK_BOOTTIME ms at the send of the grant or KeepAlive. */
   readonly sentAtMs: number;
 }
@@ -24,34 +24,34 @@ export interface Claim {
 /** The two etcd leases of a subnet, granted or renewed together: its own and that of its tombstone. */
 export interface Grant {
   readonly leaseId: string;
-  readonly heldLeaseId: string;
+  readonly tombstoneLeaseId: string;
   readonly sentAtMs: number;
 }
 
 /** A reservation and its entry under `held/` never expire. */
 export function reservationAt(nowMs: number): Grant {
-  return { leaseId: '0', heldLeaseId: '0', sentAtMs: nowMs };
+  return { leaseId: '0', tombstoneLeaseId: '0', sentAtMs: nowMs };
 }
 
-export function idsOf({ leaseId, heldLeaseId }: Grant): readonly string[] {
-  return [leaseId, heldLeaseId];
+export function idsOf({ leaseId, tombstoneLeaseId }: Grant): readonly string[] {
+  return [leaseId, tombstoneLeaseId];
 }
 
 export interface ClaimRequest {
   readonly subnet: Prefix;
   readonly value: LeaseValue & { readonly nodeId: string };
   readonly grant: Grant;
-  readonly survey: Survey;
+  readonly snapshot: ClusterSnapshot;
 }
 
 export async function grantLease(context: StoreContext, ttlSeconds: number, signal: AbortSignal): Promise<Grant> {
   const { kv, clock } = context;
   const sentAtMs = clock.now();
-  const [leaseId, heldLeaseId] = await Promise.all([
+  const [leaseId, tombstoneLeaseId] = await Promise.all([
     kv.grantLease(ttlSeconds, { signal }),
     kv.grantLease(tombstoneSeconds(ttlSeconds), { signal }),
   ]);
-  return { leaseId, heldLeaseId, sentAtMs };
+  return { leaseId, tombstoneLeaseId, sentAtMs };
 }
 
 /** Creates the lease key, if nothing at all changed among the leases since the survey. */
@@ -61,22 +61,22 @@ export async function createKey(
   signal: AbortSignal,
 ): Promise<Claim | Exclude<Commit['outcome'], 'done'>> {
   const { keys, kv } = context;
-  const { subnet, value, grant, survey } = request;
+  const { subnet, value, grant, snapshot } = request;
   const key = keys.subnet(subnet);
-  const tombstone = tombstoneOf(survey, subnet);
+  const tombstone = tombstoneOf(snapshot, subnet);
   const compares: readonly Compare[] = [
-    ...unchangedSince(keys, survey),
+    ...unchangedSince(keys, snapshot),
     { kind: 'absent', key },
-    heldGuard(keys.heldBy(subnet), tombstone),
+    tombstoneGuard(keys.tombstone(subnet), tombstone),
   ];
   const writes: readonly Write[] = [
     { kind: 'put', key, value: Buffer.from(formatLeaseValue(value)), leaseId: grant.leaseId },
-    heldWrite(context, subnet, value.nodeId, grant),
+    tombstoneWrite(context, subnet, value.nodeId, grant),
   ];
   const { outcome, revision } = await kv.commit(compares, writes, { signal });
   if (outcome !== 'done') return outcome;
   // The lease of the tombstone that was there before has nothing to keep any more.
-  if (tombstone && tombstone.leaseId !== grant.heldLeaseId)
+  if (tombstone && tombstone.leaseId !== grant.tombstoneLeaseId)
     void dropLeases(context, [tombstone.leaseId], signal).catch(() => {});
   const lease = { ...value, subnet, createRevision: revision, revision, leaseId: grant.leaseId };
   return { ...grant, lease };
@@ -93,9 +93,9 @@ export async function rewriteKey(
   const key = context.keys.subnet(seen.subnet);
   const writes: readonly Write[] = [
     { kind: 'put', key, value: Buffer.from(formatLeaseValue(value)), leaseId: grant.leaseId },
-    heldWrite(context, seen.subnet, value.nodeId, grant),
+    tombstoneWrite(context, seen.subnet, value.nodeId, grant),
   ];
-  const { outcome, revision } = await context.kv.commit(asSeen(key, seen), writes, { signal });
+  const { outcome, revision } = await context.kv.commit(unmodifiedKey(key, seen), writes, { signal });
   if (outcome !== 'done') return outcome;
   const lease = { ...seen, ...value, revision, leaseId: grant.leaseId };
   return { ...grant, lease };
@@ -114,9 +114,9 @@ export async function deleteKey(
   const key = context.keys.subnet(seen.subnet);
   const writes: readonly Write[] = [
     { kind: 'delete', key },
-    { kind: 'delete', key: context.keys.heldBy(seen.subnet) },
+    { kind: 'delete', key: context.keys.tombstone(seen.subnet) },
   ];
-  const { outcome } = await context.kv.commit(asSeen(key, seen), writes, { signal });
+  const { outcome } = await context.kv.commit(unmodifiedKey(key, seen), writes, { signal });
   if (outcome !== 'done') return false;
   // What flannel granted is flannel's.
   const leaseIds = [seen.nodeId === undefined ? '0' : seen.leaseId, tombstone?.leaseId ?? '0'];
@@ -140,35 +140,38 @@ export async function dropLeases(
   }
 }
 
-export function tombstoneOf(survey: Pick<Survey, 'tombstones'>, subnet: Prefix): Tombstone | undefined {
-  return survey.tombstones.find(other => samePrefix(other.subnet, subnet));
+export function tombstoneOf(snapshot: Pick<ClusterSnapshot, 'tombstones'>, subnet: Prefix): Tombstone | undefined {
+  return snapshot.tombstones.find(other => samePrefix(other.subnet, subnet));
 }
 
 /** Nothing was leased, and nothing left, since the survey. */
-export function unchangedSince(keys: Keys, { revision, heldRevision }: Survey): readonly Compare[] {
+export function unchangedSince(
+  keys: Keys,
+  { revision, tombstonesRevision: heldRevision }: ClusterSnapshot,
+): readonly Compare[] {
   return [
     { kind: 'unchanged-since', range: keys.subnets, revision },
-    { kind: 'unchanged-since', range: keys.held, revision: heldRevision },
+    { kind: 'unchanged-since', range: keys.tombstones, revision: heldRevision },
   ];
 }
 
 /** The entry under `held/` is as it was in the survey. */
-export function heldGuard(key: Buffer, tombstone: Tombstone | undefined): Compare {
+export function tombstoneGuard(key: Buffer, tombstone: Tombstone | undefined): Compare {
   return tombstone ? { kind: 'modified-at', key, revision: tombstone.revision } : { kind: 'absent', key };
 }
 
-export function asSeen(key: Buffer, seen: Lease): readonly Compare[] {
+export function unmodifiedKey(key: Buffer, seen: Lease): readonly Compare[] {
   return [
     { kind: 'lease', key, leaseId: seen.leaseId },
     { kind: 'modified-at', key, revision: seen.revision },
   ];
 }
 
-function heldWrite(
+function tombstoneWrite(
   context: Pick<StoreContext, 'keys'>,
   subnet: Prefix,
   nodeId: string,
-  { heldLeaseId: leaseId }: Grant,
+  { tombstoneLeaseId: leaseId }: Grant,
 ): Write {
-  return { kind: 'put', key: context.keys.heldBy(subnet), value: Buffer.from(nodeId), leaseId };
+  return { kind: 'put', key: context.keys.tombstone(subnet), value: Buffer.from(nodeId), leaseId };
 }

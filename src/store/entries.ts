@@ -56,7 +56,7 @@ const reservedMark = ' reserved';
 
 /** @returns undefined for a key that names no subnet; a value that is no node id is that of a node other than ours */
 export function readTombstone(keys: Keys, kv: KeyValue): Tombstone | undefined {
-  const subnet = readLeaseKey(nameBelow(keys.held, kv.key));
+  const subnet = readLeaseKey(nameBelow(keys.tombstones, kv.key));
   const text = kv.value.toString('latin1');
   const reserved = kv.leaseId === '0' && text.endsWith(reservedMark);
   const nodeId = reserved ? text.slice(0, -reservedMark.length) : text;

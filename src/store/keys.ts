@@ -11,22 +11,22 @@ export class Keys {
   readonly prefix: string;
   readonly config: Buffer;
   readonly subnets: KeyRange;
-  readonly held: KeyRange;
+  readonly tombstones: KeyRange;
 
   constructor(prefix: string) {
     // path.Join drops a trailing slash, posix.join keeps it.
     this.prefix = posix.join(prefix, '.').replace(/(?<=.)\/$/, '');
     this.config = Buffer.from(posix.join(this.prefix, 'config'));
     this.subnets = rangeBelow(posix.join(this.prefix, 'subnets/'));
-    this.held = rangeBelow(posix.join(this.prefix, 'held/'));
+    this.tombstones = rangeBelow(posix.join(this.prefix, 'held/'));
   }
 
   subnet(subnet: Prefix): Buffer {
     return Buffer.concat([this.subnets.start, Buffer.from(formatLeaseKey(subnet))]);
   }
 
-  heldBy(subnet: Prefix): Buffer {
-    return Buffer.concat([this.held.start, Buffer.from(formatLeaseKey(subnet))]);
+  tombstone(subnet: Prefix): Buffer {
+    return Buffer.concat([this.tombstones.start, Buffer.from(formatLeaseKey(subnet))]);
   }
 }
 

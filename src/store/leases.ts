@@ -3,18 +3,18 @@ import type { Clock } from '../lib/clock.js';
 import { TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
-import { Inner } from './abort.js';
+import { LinkedAbort } from '../lib/linked-abort.js';
 import { acquireLease } from './acquire.js';
-import { readNetworkText } from './cluster.js';
+import { readNetworkText } from './operator.js';
 import type { StoreContext } from './context.js';
 import type { LeaseTable } from './entries.js';
-import { Keeper } from './keeper.js';
+import { LeaseKeeper } from './keeper.js';
 import { Keys } from './keys.js';
 import type { Kv, Position } from './kv.js';
 import { Quarantine } from './quarantine.js';
-import type { AbortOptions, HeldLease, LeaseRequest, LeaseStore, WatchedSet } from './store.js';
-import { Surveyor } from './survey.js';
-import { watchLeases, watchNetwork } from './watch.js';
+import type { AbortOptions, OwnLease, LeaseRequest, LeaseStore, WatchedSet } from './store.js';
+import { SnapshotReader } from './cluster-snapshot.js';
+import { watchLeases, watchNetworkDocument } from './watch.js';
 
 export interface LeaseStoreOptions {
   readonly prefix: string;
@@ -35,12 +35,12 @@ export function openLeaseStore(kv: Kv, options: LeaseStoreOptions): LeaseStore {
 
 class Leases implements LeaseStore {
   readonly #context: StoreContext;
-  readonly #held = new Set<Keeper>();
+  readonly #keepers = new Set<LeaseKeeper>();
   readonly #life = new AbortController();
   /** The network document as last read, and where. */
   #document: { readonly network: NetworkConfig; readonly at: Position } | undefined;
   /** As an acquisition listed them, for the first watch; later ones list for themselves. */
-  #leases: LeaseTable | 'not-needed' | undefined;
+  #firstTable: LeaseTable | 'not-needed' | undefined;
 
   constructor(context: StoreContext) {
     this.#context = context;
@@ -60,15 +60,15 @@ class Leases implements LeaseStore {
     );
   }
 
-  async acquire(want: LeaseRequest, { signal }: AbortOptions): Promise<HeldLease> {
-    const inner = new Inner(signal, this.#life.signal);
+  async acquire(want: LeaseRequest, { signal }: AbortOptions): Promise<OwnLease> {
+    const inner = new LinkedAbort(signal, this.#life.signal);
     try {
-      const surveyor = new Surveyor(this.#context);
-      const claim = await acquireLease(this.#context, surveyor, want, inner.signal);
-      const keeper = new Keeper(this.#context, want, claim).start(surveyor.table.position);
-      surveyor.table.add(claim.lease);
-      if (this.#leases !== 'not-needed') this.#leases = surveyor.table;
-      this.#held.add(keeper);
+      const reader = new SnapshotReader(this.#context);
+      const claim = await acquireLease(this.#context, reader, want, inner.signal);
+      const keeper = new LeaseKeeper(this.#context, want, claim).start(reader.table.position);
+      reader.table.add(claim.lease);
+      if (this.#firstTable !== 'not-needed') this.#firstTable = reader.table;
+      this.#keepers.add(keeper);
       return keeper;
     } finally {
       inner.end();
@@ -76,9 +76,9 @@ class Leases implements LeaseStore {
   }
 
   async *watch({ signal }: AbortOptions): AsyncIterable<WatchedSet> {
-    const inner = new Inner(signal, this.#life.signal);
-    const listed = this.#leases === 'not-needed' ? undefined : this.#leases;
-    this.#leases = 'not-needed';
+    const inner = new LinkedAbort(signal, this.#life.signal);
+    const listed = this.#firstTable === 'not-needed' ? undefined : this.#firstTable;
+    this.#firstTable = 'not-needed';
     try {
       yield* watchLeases(this.#context, listed, inner.signal);
     } finally {
@@ -87,10 +87,10 @@ class Leases implements LeaseStore {
   }
 
   async *networkChanges(since: NetworkConfig, { signal }: AbortOptions): AsyncIterable<void> {
-    const inner = new Inner(signal, this.#life.signal);
+    const inner = new LinkedAbort(signal, this.#life.signal);
     const after = this.#document?.network === since ? this.#document.at : undefined;
     try {
-      yield* watchNetwork(this.#context, after, inner.signal);
+      yield* watchNetworkDocument(this.#context, after, inner.signal);
     } finally {
       inner.end();
     }
@@ -102,7 +102,7 @@ class Leases implements LeaseStore {
 
   async close(): Promise<void> {
     this.#life.abort(new TartanError('STORE_UNAVAILABLE', 'the lease store is closed'));
-    await Promise.all([...this.#held].map(keeper => keeper.close()));
+    await Promise.all([...this.#keepers].map(keeper => keeper.close()));
     await this.#context.kv.close();
   }
 }

@@ -24,7 +24,7 @@ export function tombstoneSeconds(ttlSeconds: number): number {
   return ttlSeconds * quarantineTtls * quarantinesKept;
 }
 
-interface Finding {
+interface TombstoneAge {
   readonly ageSeconds: number;
   /** Since when on our clock it has been found old; undefined while it is young. */
   readonly oldSinceMs: number | undefined;
@@ -35,7 +35,7 @@ interface Finding {
 export class Quarantine {
   readonly #kv: Kv;
   readonly #clock: Clock;
-  #findings: ReadonlyMap<string, Finding> = new Map();
+  #ages: ReadonlyMap<string, TombstoneAge> = new Map();
 
   constructor(kv: Kv, clock: Clock) {
     this.#kv = kv;
@@ -44,27 +44,31 @@ export class Quarantine {
 
   /** Asks the store only about those that may have become old: a host that waits for room asks again and again. */
   async judge(tombstones: readonly Tombstone[], signal: AbortSignal): Promise<readonly AgedTombstone[]> {
-    const known = this.#findings;
+    const known = this.#ages;
     const nowMs = this.#clock.now();
     const due = tombstones.filter(({ leaseId }) => (known.get(leaseId)?.askAtMs ?? 0) <= nowMs);
     const leaseIds = due.map(({ leaseId }) => leaseId);
     const times = await readTimesLeft(this.#kv, leaseIds, signal);
-    const findings = new Map<string, Finding>();
+    const ages = new Map<string, TombstoneAge>();
     const judged = tombstones.map(tombstone => {
       const { leaseId } = tombstone;
       const time = times.get(leaseId);
       const before = known.get(leaseId);
-      const finding = time ? findingOf(time, before, nowMs) : before;
-      if (finding) findings.set(leaseId, finding);
-      const over = time !== undefined && finding?.oldSinceMs !== undefined && finding.askAtMs <= nowMs;
-      return { ...tombstone, ageSeconds: finding?.ageSeconds, over };
+      const age = time ? ageOf(time, before, nowMs) : before;
+      if (age) ages.set(leaseId, age);
+      const over = time !== undefined && age?.oldSinceMs !== undefined && age.askAtMs <= nowMs;
+      return { ...tombstone, ageSeconds: age?.ageSeconds, over };
     });
-    this.#findings = findings;
+    this.#ages = ages;
     return judged;
   }
 }
 
-function findingOf({ ttlSeconds, grantedSeconds }: TimeToLive, before: Finding | undefined, nowMs: number): Finding {
+function ageOf(
+  { ttlSeconds, grantedSeconds }: TimeToLive,
+  before: TombstoneAge | undefined,
+  nowMs: number,
+): TombstoneAge {
   const ageSeconds = Math.max(0, grantedSeconds - ttlSeconds);
   const missingSeconds = grantedSeconds / quarantinesKept - ageSeconds;
   if (missingSeconds > 0) return { ageSeconds, oldSinceMs: undefined, askAtMs: nowMs + missingSeconds * 1000 };

@@ -2,7 +2,7 @@
 import { formatLeaseValue, type Lease } from '../model/lease.js';
 import type { Tombstone } from '../model/allocation.js';
 import { samePrefix, type Prefix } from '../model/ipv4.js';
-import { asSeen, deleteKey, dropLeases } from './claim.js';
+import { unmodifiedKey, deleteKey, dropLeases } from './claim.js';
 import type { StoreContext } from './context.js';
 import { readEntry, readTombstone } from './entries.js';
 import { onlyKey } from './keys.js';
@@ -20,7 +20,7 @@ export interface ReleasedSubnet {
 export type ReleaseContext = Pick<StoreContext, 'kv' | 'keys' | 'clock'>;
 
 /** A key that is not ours any more is left alone; a reservation stays, marked released. */
-export async function releaseLease(context: ReleaseContext, nodeId: string, subnet: Prefix): Promise<void> {
+export async function releaseSubnet(context: ReleaseContext, nodeId: string, subnet: Prefix): Promise<void> {
   const { kv, keys } = context;
   const signal = AbortSignal.timeout(longestMs);
   const [found] = (await kv.list(onlyKey(keys.subnet(subnet)), { signal })).entries;
@@ -37,9 +37,9 @@ export async function removeLease(context: ReleaseContext, lease: Lease, signal:
   const { kv, keys, clock } = context;
   const revision = await sayGoodbye(context, lease, signal);
   if (revision === undefined) return false;
-  const [held] = (await kv.list(onlyKey(keys.heldBy(lease.subnet)), { signal })).entries;
+  const [found] = (await kv.list(onlyKey(keys.tombstone(lease.subnet)), { signal })).entries;
   await clock.sleep(goodbyeMs, signal);
-  return deleteKey(context, { ...lease, revision }, held && readTombstone(keys, held), signal);
+  return deleteKey(context, { ...lease, revision }, found && readTombstone(keys, found), signal);
 }
 
 /** @returns the revision of the key, undefined when it had changed */
@@ -51,7 +51,7 @@ async function sayGoodbye(
   const key = keys.subnet(lease.subnet);
   const value = Buffer.from(formatLeaseValue({ ...lease, released: true }));
   const { outcome, revision } = await kv.commit(
-    asSeen(key, lease),
+    unmodifiedKey(key, lease),
     [{ kind: 'put', key, value, leaseId: lease.leaseId }],
     { signal },
   );
@@ -61,8 +61,8 @@ async function sayGoodbye(
 /** The key is gone already: what is left is that nobody else may have the subnet. */
 async function forget(context: ReleaseContext, nodeId: string, subnet: Prefix, signal: AbortSignal): Promise<void> {
   const { kv, keys } = context;
-  const [held] = (await kv.list(onlyKey(keys.heldBy(subnet)), { signal })).entries;
-  const tombstone = held && readTombstone(keys, held);
+  const [found] = (await kv.list(onlyKey(keys.tombstone(subnet)), { signal })).entries;
+  const tombstone = found && readTombstone(keys, found);
   if (tombstone?.nodeId === nodeId && !tombstone.reserved) await forgetTombstone(context, tombstone, signal);
 }
 
@@ -73,7 +73,7 @@ export async function forgetTombstone(
   signal: AbortSignal,
 ): Promise<boolean> {
   const { kv, keys } = context;
-  const key = keys.heldBy(subnet);
+  const key = keys.tombstone(subnet);
   const { outcome } = await kv.commit(
     [
       { kind: 'absent', key: keys.subnet(subnet) },
@@ -97,15 +97,15 @@ export async function releaseNode(
 ): Promise<readonly ReleasedSubnet[]> {
   const { kv, keys } = context;
   const { entries } = await kv.list(keys.subnets, { signal });
-  const held = await kv.list(keys.held, { signal });
+  const found = await kv.list(keys.tombstones, { signal });
   const leases = entries
     .map(entry => readEntry(keys, entry))
     .flatMap(entry => (entry.kind === 'lease' && entry.lease.nodeId === nodeId ? [entry.lease] : []));
-  const tombstones = held.entries
+  const tombstones = found.entries
     .flatMap(entry => readTombstone(keys, entry) ?? [])
     .filter(tombstone => tombstone.nodeId === nodeId && !tombstone.reserved)
     .filter(({ subnet }) => !leases.some(lease => samePrefix(lease.subnet, subnet)));
-  for (const { subnet } of [...leases, ...tombstones]) await releaseLease(context, nodeId, subnet);
+  for (const { subnet } of [...leases, ...tombstones]) await releaseSubnet(context, nodeId, subnet);
   return [
     ...leases.map(({ subnet, leaseId }) => ({ subnet, reserved: leaseId === '0' })),
     ...tombstones.map(({ subnet }) => ({ subnet, reserved: false })),

@@ -31,16 +31,16 @@ export interface LeaseRequest {
  * GONE     the store says the key is absent: being re-created    forward
  * LOST     another node owns the key: `lost` is aborted          stop within 1 s
  */
-export type LeaseState = 'held' | 'unknown' | 'gone' | 'lost';
+export type LeaseStatus = 'held' | 'unknown' | 'gone' | 'lost';
 
 /** What of a held lease can change while it is held. */
 export interface LeaseChange {
   readonly publicIp: Ipv4;
 }
 
-export interface HeldLease {
+export interface OwnLease {
   readonly lease: Lease;
-  readonly state: LeaseState;
+  readonly status: LeaseStatus;
   /** CLOCK_BOOTTIME milliseconds until which the store keeps the lease without hearing from us; Infinity for a reservation. */
   readonly deadlineMs: number;
   /** CLOCK_BOOTTIME milliseconds at the send of the last KeepAlive (or grant) that was answered. */
@@ -77,7 +77,7 @@ export interface LeaseStore {
    * Guarded transactions; races are retried inside, an unreachable store is waited for.
    * @throws TartanError NO_FREE_SUBNET, DUPLICATE_NODE, PERMISSION
    */
-  acquire(want: LeaseRequest, o: AbortOptions): Promise<HeldLease>;
+  acquire(want: LeaseRequest, o: AbortOptions): Promise<OwnLease>;
   /**
    * The whole set first, then again after every change: list + watch, list again after compaction or reconnect and on
    * a timer. Ends only by abort. Consumers cannot tell how a set was learnt.

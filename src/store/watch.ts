@@ -3,10 +3,10 @@
  * it, and a burst of changes is a few.
  */
 import { Wake } from '../lib/wake.js';
-import { Inner } from './abort.js';
+import { LinkedAbort } from '../lib/linked-abort.js';
 import type { StoreContext } from './context.js';
 import { LeaseTable } from './entries.js';
-import { follow, type FollowOptions } from './follow.js';
+import { listWatch, type ListWatchOptions } from './list-watch.js';
 import { onlyKey } from './keys.js';
 import type { KeyEvent, Listing, Position } from './kv.js';
 import type { WatchedSet } from './store.js';
@@ -15,8 +15,8 @@ import type { WatchedSet } from './store.js';
 const paceMs = 25;
 const aDayMs = 86_400_000;
 
-interface Follower {
-  readonly range: FollowOptions['range'];
+interface RangeListener {
+  readonly range: ListWatchOptions['range'];
   readonly after: Position | undefined;
   /** Returns whether it said something new. */
   readonly onListing: (listing: Listing, rewound: boolean) => boolean;
@@ -49,7 +49,7 @@ export async function* watchLeases(
 }
 
 /** @param after where the document was read that is compared with */
-export function watchNetwork(
+export function watchNetworkDocument(
   context: StoreContext,
   after: Position | undefined,
   signal: AbortSignal,
@@ -65,10 +65,10 @@ export function watchNetwork(
 async function* watchRange(
   context: StoreContext,
   signal: AbortSignal,
-  follower: Follower,
+  follower: RangeListener,
 ): AsyncGenerator<void, never> {
   const wake = new Wake();
-  const inner = new Inner(signal);
+  const inner = new LinkedAbort(signal);
   let changed = false;
   let listed = follower.after !== undefined;
   let failure: { readonly error: unknown } | undefined;
@@ -76,7 +76,7 @@ async function* watchRange(
     changed ||= different;
     if (changed) wake.ring();
   };
-  const following = follow({
+  const following = listWatch({
     ...context,
     range: follower.range,
     after: follower.after,

@@ -11,7 +11,7 @@ import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import { Keys } from '../../src/store/keys.js';
 import type { Kv } from '../../src/store/kv.js';
 import { reserve } from '../../src/store/reservation.js';
-import type { HeldLease, LeaseRequest } from '../../src/store/store.js';
+import type { OwnLease, LeaseRequest } from '../../src/store/store.js';
 import { EtcdServer } from '../support/etcd.js';
 import { Relay } from '../support/relay.js';
 import { useStores } from '../support/store-bed.js';
@@ -34,7 +34,7 @@ const stores = useStores(async () => {
   await server.ctl('del', '--prefix', '');
   return { open: () => openEtcd({ endpoints: [server.endpoint], prefix }, silentLog), close: async () => {} };
 });
-const acquireSeven = async (more: Partial<LeaseRequest> = {}): Promise<HeldLease> =>
+const acquireSeven = async (more: Partial<LeaseRequest> = {}): Promise<OwnLease> =>
   stores().acquire(requestOf(nodeOf(1), { previous: [before('10.5.7.0/24')], ...more }));
 /** Those of earlier tests go one by one: a number of them says nothing. */
 const leaseIds = async (): Promise<readonly string[]> =>
@@ -56,7 +56,7 @@ describe('a pool', () => {
       const store = open();
       const late = requestOf(nodeOf(hosts + 1), { network });
       await expect(store.acquire(late, o())).rejects.toMatchObject({ code: 'NO_FREE_SUBNET' });
-      let got: HeldLease | undefined;
+      let got: OwnLease | undefined;
       const waiting = until('the late host has one', async () => {
         try {
           got = await store.acquire(late, o());
@@ -78,7 +78,7 @@ describe('a pool', () => {
     await (await acquire(requestOf(nodeOf(1), { network, ttlSeconds: 2 }))).close();
     const silent = performance.now();
     const store = open();
-    let got: HeldLease | undefined;
+    let got: OwnLease | undefined;
     await until(
       'the other host has it',
       async () => {
@@ -88,7 +88,7 @@ describe('a pool', () => {
       40_000,
     );
     expect(performance.now() - silent).toBeGreaterThan(14_000);
-    expect(got?.state).toBe('held');
+    expect(got?.status).toBe('held');
   });
 });
 
@@ -122,7 +122,7 @@ describe('a lost reply', () => {
     const lease = await acquire(requestOf(nodeOf(1)), open({}, losing()));
     lose = true;
     await kv.revokeLease(lease.lease.leaseId, o());
-    await until('made again', () => !lose && lease.state === 'held');
+    await until('made again', () => !lose && lease.status === 'held');
     await until('settled', async () => {
       const [entry] = await all(kv, key(''));
       return entry?.leaseId === lease.lease.leaseId && (await leasesBeside(earlier)) === 2;
@@ -139,7 +139,7 @@ describe('a lost reply', () => {
     await lease.update(elsewhere);
     expect(lose).toBe(false);
     expect((await all(kv, key('')))[0]).toMatchObject({ leaseId, value: expect.stringContaining('198.51.100.1') });
-    expect(lease).toMatchObject({ state: 'held', lease: elsewhere });
+    expect(lease).toMatchObject({ status: 'held', lease: elsewhere });
   });
 });
 
@@ -163,7 +163,7 @@ describe('an operator', () => {
     const lease = await acquireSeven();
     const old = (await all(kv, `${prefix}/`)).map(({ leaseId }) => leaseId);
     for (const leaseId of old) await kv.revokeLease(leaseId, o());
-    expect(await until('again', () => lease.state === 'held' && !old.includes(lease.lease.leaseId))).toBeLessThan(
+    expect(await until('again', () => lease.status === 'held' && !old.includes(lease.lease.leaseId))).toBeLessThan(
       1_000,
     );
     const entries = await all(kv, `${prefix}/`);
@@ -179,7 +179,7 @@ describe('an operator', () => {
     await kv.revokeLease(tombstone?.leaseId ?? '', o());
     await until('back', async () => (await all(kv, held('')))[0]?.value === 'node-1', 5_000);
     await until('one pair', async () => (await all(kv, key('')))[0]?.leaseId === lease.lease.leaseId);
-    expect(lease.state).toBe('held');
+    expect(lease.status).toBe('held');
   });
 });
 
@@ -219,7 +219,7 @@ describe('a store that', () => {
     await filler();
     const { createRevision } = lease.lease;
     await server.restart({ wipe: true });
-    await until('registered', () => lease.state === 'held' && lease.lease.createRevision < createRevision, 20_000);
+    await until('registered', () => lease.status === 'held' && lease.lease.createRevision < createRevision, 20_000);
     const entries = await all(kv, `${prefix}/`);
     expect(entries.map(entry => [entry.key, entry.leaseId])).toEqual([
       [held(seven), '0'],
@@ -235,7 +235,7 @@ describe('a store that', () => {
     await lease.update(elsewhere);
     const { revision } = lease.lease;
     await restore();
-    await until('told', () => lease.state === 'held' && lease.lease.revision < revision, 20_000);
+    await until('told', () => lease.status === 'held' && lease.lease.revision < revision, 20_000);
     await until('in etcd', async () => (await all(kv, key(seven)))[0]?.value.includes('198.51.100.1') === true);
     expect(lease.lost.aborted).toBe(false);
     expect(await kv.timeToLive(lease.lease.leaseId, stores().o())).toBeDefined();
@@ -249,9 +249,9 @@ describe('a store that', () => {
     const lease = await acquire(requestOf(nodeOf(1, { bootId: 'boot-later' })));
     const { revision } = lease.lease;
     await restore();
-    await until('told', () => lease.state === 'held' && lease.lease.revision < revision, 20_000);
+    await until('told', () => lease.status === 'held' && lease.lease.revision < revision, 20_000);
     await until('in etcd', async () => (await all(kv, key(seven)))[0]?.value.includes('boot-later') === true);
-    expect(lease).toMatchObject({ state: 'held', lease: { subnet: parsePrefix('10.5.7.0/24') } });
+    expect(lease).toMatchObject({ status: 'held', lease: { subnet: parsePrefix('10.5.7.0/24') } });
   });
 
   it('went back to when another had the subnet makes its present owner stop', async () => {

@@ -1,11 +1,11 @@
 /** What an operator does to leases, and what their living owners make of it, whatever the store is. */
 import { describe, expect, it } from 'vitest';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
-import { listLeases } from '../../src/store/cluster.js';
+import { readTimedLeases } from '../../src/store/operator.js';
 import { releaseNode } from '../../src/store/release.js';
 import { reserve, type Holder, type ReserveResult } from '../../src/store/reservation.js';
-import { releaseReservation, type ReleaseResult } from '../../src/store/reservation-end.js';
-import type { HeldLease } from '../../src/store/store.js';
+import { releaseReservation, type ReleaseResult } from '../../src/store/reservation.js';
+import type { OwnLease } from '../../src/store/store.js';
 import { useStores, type Bed } from '../support/store-bed.js';
 import { all, before, del, networkOf, nodeOf, prefix, put, requestOf, until, type Shown } from '../support/store.js';
 
@@ -30,14 +30,14 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
     const entries = async (): Promise<readonly Shown[]> => all(stores().kv, `${prefix}/`);
     const reasonOf = (result: ReserveResult | ReleaseResult): string =>
       result.kind === 'refused' ? `${result.reason}; ${result.next}` : result.kind;
-    const acquireAt = async (number: number, subnet = seven): Promise<HeldLease> =>
+    const acquireAt = async (number: number, subnet = seven): Promise<OwnLease> =>
       stores().acquire(requestOf(nodeOf(number), { previous: [before(subnet)] }));
 
     it('a lease becomes one under its owner, and a lease again, and the owner is never without', async () => {
       const lease = await acquireAt(1);
       const { createRevision } = lease.lease;
       const states: string[] = [];
-      lease.onChange(() => states.push(lease.state));
+      lease.onChange(() => states.push(lease.status));
       expect(await keep(node(1))).toMatchObject({ kind: 'reserved', before: 'leased' });
       await until('reserved', () => lease.deadlineMs === Infinity);
       await until('for ever', async () => (await entries()).every(({ leaseId }) => leaseId === '0'));
@@ -55,7 +55,7 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
       await keep(node(1));
       for (let start = 0; start < 10; start++) {
         const lease = await stores().acquire(requestOf(nodeOf(1, { bootId: `boot-${start}` })));
-        expect(lease).toMatchObject({ state: 'held', deadlineMs: Infinity, lease: { leaseId: '0' } });
+        expect(lease).toMatchObject({ status: 'held', deadlineMs: Infinity, lease: { leaseId: '0' } });
         await lease.close();
         expect((await entries()).map(entry => [entry.key, entry.leaseId])).toEqual([
           [held('10.5.7.0-24'), '0'],
@@ -68,7 +68,7 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
       const network = networkOf('10.5.0.0/22', { SubnetLen: 24, SubnetMin: '10.5.2.0', SubnetMax: '10.5.2.0' });
       expect(await keep(node(7), undefined, network)).toMatchObject({ kind: 'reserved', before: 'free' });
       expect((await entries()).map(entry => entry.key)).toEqual([held('10.5.2.0-24')]);
-      expect((await listLeases(stores().kv, prefix, stores().o())).kept).toMatchObject([
+      expect((await readTimedLeases(stores().kv, prefix, stores().o())).kept).toMatchObject([
         { nodeId: 'node-7', reserved: true },
       ]);
       const other = requestOf(nodeOf(2), { network });
@@ -77,7 +77,7 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
         message: expect.stringContaining('1 reserved'),
       });
       const lease = await stores().acquire(requestOf(nodeOf(7), { network }));
-      expect(lease).toMatchObject({ state: 'held', deadlineMs: Infinity });
+      expect(lease).toMatchObject({ status: 'held', deadlineMs: Infinity });
       expect((await entries()).map(({ value, leaseId }) => [value.includes('reserved'), leaseId])).toEqual([
         [false, '0'],
         [false, '0'],
@@ -154,7 +154,7 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
       await keep(node(1));
       await until('reserved', async () => (await entries()).every(({ leaseId }) => leaseId === '0'));
       expect(reasonOf(await release(seven, true))).toMatch(/in use: node node-1 at 192\.0\.2\.1 answered/);
-      expect(lease).toMatchObject({ state: 'held', deadlineMs: Infinity });
+      expect(lease).toMatchObject({ status: 'held', deadlineMs: Infinity });
     });
 
     it('a planned leave frees what the node has, lease or tombstone, and leaves it what is reserved', async () => {
@@ -196,7 +196,7 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
       const lease = await acquire(requestOf(nodeOf(1), { previous: [before(seven)] }));
       const { createRevision, leaseId } = lease.lease;
       await lease.update(elsewhere);
-      expect(lease).toMatchObject({ state: 'held', lease: { ...elsewhere, createRevision, leaseId } });
+      expect(lease).toMatchObject({ status: 'held', lease: { ...elsewhere, createRevision, leaseId } });
       const [entry] = await all(kv, key(''));
       expect(entry?.value).toBe('{"PublicIP":"198.51.100.1","PublicIPv6":null,"nodeId":"node-1","bootId":"boot-1"}');
       await lease.update(elsewhere);

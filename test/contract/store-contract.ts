@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { LeaseSet } from '../../src/model/lease.js';
-import { getNetworkText, listLeases, putNetworkText } from '../../src/store/cluster.js';
+import { getNetworkText, readTimedLeases, putNetworkText } from '../../src/store/operator.js';
 import type { Kv } from '../../src/store/kv.js';
 import type { LeaseStoreOptions } from '../../src/store/leases.js';
 import type { LeaseRequest, LeaseStore } from '../../src/store/store.js';
@@ -49,7 +49,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
     describe('acquire', () => {
       it('writes the lease as flannel would, with our ids, and the quarantine key beside it', async () => {
         const lease = await acquire(requestOf(nodeOf(1), { previous: [before('10.5.7.0/24')] }));
-        expect(lease.state).toBe('held');
+        expect(lease.status).toBe('held');
         const entries = await all(kv, prefix);
         expect(entries.map(entry => [entry.key, entry.value])).toEqual([
           [held('10.5.7.0-24'), 'node-1'],
@@ -178,11 +178,11 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         const { subnet, createRevision } = lease.lease;
         const name = formatPrefix(subnet).replace('/', '-');
         const states: string[] = [];
-        lease.onChange(() => states.push(lease.state));
+        lease.onChange(() => states.push(lease.status));
         await del(kv, key(name));
         const ms = await until('the key is back', async () => (await all(kv, key(name))).length === 1);
         expect(ms).toBeLessThan(1000);
-        await until('held', () => lease.state === 'held' && lease.lease.createRevision > createRevision);
+        await until('held', () => lease.status === 'held' && lease.lease.createRevision > createRevision);
         expect(states).toContain('gone');
         expect(lease.lost.aborted).toBe(false);
       });
@@ -191,7 +191,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         const lease = await acquire(requestOf(nodeOf(1)));
         const old = lease.lease.leaseId;
         await kv.revokeLease(old, o());
-        const ms = await until('held again', () => lease.state === 'held' && lease.lease.leaseId !== old);
+        const ms = await until('held again', () => lease.status === 'held' && lease.lease.leaseId !== old);
         expect(ms).toBeLessThan(1000);
         expect((await all(kv, key('')))[0]?.leaseId).toBe(lease.lease.leaseId);
       });
@@ -204,7 +204,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         const lease = await acquire(requestOf(nodeOf(1), { previous: [before('10.5.7.0/24')] }));
         await put(kv, key('10.5.7.0-24'), value);
         expect(await until('lost', () => lease.lost.aborted)).toBeLessThan(1000);
-        expect(lease.state).toBe('lost');
+        expect(lease.status).toBe('lost');
         expect(lease.lost.reason).toMatchObject({ code: 'LEASE_LOST' });
         await lease.close();
         expect((await all(kv, key('10.5.7.0-24')))[0]?.value).toBe(value);
@@ -234,7 +234,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         await put(kv, key('10.5.7.0-24'), flannel('192.0.2.1'), await kv.grantLease(60, o()));
         await until('rewritten', async () => (await all(kv, key('10.5.7.0-24')))[0]?.value.includes('node-1') ?? false);
         expect((await all(kv, key('10.5.7.0-24')))[0]?.leaseId).toBe(lease.lease.leaseId);
-        expect(lease.state).toBe('held');
+        expect(lease.status).toBe('held');
       });
 
       it('becomes a reservation when an operator takes its lease away', async () => {
@@ -242,7 +242,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         const [entry] = await all(kv, key('10.5.7.0-24'));
         await put(kv, key('10.5.7.0-24'), entry?.value ?? '');
         await until('reserved', () => lease.deadlineMs === Infinity);
-        expect(lease.state).toBe('held');
+        expect(lease.status).toBe('held');
         expect((await all(kv, key('10.5.7.0-24')))[0]?.leaseId).toBe('0');
       });
 
@@ -250,7 +250,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         await put(kv, key('10.5.7.0-24'), flannel('192.0.2.1'));
         for (let start = 0; start < 5; start++) {
           const lease = await acquire(requestOf(nodeOf(1, { bootId: `boot-${start}` })));
-          expect(lease).toMatchObject({ state: 'held', deadlineMs: Infinity });
+          expect(lease).toMatchObject({ status: 'held', deadlineMs: Infinity });
           await lease.close();
           expect((await all(kv, key('')))[0]).toMatchObject({ key: key('10.5.7.0-24'), leaseId: '0' });
         }
@@ -261,7 +261,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         const { renewedAtMs } = lease;
         const { revision } = lease.lease;
         await until('renewed', () => lease.renewedAtMs > renewedAtMs + 2500, 8000);
-        expect(lease.state).toBe('held');
+        expect(lease.status).toBe('held');
         expect((await all(kv, key('')))[0]?.modRevision).toBe(revision);
       });
 
@@ -362,7 +362,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
       await acquire(requestOf(nodeOf(1), { previous: [before('10.5.7.0/24')] }));
       await put(kv, key('10.5.8.0-24'), flannel('192.0.2.8'));
       await put(kv, key('junk'), 'junk');
-      const { leases, rejected } = await listLeases(kv, prefix, o());
+      const { leases, rejected } = await readTimedLeases(kv, prefix, o());
       expect(
         leases.map(lease => [formatPrefix(lease.subnet), lease.ttlSeconds === null ? null : lease.ttlSeconds > 50]),
       ).toEqual([
@@ -376,7 +376,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
       const lease = await acquire(requestOf(nodeOf(1)));
       const { revision } = lease.lease;
       await del(kv, key(formatPrefix(lease.lease.subnet).replace('/', '-')));
-      await until('made again', () => lease.state === 'held' && lease.lease.revision > revision);
+      await until('made again', () => lease.status === 'held' && lease.lease.revision > revision);
       for (const entry of await all(kv, `${prefix}/subnets`)) expect(entry.key).toMatch(/\/subnets\/10\.5\.\d+\.0-24$/);
       expect((await all(kv, `${prefix}/`)).every(entry => /\/(subnets|held)\/10\.5\.\d+\.0-24$/.test(entry.key))).toBe(
         true,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { bootClock } from '../../src/lib/clock.js';
 import { openLog, silentLog } from '../../src/lib/log.js';
-import { getNetworkText, putNetworkText } from '../../src/store/cluster.js';
+import { getNetworkText, putNetworkText } from '../../src/store/operator.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
 import { openLeaseStore } from '../../src/store/leases.js';
@@ -76,7 +76,7 @@ describe('with logins', () => {
     expect((await sets.next()).value.leases).toHaveLength(1);
     const begin = bootClock.now();
     await until('renewed with a third token', () => lease.renewedAtMs > begin + 5_000);
-    expect(lease.state).toBe('held');
+    expect(lease.status).toBe('held');
     await server.restart();
     await open(login('full')).acquire(requestOf(nodeOf(2)), o());
     await until('the watch sees it', async () => (await sets.next()).value.leases.length === 2);
@@ -127,7 +127,7 @@ it('works with a login where etcd has authentication switched off', async () => 
   const server = await EtcdServer.start();
   try {
     const store = open({ endpoints: [server.endpoint], username: 'anyone', password: secret });
-    expect((await store.acquire(requestOf(nodeOf(1)), o())).state).toBe('held');
+    expect((await store.acquire(requestOf(nodeOf(1)), o())).status).toBe('held');
   } finally {
     await server.stop();
   }

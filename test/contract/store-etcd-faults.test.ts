@@ -160,11 +160,11 @@ describe('a held lease', () => {
     const { subnet } = lease.lease;
     server.signal('SIGSTOP');
     try {
-      await until('unknown', () => lease.state === 'unknown');
+      await until('unknown', () => lease.status === 'unknown');
     } finally {
       server.signal('SIGCONT');
     }
-    await until('held', () => lease.state === 'held' && lease.deadlineMs > bootClock.now());
+    await until('held', () => lease.status === 'held' && lease.deadlineMs > bootClock.now());
     await until('in etcd', async () => (await all(kv, key(''))).length === 1);
     expect(samePrefix(lease.lease.subnet, subnet)).toBe(true);
     expect(lease.lost.aborted).toBe(false);
@@ -176,7 +176,7 @@ describe('a held lease', () => {
     await server.restart();
     const { renewedAtMs } = lease;
     await until('renewed', () => lease.renewedAtMs > renewedAtMs);
-    expect(lease).toMatchObject({ state: 'held', lease: { leaseId } });
+    expect(lease).toMatchObject({ status: 'held', lease: { leaseId } });
   });
 
   it('registers the same subnet in an etcd that lost everything', async () => {
@@ -187,7 +187,7 @@ describe('a held lease', () => {
     );
     const old = lease.lease;
     await server.restart({ wipe: true });
-    await until('registered', () => lease.state === 'held' && lease.lease.leaseId !== old.leaseId);
+    await until('registered', () => lease.status === 'held' && lease.lease.leaseId !== old.leaseId);
     expect((await all(kv, prefix)).map(entry => entry.key)).toEqual([
       `${prefix}/held/10.5.77.0-24`,
       key('10.5.77.0-24'),
@@ -237,7 +237,7 @@ describe('endpoints', () => {
       const leases = await Promise.all(
         stores.map(async (store, index) => store.acquire(requestOf(nodeOf(index + 1)), o())),
       );
-      expect(leases.map(lease => lease.state)).toEqual(leases.map(() => 'held'));
+      expect(leases.map(lease => lease.status)).toEqual(leases.map(() => 'held'));
     } finally {
       silent.close();
       silent.unref();

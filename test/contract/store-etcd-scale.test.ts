@@ -48,7 +48,7 @@ function connect(): Kv {
 
 const ranges: readonly (readonly [string, KeyRange])[] = [
   ['list subnets/', keys.subnets],
-  ['list held/', keys.held],
+  ['list held/', keys.tombstones],
 ];
 
 function nameOfRead({ start, end }: KeyRange): string {

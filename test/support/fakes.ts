@@ -6,7 +6,7 @@ import { Wake } from '../../src/lib/wake.js';
 import type { Lease } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
 import { formatRoute, formatTunnelRoute } from '../../src/model/plan.js';
-import type { HeldLease, LeaseChange, LeaseRequest, LeaseStore, WatchedSet } from '../../src/store/store.js';
+import type { OwnLease, LeaseChange, LeaseRequest, LeaseStore, WatchedSet } from '../../src/store/store.js';
 
 export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', revision = 5n): Lease {
   return {
@@ -142,7 +142,7 @@ export class FakeStore implements LeaseStore {
     return parseNetworkConfig(next);
   }
 
-  async acquire(want: LeaseRequest): Promise<HeldLease> {
+  async acquire(want: LeaseRequest): Promise<OwnLease> {
     this.requests.push(want);
     const next = this.acquired.length > 1 ? this.acquired.shift() : this.acquired[0];
     if (!(next instanceof FakeHeld)) throw next;
@@ -178,8 +178,8 @@ export class FakeStore implements LeaseStore {
   async close(): Promise<void> {}
 }
 
-export class FakeHeld implements HeldLease {
-  state: HeldLease['state'] = 'held';
+export class FakeHeld implements OwnLease {
+  status: OwnLease['status'] = 'held';
   closed = false;
   deadlineMs = 1e12;
   renewedAtMs = 0;
@@ -191,8 +191,8 @@ export class FakeHeld implements HeldLease {
     this.lease = lease;
   }
 
-  become(state: HeldLease['state']): void {
-    this.state = state;
+  become(state: OwnLease['status']): void {
+    this.status = state;
     for (const listener of this.#listeners) listener();
   }
 
@@ -201,7 +201,7 @@ export class FakeHeld implements HeldLease {
   }
 
   lose(error: Error): void {
-    this.state = 'lost';
+    this.status = 'lost';
     this.#lost.abort(error);
   }
 

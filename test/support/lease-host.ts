@@ -9,7 +9,7 @@ import { silentLog } from '../../src/lib/log.js';
 import type { Prefix } from '../../src/model/ipv4.js';
 import type { Kv, WatchEnd, WatchRequest } from '../../src/store/kv.js';
 import { openLeaseStore } from '../../src/store/leases.js';
-import type { AbortOptions, HeldLease, LeaseRequest, LeaseStore } from '../../src/store/store.js';
+import type { AbortOptions, OwnLease, LeaseRequest, LeaseStore } from '../../src/store/store.js';
 import { unavailable, type World } from './lease-world.js';
 import { prefix } from './store.js';
 
@@ -30,7 +30,7 @@ export class SimulatedHost {
   #paused = false;
   #store: LeaseStore | undefined;
   #life = new AbortController();
-  #held: HeldLease | undefined;
+  #held: OwnLease | undefined;
   /** What the data plane was started with: it outlives the daemon. */
   #plane: { readonly subnet: Prefix; forwardUntilMs: number; renewedAtMs: number } | undefined;
 
@@ -46,7 +46,7 @@ export class SimulatedHost {
   }
 
   get state(): string {
-    return this.#held?.state ?? 'none';
+    return this.#held?.status ?? 'none';
   }
 
   get paused(): boolean {
@@ -122,7 +122,7 @@ export class SimulatedHost {
     }
   }
 
-  async #tryAcquire(store: LeaseStore, want: LeaseRequest, signal: AbortSignal): Promise<HeldLease | undefined> {
+  async #tryAcquire(store: LeaseStore, want: LeaseRequest, signal: AbortSignal): Promise<OwnLease | undefined> {
     try {
       return await store.acquire(want, { signal });
     } catch (error) {

@@ -9,7 +9,7 @@ import type { Clock } from '../../src/lib/clock.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { formatPrefix, prefixesOverlap, type Prefix } from '../../src/model/ipv4.js';
 import { readLeaseKey } from '../../src/model/lease.js';
-import { MemoryKv } from '../../src/store/memory/memory-kv.js';
+import { MemoryKv } from './memory-kv.js';
 import type { KeyEvent } from '../../src/store/kv.js';
 import type { SimulatedHost } from './lease-host.js';
 import { prefix } from './store.js';

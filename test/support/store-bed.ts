@@ -7,7 +7,7 @@ import { Keys } from '../../src/store/keys.js';
 import type { Kv } from '../../src/store/kv.js';
 import { openLeaseStore, type LeaseStoreOptions } from '../../src/store/leases.js';
 import type { ReleaseContext } from '../../src/store/release.js';
-import type { HeldLease, LeaseRequest, LeaseStore } from '../../src/store/store.js';
+import type { OwnLease, LeaseRequest, LeaseStore } from '../../src/store/store.js';
 import { prefix } from './store.js';
 
 export interface Bed {
@@ -24,7 +24,7 @@ export interface Stores {
   readonly tool: ReleaseContext;
   o(): { readonly signal: AbortSignal };
   open(more?: Partial<LeaseStoreOptions>, kv?: Kv): LeaseStore;
-  acquire(want: LeaseRequest, store?: LeaseStore): Promise<HeldLease>;
+  acquire(want: LeaseRequest, store?: LeaseStore): Promise<OwnLease>;
 }
 
 export function useStores(make: () => Promise<Bed>): () => Stores {

@@ -292,7 +292,7 @@ describe('a start while etcd is silent', () => {
     answer();
     await vi.waitFor(() => expect(isReady(agent)).toBe(true));
     held.become('gone');
-    expect(agent.held?.state).toBe('gone');
+    expect(agent.held?.status).toBe('gone');
     expect(events.filter(event => event === 'lease.state')).toHaveLength(2);
     held.lose(new TartanError('LEASE_LOST', 'node y owns it'));
     expect(agent.phase).toBe('lost');

@@ -9,8 +9,8 @@ import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
 import { formatPrefix, prefixesOverlap } from '../../src/model/ipv4.js';
 import { openLeaseStore } from '../../src/store/leases.js';
-import { MemoryKv } from '../../src/store/memory/memory-kv.js';
-import type { HeldLease, LeaseStore } from '../../src/store/store.js';
+import { MemoryKv } from '../support/memory-kv.js';
+import type { OwnLease, LeaseStore } from '../../src/store/store.js';
 import { JumpingClock } from '../support/lease-world.js';
 import { all, before, del, networkOf, nodeOf, prefix, put, requestOf } from '../support/store.js';
 
@@ -130,7 +130,7 @@ describe('F6 a failed look at the time to live removes a route', () => {
 });
 
 describe('F7 a failed first read makes a zombie', () => {
-  async function acquired(kv: MemoryKv): Promise<HeldLease> {
+  async function acquired(kv: MemoryKv): Promise<OwnLease> {
     return after(open(kv).acquire(requestOf(nodeOf(1), { ttlSeconds: 60 }), o));
   }
 
@@ -140,7 +140,7 @@ describe('F7 a failed first read makes a zombie', () => {
     kv.failures = { list: 3, watch: 3, timeToLive: 0 };
     kv.breakWatches();
     await clock.runUntil(clock.now() + 200_000);
-    expect(held.state).toBe('held');
+    expect(held.status).toBe('held');
     expect(held.renewedAtMs).toBeGreaterThan(clock.now() - 60_000);
   });
 
@@ -157,7 +157,7 @@ describe('F10 the watch of the own key is a watch of a prefix', () => {
     const kv = new MemoryKv(clock);
     const held = await after(open(kv).acquire(requestOf(nodeOf(1), { previous: [before('10.5.1.0/24')] }), o));
     const states: string[] = [];
-    held.onChange(() => states.push(held.state));
+    held.onChange(() => states.push(held.status));
     const longer = `${prefix}/subnets/10.5.1.0-24&fd00:5::-64`;
     await put(kv, longer, '{"PublicIP":"192.0.2.9"}');
     await del(kv, longer);

@@ -9,7 +9,7 @@ import { TartanError } from '../../src/lib/errors.js';
 import { formatIpv4, formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
 import type { ReleasedSubnet } from '../../src/store/release.js';
 import type { ReserveResult } from '../../src/store/reservation.js';
-import type { ReleaseResult } from '../../src/store/reservation-end.js';
+import type { ReleaseResult } from '../../src/store/reservation.js';
 import { noPorts, sampleStatus } from '../support/samples.js';
 
 const seven = parsePrefix('10.5.7.0/24');

@@ -2,7 +2,7 @@ import { expect, it, vi } from 'vitest';
 import { backoffMs } from '../../src/lib/backoff.js';
 import { bootClock } from '../../src/lib/clock.js';
 import { exitCodeOf, TartanError } from '../../src/lib/errors.js';
-import { openLog, Repeated, silentLog } from '../../src/lib/log.js';
+import { openLog, LogThrottle, silentLog } from '../../src/lib/log.js';
 import { retrying } from '../../src/lib/retry.js';
 import { Scope } from '../../src/lib/scope.js';
 import { Wake } from '../../src/lib/wake.js';
@@ -73,7 +73,7 @@ it('the boot clock is /proc/uptime', () => {
 });
 
 it('repeats are due at 1, 2, 4, 8 and anew after a reset', () => {
-  const said = new Repeated();
+  const said = new LogThrottle();
   const due = Array.from({ length: 10 }, () => said.due());
   expect(due.flatMap((yes, index) => (yes ? [index + 1] : []))).toEqual([1, 2, 4, 8]);
   said.reset();

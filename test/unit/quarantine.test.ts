@@ -5,7 +5,7 @@ import { silentLog } from '../../src/lib/log.js';
 import { formatPrefix } from '../../src/model/ipv4.js';
 import type { TimeToLive } from '../../src/store/kv.js';
 import { openLeaseStore } from '../../src/store/leases.js';
-import { MemoryKv } from '../../src/store/memory/memory-kv.js';
+import { MemoryKv } from '../support/memory-kv.js';
 import { Quarantine, tombstoneSeconds } from '../../src/store/quarantine.js';
 import type { LeaseStore } from '../../src/store/store.js';
 import { all, before, networkOf, nodeOf, prefix, put, requestOf } from '../support/store.js';
@@ -89,7 +89,7 @@ describe('a node that waits for room', () => {
     await visit(2, '10.5.2.0/24');
     await clock.advance(15_000, stepMs);
     expect(await tryAcquire(3)).toContain('no free /24');
-    expect(owner.state).toBe('held');
+    expect(owner.status).toBe('held');
   });
 
   it('never gets an old tombstone while anything was never used', async () => {

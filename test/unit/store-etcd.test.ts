@@ -2,9 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/lib/log.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
-import { permissionError } from '../../src/store/etcd/permissions.js';
-import { plainMessage, troubleOf } from '../../src/store/etcd/trouble.js';
-import { authFixFor } from '../../src/store/etcd/version.js';
+import { permissionError } from '../../src/store/etcd/errors.js';
+import { plainMessage, errorKindOf } from '../../src/store/etcd/errors.js';
+import { authFixFor } from '../../src/store/etcd/etcd-kv.js';
 import { Keys, occupiedBy, printable } from '../../src/store/keys.js';
 import { formatPrefix } from '../../src/model/ipv4.js';
 
@@ -18,7 +18,7 @@ describe('keys', () => {
   ])("join '%s' as Go's path.Join", (given, start) => {
     const keys = new Keys(given);
     expect(String(keys.config)).toBe(`${start}/config`);
-    expect([keys.subnets, keys.held].map(range => [String(range.start), String(range.end)])).toEqual([
+    expect([keys.subnets, keys.tombstones].map(range => [String(range.start), String(range.end)])).toEqual([
       [`${start}/subnets/`, `${start}/subnets0`],
       [`${start}/held/`, `${start}/held0`],
     ]);
@@ -84,7 +84,7 @@ describe('errors of etcd', () => {
     ['8 RESOURCE_EXHAUSTED: Received message larger than max (4500000 vs 4194304)', 'too-large'],
     ['8 RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded', 'transport'],
   ])('%s: %s', (text, trouble) => {
-    expect(troubleOf(new Error(text))).toBe(trouble);
+    expect(errorKindOf(new Error(text))).toBe(trouble);
   });
 
   it('are shown without class names', () => {

@@ -6,7 +6,7 @@ import { silentLog } from '../../src/lib/log.js';
 import { formatPrefix } from '../../src/model/ipv4.js';
 import type { KeyRange } from '../../src/store/kv.js';
 import { openLeaseStore } from '../../src/store/leases.js';
-import { MemoryKv } from '../../src/store/memory/memory-kv.js';
+import { MemoryKv } from '../support/memory-kv.js';
 import type { LeaseStore, WatchedSet } from '../../src/store/store.js';
 import { del, networkOf, nodeOf, prefix, put, requestOf } from '../support/store.js';
 import { TestClock } from '../support/test-clock.js';
@@ -120,7 +120,7 @@ describe('the keeper', () => {
     const held = await store.acquire(requestOf(nodeOf(1)), o());
     await put(kv, key(formatPrefix(held.lease.subnet).replace('/', '-')), flannel('192.0.2.66'));
     await clock.advance(100);
-    expect(held.state).toBe('lost');
+    expect(held.status).toBe('lost');
     expect(kv.lists).toEqual(['held/', 'subnets/']);
   });
 });

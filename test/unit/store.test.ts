@@ -1,6 +1,6 @@
 /** The lease store's contract in memory. */
 import { bootClock } from '../../src/lib/clock.js';
-import { MemoryKv } from '../../src/store/memory/memory-kv.js';
+import { MemoryKv } from '../support/memory-kv.js';
 import { reservationContract } from '../contract/reservation-contract.js';
 import { leaseStoreContract } from '../contract/store-contract.js';
 import type { Bed } from '../support/store-bed.js';

@@ -5,7 +5,7 @@
 import { messageOf, TartanError } from '../../lib/errors.js';
 import { callTimeoutMs, Connection } from './connection.js';
 import type { EtcdOptions } from './options.js';
-import { NoAnswer, plainMessage, troubleOf } from './trouble.js';
+import { NoAnswer, plainMessage, errorKindOf } from './errors.js';
 
 export interface CallOptions {
   readonly signal: AbortSignal;
@@ -50,9 +50,9 @@ export class Endpoints {
         return answer;
       } catch (error) {
         options.signal.throwIfAborted();
-        const trouble = troubleOf(error);
-        if (logins++ === 0 && this.#loginAgain(trouble, connection)) continue;
-        if (trouble !== 'transport' && trouble !== 'token') throw error;
+        const kind = errorKindOf(error);
+        if (logins++ === 0 && this.#loginAgain(kind, connection)) continue;
+        if (kind !== 'transport' && kind !== 'token') throw error;
         this.leave(connection);
         if (options.once || ++tried >= this.#options.endpoints.length) throw unavailable(connection, error);
       }
@@ -94,10 +94,10 @@ export class Endpoints {
   }
 
   /** @returns whether a new connection may do better by its login */
-  #loginAgain(trouble: string, connection: Connection): boolean {
-    if (trouble === 'login-unknown') this.#withLogin = false;
-    else if (trouble === 'login-needed' && this.#options.username !== undefined) this.#withLogin = true;
-    else if (trouble !== 'token') return false;
+  #loginAgain(kind: string, connection: Connection): boolean {
+    if (kind === 'login-unknown') this.#withLogin = false;
+    else if (kind === 'login-needed' && this.#options.username !== undefined) this.#withLogin = true;
+    else if (kind !== 'token') return false;
     if (this.#live === connection) this.#live = undefined;
     connection.close();
     return true;

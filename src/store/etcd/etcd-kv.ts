@@ -19,12 +19,9 @@ import { printable } from '../keys.js';
 import type { AbortOptions } from '../store.js';
 import { callTimeoutMs, type Connection } from './connection.js';
 import { Endpoints, type CallOptions } from './endpoints.js';
-import { keepAliveAll } from './keep-alive.js';
 import { checkEtcdOptions, type EtcdOptions } from './options.js';
-import { permissionError } from './permissions.js';
-import { NoAnswer, plainMessage, troubleOf } from './trouble.js';
-import { authFixFor } from './version.js';
-import { watchStream } from './watch-stream.js';
+import { errorKindOf, NoAnswer, permissionError, plainMessage } from './errors.js';
+import { keepAliveAll, watchStream } from './streams.js';
 import { readKeyValue, writeCompare, writeOperation } from './wire.js';
 
 /**
@@ -89,7 +86,7 @@ class EtcdKv implements Kv {
       const reply = await this.#call(what, connection => connection.etcd.kv.txn(request), { signal, once: true });
       return { outcome: reply.succeeded ? 'done' : 'refused', revision: BigInt(reply.header.revision) };
     } catch (error) {
-      if (troubleOf(error) === 'lease-gone') return { outcome: 'lease-gone', revision: 0n };
+      if (errorKindOf(error) === 'lease-gone') return { outcome: 'lease-gone', revision: 0n };
       throw error;
     }
   }
@@ -102,7 +99,7 @@ class EtcdKv implements Kv {
     try {
       await this.#call('grant of a lease', grant, { signal });
     } catch (error) {
-      if (troubleOf(error) !== 'lease-exists') throw error;
+      if (errorKindOf(error) !== 'lease-exists') throw error;
     }
     return id;
   }
@@ -116,7 +113,7 @@ class EtcdKv implements Kv {
     try {
       return await this.#call('renewal of a lease', renew, { signal, timeoutMs });
     } catch (error) {
-      if (troubleOf(error) === 'lease-gone') return leaseIds.map(() => 0);
+      if (errorKindOf(error) === 'lease-gone') return leaseIds.map(() => 0);
       throw error;
     }
   }
@@ -125,7 +122,7 @@ class EtcdKv implements Kv {
     try {
       await this.#call('end of a lease', ({ etcd }) => etcd.leaseClient.leaseRevoke({ ID: leaseId }), { signal });
     } catch (error) {
-      if (troubleOf(error) !== 'lease-gone') throw error;
+      if (errorKindOf(error) !== 'lease-gone') throw error;
     }
   }
 
@@ -136,7 +133,7 @@ class EtcdKv implements Kv {
       const ttlSeconds = Number(reply.TTL);
       return ttlSeconds < 0 ? undefined : { ttlSeconds, grantedSeconds: Number(reply.grantedTTL) };
     } catch (error) {
-      if (troubleOf(error) === 'lease-gone') return undefined;
+      if (errorKindOf(error) === 'lease-gone') return undefined;
       throw error;
     }
   }
@@ -170,9 +167,9 @@ class EtcdKv implements Kv {
     try {
       return await this.#call(what, ({ etcd }) => etcd.kv.range(request), { signal });
     } catch (error) {
-      const trouble = troubleOf(error);
-      if (trouble === 'too-large' && limit > 1) return 'too-large';
-      if (trouble === 'compacted') return 'compacted';
+      const kind = errorKindOf(error);
+      if (kind === 'too-large' && limit > 1) return 'too-large';
+      if (kind === 'compacted') return 'compacted';
       if (error instanceof TartanError && error.cause instanceof NoAnswer) this.#pageKeys = carefulPageKeys;
       throw error;
     }
@@ -184,10 +181,10 @@ class EtcdKv implements Kv {
       this.#askVersion();
       return answer;
     } catch (error) {
-      const trouble = troubleOf(error);
+      const kind = errorKindOf(error);
       if (error instanceof TartanError || options.signal.aborted) throw error;
-      if (trouble === 'denied' || trouble === 'login-needed') throw permissionError(this.#options, what, error);
-      if (trouble === 'login-unknown')
+      if (kind === 'denied' || kind === 'login-needed') throw permissionError(this.#options, what, error);
+      if (kind === 'login-unknown')
         throw new TartanError('STORE_UNAVAILABLE', `etcd: ${plainMessage(error)}`, { cause: error });
       throw error;
     }
@@ -208,4 +205,18 @@ class EtcdKv implements Kv {
       () => {},
     );
   }
+}
+
+/** etcd releases with known holes in authentication (CVE-2026-44283 and older): worth one line to the operator. */
+const fixedPatch: ReadonlyMap<string, number> = new Map([
+  ['3.4', 44],
+  ['3.5', 30],
+  ['3.6', 11],
+]);
+
+/** @returns the release to upgrade to, undefined when the version is not known to be affected */
+export function authFixFor(version: string): string | undefined {
+  const [, minor, patch] = /^(\d+\.\d+)\.(\d+)/.exec(version) ?? [];
+  const fixed = fixedPatch.get(minor ?? '');
+  return fixed !== undefined && Number(patch) < fixed ? `${minor}.${fixed}` : undefined;
 }

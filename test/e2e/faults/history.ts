@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { KeyEvent, KeyRange } from '../../../src/store/kv.js';
-import { watchStream } from '../../../src/store/etcd/watch-stream.js';
+import { watchStream } from '../../../src/store/etcd/streams.js';
 import { operatorKey, type FaultEtcd, type Member } from './etcd.js';
 import type { RunLog } from './log.js';
 

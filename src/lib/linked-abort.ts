@@ -2,7 +2,7 @@
  * An inner lifetime that ends with an outer signal or on its own. AbortSignal.any would do, but leaves a trace on the
  * outer signal for each use, and ours live as long as the daemon.
  */
-export class Inner {
+export class LinkedAbort {
   readonly #controller = new AbortController();
   readonly #outer: readonly AbortSignal[];
   readonly #onAbort: () => void;

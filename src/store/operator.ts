@@ -21,10 +21,10 @@ export interface TimedLeases {
 }
 
 /** @throws TartanError STORE_UNAVAILABLE, PERMISSION */
-export async function listLeases(kv: Kv, prefix: string, { signal }: AbortOptions): Promise<TimedLeases> {
+export async function readTimedLeases(kv: Kv, prefix: string, { signal }: AbortOptions): Promise<TimedLeases> {
   const keys = new Keys(prefix);
   const table = new LeaseTable(keys);
-  const held = await kv.list(keys.held, { signal });
+  const tombstones = await kv.list(keys.tombstones, { signal });
   table.replace(await kv.list(keys.subnets, { signal }));
   const { leases, rejected, revision } = table.snapshot();
   const times = await readTimesLeft(
@@ -37,7 +37,7 @@ export async function listLeases(kv: Kv, prefix: string, { signal }: AbortOption
     ttlSeconds: lease.leaseId === '0' ? null : (times.get(lease.leaseId)?.ttlSeconds ?? 0),
   }));
   const leased = new Set(leases.map(({ subnet }) => formatLeaseKey(subnet)));
-  const kept = held.entries
+  const kept = tombstones.entries
     .flatMap(entry => readTombstone(keys, entry) ?? [])
     .filter(({ subnet }) => !leased.has(formatLeaseKey(subnet)));
   return { leases: timed, kept, rejected, revision };

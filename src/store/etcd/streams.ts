@@ -1,17 +1,21 @@
 /**
- * One watch on the raw stream. It ends for good at the first sign of anything but events: the caller lists again. The
- * package's Watcher is not used: it loses events when a stream dies early and cannot tell a compaction.
+ * Watch and LeaseKeepAlive on etcd's raw streams. The package's Watcher is not used: it loses events when a stream dies
+ * early and cannot tell a compaction. Its Lease class is not used: it gives leases up too early.
  */
 import type { IWatchResponse } from 'etcd3';
 import { messageOf } from '../../lib/errors.js';
 import type { KeyEvent, WatchEnd, WatchRequest } from '../kv.js';
 import type { Connection } from './connection.js';
+import { NoAnswer } from './errors.js';
 import { readEvent } from './wire.js';
 
 /** The stream must be confirmed within this; after that HTTP/2 pings watch over it. */
 const openTimeoutMs = 3_000;
 
-/** @param signal ends the watch, as the end of the connection does */
+/**
+ * One watch. It ends for good at the first sign of anything but events; the caller lists again.
+ * @param signal ends the watch, as the end of the connection does
+ */
 export async function watchStream(
   connection: Connection,
   request: WatchRequest,
@@ -83,4 +87,28 @@ function reader(
     parts = [];
     request.onEvents(events);
   };
+}
+
+/**
+ * One stream, one request and one answer for each lease.
+ * @returns for each lease the seconds granted anew, 0 when it is gone
+ */
+export async function keepAliveAll(
+  connection: Connection,
+  leaseIds: readonly string[],
+  timeoutMs: number,
+): Promise<readonly number[]> {
+  const stream = await connection.etcd.leaseClient.leaseKeepAlive({ deadline: Date.now() + timeoutMs });
+  const granted = new Map<string, number>();
+  return new Promise<readonly number[]>((resolve, reject) => {
+    stream.on('error', reject);
+    stream.on('end', () => reject(new NoAnswer(timeoutMs)));
+    stream.on('data', ({ ID: id, TTL: seconds }) => {
+      granted.set(id, Number(seconds));
+      if (granted.size < leaseIds.length) return;
+      resolve(leaseIds.map(leaseId => granted.get(leaseId) ?? 0));
+      stream.end();
+    });
+    for (const leaseId of leaseIds) stream.write({ ID: leaseId });
+  });
 }

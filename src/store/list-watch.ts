@@ -6,11 +6,11 @@
 import { backoffMs } from '../lib/backoff.js';
 import type { Clock } from '../lib/clock.js';
 import { isTartanError } from '../lib/errors.js';
-import { Repeated, type Log } from '../lib/log.js';
-import { Inner } from './abort.js';
+import { LogThrottle, type Log } from '../lib/log.js';
+import { LinkedAbort } from '../lib/linked-abort.js';
 import type { KeyEvent, KeyRange, Kv, Listing, Position, WatchEnd } from './kv.js';
 
-export interface FollowOptions {
+export interface ListWatchOptions {
   readonly kv: Kv;
   readonly range: KeyRange;
   readonly clock: Clock;
@@ -31,15 +31,15 @@ const retry = { firstMs: 100, capMs: 5_000 };
 const soundMs = 10_000;
 
 /** Ends by abort only: rejects with the signal's reason. */
-export async function follow(options: FollowOptions): Promise<never> {
+export async function listWatch(options: ListWatchOptions): Promise<never> {
   const { clock, log, signal } = options;
-  const said = new Repeated();
+  const throttle = new LogThrottle();
   let seen = options.after;
   let first = options.after;
   for (let silences = 0, breaks = 0; ;) {
     let failures: number;
     try {
-      const after = first ?? (await look(options, seen));
+      const after = first ?? (await listOnce(options, seen));
       first = undefined;
       seen = after;
       // A long silence is over: it must not make the watch wait as long when it breaks too.
@@ -52,7 +52,7 @@ export async function follow(options: FollowOptions): Promise<never> {
       });
       if (end === 'sweep' || clock.now() - begun >= soundMs) {
         breaks = 0;
-        said.reset();
+        throttle.reset();
       }
       if (end === 'sweep') continue;
       failures = ++breaks;
@@ -61,14 +61,14 @@ export async function follow(options: FollowOptions): Promise<never> {
       signal.throwIfAborted();
       if (!isTartanError(error, 'STORE_UNAVAILABLE') && !isTartanError(error, 'PERMISSION')) throw error;
       failures = ++silences;
-      if (said.due()) log.warn('store.unavailable', error.message, { attempt: failures });
+      if (throttle.due()) log.warn('store.unavailable', error.message, { attempt: failures });
     }
     await clock.sleep(backoffMs(failures, retry), signal);
   }
 }
 
 /** @returns where the range was read, without its entries: they must not live as long as the watch */
-async function look(options: FollowOptions, seen: Position | undefined): Promise<Position> {
+async function listOnce(options: ListWatchOptions, seen: Position | undefined): Promise<Position> {
   const { kv, range, log, signal } = options;
   const known = options.known?.() ?? 0n;
   const listing = await kv.list(range, { signal });
@@ -86,12 +86,12 @@ async function look(options: FollowOptions, seen: Position | undefined): Promise
 
 /** The sweep simply ends the watch: the list that follows covers the gap. */
 async function watchUntilSweep(
-  options: FollowOptions,
+  options: ListWatchOptions,
   after: Position,
   onEvents: (events: readonly KeyEvent[]) => void,
 ): Promise<WatchEnd | 'sweep'> {
   const { kv, range, clock, sweepMs, signal } = options;
-  const inner = new Inner(signal);
+  const inner = new LinkedAbort(signal);
   const sweep = clock.sleep(sweepMs, inner.signal).then((): 'sweep' => 'sweep');
   const request = { range, revision: after.revision + 1n, clusterId: after.clusterId, onEvents };
   const watch = kv.watch(request, { signal: inner.signal });

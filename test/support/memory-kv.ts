@@ -1,9 +1,9 @@
 /**
- * The inner port in memory, for unit tests and a demonstration on one machine: one history of revisions, leases on the
+ * The inner port in memory, for unit tests: one history of revisions, leases on the
  * given clock, watches from any revision that was not compacted. Several stores share one `MemoryKv`.
  */
 import { setMaxListeners } from 'node:events';
-import type { Clock } from '../../lib/clock.js';
+import type { Clock } from '../../src/lib/clock.js';
 import type {
   Commit,
   Compare,
@@ -16,8 +16,8 @@ import type {
   WatchEnd,
   WatchRequest,
   Write,
-} from '../kv.js';
-import type { AbortOptions } from '../store.js';
+} from '../../src/store/kv.js';
+import type { AbortOptions } from '../../src/store/store.js';
 
 interface MemoryLease {
   readonly grantedSeconds: number;

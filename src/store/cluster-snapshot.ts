@@ -7,7 +7,7 @@ import type { Node } from '../model/node.js';
 import type { StoreContext } from './context.js';
 import { LeaseTable, readTombstone, type Entry } from './entries.js';
 
-export interface Survey {
+export interface ClusterSnapshot {
   readonly entries: readonly Entry[];
   readonly leases: readonly Lease[];
   /** Ranges that a new subnet must not overlap. */
@@ -16,11 +16,11 @@ export interface Survey {
   /** Of the list of leases: the guard of the transaction. */
   readonly revision: bigint;
   /** Of the list of tombstones: a subnet may have been leased and left since, in another length than the one wanted. */
-  readonly heldRevision: bigint;
+  readonly tombstonesRevision: bigint;
 }
 
 /** Looks again and again, as a host does that loses races: an entry that is as it was is not parsed again. */
-export class Surveyor {
+export class SnapshotReader {
   readonly #context: Pick<StoreContext, 'kv' | 'keys'>;
   /** The leases as last listed; who surveys no more may give it away. */
   readonly table: LeaseTable;
@@ -31,9 +31,9 @@ export class Surveyor {
   }
 
   /** The leases are read last: between their revision and the transaction lies the race. */
-  async take(network: NetworkConfig, signal: AbortSignal): Promise<Survey> {
+  async readSnapshot(network: NetworkConfig, signal: AbortSignal): Promise<ClusterSnapshot> {
     const { kv, keys } = this.#context;
-    const held = await kv.list(keys.held, { signal });
+    const tombstones = await kv.list(keys.tombstones, { signal });
     const listing = await kv.list(keys.subnets, { signal });
     this.table.replace(listing);
     const entries = this.table.entries();
@@ -44,15 +44,15 @@ export class Surveyor {
       taken: entries.flatMap(({ occupied }) =>
         occupied && occupied.length > network.network.length ? [occupied] : [],
       ),
-      tombstones: held.entries.flatMap(entry => readTombstone(keys, entry) ?? []),
+      tombstones: tombstones.entries.flatMap(entry => readTombstone(keys, entry) ?? []),
       revision: listing.revision,
-      heldRevision: held.revision,
+      tombstonesRevision: tombstones.revision,
     };
   }
 }
 
 /** Our own entry: by identity, by this very boot at this address, or one that flannel wrote for this address. */
-export function isOurs(value: LeaseValue, node: Node): boolean {
+export function isOwnLease(value: LeaseValue, node: Node): boolean {
   if (value.nodeId === node.id) return true;
   const here = value.publicIp === node.publicIp;
   return here && (value.nodeId === undefined || value.bootId === node.bootId);

@@ -8,7 +8,9 @@ import {
   EtcdLeaseInvalidError,
   EtcdPermissionDeniedError,
 } from 'etcd3';
-import { messageOf } from '../../lib/errors.js';
+import { messageOf, TartanError } from '../../lib/errors.js';
+import { Keys } from '../keys.js';
+import type { EtcdOptions } from './options.js';
 
 /**
  * transport      no answer of use from this endpoint: try another; a write may or may not have happened
@@ -16,7 +18,7 @@ import { messageOf } from '../../lib/errors.js';
  * login-needed   etcd wants a login and got none
  * login-unknown  etcd has authentication switched off
  */
-export type Trouble =
+export type EtcdErrorKind =
   | 'transport'
   | 'token'
   | 'login-needed'
@@ -33,7 +35,7 @@ export class NoAnswer extends Error {
   }
 }
 
-const byText: readonly (readonly [RegExp, Trouble])[] = [
+const byText: readonly (readonly [RegExp, EtcdErrorKind])[] = [
   [/user name is empty/, 'login-needed'],
   [/authentication is not enabled/, 'login-unknown'],
   [/revision of auth store is old|invalid auth token/, 'token'],
@@ -44,14 +46,14 @@ const byText: readonly (readonly [RegExp, Trouble])[] = [
   [/lease already exists/, 'lease-exists'],
 ];
 
-export function troubleOf(error: unknown): Trouble {
+export function errorKindOf(error: unknown): EtcdErrorKind {
   if (error instanceof EtcdInvalidAuthTokenError) return 'token';
   if (error instanceof EtcdPermissionDeniedError || error instanceof EtcdAuthenticationFailedError) return 'denied';
   if (error instanceof EtcdLeaseInvalidError) return 'lease-gone';
-  return troubleOfText(messageOf(error));
+  return errorKindOfText(messageOf(error));
 }
 
-export function troubleOfText(message: string): Trouble {
+export function errorKindOfText(message: string): EtcdErrorKind {
   return byText.find(([pattern]) => pattern.test(message))?.[1] ?? 'transport';
 }
 
@@ -61,4 +63,31 @@ export function plainMessage(error: unknown): string {
     .replace(/^(\w+Error: )+/, '')
     .replace(/^\d+ ([A-Z_]+): /, '$1: ')
     .slice(0, 300);
+}
+
+/**
+ * The error of a missing right names the role that a member needs.
+ * @param what the refused act and its keys: `write of /coreos.com/network/held/10.5.1.0-24`
+ */
+export function permissionError(options: EtcdOptions, what: string, cause: unknown): TartanError {
+  const user = options.username === undefined ? 'a client without a user name' : `user '${options.username}'`;
+  return new TartanError(
+    'PERMISSION',
+    `etcd refuses ${user} the ${what} (${plainMessage(cause)}). ${roleText(options.prefix)}`,
+    { cause },
+  );
+}
+
+function roleText(prefix: string): string {
+  const keys = new Keys(prefix);
+  const [config, subnets, held] = [keys.config, keys.subnets.start, keys.tombstones.start].map(String);
+  return [
+    `Its role needs: read ${config}, readwrite --prefix ${subnets}, readwrite --prefix ${held}.`,
+    'Make it with:',
+    'etcdctl role add tartan;',
+    `etcdctl role grant-permission tartan read ${config};`,
+    `etcdctl role grant-permission tartan readwrite --prefix ${subnets};`,
+    `etcdctl role grant-permission tartan readwrite --prefix ${held};`,
+    'etcdctl user grant-role <user> tartan',
+  ].join(' ');
 }
