@@ -11,19 +11,20 @@ import { retrying } from '../lib/retry.js';
 import type { Backend } from '../backend/backend.js';
 import type { DatapathConfig } from '../datapath/datapath.js';
 import { formatPrefix } from '../model/ipv4.js';
-import type { Vantage } from '../model/lease-set.js';
+import type { UnderlayAddress } from '../model/node.js';
+import type { LocalView } from '../model/lease-set.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { OwnLease } from '../store/store.js';
-import { FootingSearch, type Footing } from './footing.js';
-import { orphanMs } from './memory.js';
+import { Startup, type Session } from './startup.js';
+import { unconfirmedLimitMs } from './saved-state.js';
 import { watchNetwork } from './network-watch.js';
 import { Peers } from './peers.js';
 import type { AgentOptions, AgentPorts } from './ports.js';
 import { Reconciler, type Desired } from './reconciler.js';
-import { RememberedLease } from './remembered-lease.js';
+import { ProvisionalLease } from './provisional-lease.js';
 import { StateWriter } from './state-writer.js';
 import type { Phase } from './status.js';
-import { watchUnderlay, type Footprint } from './underlay-watch.js';
+import { watchUnderlay } from './underlay-watch.js';
 
 /** How far a living daemon moves the data plane's own deadline ahead, and how often. */
 const forwardAheadMs = 15_000;
@@ -34,7 +35,7 @@ export class Agent {
   phase: Phase = 'starting';
   network: NetworkConfig | undefined;
   backend: Backend | undefined;
-  held: OwnLease | undefined;
+  ownLease: OwnLease | undefined;
   readonly peers: Peers;
   readonly reconciler: Reconciler;
   readonly ports: AgentPorts;
@@ -53,12 +54,12 @@ export class Agent {
     this.options = options;
     this.peers = new Peers({ ...ports, holdMs: options.peerHoldMs });
     this.reconciler = new Reconciler(ports, () => this.#desired());
-    this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.node, options.ttlSeconds);
+    this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.ttlSeconds);
   }
 
   /** Started from the state file, and the store has not answered since. */
   get unconfirmed(): boolean {
-    return this.held instanceof RememberedLease && !this.held.settled;
+    return this.ownLease instanceof ProvisionalLease && !this.ownLease.settled;
   }
 
   /** Resolves only by rejection: the signal's reason, or the TartanError that ends the daemon. */
@@ -66,73 +67,73 @@ export class Agent {
     const end = new AbortController();
     const life = AbortSignal.any([signal, end.signal]);
     try {
-      await this.#live(await this.#findFooting(life), life);
+      await this.#live(await this.#start(life), life);
     } finally {
       end.abort();
     }
     throw new TartanError('INVARIANT', 'the agent ended without a reason');
   }
 
-  async #findFooting(signal: AbortSignal): Promise<Footing> {
-    const search = new FootingSearch(this.ports, this.options, {
+  async #start(signal: AbortSignal): Promise<Session> {
+    const startup = new Startup(this.ports, this.options, {
       enter: phase => this.#enter(phase),
       prepared: ({ network, backend }) => ([this.network, this.backend] = [network, backend]),
       retrying: (event, codes, attempt) => this.#retrying(event, signal, codes, attempt),
     });
-    const { footing, memory } = await search.find(signal);
-    [this.network, this.backend, this.held] = [footing.network, footing.backend, footing.held];
-    if (memory) this.peers.remember(memory, this.#vantage(footing), this.options.node);
-    if (this.unconfirmed) this.peers.makeDo();
-    this.#listen(footing.held);
-    return footing;
+    const { session, saved } = await startup.run(signal);
+    [this.network, this.backend, this.ownLease] = [session.network, session.backend, session.ownLease];
+    if (saved) this.peers.loadSavedPeers(saved, this.#localView(session), this.ports.node.current);
+    if (this.unconfirmed) this.peers.useSavedPeers();
+    this.#listen(session.ownLease);
+    return session;
   }
 
-  #listen(held: OwnLease): void {
-    let { status: state } = held;
-    held.onChange(() => {
-      const subnet = formatPrefix(held.lease.subnet);
-      if (held.status !== state)
-        this.ports.log.info('lease.state', `the lease of ${subnet} is ${held.status}`, { state: held.status });
-      state = held.status;
+  #listen(ownLease: OwnLease): void {
+    let { status: state } = ownLease;
+    ownLease.onChange(() => {
+      const subnet = formatPrefix(ownLease.lease.subnet);
+      if (ownLease.status !== state)
+        this.ports.log.info('lease.state', `the lease of ${subnet} is ${ownLease.status}`, { state: ownLease.status });
+      state = ownLease.status;
       this.reconciler.ring();
     });
   }
 
-  async #live(footing: Footing, signal: AbortSignal): Promise<void> {
-    const { network, held } = footing;
-    const running = AbortSignal.any([signal, held.lost]);
-    if (held.lost.aborted) this.#onLost(held);
-    else held.lost.addEventListener('abort', () => this.#onLost(held), { once: true });
+  async #live(session: Session, signal: AbortSignal): Promise<void> {
+    const { network, ownLease } = session;
+    const running = AbortSignal.any([signal, ownLease.lost]);
+    if (ownLease.lost.aborted) this.#onLost(ownLease);
+    else ownLease.lost.addEventListener('abort', () => this.#onLost(ownLease), { once: true });
     try {
-      await this.#startDatapath(footing, running);
-      await this.#forward(footing, running);
+      await this.#startDatapath(session, running);
+      await this.#forward(session, running);
     } catch (error) {
-      if (!held.lost.aborted) throw error;
-      if (this.options.onLost === 'degraded' && isOwnedByOther(held.lost.reason)) await aborted(signal);
-      throw held.lost.reason;
+      if (!ownLease.lost.aborted) throw error;
+      if (this.options.onLost === 'degraded' && isOwnedByOther(ownLease.lost.reason)) await aborted(signal);
+      throw ownLease.lost.reason;
     } finally {
-      if (!this.unconfirmed) this.#writer.writeLast(network, held);
-      await held.close();
+      if (!this.unconfirmed) this.#writer.writeLast(network, ownLease);
+      await ownLease.close();
     }
   }
 
-  async #startDatapath({ network, backend, held }: Footing, signal: AbortSignal): Promise<void> {
+  async #startDatapath({ network, backend, ownLease }: Session, signal: AbortSignal): Promise<void> {
     this.#enter('configuring');
     await this.#retrying('datapath.waiting', signal, ['DATAPATH_FAILED'], async () => {
-      this.#moveForwardUntil(held);
-      await this.ports.datapath.start(this.#datapathConfig({ network, backend, held }, this.options.node));
+      this.#moveForwardUntil(ownLease);
+      await this.ports.datapath.start(this.#datapathConfig({ network, backend, ownLease }, this.ports.node.current));
       // Lost meanwhile: it stays fenced.
       signal.throwIfAborted();
       this.ports.datapath.fence(false);
-      this.#moveForwardUntil(held);
+      this.#moveForwardUntil(ownLease);
     });
   }
 
-  #datapathConfig({ network, backend, held }: Footing, node: Footprint): DatapathConfig {
+  #datapathConfig({ network, backend, ownLease }: Session, node: UnderlayAddress): DatapathConfig {
     const { checkSource, checkDestination } = this.options;
     return {
       network: network.network,
-      subnet: held.lease.subnet,
+      subnet: ownLease.lease.subnet,
       publicIp: node.publicIp,
       bindAddress: node.interface.address,
       port: network.backend.type === 'udp' ? network.backend.port : 0,
@@ -143,15 +144,15 @@ export class Agent {
   }
 
   /** Everything that goes on while the lease is ours; the first to fail ends all. */
-  async #forward(footing: Footing, signal: AbortSignal): Promise<void> {
+  async #forward(session: Session, signal: AbortSignal): Promise<void> {
     const stop = new AbortController();
     const running = AbortSignal.any([signal, stop.signal]);
     const loops = [
-      this.#watch(footing, running),
-      this.reconciler.run(this.options.resyncMs, running, () => this.#onPass(footing)),
-      this.#tick(footing, running),
-      this.#watchUnderlay(footing, running),
-      watchNetwork(this.ports.store, footing.network, running, problem => this.#onNetwork(problem)),
+      this.#watch(session, running),
+      this.reconciler.run(this.options.resyncMs, running, () => this.#onPass(session)),
+      this.#tick(session, running),
+      this.#watchUnderlay(session, running),
+      watchNetwork(this.ports.store, session.network, running, problem => this.#onNetwork(problem)),
     ];
     try {
       await Promise.race(loops);
@@ -161,68 +162,66 @@ export class Agent {
     }
   }
 
-  async #watch(footing: Footing, signal: AbortSignal): Promise<void> {
+  async #watch(session: Session, signal: AbortSignal): Promise<void> {
     for await (const set of this.ports.store.watch({ signal })) {
-      this.peers.accept(set, this.#vantage(footing));
+      this.peers.applyLeaseSet(set, this.#localView(session));
       this.reconciler.ring();
-      if (!this.unconfirmed) this.#writer.writeWhenDue(footing.network, footing.held);
+      if (!this.unconfirmed) this.#writer.writeWhenDue(session.network, session.ownLease);
     }
   }
 
-  #watchUnderlay(footing: Footing, signal: AbortSignal): Promise<never> {
+  #watchUnderlay(session: Session, signal: AbortSignal): Promise<never> {
     const watch = {
       ...this.ports,
-      current: () => this.options.node,
-      choose: this.options.chooseUnderlay,
-      move: (to: Footprint) => this.#moveTo(footing, to, signal),
+      move: (to: UnderlayAddress) => this.#moveTo(session, to, signal),
       onProblem: (problem: string | undefined) => (this.underlayProblem = problem),
     };
     return watchUnderlay(watch, signal);
   }
 
   /** The tunnel first, so that it is there when peers send to the new address; the plan and Docker's files follow. */
-  async #moveTo(footing: Footing, to: Footprint, signal: AbortSignal): Promise<void> {
-    const { network, held } = footing;
-    const { node } = this.options;
-    const { publicIp, interface: link } = node;
-    this.options.checkNetwork(network);
-    const backend = this.options.chooseBackend({ ...this.options, node: { ...node, ...to }, network });
-    await this.ports.datapath.start(this.#datapathConfig({ network, backend, held }, to));
-    this.options.takeUnderlay(to);
+  async #moveTo(session: Session, to: UnderlayAddress, signal: AbortSignal): Promise<void> {
+    const { network, ownLease } = session;
+    const { node, underlay } = this.ports;
+    const { publicIp, interface: link } = node.current;
+    underlay.check(network.network);
+    const backend = this.options.chooseBackend({ ...this.options, node: { ...node.current, ...to }, network });
+    await this.ports.datapath.start(this.#datapathConfig({ network, backend, ownLease }, to));
+    node.move(to);
     this.backend = backend;
     this.reconciler.ring();
     if (to.interface.address !== link.address) this.ports.store.reconnect();
     if (to.publicIp !== publicIp)
-      held.update({ publicIp: to.publicIp }).catch((error: unknown) => {
+      ownLease.update({ publicIp: to.publicIp }).catch((error: unknown) => {
         if (!signal.aborted) this.ports.log.warn('lease.not-updated', messageOf(error));
       });
   }
 
-  #vantage({ network, held }: Footing): Vantage {
-    return { network: network.network, subnet: held.lease.subnet, publicIp: this.options.node.publicIp };
+  #localView({ network, ownLease }: Session): LocalView {
+    return { network: network.network, subnet: ownLease.lease.subnet, publicIp: this.ports.node.current.publicIp };
   }
 
-  async #onPass(footing: Footing): Promise<void> {
+  async #onPass(session: Session): Promise<void> {
     // Not by a pass that was under way when the subnet was lost.
     if (this.phase !== 'configuring' && this.phase !== 'ready') return;
     const forwarded = this.#forwarding;
-    await this.#tellDocker(footing);
+    await this.#tellDocker(session);
     // That first: Docker starts when we are ready.
     if (this.#forwarding && !forwarded) return this.reconciler.ring();
     // Ready already, or lost in the meantime.
     if (this.phase !== 'configuring') return;
-    const { held } = footing;
+    const { ownLease } = session;
     this.#enter('ready');
     this.ports.notify('READY=1');
-    this.ports.log.info('daemon.ready', 'Docker may start', { subnet: formatPrefix(held.lease.subnet) });
+    this.ports.log.info('daemon.ready', 'Docker may start', { subnet: formatPrefix(ownLease.lease.subnet) });
   }
 
   /** Each time, so that files that others lost or changed are put right; Docker takes them at its next start. */
-  async #tellDocker({ network, held }: Footing): Promise<void> {
+  async #tellDocker({ network, ownLease }: Session): Promise<void> {
     const mtu = this.backend?.mtu;
     if (mtu === undefined) return;
     const ipMasquerade = this.options.ipMasquerade !== 'off';
-    const settings = { network: network.network, subnet: held.lease.subnet, mtu, ipMasquerade };
+    const settings = { network: network.network, subnet: ownLease.lease.subnet, mtu, ipMasquerade };
     const { written, conflicts, needsForwarding } = await this.ports.docker.write(settings);
     for (const path of written) this.ports.log.info('docker.written', `wrote ${path}`, { path });
     const standing = new Set(this.dockerProblems);
@@ -231,20 +230,23 @@ export class Agent {
     this.#forwarding = needsForwarding;
   }
 
-  async #tick({ network, held }: Footing, signal: AbortSignal): Promise<void> {
+  async #tick({ network, ownLease }: Session, signal: AbortSignal): Promise<void> {
     for (;;) {
-      this.#moveForwardUntil(held);
+      this.#moveForwardUntil(ownLease);
       if (this.peers.expire()) this.reconciler.ring();
-      if (!this.unconfirmed) this.#writer.writeWhenDue(network, held);
+      if (!this.unconfirmed) this.#writer.writeWhenDue(network, ownLease);
       await this.ports.clock.sleep(tickMs, signal);
-      if (this.peers.makeDo()) this.reconciler.ring();
+      if (this.peers.useSavedPeers()) this.reconciler.ring();
     }
   }
 
   /** Without a living daemon the engine stops by itself before the quarantine that protects the subnet ends. */
-  #moveForwardUntil(held: OwnLease): void {
+  #moveForwardUntil(ownLease: OwnLease): void {
     const now = this.ports.clock.now();
-    const alone = held.deadlineMs === Infinity ? now + 2 ** 40 : held.renewedAtMs + orphanMs(this.options.ttlSeconds);
+    const alone =
+      ownLease.deadlineMs === Infinity
+        ? now + 2 ** 40
+        : ownLease.renewedAtMs + unconfirmedLimitMs(this.options.ttlSeconds);
     this.ports.datapath.forwardUntil(Math.max(alone, now + forwardAheadMs));
   }
 
@@ -254,13 +256,13 @@ export class Agent {
   }
 
   /** At once, before any loop ends: packets of a subnet that is another's must stop within a second. */
-  #onLost(held: OwnLease): void {
-    if (!isOwnedByOther(held.lost.reason)) return;
+  #onLost(ownLease: OwnLease): void {
+    if (!isOwnedByOther(ownLease.lost.reason)) return;
     this.ports.datapath.fence(true);
     this.#enter('lost');
     this.#writer.forget();
-    const subnet = formatPrefix(held.lease.subnet);
-    const text = `${messageOf(held.lost.reason)}; traffic of ${subnet} is stopped, Docker is left alone`;
+    const subnet = formatPrefix(ownLease.lease.subnet);
+    const text = `${messageOf(ownLease.lost.reason)}; traffic of ${subnet} is stopped, Docker is left alone`;
     this.ports.log.error('lease.lost', text, { subnet });
   }
 
@@ -280,8 +282,13 @@ export class Agent {
   }
 
   #desired(): Desired | undefined {
-    if (!this.backend || !this.held || !this.peers.known || this.held.status === 'lost') return undefined;
-    return { backend: this.backend, self: this.held.lease, peers: this.peers.current, forwarding: this.#forwarding };
+    if (!this.backend || !this.ownLease || !this.peers.known || this.ownLease.status === 'lost') return undefined;
+    return {
+      backend: this.backend,
+      self: this.ownLease.lease,
+      peers: this.peers.current,
+      forwarding: this.#forwarding,
+    };
   }
 
   #enter(phase: Phase): void {

@@ -9,9 +9,9 @@
  */
 import type { Prefix } from '../model/ipv4.js';
 import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
-import { Prefixes, vetLeases, type Vantage } from '../model/lease-set.js';
+import { Prefixes, vetLeases, type LocalView } from '../model/lease-set.js';
 import type { WatchedSet } from '../store/store.js';
-import type { HeldDown } from './memory.js';
+import type { HoldDown } from './saved-state.js';
 
 export interface RoutedPeer {
   readonly lease: Lease;
@@ -29,8 +29,8 @@ export interface PeerTable {
   readonly frozenUntilMs: number;
 }
 
-export interface Reading {
-  readonly self: Vantage;
+export interface ApplyContext {
+  readonly self: LocalView;
   readonly nowMs: number;
   /** How long a vanished peer stays routed; 0: not at all. */
   readonly holdMs: number;
@@ -47,10 +47,10 @@ export function keyOf(subnet: Prefix): number {
 }
 
 /** Where a start begins. A restart gives those who were held down no more time, or they would never go. */
-export function rememberPeers(leases: readonly Lease[], self: Vantage, heldDown: readonly HeldDown[]): PeerTable {
+export function savedPeerTable(leases: readonly Lease[], self: LocalView, holdDowns: readonly HoldDown[]): PeerTable {
   const { peers } = vetLeases({ leases, rejected: [], revision: 0n }, self);
   const missing = new Map(
-    heldDown.map(({ subnet, untilMs }) => [keyOf(subnet), { sinceMs: -Infinity, untilMs }] as const),
+    holdDowns.map(({ subnet, untilMs }) => [keyOf(subnet), { sinceMs: -Infinity, untilMs }] as const),
   );
   const routed = peers.map(lease => {
     const key = keyOf(lease.subnet);
@@ -59,8 +59,8 @@ export function rememberPeers(leases: readonly Lease[], self: Vantage, heldDown:
   return { ...emptyPeerTable, routed: new Map(routed) };
 }
 
-export function learnSet(table: PeerTable, set: WatchedSet, reading: Reading): PeerTable {
-  const { believed, refused } = believe(table, set);
+export function applyLeaseSet(table: PeerTable, set: WatchedSet, reading: ApplyContext): PeerTable {
+  const { believed, refused } = filterTrusted(table, set);
   const vetted = vetLeases({ ...set, leases: believed, rejected: [...set.rejected, ...refused] }, reading.self);
   const routed = new Map<number, RoutedPeer>(
     vetted.peers.map(lease => [keyOf(lease.subnet), { lease, epoch: set.epoch, missing: undefined }]),
@@ -86,7 +86,10 @@ export function heldUntilMs(table: PeerTable, { missing }: RoutedPeer): number {
 }
 
 /** Without those who said goodbye, and with the owner of before where another one is named without right. */
-function believe(table: PeerTable, set: WatchedSet): { believed: readonly Lease[]; refused: readonly RejectedEntry[] } {
+function filterTrusted(
+  table: PeerTable,
+  set: WatchedSet,
+): { believed: readonly Lease[]; refused: readonly RejectedEntry[] } {
   const refused: RejectedEntry[] = [];
   const believed = set.leases.flatMap(lease => {
     if (lease.released) return [];
@@ -112,7 +115,7 @@ function vanishedFrom(
   table: PeerTable,
   set: WatchedSet,
   peers: readonly Lease[],
-  { self, nowMs, holdMs }: Reading,
+  { self, nowMs, holdMs }: ApplyContext,
 ): readonly RoutedPeer[] {
   const named = new Set(set.leases.map(lease => keyOf(lease.subnet)));
   const absent = [...table.routed.values()].filter(({ lease }) => !named.has(keyOf(lease.subnet)));

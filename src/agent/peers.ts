@@ -6,11 +6,18 @@ import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import { formatPrefix } from '../model/ipv4.js';
 import type { Lease, RejectedEntry } from '../model/lease.js';
-import type { Vantage } from '../model/lease-set.js';
+import type { LocalView } from '../model/lease-set.js';
 import type { Node } from '../model/node.js';
 import type { WatchedSet } from '../store/store.js';
-import { heldDownHere, type HeldDown, type Memory } from './memory.js';
-import { emptyPeerTable, expirePeers, heldUntilMs, learnSet, rememberPeers, type PeerTable } from './peer-table.js';
+import { holdDownsHere, type HoldDown, type SavedState } from './saved-state.js';
+import {
+  emptyPeerTable,
+  expirePeers,
+  heldUntilMs,
+  applyLeaseSet,
+  savedPeerTable,
+  type PeerTable,
+} from './peer-table.js';
 
 export interface PeersOptions {
   readonly clock: Clock;
@@ -32,14 +39,14 @@ const namedAtMost = 10;
 
 export class Peers {
   readonly #options: PeersOptions;
-  readonly #named = new Set<string>();
+  readonly #loggedRejections = new Set<string>();
   #table: PeerTable = emptyPeerTable;
   #current: readonly Lease[] = [];
   /** Grows whenever `current` differs from before. */
   changes = 0;
   /** False until the first set arrived or memory has to do: an empty table then means "not known yet". */
   known = false;
-  #remembered = false;
+  #hasSavedPeers = false;
 
   constructor(options: PeersOptions) {
     this.#options = options;
@@ -63,7 +70,7 @@ export class Peers {
   }
 
   /** Routed though the store does not have them. */
-  get heldDown(): readonly HeldDown[] {
+  get holdDowns(): readonly HoldDown[] {
     return [...this.#table.routed.values()].flatMap(peer =>
       peer.missing ? { subnet: peer.lease.subnet, untilMs: heldUntilMs(this.#table, peer) } : [],
     );
@@ -71,34 +78,38 @@ export class Peers {
 
   /** What is wrong with the set of peers, for people. */
   get problems(): readonly string[] {
-    const held = this.shown.filter(({ state }) => state === 'held-down');
-    if (held.length === 0) return [];
-    const left = Math.max(...held.map(({ secondsLeft }) => secondsLeft ?? 0));
+    const ownLease = this.shown.filter(({ state }) => state === 'held-down');
+    if (ownLease.length === 0) return [];
+    const left = Math.max(...ownLease.map(({ secondsLeft }) => secondsLeft ?? 0));
     const frozen = this.#options.clock.now() < this.#table.frozenUntilMs;
     const what = frozen ? 'most peers vanished together, no route is removed' : 'vanished without a goodbye';
-    return [`${held.length} of ${this.#table.routed.size} peers: ${what}; their routes stay for ${left} s`];
+    return [`${ownLease.length} of ${this.#table.routed.size} peers: ${what}; their routes stay for ${left} s`];
   }
 
   /** The peers of an earlier run. A data process that still runs may know more of them than the last file did. */
-  remember(memory: Pick<Memory, 'lease' | 'peers' | 'heldDown'>, self: Vantage, node: Pick<Node, 'bootId'>): void {
-    this.#become(rememberPeers(memory.peers, self, heldDownHere(memory, node)));
-    this.#remembered = true;
+  loadSavedPeers(
+    saved: Pick<SavedState, 'lease' | 'peers' | 'holdDowns'>,
+    self: LocalView,
+    node: Pick<Node, 'bootId'>,
+  ): void {
+    this.#setTable(savedPeerTable(saved.peers, self, holdDownsHere(saved, node)));
+    this.#hasSavedPeers = true;
   }
 
   /** The store is silent: memory, if there is any, has to do until it tells. @returns whether that is news */
-  makeDo(): boolean {
-    if (this.known || !this.#remembered) return false;
+  useSavedPeers(): boolean {
+    if (this.known || !this.#hasSavedPeers) return false;
     this.known = true;
     return true;
   }
 
-  accept(set: WatchedSet, self: Vantage): void {
+  applyLeaseSet(set: WatchedSet, self: LocalView): void {
     const { clock, holdMs } = this.#options;
     const before = this.#table;
-    this.#become(learnSet(before, set, { self, nowMs: clock.now(), holdMs }));
+    this.#setTable(applyLeaseSet(before, set, { self, nowMs: clock.now(), holdMs }));
     this.known = true;
-    this.#nameRejected();
-    this.#nameHeld(before);
+    this.#logRejected();
+    this.#logHeldDown(before);
   }
 
   /** To be called now and then. @returns whether `current` changed */
@@ -106,7 +117,7 @@ export class Peers {
     const before = this.#table;
     const after = expirePeers(before, this.#options.clock.now());
     if (after === before) return false;
-    this.#become(after);
+    this.#setTable(after);
     const gone = [...before.routed].flatMap(([key, { lease }]) => (after.routed.has(key) ? [] : [lease]));
     this.#options.log.warn('peers.dropped', `${gone.length} peers did not come back: their routes are removed`, {
       subnets: namesOf(gone),
@@ -114,7 +125,7 @@ export class Peers {
     return true;
   }
 
-  #become(table: PeerTable): void {
+  #setTable(table: PeerTable): void {
     const { routed } = this.#table;
     this.#table = table;
     const current = [...table.routed.values()].map(({ lease }) => lease);
@@ -126,22 +137,22 @@ export class Peers {
     this.changes++;
   }
 
-  #nameRejected(): void {
+  #logRejected(): void {
     const names = new Set(this.rejected.map(entry => `${entry.key}@${entry.revision}`));
     for (const entry of this.rejected) {
       const name = `${entry.key}@${entry.revision}`;
-      if (!this.#named.has(name))
+      if (!this.#loggedRejections.has(name))
         this.#options.log.warn('peer.rejected', `lease ${entry.key} is ignored: ${entry.reason}`, {
           key: entry.key,
           revision: String(entry.revision),
         });
     }
     // Only what is still there is remembered: the set cannot grow without bound.
-    this.#named.clear();
-    for (const name of names) this.#named.add(name);
+    this.#loggedRejections.clear();
+    for (const name of names) this.#loggedRejections.add(name);
   }
 
-  #nameHeld(before: PeerTable): void {
+  #logHeldDown(before: PeerTable): void {
     const { log, holdMs } = this.#options;
     const { routed, frozenUntilMs } = this.#table;
     const fresh = [...routed].filter(([key, { missing }]) => missing && !before.routed.get(key)?.missing);

@@ -2,18 +2,18 @@
 import type { Backend, BackendContext } from '../backend/backend.js';
 import type { Datapath } from '../datapath/datapath.js';
 import type { DockerFiles } from '../docker/docker.js';
-import type { HostNetwork } from '../host/host.js';
+import type { HostNetwork, Underlay } from '../host/host.js';
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
-import type { NetworkConfig } from '../model/network.js';
-import type { Node } from '../model/node.js';
 import type { LeaseStore } from '../store/store.js';
+import type { LocalNode } from './local-node.js';
 import type { StateFile } from './state-file.js';
-import type { Footprint } from './underlay-watch.js';
 
 export interface AgentPorts {
   readonly store: LeaseStore;
   readonly host: HostNetwork;
+  readonly underlay: Underlay;
+  readonly node: LocalNode;
   readonly datapath: Datapath;
   readonly docker: DockerFiles;
   readonly state: StateFile;
@@ -25,13 +25,8 @@ export interface AgentPorts {
   readonly notify: (state: string) => void;
 }
 
+/** Never changes. */
 export interface AgentOptions {
-  /** Of now: address and interface follow the underlay. */
-  readonly node: Node;
-  /** As at the start. @throws TartanError HOST_REFUSED where there is none */
-  readonly chooseUnderlay: () => Promise<Footprint>;
-  /** Makes it part of `node`. */
-  readonly takeUnderlay: (footprint: Footprint) => void;
   readonly ttlSeconds: number;
   readonly resyncMs: number;
   /** How long a peer that vanished without a goodbye stays routed. */
@@ -52,6 +47,4 @@ export interface AgentOptions {
   readonly checkDestination: boolean;
   /** @throws TartanError CONFIG_INVALID for a backend this version does not run */
   readonly chooseBackend: (context: BackendContext) => Backend;
-  /** Refuses a network that would cut the host off. */
-  readonly checkNetwork: (network: NetworkConfig) => void;
 }

@@ -5,8 +5,8 @@ import type { Agent } from './agent.js';
 import { apiVersion, type Status, type StatusDatapath, type StatusDocker } from './status.js';
 
 export function snapshot(agent: Agent, version: string): Status {
-  const { node } = agent.options;
-  const { held, network, backend } = agent;
+  const node = agent.ports.node.current;
+  const { ownLease, network, backend } = agent;
   // Once: it adds up the counters of every thread.
   const stats = agent.ports.datapath.stats();
   return {
@@ -17,11 +17,11 @@ export function snapshot(agent: Agent, version: string): Status {
     ready: isReady(agent, stats),
     problems: problemsOf(agent, stats),
     node: { id: node.id, bootId: node.bootId, publicIp: formatIpv4(node.publicIp) },
-    lease: held
+    lease: ownLease
       ? {
-          subnet: formatPrefix(held.lease.subnet),
-          state: held.status,
-          deadlineSeconds: secondsLeft(held.deadlineMs, agent.ports.clock.now()),
+          subnet: formatPrefix(ownLease.lease.subnet),
+          state: ownLease.status,
+          deadlineSeconds: secondsLeft(ownLease.deadlineMs, agent.ports.clock.now()),
         }
       : null,
     network: network ? formatPrefix(network.network) : null,
@@ -45,7 +45,7 @@ export function snapshot(agent: Agent, version: string): Status {
 
 /** Ready and able to keep its promise: a lease that etcd has not confirmed for its whole TTL is not. */
 export function isReady(agent: Agent, stats: DatapathStats = agent.ports.datapath.stats()): boolean {
-  const kept = agent.held?.status === 'held' && agent.reconciler.failures < 3;
+  const kept = agent.ownLease?.status === 'held' && agent.reconciler.failures < 3;
   return agent.phase === 'ready' && kept && isCarried(stats);
 }
 
@@ -54,8 +54,8 @@ function isCarried(stats: DatapathStats): boolean {
 }
 
 function problemsOf(agent: Agent, stats: DatapathStats): readonly string[] {
-  const lease = agent.held && agent.held.status !== 'held' ? [`the lease is ${agent.held.status}`] : [];
-  const memory = agent.unconfirmed
+  const lease = agent.ownLease && agent.ownLease.status !== 'held' ? [`the lease is ${agent.ownLease.status}`] : [];
+  const saved = agent.unconfirmed
     ? ['network, subnet and peers are those of the state file, etcd has not answered']
     : [];
   const stopped = agent.phase === 'ready' && !isCarried(stats);
@@ -63,7 +63,7 @@ function problemsOf(agent: Agent, stats: DatapathStats): readonly string[] {
   return [
     ...[agent.problem, agent.underlayProblem].filter(problem => problem !== undefined),
     ...lease,
-    ...memory,
+    ...saved,
     ...process,
     ...agent.peers.problems,
     ...agent.reconciler.problems,
@@ -75,9 +75,9 @@ function secondsLeft(deadlineMs: number, nowMs: number): number | null {
   return deadlineMs === Infinity ? null : Math.round((deadlineMs - nowMs) / 1000);
 }
 
-function dockerOf({ held, backend, options }: Agent): StatusDocker | null {
-  if (!held || !backend) return null;
-  const { base, length } = held.lease.subnet;
+function dockerOf({ ownLease, backend, options }: Agent): StatusDocker | null {
+  if (!ownLease || !backend) return null;
+  const { base, length } = ownLease.lease.subnet;
   return {
     bip: formatBridgeAddress({ base, length: options.docker.subnetLength || length }),
     mtu: backend.mtu,

@@ -9,14 +9,14 @@ import { z } from 'zod';
 import { messageOf } from '../lib/errors.js';
 import { readBounded, writeFileAtomic } from '../lib/file.js';
 import { formatPrefix, parsePrefix, type Prefix } from '../model/ipv4.js';
-import { formatMemory, memorySchema, parsed, type Memory } from './memory.js';
+import { formatSavedState, savedStateSchema, parsed, type SavedState } from './saved-state.js';
 
 export interface State {
   readonly nodeId: string;
   /** Asked for first by the next start. */
   readonly subnet: Prefix;
   /** What a start may stand on while the store is silent; undefined once the subnet was lost. */
-  readonly memory: Memory | undefined;
+  readonly saved: SavedState | undefined;
 }
 
 export type StateRead =
@@ -35,7 +35,7 @@ const maxBytes = 32 * 1024 * 1024;
 const common = { nodeId: z.string(), subnet: parsed(parsePrefix), files: z.array(z.string().startsWith('/')) };
 const bodies = {
   1: z.strictObject({ ...common, network: z.string() }).transform(body => ({ ...body, memory: undefined })),
-  [version]: z.strictObject({ ...common, memory: memorySchema.optional() }),
+  [version]: z.strictObject({ ...common, memory: savedStateSchema.optional() }),
 };
 const file = z.strictObject({ version: z.literal([1, version]), sha256: z.string(), body: z.unknown() });
 
@@ -73,8 +73,8 @@ export class StateFile {
     if (checksum(outer.data.body) !== outer.data.sha256) return this.#refused('is damaged: its checksum does not fit');
     const body = bodies[outer.data.version].safeParse(outer.data.body);
     if (!body.success) return this.#refused(`has no sound ${body.error.issues[0]?.path.join('.') ?? 'content'}`);
-    const { nodeId, subnet, memory, files } = body.data;
-    return { kind: 'found', state: { nodeId, subnet, memory }, files };
+    const { nodeId, subnet, memory: saved, files } = body.data;
+    return { kind: 'found', state: { nodeId, subnet, saved }, files };
   }
 
   #refused(reason: string): { readonly kind: 'refused'; readonly reason: string } {
@@ -93,15 +93,15 @@ export class StateFile {
   forget(): void {
     const read = this.#read();
     try {
-      if (read.kind === 'found') this.#write({ ...read.state, memory: undefined }, read.files);
+      if (read.kind === 'found') this.#write({ ...read.state, saved: undefined }, read.files);
     } catch (cause) {
       rmSync(this.path, { force: true });
       if (existsSync(this.path)) throw new Error(`${messageOf(cause)}, and it cannot be removed`, { cause });
     }
   }
 
-  #write({ nodeId, subnet, memory }: State, files: readonly string[]): void {
-    const body = { nodeId, subnet: formatPrefix(subnet), files, ...(memory && { memory: formatMemory(memory) }) };
+  #write({ nodeId, subnet, saved }: State, files: readonly string[]): void {
+    const body = { nodeId, subnet: formatPrefix(subnet), files, ...(saved && { memory: formatSavedState(saved) }) };
     writeFileAtomic(this.path, `${JSON.stringify({ version, sha256: checksum(body), body })}\n`, 0o600);
   }
 }

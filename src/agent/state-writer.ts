@@ -6,12 +6,13 @@ import type { Clock } from '../lib/clock.js';
 import { messageOf } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { NetworkConfig } from '../model/network.js';
-import type { Node } from '../model/node.js';
 import type { OwnLease } from '../store/store.js';
+import type { LocalNode } from './local-node.js';
 import type { Peers } from './peers.js';
 import type { StateFile } from './state-file.js';
 
 export interface StateWriterPorts {
+  readonly node: Pick<LocalNode, 'current'>;
   readonly state: StateFile;
   readonly peers: Peers;
   readonly clock: Clock;
@@ -24,31 +25,29 @@ const pace = { leastMs: 1_000, perPeerMs: 2, mostMs: 30_000 };
 
 export class StateWriter {
   readonly #ports: StateWriterPorts;
-  readonly #node: Node;
   readonly #ttlSeconds: number;
   #written: { readonly atMs: number; readonly renewedAtMs: number; readonly of: string } | undefined;
   #failed = false;
 
-  constructor(ports: StateWriterPorts, node: Node, ttlSeconds: number) {
+  constructor(ports: StateWriterPorts, ttlSeconds: number) {
     this.#ports = ports;
-    this.#node = node;
     this.#ttlSeconds = ttlSeconds;
   }
 
   /** To be called now and then. */
-  writeWhenDue(network: NetworkConfig, held: OwnLease): void {
+  writeWhenDue(network: NetworkConfig, ownLease: OwnLease): void {
     // What is not known yet must not replace what an earlier run knew.
     if (!this.#ports.peers.known) return;
     const paceMs = Math.min(pace.mostMs, Math.max(pace.leastMs, this.#ports.peers.current.length * pace.perPeerMs));
     const halfMs = this.#ttlSeconds * 500;
     const sinceMs = this.#ports.clock.now() - (this.#written?.atMs ?? -Infinity);
-    const stale = held.renewedAtMs - (this.#written?.renewedAtMs ?? -Infinity) >= halfMs;
-    if (sinceMs >= Math.min(paceMs, halfMs) && (stale || this.#isNew(held))) this.#write(network, held);
+    const stale = ownLease.renewedAtMs - (this.#written?.renewedAtMs ?? -Infinity) >= halfMs;
+    if (sinceMs >= Math.min(paceMs, halfMs) && (stale || this.#isNew(ownLease))) this.#write(network, ownLease);
   }
 
   /** Before the daemon ends: what changed since the last write. */
-  writeLast(network: NetworkConfig, held: OwnLease): void {
-    if (held.status === 'held' && this.#ports.peers.known) this.#write(network, held);
+  writeLast(network: NetworkConfig, ownLease: OwnLease): void {
+    if (ownLease.status === 'held' && this.#ports.peers.known) this.#write(network, ownLease);
   }
 
   /** No later start may stand on what was written. */
@@ -59,34 +58,35 @@ export class StateWriter {
     );
   }
 
-  #isNew(held: OwnLease): boolean {
-    return this.#written?.of !== this.#contentOf(held);
+  #isNew(ownLease: OwnLease): boolean {
+    return this.#written?.of !== this.#contentOf(ownLease);
   }
 
   #contentOf({ lease }: OwnLease): string {
-    const { changes, heldDown } = this.#ports.peers;
-    const untilMs = heldDown.reduce((latest, held) => Math.max(latest, held.untilMs), 0);
-    return `${lease.subnet.base}/${lease.subnet.length} ${lease.leaseId} ${changes} ${heldDown.length} ${untilMs}`;
+    const { changes, holdDowns } = this.#ports.peers;
+    const untilMs = holdDowns.reduce((latest, ownLease) => Math.max(latest, ownLease.untilMs), 0);
+    return `${lease.subnet.base}/${lease.subnet.length} ${lease.leaseId} ${changes} ${holdDowns.length} ${untilMs}`;
   }
 
-  #write(network: NetworkConfig, held: OwnLease): void {
+  #write(network: NetworkConfig, ownLease: OwnLease): void {
     const { state, peers, clock, wallNow } = this.#ports;
+    const node = this.#ports.node.current;
     const atMs = clock.now();
-    const { lease, renewedAtMs } = held;
-    const memory = {
+    const { lease, renewedAtMs } = ownLease;
+    const saved = {
       network,
-      lease: { ...lease, bootId: this.#node.bootId },
-      address: this.#node.interface.address,
+      lease: { ...lease, bootId: node.bootId },
+      address: node.interface.address,
       ttlSeconds: this.#ttlSeconds,
       renewedAtMs,
       renewedAtWallMs: wallNow() - (atMs - renewedAtMs),
       peers: peers.current,
-      heldDown: peers.heldDown,
+      holdDowns: peers.holdDowns,
     };
     this.#attempt('a start finds the subnet in etcd instead, and needs etcd for it', () =>
-      state.write({ nodeId: this.#node.id, subnet: lease.subnet, memory }),
+      state.write({ nodeId: node.id, subnet: lease.subnet, saved }),
     );
-    this.#written = { atMs, renewedAtMs, of: this.#contentOf(held) };
+    this.#written = { atMs, renewedAtMs, of: this.#contentOf(ownLease) };
   }
 
   /** Said once until it works again: a disk may be full for days. */

@@ -7,22 +7,18 @@ import { messageOf } from '../lib/errors.js';
 import { LogThrottle, type Log } from '../lib/log.js';
 import { Wake } from '../lib/wake.js';
 import { formatIpv4 } from '../model/ipv4.js';
-import type { Node } from '../model/node.js';
-import type { HostNetwork } from '../host/host.js';
-
-/** What of a node hangs on its underlay. */
-export type Footprint = Pick<Node, 'publicIp' | 'interface'>;
+import type { UnderlayAddress } from '../model/node.js';
+import type { LocalNode } from './local-node.js';
+import type { HostNetwork, Underlay } from '../host/host.js';
 
 export interface UnderlayWatch {
   readonly host: HostNetwork;
   readonly clock: Clock;
   readonly log: Log;
-  /** In use. */
-  readonly current: () => Footprint;
-  /** As at the start. @throws TartanError HOST_REFUSED where there is none */
-  readonly choose: () => Promise<Footprint>;
+  readonly node: Pick<LocalNode, 'current'>;
+  readonly underlay: Pick<Underlay, 'choose'>;
   /** Uses another one. @throws when it cannot; it is tried again, or another one by then */
-  readonly move: (to: Footprint) => Promise<void>;
+  readonly move: (to: UnderlayAddress) => Promise<void>;
   /** undefined when all is well again. */
   readonly onProblem: (problem: string | undefined) => void;
 }
@@ -36,37 +32,37 @@ const sweepMs = 10_000;
 /** Ends by abort only: rejects with the signal's reason. */
 export async function watchUnderlay(watch: UnderlayWatch, signal: AbortSignal): Promise<never> {
   const wake = new Wake();
-  const said = new LogThrottle();
+  const throttle = new LogThrottle();
   watch.host.onChange(() => wake.ring());
   for (;;) {
     let failed = false;
     try {
-      await follow(watch, signal);
+      await followUnderlay(watch, signal);
       watch.onProblem(undefined);
-      said.reset();
+      throttle.reset();
     } catch (error) {
       signal.throwIfAborted();
       failed = true;
       const problem = `underlay_lost: ${messageOf(error)}`;
       watch.onProblem(problem);
-      if (said.due()) watch.log.warn('underlay.lost', problem);
+      if (throttle.due()) watch.log.warn('underlay.lost', problem);
     }
     await wake.wait(failed ? retryMs : sweepMs, signal);
   }
 }
 
-async function follow(watch: UnderlayWatch, signal: AbortSignal): Promise<void> {
-  const before = watch.current();
+async function followUnderlay(watch: UnderlayWatch, signal: AbortSignal): Promise<void> {
+  const before = watch.node.current;
   let next = await kept(watch.host, before);
   if (!next) {
     await watch.clock.sleep(graceMs, signal);
-    next = (await kept(watch.host, before)) ?? (await watch.choose());
+    next = (await kept(watch.host, before)) ?? (await watch.underlay.choose());
   }
   if (isSame(before, next)) return;
   await watch.move(next);
   watch.log.info(
     'underlay.changed',
-    `the tunnel leaves from ${formatFootprint(next)}, before ${formatFootprint(before)}`,
+    `the tunnel leaves from ${formatUnderlay(next)}, before ${formatUnderlay(before)}`,
     {
       interface: next.interface.name,
       address: formatIpv4(next.interface.address),
@@ -77,13 +73,13 @@ async function follow(watch: UnderlayWatch, signal: AbortSignal): Promise<void> 
 }
 
 /** The same address with the MTU of now; undefined when the link has it no more. */
-async function kept(host: HostNetwork, now: Footprint): Promise<Footprint | undefined> {
+async function kept(host: HostNetwork, now: UnderlayAddress): Promise<UnderlayAddress | undefined> {
   const link = (await host.interfaces()).find(({ name }) => name === now.interface.name);
   const isThere = link?.addresses.some(({ address }) => address === now.interface.address);
   return link && isThere ? { ...now, interface: { ...now.interface, mtu: link.mtu } } : undefined;
 }
 
-function isSame(a: Footprint, b: Footprint): boolean {
+function isSame(a: UnderlayAddress, b: UnderlayAddress): boolean {
   return (
     a.publicIp === b.publicIp &&
     a.interface.name === b.interface.name &&
@@ -92,7 +88,7 @@ function isSame(a: Footprint, b: Footprint): boolean {
   );
 }
 
-function formatFootprint({ publicIp, interface: link }: Footprint): string {
+function formatUnderlay({ publicIp, interface: link }: UnderlayAddress): string {
   const seen = publicIp === link.address ? '' : `, seen as ${formatIpv4(publicIp)}`;
   return `${formatIpv4(link.address)} on ${link.name} with MTU ${link.mtu}${seen}`;
 }

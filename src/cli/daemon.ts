@@ -14,6 +14,7 @@ import { udpDevice } from '../backend/udp.js';
 import { openDatapath } from '../datapath/tun-engine.js';
 import { openDockerFiles } from '../docker/docker-files.js';
 import { openKernelHost } from '../host/kernel-host.js';
+import { openUnderlay } from '../host/underlay/check.js';
 import { bootClock } from '../lib/clock.js';
 import { exitCodeOf, isTartanError, messageOf, TartanError } from '../lib/errors.js';
 import { openLog, type Log } from '../lib/log.js';
@@ -23,7 +24,7 @@ import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
 import { lockRunDir } from './lock.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
-import { openStanding } from './standing.js';
+import { LocalNode } from '../agent/local-node.js';
 import { version } from './version.js';
 import { feedWatchdog } from './watchdog.js';
 
@@ -85,7 +86,8 @@ async function openAgent(
   openDirectories(options, scope);
   const id = options.nodeId ?? loadNodeId(options.stateDir);
   const host = await scope.own('host', openKernelHost({ log }));
-  const standing = await openStanding(host, options, { id, bootId: readBootId() }, log);
+  const underlay = openUnderlay(host, options, log);
+  const node = new LocalNode({ id, bootId: readBootId() }, await underlay.choose());
   const datapath = await scope.own('datapath', openDatapath({ runDir: options.runDir, device: udpDevice, log }));
   const kv = openEtcd(options.etcd, log);
   const store = await scope.own(
@@ -101,6 +103,8 @@ async function openAgent(
     {
       store,
       host,
+      underlay,
+      node,
       datapath,
       docker: openDockerFiles(options),
       state: new StateFile(options.stateDir, [options.subnetFile, options.dockerEnvFile]),
@@ -111,16 +115,10 @@ async function openAgent(
     },
     {
       ...options,
-      get node() {
-        return standing.node;
-      },
-      chooseUnderlay: () => standing.choose(),
-      takeUnderlay: footprint => standing.take(footprint),
       chooseBackend,
       ttlSeconds: options.leaseTtlSeconds,
       resyncMs: options.resyncSeconds * 1000,
       peerHoldMs: options.peerHoldSeconds * 1000,
-      checkNetwork: network => standing.check(network),
     },
   );
   await scope.own(

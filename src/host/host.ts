@@ -1,6 +1,7 @@
 /** The port to the kernel's network configuration. */
 import type { HostPlan } from '../model/plan.js';
 import type { Ipv4, Prefix } from '../model/ipv4.js';
+import type { UnderlayAddress } from '../model/node.js';
 
 export interface HostInterface {
   readonly index: number;
@@ -14,7 +15,6 @@ export interface HostInterface {
 export interface HostAddress {
   readonly address: Ipv4;
   readonly prefix: Prefix;
-  readonly scope: 'global' | 'link' | 'host';
   readonly deprecated: boolean;
   readonly permanent: boolean;
 }
@@ -47,4 +47,12 @@ export interface HostNetwork {
   /** Rings after any change of links, addresses, routes or (nftables only) packet filter rules, whoever made it. */
   onChange(listener: () => void): void;
   close(): Promise<void>;
+}
+
+/** What carries the tunnel. */
+export interface Underlay {
+  /** By the options of the start, now. @throws TartanError HOST_REFUSED where there is no interface for the tunnel */
+  choose(): Promise<UnderlayAddress>;
+  /** Refuses a network that contains what the last choice hangs on. @throws TartanError CONFIG_INVALID */
+  check(network: Prefix): void;
 }

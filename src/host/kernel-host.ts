@@ -15,7 +15,7 @@ import type { ApplyOptions, HostAddress, HostInterface, HostNetwork, HostState }
 import { clearLink, diffLink, type LinkStep } from './links.js';
 import { Changes } from './netlink/changes.js';
 import { NetlinkSocket, type NetlinkDoor } from './netlink/socket.js';
-import { mainTable, scopeHost, scopeLink, type KernelAddress, type KernelLink } from './netlink/messages.js';
+import { mainTable, type KernelAddress, type KernelLink } from './netlink/messages.js';
 import { Rtnetlink } from './netlink/rtnetlink.js';
 import { diffRoutes, routeProtocol, type RouteContext, type RouteStep } from './routes.js';
 import { attempt, impossible, runSteps, type Step, type StepResults } from './step.js';
@@ -216,7 +216,6 @@ function hostAddress(one: KernelAddress): HostAddress {
   return {
     address: one.address,
     prefix: prefixAround(one.peer, one.length),
-    scope: one.scope === scopeHost ? 'host' : one.scope === scopeLink ? 'link' : 'global',
     deprecated: one.deprecated,
     permanent: one.permanent,
   };

@@ -13,7 +13,7 @@ import {
 } from './ipv4.js';
 import { formatLeaseKey, type Lease, type LeaseSet, type RejectedEntry } from './lease.js';
 
-export interface Vantage {
+export interface LocalView {
   readonly network: Prefix;
   readonly subnet: Prefix;
   readonly publicIp: Ipv4;
@@ -26,7 +26,7 @@ export interface VettedLeases {
   readonly sharedAddresses: number;
 }
 
-export function vetLeases(set: LeaseSet, self: Vantage): VettedLeases {
+export function vetLeases(set: LeaseSet, self: LocalView): VettedLeases {
   const peers: Lease[] = [];
   const rejected = [...set.rejected];
   // The older lease keeps its range: an entry made later cannot take traffic away from it.
@@ -48,7 +48,7 @@ export function vetLeases(set: LeaseSet, self: Vantage): VettedLeases {
   return { peers, rejected, sharedAddresses: peers.length - addresses.size };
 }
 
-function refuse(lease: Lease, self: Vantage, taken: Prefixes): string | undefined {
+function refuse(lease: Lease, self: LocalView, taken: Prefixes): string | undefined {
   const { network, subnet, publicIp } = self;
   if (lease.subnet.length <= network.length || !prefixCovers(network, lease.subnet))
     return `is not a part of the network ${formatPrefix(network)}`;

@@ -11,6 +11,9 @@ export interface Node {
   readonly interface: NodeInterface;
 }
 
+/** What of a node hangs on its underlay. */
+export type UnderlayAddress = Pick<Node, 'publicIp' | 'interface'>;
+
 export interface NodeInterface {
   readonly name: string;
   /** The address on this host that the outer packets leave from; differs from `publicIp` behind NAT. */

@@ -3,11 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Agent } from '../../src/agent/agent.js';
-import type { Memory } from '../../src/agent/memory.js';
+import type { SavedState } from '../../src/agent/saved-state.js';
 import type { AgentOptions } from '../../src/agent/ports.js';
 import { isReady, snapshot } from '../../src/agent/snapshot.js';
 import { StateFile } from '../../src/agent/state-file.js';
-import type { Footprint } from '../../src/agent/underlay-watch.js';
+import { LocalNode } from '../../src/agent/local-node.js';
+import type { UnderlayAddress } from '../../src/model/node.js';
 import type { DockerSettings } from '../../src/docker/docker.js';
 import { chooseBackend } from '../../src/backend/all.js';
 import { TartanError } from '../../src/lib/errors.js';
@@ -28,7 +29,7 @@ afterEach(() => {
   rmSync(stateDir, { recursive: true });
 });
 
-function make(options: Partial<AgentOptions> = {}, needsForwarding = false) {
+function make(options: Partial<AgentOptions> = {}, needsForwarding = false, chosen: UnderlayAddress = underlay) {
   const [store, host, datapath] = [new FakeStore(), new FakeHost(), new FakeDatapath()];
   const [events, notified, conflicts]: [string[], string[], string[]] = [[], [], []];
   const written: DockerSettings[] = [];
@@ -48,6 +49,8 @@ function make(options: Partial<AgentOptions> = {}, needsForwarding = false) {
     {
       store,
       host,
+      underlay: { choose: async () => chosen, check: () => {} },
+      node: new LocalNode({ id: 'n', bootId: 'b' }, underlay),
       datapath,
       docker,
       state: new StateFile(stateDir),
@@ -57,7 +60,6 @@ function make(options: Partial<AgentOptions> = {}, needsForwarding = false) {
       notify: state => void notified.push(state),
     },
     {
-      node: { id: 'n', bootId: 'b', ...underlay },
       ttlSeconds: 60,
       resyncMs: 60_000,
       peerHoldMs: 60_000,
@@ -69,9 +71,6 @@ function make(options: Partial<AgentOptions> = {}, needsForwarding = false) {
       checkSource: true,
       checkDestination: true,
       chooseBackend,
-      checkNetwork: () => {},
-      chooseUnderlay: async () => underlay,
-      takeUnderlay: () => {},
       ...options,
     },
   );
@@ -137,7 +136,7 @@ it('waits for the network document, the lease and the socket, saying each reason
 
 it('asks for the state file subnet first, then the one of subnet.env', async () => {
   const { agent, store } = make();
-  agent.ports.state.write({ nodeId: 'n', subnet: parsePrefix('10.5.8.0/24'), memory: undefined });
+  agent.ports.state.write({ nodeId: 'n', subnet: parsePrefix('10.5.8.0/24'), saved: undefined });
   agent.run(stop.signal).catch(() => {});
   await vi.waitFor(() => expect(store.requests).toHaveLength(1));
   expect(store.requests[0]?.previous.map(({ subnet, source }) => `${formatPrefix(subnet)} ${source}`)).toEqual([
@@ -217,7 +216,7 @@ it('the engine may forward for six TTLs after the last KeepAlive, and further wh
 });
 
 describe('a start while etcd is silent', () => {
-  const memory: Memory = {
+  const saved: SavedState = {
     network: parseNetworkConfig('{"Network":"10.5.0.0/16"}'),
     lease: { ...fakeLease('10.5.1.0/24', '192.0.2.1', 'n'), bootId: 'b' },
     address,
@@ -228,10 +227,10 @@ describe('a start while etcd is silent', () => {
   };
 
   /** The store answers nothing until `answer` is called; a second passes at once, other sleeps take a turn. */
-  function silent(options: Partial<AgentOptions> = {}, remembered: Memory = memory) {
+  function silent(options: Partial<AgentOptions> = {}, start: SavedState = saved) {
     const made = make(options);
     const { agent, store } = made;
-    agent.ports.state.write({ nodeId: 'n', subnet: remembered.lease.subnet, memory: remembered });
+    agent.ports.state.write({ nodeId: 'n', subnet: start.lease.subnet, saved: start });
     let answer = (): void => {};
     const answered = new Promise<void>(resolve => (answer = resolve));
     const network = store.network.bind(store);
@@ -272,11 +271,11 @@ describe('a start while etcd is silent', () => {
     const { agent, store, datapath, written, notified, answer } = silent();
     await vi.waitFor(() => expect(agent.phase).toBe('ready'));
     const calls = datapath.calls.length;
-    store.push(...memory.peers.map(peer => ({ ...peer, createRevision: 3n })));
+    store.push(...saved.peers.map(peer => ({ ...peer, createRevision: 3n })));
     answer();
     await vi.waitFor(() => expect(isReady(agent)).toBe(true));
     expect(agent.unconfirmed).toBe(false);
-    expect(store.requests[0]?.previous[0]).toMatchObject({ source: 'state', subnet: memory.lease.subnet });
+    expect(store.requests[0]?.previous[0]).toMatchObject({ source: 'state', subnet: saved.lease.subnet });
     await vi.waitFor(() => expect(snapshot(agent, 'x').peers.map(({ state }) => state)).toEqual(['live', 'live']));
     expect(datapath.calls).toHaveLength(calls);
     expect(written).toHaveLength(1);
@@ -286,13 +285,13 @@ describe('a start while etcd is silent', () => {
 
   it('then follows the real lease', async () => {
     const { agent, store, answer, events } = silent();
-    const held = new FakeHeld(memory.lease);
+    const held = new FakeHeld(saved.lease);
     store.acquired.unshift(held);
     await vi.waitFor(() => expect(agent.phase).toBe('ready'));
     answer();
     await vi.waitFor(() => expect(isReady(agent)).toBe(true));
     held.become('gone');
-    expect(agent.held?.status).toBe('gone');
+    expect(agent.ownLease?.status).toBe('gone');
     expect(events.filter(event => event === 'lease.state')).toHaveLength(2);
     held.lose(new TartanError('LEASE_LOST', 'node y owns it'));
     expect(agent.phase).toBe('lost');
@@ -310,7 +309,7 @@ describe('a start while etcd is silent', () => {
     await expect(running).rejects.toMatchObject({ code, exitCode });
     expect(datapath.calls.at(-1)).toBe('fence true');
     expect(written).toHaveLength(1);
-    expect(agent.ports.state.read('n')).toMatchObject({ kind: 'found', state: { memory: undefined } });
+    expect(agent.ports.state.read('n')).toMatchObject({ kind: 'found', state: { saved: undefined } });
   });
 
   it('leaves the traffic alone when etcd refuses us for another reason', async () => {
@@ -320,11 +319,11 @@ describe('a start while etcd is silent', () => {
     answer();
     await expect(running).rejects.toMatchObject({ code: 'PERMISSION' });
     expect(datapath.calls).not.toContain('fence true');
-    expect(agent.ports.state.read('n')).toMatchObject({ state: { memory: { ttlSeconds: 60 } } });
+    expect(agent.ports.state.read('n')).toMatchObject({ state: { saved: { ttlSeconds: 60 } } });
   });
 
   it('waits for etcd with a file that may not be used', async () => {
-    const { agent, events, datapath } = silent({}, { ...memory, address: parseIpv4('192.0.2.9') });
+    const { agent, events, datapath } = silent({}, { ...saved, address: parseIpv4('192.0.2.9') });
     await vi.waitFor(() => expect(agent.phase).toBe('waiting-for-network'));
     expect(events).toEqual(['state.refused']);
     expect(datapath.calls).toEqual([]);
@@ -332,7 +331,7 @@ describe('a start while etcd is silent', () => {
 
   it('has the peers of the state file also when etcd answers at once, and keeps those it misses for a while', async () => {
     const { agent, store } = make();
-    agent.ports.state.write({ nodeId: 'n', subnet: memory.lease.subnet, memory });
+    agent.ports.state.write({ nodeId: 'n', subnet: saved.lease.subnet, saved });
     agent.run(stop.signal).catch(() => {});
     store.push(fakeLease('10.5.2.0/24', '192.0.2.2'));
     await vi.waitFor(() =>
@@ -368,12 +367,12 @@ it('writes to the state file what a later start can stand on, and its last peers
   running.catch(() => {});
   store.push(fakeLease('10.5.2.0/24', '192.0.2.2'));
   await vi.waitFor(() => expect(agent.phase).toBe('ready'));
-  expect(agent.ports.state.read('n')).toMatchObject({ state: { memory: { ttlSeconds: 60, address, renewedAtMs: 0 } } });
+  expect(agent.ports.state.read('n')).toMatchObject({ state: { saved: { ttlSeconds: 60, address, renewedAtMs: 0 } } });
   stop.abort(new Error('bye'));
   await expect(running).rejects.toThrow('bye');
   const read = agent.ports.state.read('n');
   expect(read).toMatchObject({
-    state: { memory: { lease: { bootId: 'b', leaseId: '77' }, peers: [{ nodeId: 'peer' }] } },
+    state: { saved: { lease: { bootId: 'b', leaseId: '77' }, peers: [{ nodeId: 'peer' }] } },
   });
 });
 
@@ -403,23 +402,7 @@ it('peers of the state file are no reason to change what a running data process 
 it('another address and MTU of the host: the tunnel, the store, the lease, the plan and the files follow', async () => {
   const there = parseIpv4('192.0.2.77');
   const moved = { publicIp: there, interface: { name: 'eth1', address: there, mtu: 9000 } };
-  let now: Footprint = { publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } };
-  const { agent, store, datapath, written } = make({
-    node: {
-      id: 'n',
-      bootId: 'b',
-      get publicIp() {
-        return now.publicIp;
-      },
-      get interface() {
-        return now.interface;
-      },
-    },
-    chooseUnderlay: async () => moved,
-    takeUnderlay: footprint => {
-      now = footprint;
-    },
-  });
+  const { agent, store, datapath, written } = make({}, false, moved);
   const [held] = store.acquired;
   store.push();
   const running = agent.run(stop.signal).catch(() => {});

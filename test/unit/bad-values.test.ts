@@ -5,7 +5,7 @@ import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/mode
 import { parseLeaseValue, readLeaseKey, type Lease } from '../../src/model/lease.js';
 import { vetLeases } from '../../src/model/lease-set.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
-import { refuseOwnUnderlay } from '../../src/agent/underlay.js';
+import { refuseOwnUnderlay } from '../../src/host/underlay/check.js';
 import { chooseBackend } from '../../src/backend/all.js';
 
 type Row = { id: string; kind: string; name: string; expect: string; value: string | { key: string; value: string } };

@@ -1,7 +1,7 @@
 /** The choice of the interface that carries the tunnel, on made-up hosts. */
 import { describe, expect, test } from 'vitest';
 import type { HostAddress, HostInterface } from '../../src/host/host.js';
-import { chooseInterface, type InterfaceChoice } from '../../src/host/interfaces.js';
+import { chooseUnderlay, type UnderlayOptions } from '../../src/host/underlay/choose.js';
 import { isTartanError, messageOf, TartanError } from '../../src/lib/errors.js';
 import { formatIpv4, parseIpv4, prefixAround } from '../../src/model/ipv4.js';
 
@@ -11,7 +11,6 @@ function address(text: string): HostAddress {
   return {
     address: own,
     prefix: prefixAround(own, 24),
-    scope: 'global',
     deprecated: flags.includes('deprecated'),
     permanent: !flags.includes('dynamic'),
   };
@@ -42,11 +41,11 @@ const host = {
 };
 
 async function choice(
-  options: Partial<InterfaceChoice>,
-  on: Parameters<typeof chooseInterface>[0] = host,
+  options: Partial<UnderlayOptions>,
+  on: Parameters<typeof chooseUnderlay>[0] = host,
 ): Promise<string> {
   try {
-    const chosen = await chooseInterface(on, { iface: [], ifaceRegex: [], ...options });
+    const chosen = await chooseUnderlay(on, { iface: [], ifaceRegex: [], ...options });
     const { name, mtu, reason } = chosen;
     return `${name} ${formatIpv4(chosen.address)} mtu ${mtu} as ${formatIpv4(chosen.publicIp)}: ${reason}`;
   } catch (error) {
@@ -56,7 +55,7 @@ async function choice(
 }
 
 describe('found', () => {
-  test.each<readonly [string, Partial<InterfaceChoice>, string]>([
+  test.each<readonly [string, Partial<UnderlayOptions>, string]>([
     ['nothing given', {}, 'eth0 192.0.2.1 mtu 1500 as 192.0.2.1: default route'],
     ['a name', { iface: ['eth1'] }, 'eth1 198.51.100.6 mtu 9000 as 198.51.100.6: --iface eth1'],
     ['an address', { iface: ['198.51.100.5'] }, 'eth1 198.51.100.5 mtu 9000 as 198.51.100.5: --iface 198.51.100.5'],
@@ -111,7 +110,7 @@ describe('refused, with what was tried and what there is', () => {
     'There is lo (127.0.0.1), eth1 (169.254.7.7 198.51.100.5 198.51.100.6 198.51.100.7), eth0 (192.0.2.1), ' +
     'll0 (169.254.9.9), bare (no IPv4 address, down): name one with --iface';
 
-  test.each<readonly [Partial<InterfaceChoice>, string]>([
+  test.each<readonly [Partial<UnderlayOptions>, string]>([
     [
       {
         iface: ['eth9', '192.0.2.77', 'bare', 'lo', '127.0.0.1'],

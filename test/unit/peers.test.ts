@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { HeldDown } from '../../src/agent/memory.js';
+import type { HoldDown } from '../../src/agent/saved-state.js';
 import { Peers } from '../../src/agent/peers.js';
 import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { Lease } from '../../src/model/lease.js';
@@ -38,14 +38,16 @@ function make(holdMs = 60_000) {
     events,
     learn(words: string, epoch = 0): string {
       const leases = words.split(' ').filter(word => word !== '');
-      peers.accept({ leases: leases.map(read), rejected: [], revision: 9n, epoch }, self);
+      peers.applyLeaseSet({ leases: leases.map(read), rejected: [], revision: 9n, epoch }, self);
       return show(peers.current);
     },
     /** Of the boot before, or of this one with the hold-downs of then. */
-    remember(words: string, heldDown?: readonly HeldDown[]): string {
+    remember(words: string, heldDown?: readonly HoldDown[]): string {
       const lease = { ...read('1'), bootId: heldDown ? 'now' : 'before' };
       const late = [{ subnet: parsePrefix('10.5.2.0/24'), untilMs: 0 }];
-      peers.remember({ lease, peers: words.split(' ').map(read), heldDown: heldDown ?? late }, self, { bootId: 'now' });
+      peers.loadSavedPeers({ lease, peers: words.split(' ').map(read), holdDowns: heldDown ?? late }, self, {
+        bootId: 'now',
+      });
       return show(peers.current);
     },
     after(seconds: number): string {
@@ -117,7 +119,7 @@ describe('a peer', () => {
   it('held down before a restart is held no longer for it', () => {
     const before = make();
     play('2 3 4 -> 2 3 4; 3 4 -> 2 3 4; +50 -> 2 3 4', before);
-    const { heldDown } = before.peers;
+    const { holdDowns: heldDown } = before.peers;
     expect(heldDown).toEqual([{ subnet: parsePrefix('10.5.2.0/24'), untilMs: 1_060_000 }]);
     for (const [story, routed] of [
       ['+59', '2 3 4'],
@@ -131,22 +133,22 @@ describe('a peer', () => {
     const back = make();
     back.remember('2 3 4', heldDown);
     play('2 3 4 -> 2 3 4; +99 -> 2 3 4', back);
-    expect(back.peers.heldDown).toEqual([]);
+    expect(back.peers.holdDowns).toEqual([]);
   });
 
   it('with its own identity may have another address', () => {
     const { peers } = make();
     const moved = { ...read('2'), publicIp: parseIpv4('192.0.2.22') };
-    peers.accept({ leases: [read('2')], rejected: [], revision: 9n, epoch: 0 }, self);
-    peers.accept({ leases: [moved], rejected: [], revision: 9n, epoch: 0 }, self);
+    peers.applyLeaseSet({ leases: [read('2')], rejected: [], revision: 9n, epoch: 0 }, self);
+    peers.applyLeaseSet({ leases: [moved], rejected: [], revision: 9n, epoch: 0 }, self);
     expect(show(peers.current)).toBe('2@22');
   });
 
   it('whose value spoils is held down like one that vanished', () => {
     const { peers } = make();
-    peers.accept({ leases: [read('2')], rejected: [], revision: 9n, epoch: 0 }, self);
+    peers.applyLeaseSet({ leases: [read('2')], rejected: [], revision: 9n, epoch: 0 }, self);
     const rejected = [{ key: '10.5.2.0-24', revision: 10n, reason: 'is garbage' }];
-    peers.accept({ leases: [], rejected, revision: 10n, epoch: 0 }, self);
+    peers.applyLeaseSet({ leases: [], rejected, revision: 10n, epoch: 0 }, self);
     expect(show(peers.current)).toBe('2');
     expect(peers.rejected).toEqual(rejected);
   });
@@ -208,9 +210,9 @@ it('a set that changes nothing is no change', () => {
   const { peers } = make();
   const leases = [read('2'), read('3')];
   const set = { leases, rejected: [], revision: 9n, epoch: 0 };
-  peers.accept(set, self);
+  peers.applyLeaseSet(set, self);
   const { current, changes } = peers;
-  peers.accept({ ...set, leases: leases.toReversed() }, self);
+  peers.applyLeaseSet({ ...set, leases: leases.toReversed() }, self);
   expect(peers.changes).toBe(changes);
   expect(peers.current).toBe(current);
 });

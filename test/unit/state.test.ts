@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadNodeId, readBootId } from '../../src/agent/identity.js';
-import { heldDownHere, orphanMs, refuseMemory, renewedHereMs, type Memory } from '../../src/agent/memory.js';
+import {
+  holdDownsHere,
+  unconfirmedLimitMs,
+  refuseSavedState,
+  renewedHereMs,
+  type SavedState,
+} from '../../src/agent/saved-state.js';
 import { StateFile, type State } from '../../src/agent/state-file.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import { formatNetworkConfig, parseNetworkConfig } from '../../src/model/network.js';
@@ -18,7 +24,7 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true }));
 
 const address = parseIpv4('192.0.2.1');
-const memory: Memory = {
+const saved: SavedState = {
   network: parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Port":9999}}'),
   lease: { ...fakeLease('10.5.3.0/24', '192.0.2.1', 'node-1'), leaseId: '7587' },
   address,
@@ -27,7 +33,7 @@ const memory: Memory = {
   renewedAtWallMs: 1_800_000_000_000,
   peers: [fakeLease('10.5.4.0/24', '192.0.2.4', 'node-4'), fakeLease('10.5.6.0/24', '192.0.2.6', 'node-6')],
 };
-const state: State = { nodeId: 'node-1', subnet: memory.lease.subnet, memory };
+const state: State = { nodeId: 'node-1', subnet: saved.lease.subnet, saved };
 
 /** A file with a sound checksum over any content. */
 function writeSealed(path: string, version: number, body: unknown): void {
@@ -57,14 +63,14 @@ describe('the state file', () => {
   it('gives back who was held down, in the same boot only', () => {
     const file = new StateFile(directory);
     const heldDown = [{ subnet: parsePrefix('10.5.4.0/24'), untilMs: 560_000 }];
-    const lease = { ...memory.lease, bootId: 'this' };
-    file.write({ ...state, memory: { ...memory, lease, heldDown } });
+    const lease = { ...saved.lease, bootId: 'this' };
+    file.write({ ...state, saved: { ...saved, lease, holdDowns: heldDown } });
     const read = file.read('node-1');
-    const found = read.kind === 'found' ? read.state.memory : undefined;
-    expect(found && heldDownHere(found, { bootId: 'this' })).toEqual(heldDown);
-    expect(found && heldDownHere(found, { bootId: 'other' })).toEqual([]);
+    const found = read.kind === 'found' ? read.state.saved : undefined;
+    expect(found && holdDownsHere(found, { bootId: 'this' })).toEqual(heldDown);
+    expect(found && holdDownsHere(found, { bootId: 'other' })).toEqual([]);
     // Earlier versions read what has none.
-    file.write({ ...state, memory: { ...memory, heldDown: [] } });
+    file.write({ ...state, saved: { ...saved, holdDowns: [] } });
     expect(readFileSync(file.path, 'utf8')).not.toContain('heldDown');
   });
 
@@ -79,10 +85,10 @@ describe('the state file', () => {
       kind: 'found',
       state: {
         ...state,
-        memory: {
-          ...memory,
-          lease: { ...memory.lease, ...bare },
-          peers: memory.peers.map(peer => ({ ...peer, ...bare, bootId: undefined, leaseId: '' })),
+        saved: {
+          ...saved,
+          lease: { ...saved.lease, ...bare },
+          peers: saved.peers.map(peer => ({ ...peer, ...bare, bootId: undefined, leaseId: '' })),
         },
       },
     });
@@ -143,7 +149,7 @@ describe('the state file', () => {
   it('of version 1 gives its subnet and nothing to stand on', () => {
     const file = new StateFile(directory);
     writeSealed(file.path, 1, { nodeId: 'node-1', network: '10.5.0.0/16', subnet: '10.5.3.0/24', files: ['/x'] });
-    expect(file.read('node-1')).toEqual({ kind: 'found', state: { ...state, memory: undefined } });
+    expect(file.read('node-1')).toEqual({ kind: 'found', state: { ...state, saved: undefined } });
     expect(file.writtenFiles()).toEqual(['/x']);
   });
 
@@ -153,7 +159,7 @@ describe('the state file', () => {
     expect(file.read('node-1').kind).toBe('absent');
     file.write(state);
     new StateFile(directory).forget();
-    expect(file.read('node-1')).toEqual({ kind: 'found', state: { ...state, memory: undefined } });
+    expect(file.read('node-1')).toEqual({ kind: 'found', state: { ...state, saved: undefined } });
     expect(file.writtenFiles()).toEqual(['/x']);
   });
 
@@ -172,9 +178,9 @@ describe('the state file', () => {
       const subnet = `10.${128 + (index >> 14)}.${(index >> 6) & 255}.${(index & 63) * 4}/30`;
       return fakeLease(subnet, '192.0.2.2', '0b8f3a52-7a0e-4f2e-9b59-5b0c1e0f4f11');
     });
-    file.write({ ...state, memory: { ...memory, peers } });
+    file.write({ ...state, saved: { ...saved, peers } });
     const read = file.read('node-1');
-    expect(read.kind === 'found' && read.state.memory?.peers.length).toBe(65_536);
+    expect(read.kind === 'found' && read.state.saved?.peers.length).toBe(65_536);
   });
 });
 
@@ -193,28 +199,28 @@ it.each(['{"Network":"10.5.0.0/16"}', '{"Network":"10.5.0.0/28"}', '{"Network":"
   },
 );
 
-describe('a memory is used', () => {
+describe('a saved state is used', () => {
   const node: Node = {
     id: 'node-1',
     bootId: 'boot',
     publicIp: address,
     interface: { name: 'eth0', address, mtu: 1500 },
   };
-  const wall = memory.renewedAtWallMs;
-  const limit = orphanMs(60);
-  const here = { node, nowMs: memory.renewedAtMs + 1000, wallNowMs: wall + 1000, forwardUntilMs: 0 };
+  const wall = saved.renewedAtWallMs;
+  const limit = unconfirmedLimitMs(60);
+  const here = { node, nowMs: saved.renewedAtMs + 1000, wallNowMs: wall + 1000, forwardUntilMs: 0 };
   const reboot = { node: { ...node, bootId: 'later' }, nowMs: 3000 };
   const elsewhere = { ...node, publicIp: parseIpv4('192.0.2.9') };
   const moved = { ...node, interface: { ...node.interface, address: parseIpv4('192.0.2.9') } };
 
-  it.each<readonly [string, Partial<typeof here>, Partial<Memory>, RegExp | undefined]>([
+  it.each<readonly [string, Partial<typeof here>, Partial<SavedState>, RegExp | undefined]>([
     ['just after the last KeepAlive', {}, {}, undefined],
     ['at another public address', { node: elsewhere }, {}, /was written for the address 192\.0\.2\.1/],
     ['from another address of the interface', { node: moved }, {}, /this host has 192\.0\.2\.1 at 192\.0\.2\.9/],
     ['with a subnet outside its network', {}, { lease: fakeLease('10.6.3.0/24', '192.0.2.1') }, /no subnet of its/],
     ['with all of its network', {}, { lease: fakeLease('10.5.0.0/16', '192.0.2.1') }, /no subnet of its network/],
-    ['one moment before six TTLs', { nowMs: memory.renewedAtMs + limit - 1 }, {}, undefined],
-    ['after six TTLs', { nowMs: memory.renewedAtMs + limit }, {}, /last confirmed 360 s ago, .* kept for 360 s/],
+    ['one moment before six TTLs', { nowMs: saved.renewedAtMs + limit - 1 }, {}, undefined],
+    ['after six TTLs', { nowMs: saved.renewedAtMs + limit }, {}, /last confirmed 360 s ago, .* kept for 360 s/],
     ['later, but forwarding was never stopped', { nowMs: 1e9, forwardUntilMs: 1e9 + 9000 }, {}, undefined],
     ['later, and forwarding had stopped', { nowMs: 1e9, forwardUntilMs: 1e9 }, {}, /last confirmed/],
     ['in one boot, whatever the wall clock says', { wallNowMs: 0 }, {}, undefined],
@@ -222,21 +228,16 @@ describe('a memory is used', () => {
     ['after a long time off', { ...reboot, wallNowMs: wall + limit + 1 }, {}, /360 s ago by the wall clock/],
     ['by a wall clock that lags a little', { ...reboot, wallNowMs: wall - 59_000 }, {}, undefined],
     ['by a wall clock that knows nothing', { ...reboot, wallNowMs: 0 }, {}, /its age cannot be told/],
-    [
-      'of a reservation, for ever',
-      { ...reboot, wallNowMs: 0 },
-      { lease: { ...memory.lease, leaseId: '0' } },
-      undefined,
-    ],
+    ['of a reservation, for ever', { ...reboot, wallNowMs: 0 }, { lease: { ...saved.lease, leaseId: '0' } }, undefined],
   ])('%s', (_, place, content, reason) => {
-    const refusal = refuseMemory({ ...memory, ...content }, { ...here, ...place });
+    const refusal = refuseSavedState({ ...saved, ...content }, { ...here, ...place });
     if (reason) expect(refusal).toMatch(reason);
     else expect(refusal).toBeUndefined();
   });
 
   it('and no time is granted to a data process left alone after a reboot', () => {
-    expect(renewedHereMs(memory, { node, ttlSeconds: 60, nowMs: 600_000 })).toBe(500_000);
-    expect(renewedHereMs(memory, { ...reboot, ttlSeconds: 60 }) + limit).toBe(reboot.nowMs);
-    expect(renewedHereMs(memory, { node, ttlSeconds: 90, nowMs: 600_000 }) + orphanMs(90)).toBe(600_000);
+    expect(renewedHereMs(saved, { node, ttlSeconds: 60, nowMs: 600_000 })).toBe(500_000);
+    expect(renewedHereMs(saved, { ...reboot, ttlSeconds: 60 }) + limit).toBe(reboot.nowMs);
+    expect(renewedHereMs(saved, { node, ttlSeconds: 90, nowMs: 600_000 }) + unconfirmedLimitMs(90)).toBe(600_000);
   });
 });

@@ -1,6 +1,6 @@
 /** When the tunnel moves to another address or MTU, and when it stays. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import type { Footprint } from '../../src/agent/underlay-watch.js';
+import type { UnderlayAddress } from '../../src/model/node.js';
 import { watchUnderlay } from '../../src/agent/underlay-watch.js';
 import type { HostInterface } from '../../src/host/host.js';
 import { silentLog } from '../../src/lib/log.js';
@@ -16,14 +16,13 @@ function link(name: string, mtu: number, ...addresses: string[]): HostInterface 
     addresses: addresses.map(text => ({
       address: parseIpv4(text),
       prefix: prefixAround(parseIpv4(text), 24),
-      scope: 'global',
       deprecated: false,
       permanent: true,
     })),
   };
 }
 
-function footprint(name: string, address: string, mtu = 1500): Footprint {
+function underlayAt(name: string, address: string, mtu = 1500): UnderlayAddress {
   return { publicIp: parseIpv4(address), interface: { name, address: parseIpv4(address), mtu } };
 }
 
@@ -39,8 +38,8 @@ class ChangingHost extends FakeHost {
 }
 
 let host: ChangingHost;
-let current: Footprint;
-let offered: Footprint | Error;
+let current: UnderlayAddress;
+let offered: UnderlayAddress | Error;
 let refuses: boolean;
 const told: string[] = [];
 const end = { now: new AbortController() };
@@ -50,7 +49,7 @@ beforeEach(() => {
   vi.useFakeTimers();
   host = new ChangingHost();
   host.links = [link('eth0', 1500, '192.0.2.1')];
-  current = footprint('eth0', '192.0.2.1');
+  current = underlayAt('eth0', '192.0.2.1');
   offered = new Error('no interface');
   refuses = false;
   told.length = 0;
@@ -59,12 +58,18 @@ beforeEach(() => {
     host,
     clock: { now: () => Date.now(), sleep: (ms: number) => new Promise<void>(done => setTimeout(done, ms)) },
     log: silentLog,
-    current: () => current,
-    choose: async () => {
-      if (offered instanceof Error) throw offered;
-      return offered;
+    node: {
+      get current() {
+        return { id: 'n', bootId: 'b', ...current };
+      },
     },
-    move: async (to: Footprint) => {
+    underlay: {
+      choose: async () => {
+        if (offered instanceof Error) throw offered;
+        return offered;
+      },
+    },
+    move: async (to: UnderlayAddress) => {
       if (refuses) throw new Error('refused');
       told.push(`${formatIpv4(to.interface.address)} ${to.interface.mtu}`);
       current = to;
@@ -85,7 +90,7 @@ const passMs = async (ms: number): Promise<void> => {
 };
 
 test('sticky: other addresses and other links come and go', async () => {
-  offered = footprint('eth1', '198.51.100.1');
+  offered = underlayAt('eth1', '198.51.100.1');
   host.become(link('eth1', 9000, '198.51.100.1'), link('eth0', 1500, '192.0.2.99', '192.0.2.1'));
   await passMs(60_000);
   host.become(link('eth0', 1500, '192.0.2.1'));
@@ -103,7 +108,7 @@ test('another MTU of the same link', async () => {
 
 test('an address that is away for a moment is no reason to move', async () => {
   await passMs(1);
-  offered = footprint('eth1', '198.51.100.1');
+  offered = underlayAt('eth1', '198.51.100.1');
   host.become(link('eth0', 1500));
   await passMs(100);
   host.become(link('eth0', 1500, '192.0.2.1'));
@@ -113,7 +118,7 @@ test('an address that is away for a moment is no reason to move', async () => {
 
 test('another address in its place, within a second', async () => {
   await passMs(1);
-  offered = footprint('eth0', '192.0.2.7');
+  offered = underlayAt('eth0', '192.0.2.7');
   host.become(link('eth0', 1500, '192.0.2.7'));
   await passMs(1000);
   expect(told).toEqual(['192.0.2.7 1500']);
@@ -125,7 +130,7 @@ test('no address at all: said, nothing is changed, and the next one is taken', a
   await passMs(5000);
   expect(new Set(told)).toEqual(new Set(['underlay_lost: no interface']));
   told.length = 0;
-  offered = footprint('eth0', '192.0.2.8');
+  offered = underlayAt('eth0', '192.0.2.8');
   host.become(link('eth0', 1500, '192.0.2.8'));
   await passMs(1000);
   expect(told).toEqual(['192.0.2.8 1500']);

@@ -10,7 +10,7 @@ import { formatLeaseKey, formatLeaseValue, parseLeaseValue, readLeaseKey, type L
 import { formatNetworkConfig, parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';
 
-export interface Memory {
+export interface SavedState {
   readonly network: NetworkConfig;
   /** Its boot id says which boot `renewedAtMs` counts in. */
   readonly lease: Lease;
@@ -22,10 +22,10 @@ export interface Memory {
   readonly renewedAtWallMs: number;
   readonly peers: readonly Lease[];
   /** Those of them that the store did not have any more. */
-  readonly heldDown?: readonly HeldDown[];
+  readonly holdDowns?: readonly HoldDown[];
 }
 
-export interface HeldDown {
+export interface HoldDown {
   readonly subnet: Prefix;
   /** CLOCK_BOOTTIME ms. */
   readonly untilMs: number;
@@ -34,7 +34,7 @@ export interface HeldDown {
 const maxPeers = 65_536;
 
 /** How long after the last KeepAlive a subnet may be used with nobody to ask: one TTL short of the quarantine. */
-export function orphanMs(ttlSeconds: number): number {
+export function unconfirmedLimitMs(ttlSeconds: number): number {
   return (quarantineTtls - 1) * ttlSeconds * 1000;
 }
 
@@ -51,7 +51,7 @@ export function parsed<T>(parse: (text: string) => T) {
 }
 
 const finite = z.number();
-const remembered = z.tuple([z.string(), z.string()]).transform(([name, value], context): Lease => {
+const savedLease = z.tuple([z.string(), z.string()]).transform(([name, value], context): Lease => {
   try {
     const subnet = readLeaseKey(name);
     // Revisions are of a history that may be over: any that the store tells replaces them.
@@ -63,31 +63,31 @@ const remembered = z.tuple([z.string(), z.string()]).transform(([name, value], c
   return z.NEVER;
 });
 
-const heldDown = z.tuple([z.string(), finite]).transform(([name, untilMs], context): HeldDown => {
+const holdDown = z.tuple([z.string(), finite]).transform(([name, untilMs], context): HoldDown => {
   const subnet = readLeaseKey(name);
   if (subnet) return { subnet, untilMs };
   context.addIssue({ code: 'custom', message: 'not a subnet' });
   return z.NEVER;
 });
 
-export const memorySchema = z
+export const savedStateSchema = z
   .strictObject({
     network: parsed(parseNetworkConfig),
-    lease: remembered,
+    lease: savedLease,
     leaseId: z.string().regex(/^\d{1,20}$/),
     address: parsed(parseIpv4),
     ttlSeconds: finite.int().positive(),
     renewedAtMs: finite.nonnegative(),
     renewedAtWallMs: finite,
-    peers: z.array(remembered).max(maxPeers),
-    heldDown: z.array(heldDown).max(maxPeers).optional(),
+    peers: z.array(savedLease).max(maxPeers),
+    heldDown: z.array(holdDown).max(maxPeers).optional(),
   })
-  .transform(({ lease, leaseId, heldDown: held, ...rest }): Memory => {
-    return { ...rest, ...(held && { heldDown: held }), lease: { ...lease, leaseId } };
+  .transform(({ lease, leaseId, heldDown: holdDowns, ...rest }): SavedState => {
+    return { ...rest, ...(holdDowns && { holdDowns }), lease: { ...lease, leaseId } };
   });
 
-export function formatMemory(memory: Memory): z.input<typeof memorySchema> {
-  const { network, lease, address, ttlSeconds, renewedAtMs, renewedAtWallMs, peers, heldDown: held = [] } = memory;
+export function formatSavedState(saved: SavedState): z.input<typeof savedStateSchema> {
+  const { network, lease, address, ttlSeconds, renewedAtMs, renewedAtWallMs, peers, holdDowns = [] } = saved;
   return {
     network: formatNetworkConfig(network),
     lease: formatLease(lease),
@@ -98,8 +98,8 @@ export function formatMemory(memory: Memory): z.input<typeof memorySchema> {
     renewedAtWallMs,
     peers: peers.slice(0, maxPeers).map(peer => formatLease({ ...peer, bootId: undefined })),
     // Left out where there is nothing to say: earlier versions refuse what they do not know.
-    ...(held.length > 0 && {
-      heldDown: held
+    ...(holdDowns.length > 0 && {
+      heldDown: holdDowns
         .slice(0, maxPeers)
         .map(({ subnet, untilMs }): [string, number] => [formatLeaseKey(subnet), untilMs]),
     }),
@@ -110,7 +110,7 @@ function formatLease(lease: Lease): [name: string, value: string] {
   return [formatLeaseKey(lease.subnet), formatLeaseValue(lease)];
 }
 
-export interface Here {
+export interface HostNow {
   readonly node: Node;
   readonly nowMs: number;
   readonly wallNowMs: number;
@@ -120,24 +120,24 @@ export interface Here {
 
 /** When the lease was last surely ours, by this boot's clock: of another boot nothing is known, so its time is used up. */
 export function renewedHereMs(
-  { lease, ttlSeconds, renewedAtMs }: Memory,
+  { lease, ttlSeconds, renewedAtMs }: SavedState,
   here: { readonly node: Node; readonly ttlSeconds: number; readonly nowMs: number },
 ): number {
   const comparable = lease.bootId === here.node.bootId && ttlSeconds === here.ttlSeconds;
-  return comparable ? renewedAtMs : here.nowMs - orphanMs(here.ttlSeconds);
+  return comparable ? renewedAtMs : here.nowMs - unconfirmedLimitMs(here.ttlSeconds);
 }
 
 /** Who was held down, until when by this boot's clock: of another boot nothing is known. */
-export function heldDownHere(
-  { lease, heldDown: held = [] }: Pick<Memory, 'lease' | 'heldDown'>,
+export function holdDownsHere(
+  { lease, holdDowns = [] }: Pick<SavedState, 'lease' | 'holdDowns'>,
   node: Pick<Node, 'bootId'>,
-): readonly HeldDown[] {
-  return lease.bootId === node.bootId ? held : [];
+): readonly HoldDown[] {
+  return lease.bootId === node.bootId ? holdDowns : [];
 }
 
 /** @returns why this host must not stand on this memory now; undefined when it may */
-export function refuseMemory(memory: Memory, here: Here): string | undefined {
-  const { lease, network, address } = memory;
+export function refuseSavedState(saved: SavedState, here: HostNow): string | undefined {
+  const { lease, network, address } = saved;
   const { node } = here;
   if (lease.publicIp !== node.publicIp || address !== node.interface.address) {
     const [then, now] = [`${formatIpv4(lease.publicIp)} at ${formatIpv4(address)}`, formatIpv4(node.publicIp)];
@@ -145,7 +145,7 @@ export function refuseMemory(memory: Memory, here: Here): string | undefined {
   }
   const inside = prefixCovers(network.network, lease.subnet) && lease.subnet.length > network.network.length;
   if (!inside) return `has ${formatPrefix(lease.subnet)}, no subnet of its network ${formatPrefix(network.network)}`;
-  return lease.leaseId === '0' ? undefined : refuseAge(memory, here);
+  return lease.leaseId === '0' ? undefined : refuseAge(saved, here);
 }
 
 /**
@@ -153,8 +153,8 @@ export function refuseMemory(memory: Memory, here: Here): string | undefined {
  * the wall clock can say how long the host was off: it never grants anything, it only adds a reason to refuse, also
  * when it is plainly wrong. What it fails to refuse is still fenced by the peers, who know the owner.
  */
-function refuseAge({ lease, ttlSeconds, renewedAtMs, renewedAtWallMs }: Memory, here: Here): string | undefined {
-  const limitMs = orphanMs(ttlSeconds);
+function refuseAge({ lease, ttlSeconds, renewedAtMs, renewedAtWallMs }: SavedState, here: HostNow): string | undefined {
+  const limitMs = unconfirmedLimitMs(ttlSeconds);
   const until = `its subnet is kept for ${limitMs / 1000} s`;
   if (lease.bootId === here.node.bootId) {
     if (here.nowMs < Math.max(renewedAtMs + limitMs, here.forwardUntilMs)) return undefined;

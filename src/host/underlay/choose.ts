@@ -3,18 +3,18 @@
  * one (addresses, then names), --iface-can-reach; with none of them --public-ip as if it were an --iface, or else the
  * default route. What was tried and what there is stands in the one error.
  */
-import { messageOf, TartanError } from '../lib/errors.js';
-import { formatIpv4, isUnicastHost, readIpv4, type Ipv4 } from '../model/ipv4.js';
-import type { HostAddress, HostInterface, HostNetwork } from './host.js';
+import { messageOf, TartanError } from '../../lib/errors.js';
+import { formatIpv4, isUnicastHost, readIpv4, type Ipv4 } from '../../model/ipv4.js';
+import type { HostAddress, HostInterface, HostNetwork } from '../host.js';
 
-export interface InterfaceChoice {
+export interface UnderlayOptions {
   readonly iface: readonly string[];
   readonly ifaceRegex: readonly RegExp[];
   readonly ifaceCanReach?: Ipv4;
   readonly publicIp?: Ipv4;
 }
 
-export interface ChosenInterface {
+export interface UnderlayChoice {
   readonly name: string;
   /** Where the tunnel's packets leave from. */
   readonly address: Ipv4;
@@ -36,7 +36,7 @@ interface Candidate {
 type Reader = Pick<HostNetwork, 'interfaces' | 'routeTo' | 'defaultRoute'>;
 
 /** @throws TartanError HOST_REFUSED that lists what was tried and which interfaces there are */
-export async function chooseInterface(host: Reader, choice: InterfaceChoice): Promise<ChosenInterface> {
+export async function chooseUnderlay(host: Reader, choice: UnderlayOptions): Promise<UnderlayChoice> {
   const links = await host.interfaces();
   const tried: string[] = [];
   for (const { reason, find } of candidates(host, links, choice)) {
@@ -58,7 +58,7 @@ export async function chooseInterface(host: Reader, choice: InterfaceChoice): Pr
   );
 }
 
-function candidates(host: Reader, links: readonly HostInterface[], choice: InterfaceChoice): Candidate[] {
+function candidates(host: Reader, links: readonly HostInterface[], choice: UnderlayOptions): Candidate[] {
   const { iface, ifaceRegex, ifaceCanReach, publicIp } = choice;
   const named = [
     ...iface.map(value => ({ reason: `--iface ${value}`, find: () => byValue(links, value) })),

@@ -8,7 +8,7 @@ import { formatPrefix, samePrefix } from '../model/ipv4.js';
 import type { Lease } from '../model/lease.js';
 import type { OwnLease, LeaseChange, LeaseStatus } from '../store/store.js';
 
-export class RememberedLease implements OwnLease {
+export class ProvisionalLease implements OwnLease {
   readonly #lease: Lease;
   readonly #renewedAtMs: number;
   readonly #listeners: (() => void)[] = [];
