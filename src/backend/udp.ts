@@ -29,7 +29,7 @@ export function udpBackend(context: BackendContext & { readonly port: number }):
     mtu,
     announce: () => ({ type: 'udp' }),
     plan: (self, peers, forwarding = false): Plan => ({
-      tunnel: sortTunnelRoutes(peers.map(peer => ({ subnet: peer.subnet, hop: peer.publicIp, port }))),
+      tunnel: sortTunnelRoutes(peers.map(peer => ({ subnet: peer.subnet, endpoint: peer.publicIp, port }))),
       host: hostPlan(context, self, mtu, forwarding),
     }),
   };

@@ -6,7 +6,7 @@ import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { StateFile } from '../agent/state-file.js';
 import { udpDevice } from '../backend/udp.js';
-import { cleanupDatapath } from '../datapath/cleanup.js';
+import { cleanupDatapath } from '../datapath/tun/cleanup.js';
 import { unmergeDaemonJson } from '../docker/merge.js';
 import { openKernelHost } from '../host/kernel-host.js';
 import { TartanError } from '../lib/errors.js';

@@ -11,7 +11,7 @@ import { isReady, snapshot } from '../agent/snapshot.js';
 import { StateFile } from '../agent/state-file.js';
 import { chooseBackend } from '../backend/all.js';
 import { udpDevice } from '../backend/udp.js';
-import { openDatapath } from '../datapath/tun-engine.js';
+import { openDatapath } from '../datapath/tun/tun-engine.js';
 import { openDockerFiles } from '../docker/docker-files.js';
 import { openKernelHost } from '../host/kernel-host.js';
 import { openUnderlay } from '../host/underlay/check.js';

@@ -6,7 +6,7 @@ import { finding, type Finding } from '../docker/finding.js';
 import { judgeDocker, sortFindings } from '../docker/judge.js';
 import { parsePrefix, shown } from '../model/ipv4.js';
 import { formatPlan, formatReport, planViewOf, reportOf } from './docker-view.js';
-import { valueOf } from '../docker/fact.js';
+import { factValue } from '../docker/fact.js';
 import { daemonError, print, type Call } from './tool-commands.js';
 import { withoutControls } from './table.js';
 import { readTextFile } from '../docker/text-file.js';
@@ -63,7 +63,7 @@ export async function readPlan(call: Call, daemonJson?: string): Promise<PlanRea
   const reading = await call.io.ports.readStatus(runDir);
   if (reading.kind === 'status') return { plan: planOf(reading.status), away: undefined, status: reading.status };
   const daemonJsonFile = daemonJson ?? '/etc/docker/daemon.json';
-  const read = (path: string): string => valueOf(readTextFile(path)) ?? '';
+  const read = (path: string): string => factValue(readTextFile(path)) ?? '';
   const texts = { subnetEnv: read(subnetFile), dockerEnv: read(dockerEnvFile), daemonJson: read(daemonJsonFile) };
   const plan = planFromFiles(texts, { envFile: dockerEnvFile, daemonJsonFile, device: udpDevice });
   if (!plan) throw daemonError(`${reading.reason}, and ${subnetFile} and ${dockerEnvFile} do not say what it leased`);

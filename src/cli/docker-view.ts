@@ -4,9 +4,9 @@ import { dockerFlags, settingsFile, type DockerPlan } from '../docker/docker-pla
 import type { DockerFacts } from '../docker/facts.js';
 import type { Finding } from '../docker/finding.js';
 import { formatBridgeAddress, formatPrefix, ipv4FromNumber, type Prefix } from '../model/ipv4.js';
-import { formatFacts, type Cell, type Colour, type Paint } from './table.js';
+import { formatFields, type Cell, type Colour, type Paint } from './table.js';
 
-type Fact = readonly [name: string, cell: Cell];
+type Field = readonly [name: string, cell: Cell];
 
 export interface DockerPlanView {
   readonly apiVersion: typeof apiVersion;
@@ -55,7 +55,7 @@ export function formatPlan(view: DockerPlanView, paint: Paint): string {
   const { device, forward, masquerade } = view.firewall;
   const { network } = view;
   const free = view.forNetworks.join(', ');
-  return formatFacts(
+  return formatFields(
     [
       ['lease', `${view.lease} of ${network}`],
       ['docker0', `${view.bip}, MTU ${view.mtu}`],
@@ -72,7 +72,7 @@ export function formatPlan(view: DockerPlanView, paint: Paint): string {
   );
 }
 
-export interface DockerReport {
+export interface VerifyReport {
   readonly apiVersion: typeof apiVersion;
   readonly kind: 'DockerReport';
   /** No finding is an error. */
@@ -82,7 +82,7 @@ export interface DockerReport {
   readonly findings: readonly Finding[];
 }
 
-export function reportOf(plan: DockerPlan, facts: DockerFacts, findings: readonly Finding[]): DockerReport {
+export function reportOf(plan: DockerPlan, facts: DockerFacts, findings: readonly Finding[]): VerifyReport {
   return {
     apiVersion,
     kind: 'DockerReport',
@@ -100,20 +100,20 @@ const colours: Readonly<Record<Finding['severity'], Colour>> = {
   unchecked: 'faint',
 };
 
-export function formatReport(report: DockerReport, paint: Paint): string {
+export function formatReport(report: VerifyReport, paint: Paint): string {
   const engine = report.engine === null ? 'no engine' : `engine ${report.engine}`;
   const verdict: Cell = report.ok
     ? { text: `as it should be, ${engine}`, colour: 'good' }
     : { text: `not as it should be, ${engine}`, colour: 'bad' };
   const { bip, mtu } = report.plan;
-  const head: readonly Fact[] = [
+  const head: readonly Field[] = [
     ['Docker', verdict],
     ['wanted', `docker0 at ${bip}, MTU ${mtu}, no masquerade of Docker's`],
   ];
-  return [head, ...report.findings.map(factsOf)].map(facts => formatFacts(facts, paint)).join('\n');
+  return [head, ...report.findings.map(fieldsOf)].map(facts => formatFields(facts, paint)).join('\n');
 }
 
-function factsOf({ id, severity, found, expected, repair }: Finding): readonly Fact[] {
+function fieldsOf({ id, severity, found, expected, repair }: Finding): readonly Field[] {
   return [
     [severity, { text: id, colour: colours[severity] }],
     ['found', found],

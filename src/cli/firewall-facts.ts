@@ -3,12 +3,18 @@
  * others masquerade, whether two kinds of iptables are in use. Only lists, never changes.
  */
 import type { FirewallFacts, OtherKind, RuleFacts } from '../docker/facts.js';
-import { known, unknown, valueOf, type Fact } from '../docker/fact.js';
+import { known, unknown, factValue, type Fact } from '../docker/fact.js';
 import { readTextFile } from '../docker/text-file.js';
 import { isAbsent, runCommand } from '../host/firewall/command.js';
 import { parseListing } from '../host/firewall/nft-table.js';
-import { isOurs, masqueradedSource } from '../host/firewall/rules.js';
-import { parseSaveText, policyOf, targetOf, valueOf as optionOf, type SavedTable } from '../host/firewall/save-text.js';
+import { isOwnRule, masqueradedSource } from '../host/firewall/rules.js';
+import {
+  parseSaveText,
+  policyOf,
+  targetOf,
+  optionValue as optionOf,
+  type SavedTable,
+} from '../host/firewall/save-text.js';
 import { otherVariant, saysTheSame } from '../host/firewall/variants.js';
 import { messageOf } from '../lib/errors.js';
 
@@ -19,11 +25,11 @@ const nothing: SavedTable = new Map();
 
 export async function readFirewallFacts(): Promise<FirewallFacts> {
   const [saved, tables] = await Promise.all([list('iptables-save'), list('nft', 'list', 'tables')]);
-  const names = (valueOf(tables) ?? '').split('\n').map(line => line.replace(/^table /, ''));
+  const names = (factValue(tables) ?? '').split('\n').map(line => line.replace(/^table /, ''));
   const ours = names.includes('ip tartan')
     ? await list('nft', '--numeric', '--handle', '--stateless', 'list', 'table', 'ip', 'tartan')
     : known('');
-  const text = valueOf(saved);
+  const text = factValue(saved);
   return {
     iptables: !saved.known || saved.value !== undefined,
     nft: !tables.known || tables.value !== undefined,
@@ -57,7 +63,7 @@ export function readRules(saved: string, table: string): RuleFacts {
   const tables = parseSaveText(saved);
   const rules = (name: string) => [...(tables.get(name) ?? nothing).values()].flat();
   const has = (name: string, target: string): boolean =>
-    rules(name).some(rule => isOurs(rule) && targetOf(rule) === target);
+    rules(name).some(rule => isOwnRule(rule) && targetOf(rule) === target);
   const { chains } = parseListing(table);
   const hasNft = (chain: string, statement: RegExp): boolean =>
     chains.get(chain)?.rules.some(rule => rule.isOurs && statement.test(rule.text)) ?? false;
@@ -75,7 +81,7 @@ export function readRules(saved: string, table: string): RuleFacts {
     forwardDrops: dropsForwarded(saved),
     // Not the hairpin rules of published ports, which name a destination.
     masqueraded: rules('nat').flatMap(rule =>
-      isOurs(rule) || optionOf(rule, '-d') ? [] : (masqueradedSource(rule) ?? []),
+      isOwnRule(rule) || optionOf(rule, '-d') ? [] : (masqueradedSource(rule) ?? []),
     ),
   };
 }
@@ -86,7 +92,7 @@ function dropsForwarded(saved: string): boolean {
 
 /** Looked at only where the kernel has something of it: listing legacy tables would bring them into being. */
 async function readOtherKind(saved: string, names: readonly string[]): Promise<Fact<OtherKind | undefined>> {
-  const legacy = (valueOf(readTextFile('/proc/net/ip_tables_names')) ?? '').split('\n').filter(name => name !== '');
+  const legacy = (factValue(readTextFile('/proc/net/ip_tables_names')) ?? '').split('\n').filter(name => name !== '');
   const nft = names.flatMap(name => /^ip (\S+)/.exec(name)?.[1] ?? []);
   const program = otherVariant(saved, legacy, nft);
   if (!program) return known(undefined);
@@ -99,12 +105,12 @@ async function readOtherKind(saved: string, names: readonly string[]): Promise<F
 
 export function otherKindOf(program: OtherKind['program'], saved: string): OtherKind | undefined {
   const all = [...parseSaveText(saved).values()].flatMap(table => [...table.values()].flat());
-  const rules = all.filter(rule => !isOurs(rule)).length;
+  const rules = all.filter(rule => !isOwnRule(rule)).length;
   const forwardDrops = dropsForwarded(saved);
   return rules === 0 && !forwardDrops ? undefined : { program, rules, forwardDrops };
 }
 
 function isRunning(pidFile: string): boolean {
-  const number = (valueOf(readTextFile(pidFile)) ?? '').trim();
-  return /^[1-9]\d{0,9}$/.test(number) && valueOf(readTextFile(`/proc/${number}/comm`)) !== undefined;
+  const number = (factValue(readTextFile(pidFile)) ?? '').trim();
+  return /^[1-9]\d{0,9}$/.test(number) && factValue(readTextFile(`/proc/${number}/comm`)) !== undefined;
 }

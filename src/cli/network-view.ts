@@ -2,7 +2,7 @@
 import { apiVersion } from '../agent/status.js';
 import { formatIpv4, formatPrefix } from '../model/ipv4.js';
 import { parseNetworkConfig, subnetCount } from '../model/network.js';
-import { formatFacts, type Cell, type Output, type Paint } from './table.js';
+import { formatFields, type Cell, type Output, type Paint } from './table.js';
 
 export interface NetworkView {
   readonly apiVersion: typeof apiVersion;
@@ -45,5 +45,5 @@ export function formatNetworkView(view: NetworkView, output: Exclude<Output, 'js
     ['subnets', `/${view.subnetLength} each, ${view.subnets} of them, ${view.subnetMin} to ${view.subnetMax}`],
     ['backend', port === null ? type : `${type}, port ${port}`],
   ];
-  return formatFacts(output === 'wide' ? [...facts, ['document', JSON.stringify(view.document)]] : facts, paint);
+  return formatFields(output === 'wide' ? [...facts, ['document', JSON.stringify(view.document)]] : facts, paint);
 }

@@ -11,7 +11,7 @@ import { nodeIdPattern } from '../model/node.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 import { parseEtcdOptions, type EtcdReading } from './etcd-options.js';
 import { parseCommandLine, withEnvironment, type Environment } from './flag-syntax.js';
-import { Settings } from './settings.js';
+import { FlagValues } from './settings.js';
 import { daemonUsage } from './usage.js';
 import { version } from './version.js';
 
@@ -55,8 +55,8 @@ export type DaemonInvocation =
 export function parseDaemonOptions(argv: readonly string[], env: Environment): DaemonInvocation {
   const line = parseCommandLine(argv);
   if (line.kind === 'help') return { kind: 'help', text: daemonUsage() };
-  if (new Settings(line.given).boolean('version')) return { kind: 'version', text: `tartand ${version}\n` };
-  return { kind: 'run', options: readOptions(new Settings(withEnvironment(line.given, env))) };
+  if (new FlagValues(line.given).boolean('version')) return { kind: 'version', text: `tartand ${version}\n` };
+  return { kind: 'run', options: readOptions(new FlagValues(withEnvironment(line.given, env))) };
 }
 
 /** The options for the start-up log and a config dump, without secrets. */
@@ -72,7 +72,7 @@ export function describeOptions(options: DaemonOptions): Readonly<Record<string,
   };
 }
 
-function readOptions(settings: Settings): DaemonOptions {
+function readOptions(settings: FlagValues): DaemonOptions {
   const reviewed = settings.review();
   const etcd = readEtcd(settings);
   const runDir = settings.path('run-dir') ?? '/run/tartan';
@@ -107,7 +107,7 @@ function readOptions(settings: Settings): DaemonOptions {
   };
 }
 
-function readEtcd(settings: Settings): EtcdReading {
+function readEtcd(settings: FlagValues): EtcdReading {
   const passwordFile = settings.path('etcd-password-file');
   const reading = parseEtcdOptions({
     endpoints: { text: settings.text('etcd-endpoints'), source: settings.source('etcd-endpoints') },
@@ -126,7 +126,7 @@ function readEtcd(settings: Settings): EtcdReading {
   return { ...reading, notes: [...reading.notes, note] };
 }
 
-function readInterfaces(settings: Settings): readonly string[] {
+function readInterfaces(settings: FlagValues): readonly string[] {
   const names = settings.list('iface');
   const bad = names.find(name => !/^[\x21-\x7e]{1,64}$/.test(name));
   if (bad !== undefined) throw settings.refusal('iface', bad, 'the name or the IPv4 address of an interface');
@@ -136,7 +136,7 @@ function readInterfaces(settings: Settings): readonly string[] {
 /** JavaScript's matcher can take exponential time: a short pattern and short names keep that bounded. */
 const longestPattern = 256;
 
-function readRegex(settings: Settings, text: string): RegExp {
+function readRegex(settings: FlagValues, text: string): RegExp {
   // Go writes case folding as a prefix, JavaScript as a flag; with `u` an escape of Go's that is unknown here is an
   // error and does not silently match something else.
   const [, fold, pattern = ''] = /^(\(\?i\))?(.*)$/s.exec(text) ?? [];
@@ -148,28 +148,28 @@ function readRegex(settings: Settings, text: string): RegExp {
   throw settings.refusal('iface-regex', text, 'a regular expression of at most 256 characters, such as ^eth[0-9]+$');
 }
 
-function readPublicIp(settings: Settings): Ipv4 | undefined {
+function readPublicIp(settings: FlagValues): Ipv4 | undefined {
   const address = settings.ipv4('public-ip');
   if (address !== undefined && !isUnicastHost(address))
     throw settings.refusal('public-ip', settings.text('public-ip'), 'a unicast address that a host can have');
   return address;
 }
 
-function readHealthz(settings: Settings): DaemonOptions['healthz'] {
+function readHealthz(settings: FlagValues): DaemonOptions['healthz'] {
   const port = settings.integer('healthz-port');
   const ip = settings.text('healthz-ip');
   if (isIP(ip) === 0) throw settings.refusal('healthz-ip', ip, 'an IP address such as 127.0.0.1');
   return port > 0 ? { ip, port } : undefined;
 }
 
-function readNodeId(settings: Settings): string | undefined {
+function readNodeId(settings: FlagValues): string | undefined {
   const id = settings.text('node-id');
   if (id === '') return undefined;
   if (!nodeIdPattern.test(id)) throw settings.refusal('node-id', id, 'up to 128 letters, digits, dots, _ or -');
   return id;
 }
 
-function readDocker(settings: Settings): DaemonOptions['docker'] {
+function readDocker(settings: FlagValues): DaemonOptions['docker'] {
   const config = settings.text('docker-config');
   if (config !== 'env' && config !== 'daemon-json')
     throw settings.refusal('docker-config', config, 'env or daemon-json');
@@ -184,13 +184,13 @@ function readDocker(settings: Settings): DaemonOptions['docker'] {
   };
 }
 
-function readMasquerade(settings: Settings): DaemonOptions['ipMasquerade'] {
+function readMasquerade(settings: FlagValues): DaemonOptions['ipMasquerade'] {
   const disableRandom = settings.boolean('ip-masq-fully-random-disable');
   if (!settings.boolean('ip-masq')) return 'off';
   return disableRandom ? 'not-fully-random' : 'on';
 }
 
-function readOnLost(settings: Settings): DaemonOptions['onLost'] {
+function readOnLost(settings: FlagValues): DaemonOptions['onLost'] {
   const text = settings.text('on-lost');
   if (text !== 'exit' && text !== 'degraded') throw settings.refusal('on-lost', text, 'exit or degraded');
   return text;
@@ -198,7 +198,7 @@ function readOnLost(settings: Settings): DaemonOptions['onLost'] {
 
 const logLevels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
-function readLogLevel(settings: Settings): LogLevel {
+function readLogLevel(settings: FlagValues): LogLevel {
   const text = settings.text('log-level');
   const level = logLevels.find(name => name === text);
   if (level === undefined) throw settings.refusal('log-level', text, 'debug, info, warn or error');

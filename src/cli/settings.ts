@@ -8,7 +8,7 @@ import { readIpv4, shown, type Ipv4 } from '../model/ipv4.js';
 import { findFlag, flags, type Flag, type FlagName } from './flags.js';
 import { readGoBoolean, readGoInteger, type GivenFlags } from './flag-syntax.js';
 
-export class Settings {
+export class FlagValues {
   readonly #given: GivenFlags;
 
   constructor(given: GivenFlags) {

@@ -1,8 +1,8 @@
 /** The daemon's Status on one screen. */
 import type { Status, StatusDatapath, StatusPeer } from '../agent/status.js';
-import { formatDuration, formatFacts, formatTable, type Cell, type Column, type Output, type Paint } from './table.js';
+import { formatDuration, formatFields, formatTable, type Cell, type Column, type Output, type Paint } from './table.js';
 
-type Fact = readonly [name: string, cell: Cell];
+type Field = readonly [name: string, cell: Cell];
 
 const peerColumns: readonly Column<StatusPeer>[] = [
   { title: 'PEER', cell: peer => peer.subnet },
@@ -13,17 +13,17 @@ const peerColumns: readonly Column<StatusPeer>[] = [
 
 /** `wide` adds every peer, every refused entry and the counters that are not zero. */
 export function formatStatus(status: Status, output: Exclude<Output, 'json'>, paint: Paint): string {
-  const summary = formatFacts([...factsOf(status), ...problemFacts(status)], paint);
+  const summary = formatFields([...fieldsOf(status), ...problemFacts(status)], paint);
   if (output === 'table') return summary;
   const peers = status.peers.length === 0 ? '' : `\n${formatTable(peerColumns, status.peers, 'wide', paint)}`;
   const rejected = section(
-    status.rejected.map(({ key, reason }): Fact => [`refused ${key}`, reason]),
+    status.rejected.map(({ key, reason }): Field => [`refused ${key}`, reason]),
     paint,
   );
   return `${summary}${peers}${rejected}${section(counterFacts(status.datapath), paint)}`;
 }
 
-function factsOf(status: Status): readonly Fact[] {
+function fieldsOf(status: Status): readonly Field[] {
   const { node, lease, network, backend, interface: link } = status;
   const port = typeof backend?.port !== 'number' ? '' : `, port ${backend.port}`;
   return [
@@ -58,27 +58,27 @@ function datapathText(datapath: StatusDatapath): string {
 }
 
 /** What the kernel lets the data plane do in bulk. */
-function offloadFacts(datapath: StatusDatapath | null): readonly Fact[] {
+function offloadFacts(datapath: StatusDatapath | null): readonly Field[] {
   return datapath && datapath.features.length > 0 ? [['offloads', datapath.features.join(' ')]] : [];
 }
 
-function problemFacts(status: Status): readonly Fact[] {
+function problemFacts(status: Status): readonly Field[] {
   const refused = status.rejected.length;
   return [
     ...(refused === 0 ? [] : [['refused', `${refused} lease entries, see -o wide`] as const]),
-    ...[...status.problems, ...(status.datapath?.warnings ?? [])].map((problem): Fact => [
+    ...[...status.problems, ...(status.datapath?.warnings ?? [])].map((problem): Field => [
       'problem',
       { text: problem, colour: 'bad' },
     ]),
   ];
 }
 
-function counterFacts(datapath: StatusDatapath | null): readonly Fact[] {
+function counterFacts(datapath: StatusDatapath | null): readonly Field[] {
   return Object.entries(datapath?.counters ?? {})
     .filter(([, count]) => count !== 0)
     .map(([name, count]) => [name, String(count)]);
 }
 
-function section(facts: readonly Fact[], paint: Paint): string {
-  return facts.length === 0 ? '' : `\n${formatFacts(facts, paint)}`;
+function section(facts: readonly Field[], paint: Paint): string {
+  return facts.length === 0 ? '' : `\n${formatFields(facts, paint)}`;
 }

@@ -38,7 +38,7 @@ export function formatTable<Row>(
 }
 
 /** A name and what it is, a line each. */
-export function formatFacts(facts: readonly (readonly [name: string, cell: Cell])[], paint: Paint): string {
+export function formatFields(facts: readonly (readonly [name: string, cell: Cell])[], paint: Paint): string {
   return formatGrid(facts.map(([name, cell]) => [paint(name, 'faint'), formatCell(cell, paint)]));
 }
 

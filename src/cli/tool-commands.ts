@@ -22,7 +22,7 @@ export interface Call {
   readonly output: Output;
 }
 
-export async function listLeases(call: Call): Promise<ExitStatus> {
+export async function showLeases(call: Call): Promise<ExitStatus> {
   // Read before anything is asked: a wrong option is found first.
   const { nodeId, runDir, stateDir } = call.settings;
   const listing = await withStore(call, store => store.listLeases());

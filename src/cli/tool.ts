@@ -10,7 +10,7 @@ import { writeDockerOpts } from './docker-opts.js';
 import { leave, releaseLease, reserveLease } from './lease-commands.js';
 import { pingPeers } from './ping.js';
 import type { ToolIo } from './ports.js';
-import { cleanUp, getConfig, listLeases, setConfig, showStatus, validateConfig, type Call } from './tool-commands.js';
+import { cleanUp, getConfig, showLeases, setConfig, showStatus, validateConfig, type Call } from './tool-commands.js';
 import { exitStatus, formatToolError, ToolError, toolErrorOf, type ExitStatus } from './tool-error.js';
 import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './tool-settings.js';
 import { version } from './version.js';
@@ -84,7 +84,7 @@ function usageError(text: string): ToolError {
 
 function addLeaseList(parent: Command, name: string, run: Run): void {
   const command = parent.command(name).description('list the leased subnets and who holds them');
-  addHost(addOutput(addEtcdOptions(command))).action(() => run(command, listLeases));
+  addHost(addOutput(addEtcdOptions(command))).action(() => run(command, showLeases));
 }
 
 function addLeaseCommands(parent: Command, run: Run): void {

@@ -64,6 +64,4 @@ export interface Datapath {
   onChange(listener: () => void): void;
   /** Leaves the engine running. */
   close(): Promise<void>;
-  /** Stops the engine and removes its files and its link. */
-  remove(): Promise<void>;
 }

@@ -5,10 +5,10 @@
 import { isTartanError, messageOf, TartanError } from '../lib/errors.js';
 import { readBounded, writeFileAtomic } from '../lib/file.js';
 import { conflictsWithFile, conflictsWithFlags, flagsFor, formatConflict } from './conflicts.js';
-import type { DockerFiles, DockerReport } from './docker.js';
+import type { DockerFiles, DockerWriteResult } from './docker.js';
 import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
 import { findDockerdFlags } from './dockerd-places.js';
-import { valueOf } from './fact.js';
+import { factValue } from './fact.js';
 import { FirewallBackend, type DockerFirewall } from './firewall-backend.js';
 import { mergeDaemonJson, unmergeDaemonJson } from './merge.js';
 import { readMergeMemory } from './merge-memory.js';
@@ -74,7 +74,7 @@ export function openDockerFiles(
   };
 }
 
-type FileReport = Omit<DockerReport, 'needsForwarding'>;
+type FileReport = Omit<DockerWriteResult, 'needsForwarding'>;
 
 function writeFlags(
   { dockerEnvFile, stateDir, docker }: DockerFileOptions,
@@ -110,7 +110,7 @@ function writeMerged(options: DockerFileOptions, wanted: readonly EngineOption[]
 /** daemon.json as dockerd reads it, through links; what cannot be read has no options. */
 function readFile(path: string): { readonly options: DockerdOptions; readonly problem?: string } {
   try {
-    return { options: readDaemonOptions(valueOf(readTextFile(path)), path) };
+    return { options: readDaemonOptions(factValue(readTextFile(path)), path) };
   } catch (error) {
     if (!isTartanError(error, 'CONFIG_INVALID')) throw error;
     return { options: new Map(), problem: messageOf(error) };

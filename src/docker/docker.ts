@@ -24,7 +24,7 @@ export interface DockerShare {
   readonly daemonJsonFile: string;
 }
 
-export interface DockerReport {
+export interface DockerWriteResult {
   /** Paths of the files whose content changed. */
   readonly written: readonly string[];
   /** What of somebody else's will keep Docker from taking the settings, one line each. */
@@ -40,5 +40,5 @@ export interface DockerFiles {
    * Makes the files be as the settings say; to be called again and again, and then nothing is written.
    * @throws TartanError HOST_REFUSED or CONFIG_INVALID naming the file; an older file stays as it was
    */
-  write(settings: DockerSettings): Promise<DockerReport>;
+  write(settings: DockerSettings): Promise<DockerWriteResult>;
 }

@@ -6,7 +6,7 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { errnoOf, messageOf } from '../lib/errors.js';
 import { parseDockerdFlags, type DockerdFlag } from './dockerd-options.js';
-import { known, unknown, valueOf, type Fact } from './fact.js';
+import { known, unknown, factValue, type Fact } from './fact.js';
 import { readTextFile } from './text-file.js';
 
 export interface PlacedFlag {
@@ -39,7 +39,7 @@ export function findDockerdFlags(except: string, root = '/'): readonly PlacedFla
     ...files.map(place => ({ place, text: withoutComments(readText(join(root, place)) ?? '', '#') })),
     ...unit.lines,
   ];
-  const process = valueOf(findDockerd(root));
+  const process = factValue(findDockerd(root));
   return [
     ...texts.flatMap(({ place, text }) =>
       parseDockerdFlags(wordsOf(text)).map(flag => ({ flag, place, running: false })),
@@ -132,7 +132,7 @@ function withoutComments(text: string, signs: string): string {
 }
 
 function readText(path: string): string | undefined {
-  return valueOf(readTextFile(path));
+  return factValue(readTextFile(path));
 }
 
 function listed(folder: string): readonly string[] {

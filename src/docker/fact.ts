@@ -10,6 +10,6 @@ export function unknown(why: string): Fact<never> {
 }
 
 /** undefined when it is not known. */
-export function valueOf<T>(fact: Fact<T>): T | undefined {
+export function factValue<T>(fact: Fact<T>): T | undefined {
   return fact.known ? fact.value : undefined;
 }

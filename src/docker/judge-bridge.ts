@@ -9,7 +9,7 @@ import {
 } from '../model/ipv4.js';
 import type { DockerPlan } from './docker-plan.js';
 import type { DockerNetwork, EngineState } from './engine-state.js';
-import { valueOf } from './fact.js';
+import { factValue } from './fact.js';
 import type { DockerFacts, LinkFacts } from './facts.js';
 import { finding, listed, restartDocker, shellName, uncheckedFact, type Finding } from './finding.js';
 
@@ -97,7 +97,7 @@ function judgeMtu(
   const wanted = `MTU ${plan.mtu}`;
   if (given !== String(plan.mtu))
     return [finding('error', 'docker0-mtu', [`docker0 gives its containers MTU ${given}`, wanted, restartDocker])];
-  const link = valueOf(facts.docker0);
+  const link = factValue(facts.docker0);
   if (!link || link.mtu === plan.mtu || (link.mtu > plan.mtu && onBridge(state).length === 0)) return [];
   return [
     finding('error', 'docker0-mtu', [
@@ -116,7 +116,7 @@ function judgeMasquerade(
 ): readonly Finding[] {
   // The rules of other Docker networks are those networks' findings.
   const others = networks.filter(({ name }) => name !== bridgeNetwork).flatMap(({ subnets }) => subnets);
-  const sources = valueOf(facts.firewall.rules)?.masqueraded ?? [];
+  const sources = factValue(facts.firewall.rules)?.masqueraded ?? [];
   const rule = sources.find(
     source => prefixesOverlap(source, plan.bridge) && !others.some(other => samePrefix(other, source)),
   );

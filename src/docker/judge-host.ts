@@ -1,6 +1,6 @@
 /** What the overlay needs of the host for Docker's sake: packet filter rules and kernel settings. */
 import type { DockerPlan } from './docker-plan.js';
-import { valueOf } from './fact.js';
+import { factValue } from './fact.js';
 import type { DockerdOptions } from './dockerd-options.js';
 import type { DockerFacts, FirewallFacts, KernelFacts, OtherKind } from './facts.js';
 import { finding, uncheckedFact, type Finding } from './finding.js';
@@ -28,13 +28,13 @@ function judgeFirewall(plan: DockerPlan, firewall: FirewallFacts, byNft: boolean
     ...uncheckedFact('firewall-rules', 'the packet filter rules', firewall.rules),
     ...uncheckedFact('firewall-kinds', 'rules of the other kind of iptables', firewall.otherKind),
     ...judgeRules(plan, firewall, byNft),
-    ...judgeOtherKind(valueOf(firewall.otherKind)),
+    ...judgeOtherKind(factValue(firewall.otherKind)),
     ...firewall.rivals.map(rival => judgeRival(plan, rival)),
   ];
 }
 
 function judgeRules(plan: DockerPlan, { rules, rivals }: FirewallFacts, byNft: boolean): readonly Finding[] {
-  const have = valueOf(rules);
+  const have = factValue(rules);
   if (!have) return [];
   const missing = [
     ...(plan.forward && !have.ours.forward ? ['forward'] : []),
@@ -94,7 +94,7 @@ function judgeRival(plan: DockerPlan, rival: string): Finding {
 }
 
 function judgeForwarding({ ipForward }: KernelFacts): readonly Finding[] {
-  if (valueOf(ipForward) !== '0') return uncheckedFact('ip-forward', 'net.ipv4.ip_forward', ipForward);
+  if (factValue(ipForward) !== '0') return uncheckedFact('ip-forward', 'net.ipv4.ip_forward', ipForward);
   return [
     finding('error', 'ip-forward', [
       'net.ipv4.ip_forward is 0: nothing is forwarded from containers',
@@ -109,8 +109,8 @@ function judgeRoutes({ defaultRoutes, rpFilterAll, rpFilterUnderlay, underlay }:
     ...uncheckedFact('rp-filter', 'the default routes', defaultRoutes),
     ...uncheckedFact('rp-filter', 'net.ipv4.conf.all.rp_filter', rpFilterAll),
     ...judgeReversePath(
-      valueOf(defaultRoutes) ?? 0,
-      Math.max(Number(valueOf(rpFilterAll) ?? 0), Number(valueOf(rpFilterUnderlay) ?? 0)),
+      factValue(defaultRoutes) ?? 0,
+      Math.max(Number(factValue(rpFilterAll) ?? 0), Number(factValue(rpFilterUnderlay) ?? 0)),
       underlay,
     ),
   ];

@@ -4,7 +4,7 @@ import { formatBridgeAddress, samePrefix } from '../model/ipv4.js';
 import { conflictsWithFile, conflictsWithFlags, type Conflict } from './conflicts.js';
 import { dockerFlags, envOptions, handedOver, plannedOptions, settingsFile, type DockerPlan } from './docker-plan.js';
 import { parseDockerdFlags, readDaemonOptions, type DockerdKey, type DockerdOptions } from './dockerd-options.js';
-import { valueOf } from './fact.js';
+import { factValue } from './fact.js';
 import type { DockerFacts } from './facts.js';
 import { finding, restartDocker, uncheckedFact, type Finding } from './finding.js';
 
@@ -14,7 +14,7 @@ const installDropIn =
   `install -D -m 644 config/systemd/${dropIn} /etc/systemd/system/${dropIn} && ` +
   `systemctl daemon-reload && ${restartDocker}`;
 
-export interface Settings {
+export interface DockerdSettings {
   /** Of the dockerd that runs, else of the one that would be started. */
   readonly flags: DockerdOptions;
   /** Of daemon.json. */
@@ -24,9 +24,11 @@ export interface Settings {
   readonly runs: boolean;
 }
 
-export function readSettings(plan: DockerPlan, facts: DockerFacts): Settings {
-  const running = valueOf(facts.commandLine);
-  const planned = isHandedOver(plan, facts) ? envOptions(valueOf(facts.envFile) ?? '') : new Map<DockerdKey, string>();
+export function readDockerdSettings(plan: DockerPlan, facts: DockerFacts): DockerdSettings {
+  const running = factValue(facts.commandLine);
+  const planned = isHandedOver(plan, facts)
+    ? envOptions(factValue(facts.envFile) ?? '')
+    : new Map<DockerdKey, string>();
   return {
     flags: running ? new Map(parseDockerdFlags(running)) : planned,
     runs: running !== undefined,
@@ -34,9 +36,9 @@ export function readSettings(plan: DockerPlan, facts: DockerFacts): Settings {
   };
 }
 
-function readFile({ path, text }: DockerFacts['daemonJson']): Pick<Settings, 'file' | 'broken'> {
+function readFile({ path, text }: DockerFacts['daemonJson']): Pick<DockerdSettings, 'file' | 'broken'> {
   try {
-    return { file: readDaemonOptions(valueOf(text), path), broken: undefined };
+    return { file: readDaemonOptions(factValue(text), path), broken: undefined };
   } catch (error) {
     if (!isTartanError(error, 'CONFIG_INVALID')) throw error;
     return { file: new Map(), broken: messageOf(error) };
@@ -44,17 +46,17 @@ function readFile({ path, text }: DockerFacts['daemonJson']): Pick<Settings, 'fi
 }
 
 /** Both together, as dockerd has them. */
-export function effectiveOptions({ flags, file }: Settings): DockerdOptions {
+export function effectiveOptions({ flags, file }: DockerdSettings): DockerdOptions {
   return new Map([...file, ...flags]);
 }
 
 /** Whether a start of Docker's unit would take the environment file; without systemd that is not known. */
 function isHandedOver(plan: DockerPlan, { unit }: DockerFacts): boolean {
-  const docker = valueOf(unit);
+  const docker = factValue(unit);
   return docker === undefined || docker.environmentFiles.includes(plan.envFile);
 }
 
-export function judgeSettings(plan: DockerPlan, facts: DockerFacts, settings: Settings): readonly Finding[] {
+export function judgeSettings(plan: DockerPlan, facts: DockerFacts, settings: DockerdSettings): readonly Finding[] {
   const { path, text } = facts.daemonJson;
   const conflicts = conflictsOf(plan, facts, settings);
   return [
@@ -79,7 +81,7 @@ export function judgeSettings(plan: DockerPlan, facts: DockerFacts, settings: Se
   ];
 }
 
-function conflictsOf(plan: DockerPlan, facts: DockerFacts, { flags, file }: Settings): readonly Conflict[] {
+function conflictsOf(plan: DockerPlan, facts: DockerFacts, { flags, file }: DockerdSettings): readonly Conflict[] {
   const { path } = facts.daemonJson;
   const options = plannedOptions(plan);
   const placed = facts.placedFlags.filter(({ running }) => !running);
@@ -102,7 +104,7 @@ function conflictsOf(plan: DockerPlan, facts: DockerFacts, { flags, file }: Sett
 function judgeFile(
   path: string,
   plan: DockerPlan,
-  { file, broken, flags }: Settings,
+  { file, broken, flags }: DockerdSettings,
   known: readonly DockerdKey[],
 ): readonly Finding[] {
   if (broken !== undefined)
@@ -125,8 +127,12 @@ function judgeFile(
 }
 
 /** Whether the dockerd that runs, or the one that would start, has the settings from anywhere. */
-function judgeHandOver(plan: DockerPlan, facts: DockerFacts, { file, flags, runs }: Settings): readonly Finding[] {
-  const unit = valueOf(facts.unit);
+function judgeHandOver(
+  plan: DockerPlan,
+  facts: DockerFacts,
+  { file, flags, runs }: DockerdSettings,
+): readonly Finding[] {
+  const unit = factValue(facts.unit);
   const reload = unit?.needsReload
     ? [
         finding('warning', 'unit-changed', [

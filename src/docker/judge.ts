@@ -6,12 +6,12 @@ import { judgeBridge } from './judge-bridge.js';
 import { judgeEngine } from './judge-engine.js';
 import { judgeHost } from './judge-host.js';
 import { judgeNetworks } from './judge-networks.js';
-import { effectiveOptions, judgeSettings, readSettings } from './judge-settings.js';
+import { effectiveOptions, judgeSettings, readDockerdSettings } from './judge-settings.js';
 
 const order: readonly Finding['severity'][] = ['error', 'warning', 'note', 'unchecked'];
 
 export function judgeDocker(plan: DockerPlan, facts: DockerFacts): readonly Finding[] {
-  const settings = readSettings(plan, facts);
+  const settings = readDockerdSettings(plan, facts);
   const options = effectiveOptions(settings);
   const state = facts.engine.kind === 'answers' ? facts.engine.state : undefined;
   return sortFindings([

@@ -69,7 +69,7 @@ function removals(
   kept: Prefix | undefined,
 ): LinkStep[] {
   return addresses
-    .filter(one => one.linkIndex === link.index && isOurs(one, context) && !(kept && isAddress(one, kept)))
+    .filter(one => one.linkIndex === link.index && isOwnAddress(one, context) && !(kept && isAddress(one, kept)))
     .map(one => {
       const address = { base: one.address, length: one.length };
       return {
@@ -85,7 +85,7 @@ function isAddress(one: KernelAddress, prefix: Prefix): boolean {
   return one.address === prefix.base && one.peer === prefix.base && one.length === prefix.length;
 }
 
-function isOurs(one: KernelAddress, context: LinkContext): boolean {
+function isOwnAddress(one: KernelAddress, context: LinkContext): boolean {
   if (one.protocol === context.protocol) return true;
   const host = one.length === 32 && one.scope === scopeUniverse && one.peer === one.address;
   return host && one.protocol === 0 && context.overlay.some(range => prefixContains(range, one.address));

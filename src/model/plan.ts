@@ -2,12 +2,12 @@
  * What one node's host must look like: the whole set, compared by value. A backend makes a Plan from its lease and
  * its peers; the reconciler makes the host equal to it. Nothing here does I/O.
  */
-import { comparePrefixes, formatIpv4, formatPrefix, type Ipv4, type Prefix } from './ipv4.js';
+import { comparePrefixes, formatPrefix, type Ipv4, type Prefix } from './ipv4.js';
 
-/** Packets to `subnet` go to `hop`:`port` in UDP. */
+/** Packets to `subnet` go to `endpoint`:`port` in UDP. */
 export interface TunnelRoute {
   readonly subnet: Prefix;
-  readonly hop: Ipv4;
+  readonly endpoint: Ipv4;
   readonly port: number;
 }
 
@@ -56,10 +56,6 @@ export interface HostPlan {
 export interface Plan {
   readonly tunnel: readonly TunnelRoute[];
   readonly host: HostPlan;
-}
-
-export function formatTunnelRoute(route: TunnelRoute): string {
-  return `${formatPrefix(route.subnet)} via ${formatIpv4(route.hop)}:${route.port}`;
 }
 
 export function formatRoute(route: RoutePlan): string {

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import type { Datapath } from '../../src/datapath/datapath.js';
-import type * as engine from '../../src/datapath/tun-engine.js';
+import type * as engine from '../../src/datapath/tun/tun-engine.js';
 import { silentLog } from '../../src/lib/log.js';
 import { ipv4FromNumber, parseIpv4, parsePrefix, type Ipv4 } from '../../src/model/ipv4.js';
 import type { TunnelRoute } from '../../src/model/plan.js';
@@ -43,10 +43,10 @@ const peer = side === 'a' ? 'b' : 'a';
 
 /** The peer and as many others as the table wants. */
 function routesOf(count: number): TunnelRoute[] {
-  const routes: TunnelRoute[] = [{ subnet: parsePrefix(own[peer]), hop: parseIpv4(outer[peer]), port }];
+  const routes: TunnelRoute[] = [{ subnet: parsePrefix(own[peer]), endpoint: parseIpv4(outer[peer]), port }];
   for (let i = 0; routes.length < count; i++) {
     const subnet = { base: nth(firstSubnet, i * 2 ** subnetBits), length: 32 - subnetBits };
-    routes.push({ subnet, hop: nth(firstHost, i), port });
+    routes.push({ subnet, endpoint: nth(firstHost, i), port });
   }
   return routes;
 }

@@ -15,7 +15,7 @@ import { native, type NativeTable } from '../../src/lib/native.js';
 import { perl, until, useScratch } from './datapath-lab.js';
 
 const loopback = 0x7f000001;
-const hop = 0xc0000202;
+const endpoint = 0xc0000202;
 const net = (third: number): number => 10 * 2 ** 24 + 5 * 2 ** 16 + third * 256;
 
 const scratch = useScratch();
@@ -58,8 +58,8 @@ test('a table is private, of full size, empty at first, and of that size for eve
 
 test('publish switches and keeps what the routes say; words and identity come back', () => {
   withTable(table => {
-    const routes = new Uint32Array([net(1), 24, hop, 8285, net(2), 25, hop, 1]);
-    const [subnet, publicIp] = [net(9), hop];
+    const routes = new Uint32Array([net(1), 24, endpoint, 8285, net(2), 25, endpoint, 1]);
+    const [subnet, publicIp] = [net(9), endpoint];
     const identity = {
       network: net(0),
       networkLength: 16,
@@ -86,7 +86,7 @@ test('publish switches and keeps what the routes say; words and identity come ba
 test('a full table of 65536 routes is taken, one more is not', () => {
   withTable(table => {
     const full = new Uint32Array(4 * 65_536);
-    for (let i = 0; i < 65_536; i++) full.set([(11 * 2 ** 24 + i * 256) >>> 0, 24, hop + i, 8285], i * 4);
+    for (let i = 0; i < 65_536; i++) full.set([(11 * 2 ** 24 + i * 256) >>> 0, 24, endpoint + i, 8285], i * 4);
     expect(table.publish(full)).toBe(1);
     expect(table.routes()).toEqual(full);
     expect(() => table.publish(new Uint32Array(4 * 65_537))).toThrow(/65536/);
@@ -94,19 +94,19 @@ test('a full table of 65536 routes is taken, one more is not', () => {
 });
 
 test.each([
-  ['host bits', [net(1) + 1, 24, hop, 8285], 'route 0, 10.5.1.1/24 via 192.0.2.2:8285: host bits'],
-  ['length 0', [0, 0, hop, 8285], 'prefix length'],
-  ['length 33', [net(1), 33, hop, 8285], 'prefix length'],
+  ['host bits', [net(1) + 1, 24, endpoint, 8285], 'route 0, 10.5.1.1/24 via 192.0.2.2:8285: host bits'],
+  ['length 0', [0, 0, endpoint, 8285], 'prefix length'],
+  ['length 33', [net(1), 33, endpoint, 8285], 'prefix length'],
   ['no hop', [net(1), 24, 0, 8285], 'hop'],
-  ['no port', [net(1), 24, hop, 0], 'port'],
-  ['port 65536', [net(1), 24, hop, 65_536], 'port'],
-  ['unsorted', [net(2), 24, hop, 1, net(1), 24, hop, 1], 'route 1, 10.5.1.0/24'],
-  ['twice', [net(1), 24, hop, 1, net(1), 24, hop, 1], 'overlaps'],
-  ['overlap', [net(0), 16, hop, 1, net(1), 24, hop, 1], 'overlaps'],
-  ['overlap at the end of the address space', [0xffffff00, 24, hop, 1, 0xffffffff, 32, hop, 1], 'overlaps'],
+  ['no port', [net(1), 24, endpoint, 0], 'port'],
+  ['port 65536', [net(1), 24, endpoint, 65_536], 'port'],
+  ['unsorted', [net(2), 24, endpoint, 1, net(1), 24, endpoint, 1], 'route 1, 10.5.1.0/24'],
+  ['twice', [net(1), 24, endpoint, 1, net(1), 24, endpoint, 1], 'overlaps'],
+  ['overlap', [net(0), 16, endpoint, 1, net(1), 24, endpoint, 1], 'overlaps'],
+  ['overlap at the end of the address space', [0xffffff00, 24, endpoint, 1, 0xffffffff, 32, endpoint, 1], 'overlaps'],
 ])('publish refuses a route with %s and changes nothing', (_, words, message) => {
   withTable(table => {
-    table.publish(new Uint32Array([net(7), 24, hop, 1]));
+    table.publish(new Uint32Array([net(7), 24, endpoint, 1]));
     expect(() => table.publish(new Uint32Array(words))).toThrow(
       expect.objectContaining({ name: 'RangeError', message: expect.stringContaining(message) }),
     );
@@ -138,7 +138,7 @@ function handedOver(table: NativeTable): readonly [number, number] {
 
 test('an adopted table shares the memory; the descriptor handed over may be read-only', () => {
   withTable(table => {
-    table.publish(new Uint32Array([net(1), 24, hop, 8285]));
+    table.publish(new Uint32Array([net(1), 24, endpoint, 8285]));
     const adopted = native().adoptTable(...handedOver(table), native().layoutVersion);
     expect(adopted.routes()).toEqual(table.routes());
     adopted.setMtu(1300);
@@ -154,14 +154,14 @@ test('of another layout only the words of the head are there', () => {
       networkLength: 16,
       subnet: net(9),
       subnetLength: 24,
-      publicIp: hop,
+      publicIp: endpoint,
       port: 8285,
       flags: 0,
       mtu: 1472,
     });
     const adopted = native().adoptTable(...handedOver(table), native().layoutVersion + 1);
     expect([adopted.identity(), adopted.routes(), adopted.counters()]).toEqual([undefined, undefined, undefined]);
-    expect(adopted.publish(new Uint32Array([net(1), 24, hop, 8285]))).toBe(0);
+    expect(adopted.publish(new Uint32Array([net(1), 24, endpoint, 8285]))).toBe(0);
     adopted.setFence(true);
     adopted.setForwardUntil(77);
     adopted.setDrain(true);
@@ -173,7 +173,7 @@ test('of another layout only the words of the head are there', () => {
 
 test('a damaged table has no identity, a short one is not mapped', () => {
   withTable(table => {
-    table.publish(new Uint32Array([net(1), 24, hop, 8285]));
+    table.publish(new Uint32Array([net(1), 24, endpoint, 8285]));
     const file = openSync(`/proc/self/fd/${table.routesFd}`, 'r+');
     const counters = openSync(`/proc/self/fd/${table.countersFd}`, 'r+');
     writeFileSync(file, 'XXXX');

@@ -1,7 +1,7 @@
 /** Receiving a data process's descriptors: what is not exactly a hello is refused and leaves nothing open. */
 import { statSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { adoptProcess } from '../../src/datapath/process.js';
+import { adoptProcess } from '../../src/datapath/tun/process.js';
 import { native } from '../../src/lib/native.js';
 import { perl, useScratch } from './datapath-lab.js';
 

@@ -6,18 +6,20 @@ import { createInterface } from 'node:readline';
 
 // Of the tree named by the caller, which may be another version.
 const dist = `${process.argv[2]}/dist`;
-const { cleanupDatapath } = await import(`${dist}/datapath/cleanup.js`);
-const { openDatapath } = await import(`${dist}/datapath/tun-engine.js`);
+const { cleanupDatapath } = await import(`${dist}/datapath/tun/cleanup.js`);
+const { openDatapath } = await import(`${dist}/datapath/tun/tun-engine.js`);
 
 const events = [];
 const note = (event, message) => events.push(`${event}: ${message}`);
 const log = { debug: note, info: note, warn: note, error: note };
 let datapath;
+let opened;
 let changes = 0;
 
 const commands = {
   async open(options) {
-    datapath = await openDatapath({ ...options, log });
+    opened = { ...options, log };
+    datapath = await openDatapath(opened);
     datapath.onChange(() => changes++);
     return { adopted: datapath.adopted };
   },
@@ -28,7 +30,10 @@ const commands = {
   check: () => datapath.check(),
   state: () => ({ ...datapath.stats(), adopted: datapath.adopted, changes, events }),
   close: () => datapath.close(),
-  remove: () => datapath.remove(),
+  async remove() {
+    await datapath.close();
+    await cleanupDatapath(opened);
+  },
   cleanup: options => cleanupDatapath({ ...options, log }),
 };
 

@@ -164,7 +164,7 @@ export class Lab {
 
   routes(host: Host): object[] {
     const peer = host === 'a' ? 2 : 1;
-    return [{ subnet: { base: ip4(10, 5, peer, 0), length: 24 }, hop: ip4(192, 0, 2, peer), port: 8285 }];
+    return [{ subnet: { base: ip4(10, 5, peer, 0), length: 24 }, endpoint: ip4(192, 0, 2, peer), port: 8285 }];
   }
 
   daemon(host: Host, how: DaemonOptions = {}): Daemon {

@@ -5,7 +5,7 @@ import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/mode
 import { Wake } from '../../src/lib/wake.js';
 import type { Lease } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
-import { formatRoute, formatTunnelRoute } from '../../src/model/plan.js';
+import { formatRoute, type TunnelRoute } from '../../src/model/plan.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStore, WatchedSet } from '../../src/store/store.js';
 
 export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', revision = 5n): Lease {
@@ -120,7 +120,6 @@ export class FakeDatapath implements Datapath {
 
   onChange(): void {}
   async close(): Promise<void> {}
-  async remove(): Promise<void> {}
 }
 
 /** A store whose answers a test scripts; the last answer of a list is repeated. */
@@ -228,4 +227,8 @@ export const never = (signal: AbortSignal): Promise<void> =>
 export async function tick(signal: AbortSignal): Promise<void> {
   await new Promise(resolve => setImmediate(resolve));
   signal.throwIfAborted();
+}
+
+export function formatTunnelRoute({ subnet, endpoint, port }: TunnelRoute): string {
+  return `${formatPrefix(subnet)} via ${formatIpv4(endpoint)}:${port}`;
 }

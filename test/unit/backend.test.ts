@@ -2,7 +2,8 @@ import { expect, it } from 'vitest';
 import { chooseBackend } from '../../src/backend/all.js';
 import { parseIpv4 } from '../../src/model/ipv4.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
-import { formatRoute, formatTunnelRoute } from '../../src/model/plan.js';
+import { formatRoute } from '../../src/model/plan.js';
+import { formatTunnelRoute } from '../support/fakes.js';
 import { fakeLease } from '../support/fakes.js';
 
 function context(document: string, mtu = 1500): Parameters<typeof chooseBackend>[0] {

@@ -1,9 +1,9 @@
 /** What the datapath adapter remembers over the lives of data processes, without a kernel. */
 import { expect, test } from 'vitest';
 import type { DatapathConfig } from '../../src/datapath/datapath.js';
-import { Publication } from '../../src/datapath/publication.js';
-import { identityOf, sameIdentity } from '../../src/datapath/table.js';
-import { Totals } from '../../src/datapath/totals.js';
+import { PublishedState } from '../../src/datapath/tun/published-state.js';
+import { identityOf, sameIdentity } from '../../src/datapath/tun/table.js';
+import { Totals } from '../../src/datapath/tun/totals.js';
 import type { NativeTable } from '../../src/lib/native.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 
@@ -50,7 +50,7 @@ const config: DatapathConfig = {
 };
 
 test('equal routes keep their generation', () => {
-  const publication = new Publication();
+  const publication = new PublishedState();
   const table = new FakeTable();
   expect(publication.replace(new Uint32Array(0))).toBe(1);
   expect(publication.replace(new Uint32Array(0))).toBe(1);
@@ -62,7 +62,7 @@ test('equal routes keep their generation', () => {
 });
 
 test('while the file is busy the newest table waits under one generation', () => {
-  const publication = new Publication();
+  const publication = new PublishedState();
   const table = new FakeTable();
   publication.replace(routes(1));
   expect(publication.writeRoutes(table.native)).toBe(true);
@@ -78,7 +78,7 @@ test('while the file is busy the newest table waits under one generation', () =>
 });
 
 test('generations count on in a new file, which gets everything', () => {
-  const publication = new Publication();
+  const publication = new PublishedState();
   const first = new FakeTable();
   for (const port of [1, 2, 3]) {
     publication.replace(routes(port));
@@ -97,7 +97,7 @@ test('generations count on in a new file, which gets everything', () => {
 });
 
 test('while one process takes over from another, each file is behind for itself', () => {
-  const publication = new Publication();
+  const publication = new PublishedState();
   const [old, next] = [new FakeTable(), new FakeTable()];
   publication.replace(routes(1));
   publication.writeRoutes(old.native);
@@ -115,7 +115,7 @@ test('an adopted file is continued: its routes are the ones published, its words
   const file = new FakeTable();
   file.live = routes(5);
   file.count = 42;
-  const publication = new Publication();
+  const publication = new PublishedState();
   expect(publication.resume(file.native)).toBe(true);
   expect(publication.replace(routes(5))).toBe(42);
   expect(publication.adopted(file.native, 42)).toBe(42);
@@ -129,7 +129,7 @@ test('an adopted file is continued: its routes are the ones published, its words
 test('a file that cannot be believed is not continued', () => {
   const file = new FakeTable();
   file.routes = () => undefined;
-  const publication = new Publication();
+  const publication = new PublishedState();
   expect(publication.resume(file.native)).toBe(false);
   expect(publication.generation).toBe(0);
 });

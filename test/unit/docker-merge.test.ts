@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openDockerFiles } from '../../src/docker/docker-files.js';
-import type { DockerReport } from '../../src/docker/docker.js';
+import type { DockerWriteResult } from '../../src/docker/docker.js';
 import { unmergeDaemonJson } from '../../src/docker/merge.js';
 import { parsePrefix } from '../../src/model/ipv4.js';
 
@@ -40,7 +40,11 @@ function put(name: string, content: string): void {
   writeFileSync(at(name), content);
 }
 
-function write(config: 'env' | 'daemon-json', subnet = '10.5.29.0/24', daemonJsonFile = file()): Promise<DockerReport> {
+function write(
+  config: 'env' | 'daemon-json',
+  subnet = '10.5.29.0/24',
+  daemonJsonFile = file(),
+): Promise<DockerWriteResult> {
   const options = {
     subnetFile: at('subnet.env'),
     dockerEnvFile: at('docker.env'),
@@ -52,7 +56,7 @@ function write(config: 'env' | 'daemon-json', subnet = '10.5.29.0/24', daemonJso
   return files.write(settings);
 }
 
-const merge = (): Promise<DockerReport> => write('daemon-json');
+const merge = (): Promise<DockerWriteResult> => write('daemon-json');
 
 const own = '"bip": "10.5.29.1/24",\n  "ip-masq": false,\n  "mtu": 1472';
 const tight = '"bip":"10.5.29.1/24","ip-masq":false,"mtu":1472';

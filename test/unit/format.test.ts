@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Status } from '../../src/agent/status.js';
 import { formatStatus } from '../../src/cli/status-view.js';
-import { formatDuration, formatFacts, formatTable, openPaint, type Column } from '../../src/cli/table.js';
+import { formatDuration, formatFields, formatTable, openPaint, type Column } from '../../src/cli/table.js';
 import { sampleStatus } from '../support/samples.js';
 
 const plain = openPaint({ isTty: false, env: {} });
@@ -133,7 +133,7 @@ describe('tables', () => {
 
   it('are coloured on a terminal only, and not where NO_COLOR is set', () => {
     const text = (isTty: boolean, env: Record<string, string>): string =>
-      formatFacts([['state', { text: 'ready', colour: 'good' }]], openPaint({ isTty, env }));
+      formatFields([['state', { text: 'ready', colour: 'good' }]], openPaint({ isTty, env }));
     expect(text(true, {})).toContain('\u001b[32mready');
     expect(text(true, { NO_COLOR: '' })).toContain('\u001b[32mready');
     expect(text(true, { NO_COLOR: '1' })).toBe('state  ready\n');

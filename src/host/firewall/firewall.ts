@@ -11,7 +11,7 @@ import { isAbsent, runCommand, type RunCommand } from './command.js';
 import { Iptables } from './iptables.js';
 import { Nftables } from './nftables.js';
 import { placeFirewall } from './placement.js';
-import { inOrder, nothingToDo, type FirewallSteps } from './steps.js';
+import { addBeforeRemove, nothingToDo, type FirewallSteps } from './steps.js';
 import { foreignTables, otherVariant, saysTheSame, variantConflict } from './variants.js';
 
 export interface FirewallOptions {
@@ -21,7 +21,7 @@ export interface FirewallOptions {
   readonly legacyTablesFile?: string;
 }
 
-type Look<T> =
+type Reading<T> =
   | { readonly state: 'there'; readonly found: T }
   | { readonly state: 'absent' }
   | { readonly state: 'broken'; readonly error: unknown };
@@ -46,18 +46,18 @@ export class Firewall {
   ): Promise<{ readonly steps: readonly Step[]; readonly conflicts: readonly string[] }> {
     const parts = await this.#parts(plan, signal);
     signal.throwIfAborted();
-    return { steps: inOrder(parts), conflicts: parts.flatMap(part => part.conflicts) };
+    return { steps: addBeforeRemove(parts), conflicts: parts.flatMap(part => part.conflicts) };
   }
 
   async #parts(plan: FirewallPlan | undefined, signal: AbortSignal): Promise<readonly FirewallSteps[]> {
     const [saved, nft] = await Promise.all([
-      look(() => this.#iptables.save(signal)),
-      look(() => this.#nftables.tables(signal)),
+      read(() => this.#iptables.save(signal)),
+      read(() => this.#nftables.tables(signal)),
     ]);
     if (saved.state === 'absent' && nft.state === 'absent') return [withoutPrograms(plan)];
     // Where nothing is asked of it, an nft that does not work (a kernel without nftables) is as good as none.
     const asksNft = plan === undefined || plan.nftables || saved.state === 'absent';
-    const tables: Look<readonly string[]> = nft.state === 'broken' && !asksNft ? { state: 'absent' } : nft;
+    const tables: Reading<readonly string[]> = nft.state === 'broken' && !asksNft ? { state: 'absent' } : nft;
     const [text, names] = [foundIn(saved) ?? '', foundIn(tables) ?? []];
     const place = placeFirewall(plan, {
       iptables: saved.state === 'absent' ? undefined : text,
@@ -65,8 +65,8 @@ export class Firewall {
     });
     return [
       { ...nothingToDo, conflicts: place.conflicts },
-      await part('iptables', saved, () => this.#iptables.steps(place.iptables, text, signal)),
-      await part('nftables', tables, () => this.#nftables.steps(place.nftables, names, signal)),
+      await stepsOf('iptables', saved, () => this.#iptables.steps(place.iptables, text, signal)),
+      await stepsOf('nftables', tables, () => this.#nftables.steps(place.nftables, names, signal)),
       saved.state === 'there' ? await this.#otherVariant(text, names, signal) : nothingToDo,
     ];
   }
@@ -78,7 +78,7 @@ export class Firewall {
     const program = otherVariant(text, legacyTables, nftTables);
     if (!program) return nothingToDo;
     const other = new Iptables(program, this.#run, this.#options.log);
-    const saved = foundIn(await look(() => other.save(signal)));
+    const saved = foundIn(await read(() => other.save(signal)));
     if (saved === undefined || saysTheSame(saved, text)) return nothingToDo;
     const foreign = foreignTables(saved);
     const { conflicts, ...todo } = await other.steps(undefined, saved, signal);
@@ -86,15 +86,19 @@ export class Firewall {
   }
 }
 
-async function part(what: string, seen: Look<unknown>, steps: () => Promise<FirewallSteps>): Promise<FirewallSteps> {
+async function stepsOf(
+  what: string,
+  seen: Reading<unknown>,
+  steps: () => Promise<FirewallSteps>,
+): Promise<FirewallSteps> {
   if (seen.state === 'absent') return nothingToDo;
-  const got = seen.state === 'broken' ? seen : await look(steps);
+  const got = seen.state === 'broken' ? seen : await read(steps);
   if (got.state === 'there') return got.found;
   const reason = got.state === 'broken' ? messageOf(got.error) : 'the program is gone';
   return { ...nothingToDo, steps: [impossible(`read ${what}`, reason)] };
 }
 
-async function look<T>(at: () => Promise<T>): Promise<Look<T>> {
+async function read<T>(at: () => Promise<T>): Promise<Reading<T>> {
   try {
     return { state: 'there', found: await at() };
   } catch (error) {
@@ -102,7 +106,7 @@ async function look<T>(at: () => Promise<T>): Promise<Look<T>> {
   }
 }
 
-function foundIn<T>(seen: Look<T>): T | undefined {
+function foundIn<T>(seen: Reading<T>): T | undefined {
   return seen.state === 'there' ? seen.found : undefined;
 }
 

@@ -10,7 +10,7 @@ import { isAbsent, type RunCommand } from './command.js';
 import { diffFirewall, restoreText, type TableChange } from './rules.js';
 import { parseSaveText, type SavedTable } from './save-text.js';
 import type { FirewallSteps } from './steps.js';
-import { removeVestige } from './vestiges.js';
+import { removeLeftover } from './leftovers.js';
 
 /** `iptables` is the variant that the host has chosen, for Docker too. */
 export type IptablesProgram = 'iptables' | IptablesVariant;
@@ -42,10 +42,10 @@ export class Iptables {
     const listed = parseSaveText(text);
     const first = diffFirewall(plan, listed, context);
     const saved = text.includes('(nf_tables)') ? await this.#existing(listed, first.changes, signal) : listed;
-    const { changes, vestiges, conflicts } = saved === listed ? first : diffFirewall(plan, saved, context);
-    const emptied = vestiges.map(vestige => ({
-      text: `${this.#program} -t ${vestige.table}: what was made for our rules, as far as it is empty`,
-      run: () => removeVestige(vestige, this.#program, this.#run, signal),
+    const { changes, leftovers, conflicts } = saved === listed ? first : diffFirewall(plan, saved, context);
+    const emptied = leftovers.map(leftover => ({
+      text: `${this.#program} -t ${leftover.table}: what was made for our rules, as far as it is empty`,
+      run: () => removeLeftover(leftover, this.#program, this.#run, signal),
     }));
     const steps = (wanted: boolean): readonly Step[] =>
       changes.filter(change => adds(change) === wanted).map(change => this.#step(change, plan, signal));

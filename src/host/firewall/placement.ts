@@ -6,7 +6,7 @@ import type { FirewallPlan } from '../../model/plan.js';
 import { endsChain, parseSaveText, policyOf, targetOf } from './save-text.js';
 
 /** What a look at the host found. */
-export interface Sight {
+export interface HostView {
   /** What iptables-save says, undefined without the program. */
   readonly iptables: string | undefined;
   /** Names of the IPv4 tables of nftables, undefined without the program. */
@@ -23,7 +23,7 @@ export interface Placement {
 const dockerTable = 'docker-bridges';
 
 /** @param plan undefined when nothing of ours is to stay */
-export function placeFirewall(plan: FirewallPlan | undefined, { iptables, nft }: Sight): Placement {
+export function placeFirewall(plan: FirewallPlan | undefined, { iptables, nft }: HostView): Placement {
   if (!plan) return { iptables: undefined, nftables: undefined, conflicts: [] };
   const forwardOnly: FirewallPlan = { ...plan, masquerade: 'elsewhere' };
   const isNft = nft !== undefined && (plan.nftables || iptables === undefined);

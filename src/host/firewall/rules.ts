@@ -10,11 +10,11 @@ import {
   endsChain,
   splitWords,
   targetOf,
-  valueOf,
+  optionValue,
   type SavedRule,
   type SavedTable,
 } from './save-text.js';
-import { marking, vestigeIn, type Vestige } from './vestiges.js';
+import { marking, leftoverIn, type Leftover } from './leftovers.js';
 
 export type TableName = 'raw' | 'filter' | 'nat';
 
@@ -29,7 +29,7 @@ export interface TableChange {
 export interface FirewallDifference {
   readonly changes: readonly TableChange[];
   /** Of our making, in tables where nothing of ours is wanted any more. */
-  readonly vestiges: readonly Vestige[];
+  readonly leftovers: readonly Leftover[];
   readonly conflicts: readonly string[];
 }
 
@@ -70,7 +70,7 @@ export function diffFirewall(
         builtIn: one.chain,
         commands: [...marking(saved.get(one.table), one.chain, one.commands), ...one.commands],
       })),
-    vestiges: all.flatMap(one => (one.isWanted ? [] : (vestigeIn(one.table, saved.get(one.table), one.chain) ?? []))),
+    leftovers: all.flatMap(one => (one.isWanted ? [] : (leftoverIn(one.table, saved.get(one.table), one.chain) ?? []))),
     conflicts,
   };
 }
@@ -134,7 +134,7 @@ function masqueradeRules(plan: FirewallPlan, randomFully: boolean): readonly str
 }
 
 function syncRaw(plan: FirewallPlan | undefined, table: SavedTable): readonly string[] {
-  return syncChain(table, 'PREROUTING', plan ? rawRules(plan) : [], have => isOurs(have[0]));
+  return syncChain(table, 'PREROUTING', plan ? rawRules(plan) : [], have => isOwnRule(have[0]));
 }
 
 /** Docker keeps a DOCKER-USER that it finds, with its rules, and jumps to it before all of its own (since 17.06). */
@@ -144,18 +144,18 @@ function syncFilter(plan: FirewallPlan | undefined, table: SavedTable): readonly
     table,
     dockerUser,
     want,
-    have => lastOurs(have) < firstAt(have, rule => !isOurs(rule) && endsChain(rule)),
+    have => lastOurs(have) < firstAt(have, rule => !isOwnRule(rule) && endsChain(rule)),
   );
   const forward = table.get('FORWARD') ?? [];
   const jump = `${marked} -j ${dockerUser}`;
   const reached = (have: readonly SavedRule[]): boolean =>
     firstAt(have, rule => targetOf(rule) === dockerUser) < firstAt(have, comesTooLate);
   if (want.length > 0) {
-    const needed = forward.some(isOurs) || !reached(forward) ? [jump] : [];
+    const needed = forward.some(isOwnRule) || !reached(forward) ? [jump] : [];
     const create = table.has(dockerUser) ? [] : [`-N ${dockerUser}`];
     return [...create, ...rules, ...syncChain(table, 'FORWARD', needed, reached)];
   }
-  const madeByUs = forward.some(isOurs) && isUnused(table, dockerUser);
+  const madeByUs = forward.some(isOwnRule) && isUnused(table, dockerUser);
   return [...syncChain(table, 'FORWARD', [], reached), ...rules, ...(madeByUs ? [`-X ${dockerUser}`] : [])];
 }
 
@@ -166,10 +166,10 @@ function syncNat(
   conflicts: string[],
 ): readonly string[] {
   const want = plan ? masqueradeRules(plan, context.randomFully) : [];
-  const rules = syncChain(table, masqueradeChain, want, have => have.slice(0, want.length).every(isOurs));
+  const rules = syncChain(table, masqueradeChain, want, have => have.slice(0, want.length).every(isOwnRule));
   const jumps = syncChain(table, 'POSTROUTING', want.length > 0 ? [`${marked} -j ${masqueradeChain}`] : [], have => {
-    const rival = firstAt(have, rule => !isOurs(rule) && !!plan && hidesSources(rule, plan.network));
-    return firstAt(have, isOurs) < rival;
+    const rival = firstAt(have, rule => !isOwnRule(rule) && !!plan && hidesSources(rule, plan.network));
+    return firstAt(have, isOwnRule) < rival;
   });
   if (want.length > 0) return [...(table.has(masqueradeChain) ? [] : [`-N ${masqueradeChain}`]), ...rules, ...jumps];
   if (!table.has(masqueradeChain)) return jumps;
@@ -186,7 +186,7 @@ function syncChain(
   placed: (have: readonly SavedRule[]) => boolean,
 ): readonly string[] {
   const have = table.get(chain) ?? [];
-  const ours = have.filter(isOurs);
+  const ours = have.filter(isOwnRule);
   const same =
     ours.length === want.length &&
     ours.every((rule, i) => canonicalRule(rule.words) === canonicalRule(splitWords(want[i] ?? '')));
@@ -198,8 +198,8 @@ function syncChain(
   ];
 }
 
-export function isOurs(rule: SavedRule | undefined): boolean {
-  return rule !== undefined && valueOf(rule, '--comment') === comment;
+export function isOwnRule(rule: SavedRule | undefined): boolean {
+  return rule !== undefined && optionValue(rule, '--comment') === comment;
 }
 
 /** Position of the first such rule, beyond the end when there is none. */
@@ -209,7 +209,7 @@ function firstAt(have: readonly SavedRule[], is: (rule: SavedRule) => boolean): 
 }
 
 function lastOurs(have: readonly SavedRule[]): number {
-  return have.findLastIndex(isOurs);
+  return have.findLastIndex(isOwnRule);
 }
 
 /** In FORWARD: chains of Docker that drop, or the end of all. */
@@ -221,8 +221,8 @@ function comesTooLate(rule: SavedRule): boolean {
 /** Nothing but rules of ours in the chain, and only rules of ours that lead to it. */
 function isUnused(table: SavedTable, chain: string): boolean {
   const elsewhere = [...table].filter(([name]) => name !== chain).flatMap(([, rules]) => rules);
-  const foreignJump = elsewhere.some(rule => targetOf(rule) === chain && !isOurs(rule));
-  return table.has(chain) && !foreignJump && (table.get(chain) ?? []).every(isOurs);
+  const foreignJump = elsewhere.some(rule => targetOf(rule) === chain && !isOwnRule(rule));
+  return table.has(chain) && !foreignJump && (table.get(chain) ?? []).every(isOwnRule);
 }
 
 /** Docker's rule with --ip-masq=true: masquerades a bridge that is part of the overlay. */
@@ -233,7 +233,7 @@ function hidesSources(rule: SavedRule, network: Prefix): boolean {
 
 /** @returns undefined for a rule that does something else, or names no source */
 export function masqueradedSource(rule: SavedRule): Prefix | undefined {
-  const source = valueOf(rule, '-s');
+  const source = optionValue(rule, '-s');
   if (targetOf(rule) !== 'MASQUERADE' || source === undefined) return undefined;
   const [address = '', length = '32'] = source.split('/');
   if (readIpv4(address) === undefined || !/^([12]?\d|3[0-2])$/.test(length)) return undefined;

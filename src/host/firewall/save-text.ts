@@ -71,11 +71,11 @@ function optionGroups(words: readonly string[]): string[][] {
 }
 
 export function targetOf(rule: SavedRule): string | undefined {
-  return valueOf(rule, '-j') ?? valueOf(rule, '-g');
+  return optionValue(rule, '-j') ?? optionValue(rule, '-g');
 }
 
 /** The value of an option that is there and not negated. */
-export function valueOf(rule: SavedRule, option: string): string | undefined {
+export function optionValue(rule: SavedRule, option: string): string | undefined {
   return optionGroups(rule.words).find(([name]) => name === option)?.[1];
 }
 

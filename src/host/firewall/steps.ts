@@ -13,7 +13,7 @@ export interface FirewallSteps {
 
 export const nothingToDo: FirewallSteps = { steps: [], removals: [], conflicts: [] };
 
-export function inOrder(parts: readonly FirewallSteps[]): readonly Step[] {
+export function addBeforeRemove(parts: readonly FirewallSteps[]): readonly Step[] {
   const refused = new Set<FirewallSteps>();
   const additions = parts.flatMap(part =>
     part.steps.map(step => ({

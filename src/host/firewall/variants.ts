@@ -2,7 +2,7 @@
  * iptables exists twice on many hosts: built on nftables and legacy, each with rules that the other does not show, and
  * the kernel asks both. Pure.
  */
-import { isOurs } from './rules.js';
+import { isOwnRule } from './rules.js';
 import type { IptablesVariant } from './iptables.js';
 import { parseSaveText, policyOf } from './save-text.js';
 
@@ -39,7 +39,7 @@ export function foreignTables(text: string): readonly string[] {
   return [...parseSaveText(text)]
     .filter(
       ([table, chains]) =>
-        [...chains.values()].some(rules => rules.some(rule => !isOurs(rule))) ||
+        [...chains.values()].some(rules => rules.some(rule => !isOwnRule(rule))) ||
         builtIn.some(chain => policyOf(text, table, chain) === 'DROP'),
     )
     .map(([table]) => table);

@@ -101,7 +101,6 @@ export type RouteTarget = Omit<KernelRoute, 'type' | 'multipath' | 'source'>;
 export const mainTable = 254;
 export const scopeUniverse = 0;
 export const scopeLink = 253;
-export const scopeHost = 254;
 export const routeTypes = { unicast: 1, unreachable: 7 } as const;
 
 const afInet = 2;

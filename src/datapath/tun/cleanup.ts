@@ -1,11 +1,11 @@
 /** Removing the data plane without a running tartand: the data process, its files and with them the link. */
 import { existsSync, realpathSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { errnoOf } from '../lib/errors.js';
-import type { Log } from '../lib/log.js';
-import { native } from '../lib/native.js';
+import { errnoOf } from '../../lib/errors.js';
+import type { Log } from '../../lib/log.js';
+import { native } from '../../lib/native.js';
 import { closeAll } from './descriptors.js';
-import { killOrphans } from './orphan.js';
+import { killUnreachable } from './find-process.js';
 import { adoptProcess } from './process.js';
 import { removeSockets } from './table.js';
 
@@ -38,7 +38,7 @@ export async function cleanupDatapath(options: CleanupOptions): Promise<readonly
       closeAll([...adopted.tunFds, ...adopted.udpFds]);
     }
   }
-  ended.push(...(await killOrphans(runDir, options.log)));
+  ended.push(...(await killUnreachable(runDir, options.log)));
   removeSockets(runDir);
   if (ended.length > 0) await linkGone(options.device);
   return ended;

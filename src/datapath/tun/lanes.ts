@@ -4,8 +4,8 @@
  * reason to show.
  */
 import { availableParallelism } from 'node:os';
-import { messageOf } from '../lib/errors.js';
-import { native, type NativeUdp } from '../lib/native.js';
+import { messageOf } from '../../lib/errors.js';
+import { native, type NativeUdp } from '../../lib/native.js';
 
 export interface Widened {
   /** The descriptor given first, then those added; they belong to the caller. */

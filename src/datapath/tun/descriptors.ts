@@ -1,12 +1,12 @@
 /** Opening what the data process works with, and saying in an operator's words why that was not possible. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { TartanError, errnoOf, messageOf } from '../lib/errors.js';
-import type { Log } from '../lib/log.js';
-import { native, type NativeUdp } from '../lib/native.js';
-import { formatIpv4 } from '../model/ipv4.js';
-import type { DatapathConfig } from './datapath.js';
+import { TartanError, errnoOf, messageOf } from '../../lib/errors.js';
+import type { Log } from '../../lib/log.js';
+import { native, type NativeUdp } from '../../lib/native.js';
+import { formatIpv4 } from '../../model/ipv4.js';
+import type { DatapathConfig } from '../datapath.js';
 import { widenTunnel, widenUnderlay } from './lanes.js';
-import { killOrphans } from './orphan.js';
+import { killUnreachable } from './find-process.js';
 
 export interface TunnelOptions {
   readonly runDir: string;
@@ -23,38 +23,38 @@ const udpBufferBytes = 4 * 1024 * 1024;
 const linkGoneLimitMs = 2000;
 const linkGraceMs = 200;
 
-export interface DescriptorSet {
+export interface Descriptors {
   readonly tunFds: readonly number[];
   readonly udpFds: readonly number[];
 }
 
 /** With what the kernel gave less of than was asked. */
-type Prepared = DescriptorSet & {
+type Prepared = Descriptors & {
   readonly bufferWarning: string | undefined;
   readonly laneWarning: string | undefined;
 };
 
 /** The link and the sockets that outlive the data processes working on them. */
-export class Ends {
+export class DescriptorSet {
   readonly #options: TunnelOptions;
-  #held: Prepared;
+  #current: Prepared;
 
   /** Owns the descriptors given. */
-  constructor(options: TunnelOptions, held: DescriptorSet) {
+  constructor(options: TunnelOptions, held: Descriptors) {
     this.#options = options;
-    this.#held = { ...held, bufferWarning: undefined, laneWarning: undefined };
+    this.#current = { ...held, bufferWarning: undefined, laneWarning: undefined };
   }
 
   get warnings(): readonly string[] {
-    return [this.#held.bufferWarning, this.#held.laneWarning].filter(text => text !== undefined);
+    return [this.#current.bufferWarning, this.#current.laneWarning].filter(text => text !== undefined);
   }
 
   get linkAlive(): boolean {
-    return tunnelAlive(this.#held.tunFds, this.#options.device);
+    return tunnelAlive(this.#current.tunFds, this.#options.device);
   }
 
   fit(config: DatapathConfig): boolean {
-    return this.linkAlive && underlayFits(this.#held.udpFds, config);
+    return this.linkAlive && underlayFits(this.#current.udpFds, config);
   }
 
   /**
@@ -63,7 +63,7 @@ export class Ends {
    * @throws TartanError DUPLICATE_NODE, PERMISSION, DATAPATH_FAILED
    */
   async prepare(config: DatapathConfig): Promise<Prepared> {
-    let next = this.#held;
+    let next = this.#current;
     try {
       if (!this.linkAlive) next = { ...next, tunFds: [await openTunnel(this.#options)] };
       if (!underlayFits(next.udpFds, config)) {
@@ -101,19 +101,19 @@ export class Ends {
   /** From now on these are held; no data process reads the others any more. */
   take(next: Prepared): void {
     const kept = [...next.tunFds, ...next.udpFds];
-    closeAll([...this.#held.tunFds, ...this.#held.udpFds].filter(fd => !kept.includes(fd)));
-    this.#held = next;
+    closeAll([...this.#current.tunFds, ...this.#current.udpFds].filter(fd => !kept.includes(fd)));
+    this.#current = next;
   }
 
   /** Nothing reads them: those that were added are closed again. */
-  drop(next: DescriptorSet): void {
-    const kept = [...this.#held.tunFds, ...this.#held.udpFds];
+  drop(next: Descriptors): void {
+    const kept = [...this.#current.tunFds, ...this.#current.udpFds];
     closeAll([...next.tunFds, ...next.udpFds].filter(fd => !kept.includes(fd)));
   }
 
   close(): void {
-    closeAll([...this.#held.tunFds, ...this.#held.udpFds]);
-    this.#held = { ...this.#held, tunFds: [], udpFds: [] };
+    closeAll([...this.#current.tunFds, ...this.#current.udpFds]);
+    this.#current = { ...this.#current, tunFds: [], udpFds: [] };
   }
 }
 
@@ -151,7 +151,7 @@ export async function openTunnel(options: TunnelOptions): Promise<number> {
       if (leftMs !== undefined && leftMs <= 0) throw duplicateError(options, error);
     }
     if (leftMs === undefined) {
-      const killed = await killOrphans(options.runDir, options.log);
+      const killed = await killUnreachable(options.runDir, options.log);
       leftMs = killed.length > 0 ? linkGoneLimitMs : linkGraceMs;
     } else {
       await delay(10);

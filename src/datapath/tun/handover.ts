@@ -3,20 +3,20 @@
  * one is drained and ends, and only then does the next one read. What waits meanwhile waits in the kernel. The caller
  * sees to it that one change is made at a time.
  */
-import type { Clock } from '../lib/clock.js';
-import type { Log } from '../lib/log.js';
-import { builtFile } from '../lib/native.js';
-import type { DatapathConfig } from './datapath.js';
-import type { DescriptorSet, Ends } from './descriptors.js';
+import type { Clock } from '../../lib/clock.js';
+import type { Log } from '../../lib/log.js';
+import { builtFile } from '../../lib/native.js';
+import type { DatapathConfig } from '../datapath.js';
+import type { Descriptors, DescriptorSet } from './descriptors.js';
 import { spawnProcess, type DataProcess } from './process.js';
-import type { Publication } from './publication.js';
+import type { PublishedState } from './published-state.js';
 import { identityOf, promoteSocket, removeNextSocket, sameIdentity } from './table.js';
 import { Totals } from './totals.js';
 
 /** The account without rights that a data process becomes: nobody. */
 const nobody = 65534;
 
-export interface SuccessionOptions {
+export interface HandoverOptions {
   readonly runDir: string;
   readonly executable?: string;
   /** Whom the data process becomes. */
@@ -26,23 +26,28 @@ export interface SuccessionOptions {
   readonly log: Log;
 }
 
-export class Succession {
+export class Handover {
   readonly totals = new Totals();
   /** CLOCK_BOOTTIME milliseconds of the last launch; a process that was found is old. */
   startedMs = -Infinity;
-  readonly #options: SuccessionOptions;
-  readonly #ends: Ends;
-  readonly #publication: Publication;
-  readonly #onDeath: (gone: DataProcess) => void;
+  readonly #options: HandoverOptions;
+  readonly #descriptors: DescriptorSet;
+  readonly #published: PublishedState;
+  readonly #onDeath: (ended: DataProcess) => void;
   #running: DataProcess | undefined;
   /** The same process while it ends because it was told to. */
   #stopping: DataProcess | undefined;
 
   /** @param onDeath called, after it was let go, for a process that nobody told to end */
-  constructor(options: SuccessionOptions, ends: Ends, publication: Publication, onDeath: (gone: DataProcess) => void) {
+  constructor(
+    options: HandoverOptions,
+    descriptors: DescriptorSet,
+    published: PublishedState,
+    onDeath: (ended: DataProcess) => void,
+  ) {
     this.#options = options;
-    this.#ends = ends;
-    this.#publication = publication;
+    this.#descriptors = descriptors;
+    this.#published = published;
     this.#onDeath = onDeath;
   }
 
@@ -57,14 +62,14 @@ export class Succession {
 
   fits(config: DatapathConfig): boolean {
     const identity = this.#running?.table.identity();
-    return identity !== undefined && sameIdentity(identity, identityOf(config)) && this.#ends.fit(config);
+    return identity !== undefined && sameIdentity(identity, identityOf(config)) && this.#descriptors.fit(config);
   }
 
-  attach(process: DataProcess): void {
+  setRunning(process: DataProcess): void {
     this.#running = process;
     void process.ended.then(() => {
       if (this.#running !== process || this.#stopping === process) return;
-      this.#letGo(process);
+      this.#discard(process);
       this.#onDeath(process);
     });
   }
@@ -74,29 +79,29 @@ export class Succession {
    * @throws TartanError DATAPATH_FAILED, DUPLICATE_NODE, PERMISSION
    */
   async launch(config: DatapathConfig, why: string | undefined): Promise<void> {
-    const descriptors = await this.#ends.prepare(config);
-    const next = await this.#stand(config, descriptors, why).catch((error: unknown) => {
+    const descriptors = await this.#descriptors.prepare(config);
+    const next = await this.#startPaused(config, descriptors, why).catch((error: unknown) => {
       removeNextSocket(this.#options.runDir);
-      this.#ends.drop(descriptors);
+      this.#descriptors.drop(descriptors);
       throw error;
     });
-    this.#publication.writeWords(next.table);
+    this.#published.writeWords(next.table);
     next.table.setMtu(config.mtu);
     next.ring();
-    this.#ends.take(descriptors);
+    this.#descriptors.take(descriptors);
     this.startedMs = this.#options.clock.now();
-    this.attach(next);
+    this.setRunning(next);
     promoteSocket(this.#options.runDir);
     this.#options.log.info('datapath.started', `started data process ${next.pid}`, { pid: next.pid });
   }
 
   /** The next one, parked, and nobody beside it: while its MTU is 0 it reads nothing. */
-  async #stand(config: DatapathConfig, descriptors: DescriptorSet, why: string | undefined): Promise<DataProcess> {
+  async #startPaused(config: DatapathConfig, descriptors: Descriptors, why: string | undefined): Promise<DataProcess> {
     const { executable = builtFile('tartan-datapath'), runDir, user = nobody, group = nobody } = this.#options;
     const { tunFds, udpFds } = descriptors;
     const next = await spawnProcess({ executable, runDir, tunFds, udpFds, user, group }, table => {
       table.setIdentity({ ...identityOf(config), mtu: 0 });
-      this.#publication.writeAll(table);
+      this.#published.writeAll(table);
     });
     try {
       await this.stop(why);
@@ -120,7 +125,7 @@ export class Succession {
     this.#stopping = running;
     try {
       await running.stop();
-      this.#letGo(running);
+      this.#discard(running);
     } finally {
       this.#stopping = undefined;
     }
@@ -132,9 +137,9 @@ export class Succession {
     this.#running = undefined;
   }
 
-  #letGo(gone: DataProcess): void {
+  #discard(ended: DataProcess): void {
     this.#running = undefined;
-    this.totals.add(gone.table.counters());
-    gone.release();
+    this.totals.add(ended.table.counters());
+    ended.release();
   }
 }

@@ -2,28 +2,28 @@
  * What the engine was last told: routes, deadline, fence. It outlives data processes and is written into the files of
  * each. Generations count on over all of them, though every new file begins at 0.
  */
-import type { NativeTable } from '../lib/native.js';
-import type { Generation } from './datapath.js';
+import type { NativeTable } from '../../lib/native.js';
+import type { Generation } from '../datapath.js';
 import { sameRoutes } from './table.js';
 
-export class Publication {
+export class PublishedState {
   #routes: Uint32Array = new Uint32Array(0);
   #forwardUntil = 0;
   #fence = false;
-  #promised: Generation = 0;
+  #generation: Generation = 0;
   /** For each file the generation that was written last, in our count and in the file's own. */
-  readonly #written = new WeakMap<NativeTable, { readonly promised: Generation; readonly own: number }>();
+  readonly #written = new WeakMap<NativeTable, { readonly generation: Generation; readonly own: number }>();
   /** The newest routes are in no file yet. */
   #waiting = false;
 
   /** False until there are routes to carry by: none was told, and none was found. */
   get known(): boolean {
-    return this.#promised > 0;
+    return this.#generation > 0;
   }
 
   /** The generation of the newest routes, written or not. */
   get generation(): Generation {
-    return this.#promised;
+    return this.#generation;
   }
 
   get forwardUntil(): number {
@@ -32,7 +32,7 @@ export class Publication {
 
   /** The newest routes are not in this file yet. */
   isBehind(table: NativeTable): boolean {
-    return this.known && this.#written.get(table)?.promised !== this.#promised;
+    return this.known && this.#written.get(table)?.generation !== this.#generation;
   }
 
   /** Continues what an earlier daemon wrote. @returns false when the table cannot be believed */
@@ -41,8 +41,8 @@ export class Publication {
     if (!routes) return false;
     const { generation } = table.words();
     this.#routes = routes;
-    this.#promised = generation;
-    this.#written.set(table, { promised: generation, own: generation });
+    this.#generation = generation;
+    this.#written.set(table, { generation, own: generation });
     this.resumeWords(table);
     return true;
   }
@@ -56,11 +56,11 @@ export class Publication {
 
   /** Equal routes keep their generation; newer ones take the place of those that still wait. */
   replace(routes: Uint32Array): Generation {
-    if (this.#promised > 0 && sameRoutes(routes, this.#routes)) return this.#promised;
+    if (this.#generation > 0 && sameRoutes(routes, this.#routes)) return this.#generation;
     this.#routes = routes;
-    if (!this.#waiting) this.#promised++;
+    if (!this.#waiting) this.#generation++;
     this.#waiting = true;
-    return this.#promised;
+    return this.#generation;
   }
 
   setForwardUntil(bootMs: number): void {
@@ -80,7 +80,7 @@ export class Publication {
   writeRoutes(table: NativeTable): boolean {
     const generation = table.publish(this.#routes);
     if (generation === 0) return false;
-    this.#written.set(table, { promised: this.#promised, own: generation });
+    this.#written.set(table, { generation: this.#generation, own: generation });
     this.#waiting = false;
     return true;
   }
@@ -93,7 +93,7 @@ export class Publication {
 
   /** The generation in our count that the data process of a file reports in its own. */
   adopted(table: NativeTable, reported: number): Generation {
-    const { promised, own } = this.#written.get(table) ?? { promised: 0, own: 0 };
-    return Math.max(0, promised - own + reported);
+    const { generation, own } = this.#written.get(table) ?? { generation: 0, own: 0 };
+    return Math.max(0, generation - own + reported);
   }
 }

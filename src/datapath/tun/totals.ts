@@ -1,5 +1,5 @@
 /** Counters over the lives of several data processes: what a dead one counted is kept, so no sum goes backwards. */
-import type { NativeCounters } from '../lib/native.js';
+import type { NativeCounters } from '../../lib/native.js';
 
 export class Totals {
   #dead: Readonly<Record<string, number>> = {};

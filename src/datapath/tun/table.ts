@@ -4,10 +4,10 @@
  */
 import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { TartanError, messageOf } from '../lib/errors.js';
-import { native, type NativeIdentity, type NativeTable } from '../lib/native.js';
-import { sortTunnelRoutes, type TunnelRoute } from '../model/plan.js';
-import type { DatapathConfig } from './datapath.js';
+import { TartanError, messageOf } from '../../lib/errors.js';
+import { native, type NativeIdentity, type NativeTable } from '../../lib/native.js';
+import { sortTunnelRoutes, type TunnelRoute } from '../../model/plan.js';
+import type { DatapathConfig } from '../datapath.js';
 
 const flagNoSourceCheck = 1;
 const flagNoDestinationCheck = 2;
@@ -89,7 +89,7 @@ export function sameIdentity(a: NativeIdentity, b: NativeIdentity): boolean {
 export function packRoutes(routes: readonly TunnelRoute[]): Uint32Array {
   const packed = new Uint32Array(routes.length * 4);
   for (const [i, route] of sortTunnelRoutes(routes).entries()) {
-    packed.set([route.subnet.base, route.subnet.length, route.hop, route.port], i * 4);
+    packed.set([route.subnet.base, route.subnet.length, route.endpoint, route.port], i * 4);
   }
   native().checkRoutes(packed);
   return packed;

@@ -9,19 +9,19 @@
  * Handed over to another one is: another build or layout, another configuration, a deleted link, a damaged table.
  */
 import { existsSync, mkdirSync, realpathSync } from 'node:fs';
-import { backoffMs } from '../lib/backoff.js';
-import { bootClock, type Clock } from '../lib/clock.js';
-import { messageOf } from '../lib/errors.js';
-import type { Log } from '../lib/log.js';
-import type { TunnelRoute } from '../model/plan.js';
-import type { Datapath, DatapathConfig, DatapathStats, Generation } from './datapath.js';
-import { Ends, openTunnel, type TunnelOptions } from './descriptors.js';
+import { backoffMs } from '../../lib/backoff.js';
+import { bootClock, type Clock } from '../../lib/clock.js';
+import { messageOf } from '../../lib/errors.js';
+import type { Log } from '../../lib/log.js';
+import type { TunnelRoute } from '../../model/plan.js';
+import type { Datapath, DatapathConfig, DatapathStats, Generation } from '../datapath.js';
+import { DescriptorSet, openTunnel, type TunnelOptions } from './descriptors.js';
 import { defaultLanes } from './lanes.js';
-import { killOrphans } from './orphan.js';
+import { killUnreachable } from './find-process.js';
 import { adoptProcess, type DataProcess } from './process.js';
-import { Publication } from './publication.js';
-import { Succession } from './succession.js';
-import { nextSocketPath, packRoutes, removeNextSocket, removeSockets } from './table.js';
+import { PublishedState } from './published-state.js';
+import { Handover } from './handover.js';
+import { nextSocketPath, packRoutes, removeNextSocket } from './table.js';
 
 const checkMs = 1000;
 const publishRetryMs = 5;
@@ -54,26 +54,25 @@ export async function openDatapath(options: DatapathOptions): Promise<Datapath> 
   const settled = { ...options, runDir, lanes: options.lanes ?? defaultLanes() };
   const adopted = await adoptProcess(runDir);
   // Of a hand-over that a killed daemon did not end.
-  if (existsSync(nextSocketPath(runDir))) await killOrphans(runDir, options.log, adopted?.process?.pid);
+  if (existsSync(nextSocketPath(runDir))) await killUnreachable(runDir, options.log, adopted?.process?.pid);
   removeNextSocket(runDir);
   const held = adopted ?? { tunFds: [await openTunnel(settled)], udpFds: [] };
-  return new TunEngine(settled, new Ends(settled, held), adopted?.process);
+  return new TunEngine(settled, new DescriptorSet(settled, held), adopted?.process);
 }
 
 /** One that another one takes over from, because nobody reports what is wrong with it. */
-interface Leaving {
+interface Replaced {
   readonly process: DataProcess;
   readonly why: string | undefined;
 }
 
 class TunEngine implements Datapath {
   readonly device: string;
-  readonly #runDir: string;
   readonly #log: Log;
   readonly #clock: Clock;
-  readonly #ends: Ends;
-  readonly #publication = new Publication();
-  readonly #succession: Succession;
+  readonly #descriptors: DescriptorSet;
+  readonly #published = new PublishedState();
+  readonly #handover: Handover;
   readonly #listeners: (() => void)[] = [];
   readonly #closing = new AbortController();
   readonly #checking: NodeJS.Timeout;
@@ -89,78 +88,77 @@ class TunEngine implements Datapath {
   #handOverProblem = 'it goes on until there are routes to give to another one';
   #turn: Promise<unknown> = Promise.resolve();
   /** The next start of a data process that nobody asked for, with the pause before it. */
-  #revival: Promise<void> | undefined;
+  #respawning: Promise<void> | undefined;
 
-  constructor(options: DatapathOptions & TunnelOptions, ends: Ends, adopted: DataProcess | undefined) {
+  constructor(options: DatapathOptions & TunnelOptions, descriptors: DescriptorSet, adopted: DataProcess | undefined) {
     this.device = options.device;
-    this.#runDir = options.runDir;
     this.#log = options.log;
     this.#clock = options.clock ?? bootClock;
-    this.#ends = ends;
+    this.#descriptors = descriptors;
     const settled = { ...options, clock: this.#clock };
-    this.#succession = new Succession(settled, ends, this.#publication, gone => this.#onDeath(gone));
+    this.#handover = new Handover(settled, descriptors, this.#published, gone => this.#onDeath(gone));
     if (adopted) this.#takeOver(adopted);
     this.#checking = setInterval(() => this.check(), checkMs).unref();
   }
 
   get adopted(): boolean {
-    return this.#adopted !== undefined && this.#adopted === this.#succession.running;
+    return this.#adopted !== undefined && this.#adopted === this.#handover.running;
   }
 
   get forwardUntilMs(): number {
-    return this.#publication.forwardUntil;
+    return this.#published.forwardUntil;
   }
 
   async start(config: DatapathConfig): Promise<void> {
     this.#config = config;
     // Starting at once after quick deaths would be a loop without a pause.
-    await this.#revival;
+    await this.#respawning;
     await this.#inTurn(() => this.#fulfil(config));
   }
 
   publish(routes: readonly TunnelRoute[]): Generation {
-    const generation = this.#publication.replace(packRoutes(routes));
-    const { running } = this.#succession;
-    if (running?.isReadable === false) this.#revive({ process: running, why: running.difference });
+    const generation = this.#published.replace(packRoutes(routes));
+    const { running } = this.#handover;
+    if (running?.isReadable === false) this.#respawn({ process: running, why: running.difference });
     else this.#flush();
     return generation;
   }
 
   forwardUntil(bootMs: number): void {
-    this.#publication.setForwardUntil(bootMs);
+    this.#published.setForwardUntil(bootMs);
     this.#writeWords();
   }
 
   fence(lost: boolean): void {
-    this.#publication.setFence(lost);
+    this.#published.setFence(lost);
     this.#writeWords();
   }
 
   check(): void {
-    const { running } = this.#succession;
-    if (!running || !this.#config || this.#revival || this.#succession.isStopping) return;
-    const lost = !this.#ends.linkAlive;
+    const { running } = this.#handover;
+    if (!running || !this.#config || this.#respawning || this.#handover.isStopping) return;
+    const lost = !this.#descriptors.linkAlive;
     if (!lost && (!running.isReadable || running.table.identity())) return;
     this.#failures = 0;
     const why = lost ? `the link ${this.device} was deleted` : 'its route table is damaged';
-    this.#revive({ process: running, why });
+    this.#respawn({ process: running, why });
   }
 
   stats(): DatapathStats {
-    const { running } = this.#succession;
+    const { running } = this.#handover;
     const now = running?.table.counters();
     const difference = running?.difference;
     return {
       engine: 'tun',
       pid: running?.pid,
       threads: now?.threads ?? 0,
-      generationPublished: this.#publication.generation,
-      generationAdopted: running && now ? this.#publication.adopted(running.table, now.adopted) : 0,
-      counters: this.#succession.totals.plus(now),
+      generationPublished: this.#published.generation,
+      generationAdopted: running && now ? this.#published.adopted(running.table, now.adopted) : 0,
+      counters: this.#handover.totals.plus(now),
       respawns: this.#respawns,
       features: now?.features ?? [],
       warnings: [
-        ...this.#ends.warnings,
+        ...this.#descriptors.warnings,
         ...(difference === undefined ? [] : [`data process ${running?.pid}: ${difference}; ${this.#handOverProblem}`]),
       ],
     };
@@ -176,20 +174,8 @@ class TunEngine implements Datapath {
     clearInterval(this.#checking);
     clearTimeout(this.#retrying);
     await this.#turn;
-    this.#succession.release();
-    this.#ends.close();
-  }
-
-  async remove(): Promise<void> {
-    try {
-      await this.#inTurn(async () => {
-        this.#config = undefined;
-        await this.#succession.stop('the data plane is being removed');
-        removeSockets(this.#runDir);
-      });
-    } finally {
-      await this.close();
-    }
+    this.#handover.release();
+    this.#descriptors.close();
   }
 
   /** One change of processes at a time; a failed one does not stop the next. */
@@ -203,10 +189,10 @@ class TunEngine implements Datapath {
   }
 
   async #fulfil(config: DatapathConfig): Promise<void> {
-    const { running } = this.#succession;
+    const { running } = this.#handover;
     // It carries by routes that only it knows: the first ones told go to the one after it.
-    if (running?.isReadable === false && !this.#publication.known) return;
-    if (!running || !this.#succession.fits(config)) return this.#launch(config, 'it has another configuration');
+    if (running?.isReadable === false && !this.#published.known) return;
+    if (!running || !this.#handover.fits(config)) return this.#launch(config, 'it has another configuration');
     running.table.setMtu(config.mtu);
     running.ring();
     if (running.difference === undefined) return;
@@ -219,7 +205,7 @@ class TunEngine implements Datapath {
   }
 
   async #launch(config: DatapathConfig, why: string | undefined): Promise<void> {
-    await this.#succession.launch(config, why);
+    await this.#handover.launch(config, why);
     // What was told while it started.
     this.#writeWords();
     this.#flush();
@@ -228,26 +214,26 @@ class TunEngine implements Datapath {
   /** What cannot be believed is not adopted: `start` finds that it does not fit and replaces it. */
   #takeOver(found: DataProcess): void {
     const { pid, isReadable } = found;
-    if (!isReadable) this.#publication.resumeWords(found.table);
-    else if (this.#publication.resume(found.table)) this.#adopted = found;
-    this.#succession.attach(found);
+    if (!isReadable) this.#published.resumeWords(found.table);
+    else if (this.#published.resume(found.table)) this.#adopted = found;
+    this.#handover.setRunning(found);
     if (this.#adopted) this.#log.info('datapath.adopted', `adopted data process ${pid}`, { pid });
     else if (isReadable) this.#log.warn('datapath.damaged', `the table of data process ${pid} is damaged`, { pid });
     else this.#log.info('datapath.foreign', `data process ${pid} is of another layout: ${found.difference}`, { pid });
   }
 
   #writeWords(): void {
-    const { running } = this.#succession;
+    const { running } = this.#handover;
     if (!running) return;
-    this.#publication.writeWords(running.table);
+    this.#published.writeWords(running.table);
     running.ring();
   }
 
   #flush(): void {
-    const { running } = this.#succession;
-    if (!running?.isReadable || this.#succession.isStopping || this.#closing.signal.aborted) return;
-    if (!this.#publication.isBehind(running.table)) return;
-    if (!this.#publication.writeRoutes(running.table) && !this.#retrying) {
+    const { running } = this.#handover;
+    if (!running?.isReadable || this.#handover.isStopping || this.#closing.signal.aborted) return;
+    if (!this.#published.isBehind(running.table)) return;
+    if (!this.#published.writeRoutes(running.table) && !this.#retrying) {
       this.#retrying = setTimeout(() => {
         this.#retrying = undefined;
         this.#flush();
@@ -259,47 +245,47 @@ class TunEngine implements Datapath {
   /** Nobody told it to end: the next one comes at once, or later when this one did not live. */
   #onDeath(gone: DataProcess): void {
     if (this.#closing.signal.aborted) return;
-    const young = this.#clock.now() - this.#succession.startedMs < youngMs;
+    const young = this.#clock.now() - this.#handover.startedMs < youngMs;
     this.#failures = young ? this.#failures + 1 : 1;
     this.#log.warn('datapath.died', `data process ${gone.pid} died`, { pid: gone.pid, failures: this.#failures });
-    this.#revive(undefined);
+    this.#respawn(undefined);
   }
 
   /**
    * Tries until another data process runs, in the place of a dead one or of one that is to go. `start` waits for the
    * try under way.
    */
-  #revive(leaving: Leaving | undefined): void {
-    if (!this.#config || this.#revival || this.#closing.signal.aborted) return;
-    const attempt = this.#respawn(leaving);
-    this.#revival = attempt;
+  #respawn(replaced: Replaced | undefined): void {
+    if (!this.#config || this.#respawning || this.#closing.signal.aborted) return;
+    const attempt = this.#respawnOnce(replaced);
+    this.#respawning = attempt;
     void attempt
       .then(
         () => undefined,
         (error: unknown) => error,
       )
       .then(error => {
-        this.#revival = undefined;
+        this.#respawning = undefined;
         if (this.#closing.signal.aborted) return;
         if (error !== undefined) {
           this.#failures++;
           this.#log.error('datapath.respawn-failed', messageOf(error), { failures: this.#failures });
-          this.#revive(this.#succession.running && leaving);
+          this.#respawn(this.#handover.running && replaced);
         }
         for (const listener of this.#listeners) listener();
       });
   }
 
-  async #respawn(leaving: Leaving | undefined): Promise<void> {
+  async #respawnOnce(replaced: Replaced | undefined): Promise<void> {
     if (this.#failures > 1) {
       const pauseMs = backoffMs(this.#failures - 1, respawnLimits, () => 1);
       await this.#clock.sleep(pauseMs, this.#closing.signal);
     }
     await this.#inTurn(async () => {
       // Another turn may have done it already.
-      const { running } = this.#succession;
-      if (!this.#config || (running && running !== leaving?.process)) return;
-      await this.#launch(this.#config, leaving?.why);
+      const { running } = this.#handover;
+      if (!this.#config || (running && running !== replaced?.process)) return;
+      await this.#launch(this.#config, replaced?.why);
       this.#respawns++;
     });
   }

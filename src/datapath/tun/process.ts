@@ -5,10 +5,10 @@
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Readable } from 'node:stream';
-import { TartanError, errnoOf, messageOf } from '../lib/errors.js';
-import { native, type NativeHello, type NativeTable, type NativeWatch } from '../lib/native.js';
+import { TartanError, errnoOf, messageOf } from '../../lib/errors.js';
+import { native, type NativeHello, type NativeTable, type NativeWatch } from '../../lib/native.js';
 import { closeAll } from './descriptors.js';
-import { killDataProcess } from './orphan.js';
+import { killDataProcess } from './find-process.js';
 import { createTable, nextSocketPath, promoteSocket, removeNextSocket, socketPath } from './table.js';
 
 /** An earlier daemon's process answers in well under a millisecond; one that does not is taken for stuck and ended. */
@@ -17,7 +17,7 @@ const startLimitMs = 5000;
 const drainLimitMs = 2000;
 
 /** The connection to a data process, from which its death is seen whether it is our child or not. */
-class Connection {
+class ProcessConnection {
   readonly pid: number;
   readonly ended: Promise<void>;
   readonly #fd: number;
@@ -60,15 +60,15 @@ class Connection {
 }
 
 /** What a data process says of its own making. */
-type Make = Pick<NativeHello, 'build' | 'version'>;
+type BuildInfo = Pick<NativeHello, 'build' | 'version'>;
 
 export class DataProcess {
   readonly table: NativeTable;
-  readonly #make: Make;
-  readonly #connection: Connection;
+  readonly #make: BuildInfo;
+  readonly #connection: ProcessConnection;
   readonly #wakeFds: readonly number[];
 
-  constructor(connection: Connection, make: Make, table: NativeTable, wakeFds: readonly number[]) {
+  constructor(connection: ProcessConnection, make: BuildInfo, table: NativeTable, wakeFds: readonly number[]) {
     this.#connection = connection;
     this.#make = make;
     this.table = table;
@@ -149,7 +149,7 @@ function ask(path: string): NativeHello | undefined {
 
 async function adopted(hello: NativeHello): Promise<Adopted> {
   const { tunFds, udpFds } = hello;
-  const connection = new Connection(hello.pid, hello.connectionFd);
+  const connection = new ProcessConnection(hello.pid, hello.connectionFd);
   native().closeFd(hello.listenFd);
   try {
     const table = native().adoptTable(hello.routesFd, hello.countersFd, hello.version);
@@ -191,7 +191,7 @@ export async function spawnProcess(launch: Launch, prepare: (table: NativeTable)
     const child = spawnChild(launch, table, wakeFds);
     const hello = await started(child, launch);
     closeAll([hello.routesFd, hello.countersFd, hello.listenFd, ...hello.tunFds, ...hello.udpFds, ...hello.wakeFds]);
-    return new DataProcess(new Connection(hello.pid, hello.connectionFd), hello, table, wakeFds);
+    return new DataProcess(new ProcessConnection(hello.pid, hello.connectionFd), hello, table, wakeFds);
   } catch (error) {
     table.close();
     closeAll(wakeFds);
@@ -225,7 +225,7 @@ function spawnChild(launch: Launch, table: NativeTable, wakeFds: readonly number
 /** Waits until the child stands, and asks it for the connection. */
 async function started(child: ChildProcess, launch: Launch): Promise<NativeHello> {
   try {
-    const complaint = await readStatus(child);
+    const complaint = await readStartupError(child);
     if (complaint !== '') throw new Error(complaint);
     child.unref();
     return native().adopt(nextSocketPath(launch.runDir), startLimitMs);
@@ -238,7 +238,7 @@ async function started(child: ChildProcess, launch: Launch): Promise<NativeHello
 }
 
 /** What the child wrote before it closed its end: nothing when all is well. */
-async function readStatus(child: ChildProcess): Promise<string> {
+async function readStartupError(child: ChildProcess): Promise<string> {
   const status = child.stdio?.[3];
   // Without descriptors left there are no streams, only the event.
   if (!(status instanceof Readable)) return new Promise((_, reject) => child.once('error', reject));

@@ -4,8 +4,8 @@
  */
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { errnoOf } from '../lib/errors.js';
-import type { Log } from '../lib/log.js';
+import { errnoOf } from '../../lib/errors.js';
+import type { Log } from '../../lib/log.js';
 import { memoryNames } from './table.js';
 
 /** As the kernel cuts it: 15 characters (proc(5), comm). */
@@ -29,7 +29,7 @@ function networkNamespace(pid: number | 'self'): string | undefined {
 }
 
 /** A zombie has let go of its descriptors and counts as gone. */
-function isRunning(pid: number): boolean {
+function isAlive(pid: number): boolean {
   const stat = read(`/proc/${pid}/stat`);
   const state = stat.charAt(stat.lastIndexOf(')') + 2);
   return state !== '' && state !== 'Z' && state !== 'X';
@@ -56,25 +56,25 @@ export function killDataProcess(pid: number): boolean {
 }
 
 /** Living data processes of the run directory in this network namespace. */
-export function findOrphans(runDir: string): readonly number[] {
+export function findProcesses(runDir: string): readonly number[] {
   const names = memoryNames(runDir);
   const here = networkNamespace('self');
   return readdirSync('/proc')
     .filter(name => /^\d+$/.test(name))
     .map(Number)
     .filter(pid => read(`/proc/${pid}/comm`).trimEnd() === processName)
-    .filter(pid => networkNamespace(pid) === here && maps(pid, names) && isRunning(pid));
+    .filter(pid => networkNamespace(pid) === here && maps(pid, names) && isAlive(pid));
 }
 
 /**
  * Ends all of them and waits until they are gone.
  * @param kept the one that is no orphan
  */
-export async function killOrphans(runDir: string, log: Log, kept?: number): Promise<readonly number[]> {
-  const killed = findOrphans(runDir).filter(pid => pid !== kept && killDataProcess(pid));
+export async function killUnreachable(runDir: string, log: Log, kept?: number): Promise<readonly number[]> {
+  const killed = findProcesses(runDir).filter(pid => pid !== kept && killDataProcess(pid));
   for (const pid of killed) {
     log.warn('datapath.orphan-killed', `ended data process ${pid}, which nobody knew any more`, { pid });
   }
-  for (let waitedMs = 0; waitedMs < endLimitMs && killed.some(isRunning); waitedMs += 10) await delay(10);
+  for (let waitedMs = 0; waitedMs < endLimitMs && killed.some(isAlive); waitedMs += 10) await delay(10);
   return killed;
 }

@@ -19,7 +19,7 @@ export function marking(table: SavedTable | undefined, chain: string, others: re
   return marks.filter(name => !table?.has(name)).map(name => `-N ${name}`);
 }
 
-export interface Vestige {
+export interface Leftover {
   readonly table: string;
   /** The built-in chain of our making, if it is. */
   readonly chain: string | undefined;
@@ -27,14 +27,14 @@ export interface Vestige {
   readonly isTable: boolean;
 }
 
-export function vestigeIn(name: string, table: SavedTable | undefined, chain: string): Vestige | undefined {
+export function leftoverIn(name: string, table: SavedTable | undefined, chain: string): Leftover | undefined {
   const [ofChain, isTable] = [table?.has(chainMark(chain)) ?? false, table?.has(mark) ?? false];
   return ofChain || isTable ? { table: name, chain: ofChain ? chain : undefined, isTable } : undefined;
 }
 
 /** Once our rules are gone. What others use by now stays, unmarked. */
-export async function removeVestige(
-  { table, chain, isTable }: Vestige,
+export async function removeLeftover(
+  { table, chain, isTable }: Leftover,
   program: string,
   run: RunCommand,
   signal: AbortSignal,
