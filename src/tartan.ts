@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-import { cleanUpHost, withoutForwarding } from './cli/cleanup.js';
-import { openProcessIo } from './cli/process-io.js';
-import { openToolPorts } from './cli/tool-ports.js';
-import { runTool } from './cli/tool.js';
+import { cleanUpHost, withoutForwarding } from './tool/cleanup.js';
+import { openProcessIo } from './tool/process-io.js';
+import { openToolPorts } from './tool/open-ports.js';
+import { runTool } from './tool/tool.js';
 
 // Not exitCode: a connection attempt that etcd never answers would keep a finished tool alive.
 const ports = openToolPorts({ cleanup: cleanUpHost, withoutForwarding });

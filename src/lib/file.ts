@@ -8,16 +8,19 @@ import {
   constants,
   fchmodSync,
   fchownSync,
+  fstatSync,
   fsyncSync,
   mkdirSync,
   openSync,
+  readFileSync,
   readSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { errnoOf } from './errors.js';
+import { errnoOf, messageOf } from './errors.js';
+import { known, unknown, type Fact } from './fact.js';
 
 export interface Owner {
   readonly uid: number;
@@ -102,5 +105,32 @@ export function isExecutable(path: string): boolean {
     return true;
   } catch {
     return false;
+  }
+}
+
+const maxTextBytes = 4 * 1024 * 1024;
+
+/**
+ * A small file of the host as a fact: absent is an answer, unreadable says why. Links are followed, as the program does whose
+ * file it is.
+ * @returns undefined when there is none
+ */
+export function readTextFile(path: string): Fact<string | undefined> {
+  let fd: number;
+  try {
+    // Not waiting for a writer should it be a pipe.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    return ['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '') ? known(undefined) : unknown(messageOf(error));
+  }
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) return unknown(`${path} is no file`);
+    if (stat.size > maxTextBytes) return unknown(`${path} has ${stat.size} bytes`);
+    return known(readFileSync(fd, 'utf8'));
+  } catch (error) {
+    return unknown(messageOf(error));
+  } finally {
+    closeSync(fd);
   }
 }

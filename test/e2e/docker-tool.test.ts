@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { Finding } from '../../src/docker/finding.js';
+import type { Finding } from '../../src/docker/verify/finding.js';
 import { askedEngine, DockerEngine } from '../support/docker-engine.js';
 import type { LabHost } from '../support/lab-host.js';
 import { useLab } from '../support/use-lab.js';

@@ -1,8 +1,8 @@
 /** Values and readings that several unit tests start from. */
 import type { Status } from '../../src/agent/status.js';
 import type { Environment } from '../../src/cli/flag-syntax.js';
-import type { ToolPorts } from '../../src/cli/ports.js';
-import { parseDaemonOptions, type DaemonOptions } from '../../src/cli/options.js';
+import type { ToolPorts } from '../../src/tool/ports.js';
+import { parseDaemonOptions, type DaemonOptions } from '../../src/daemon/options.js';
 import { TartanError } from '../../src/lib/errors.js';
 
 export const sampleStatus: Status = {

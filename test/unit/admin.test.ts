@@ -8,7 +8,7 @@ import { openHealthServer } from '../../src/admin/health-server.js';
 import { closeServer, createLimitedServer, plainText, type Answer } from '../../src/admin/limited-http.js';
 import { findGroupId, openStatusServer, statusSocketPath } from '../../src/admin/status-server.js';
 import type { Status } from '../../src/agent/status.js';
-import { readStatus } from '../../src/cli/status-client.js';
+import { readStatus } from '../../src/tool/status-client.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
 import { Scope } from '../../src/lib/scope.js';

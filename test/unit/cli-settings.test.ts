@@ -2,8 +2,8 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ToolSettings, type OptionValues } from '../../src/cli/tool-settings.js';
-import { runTool } from '../../src/cli/tool.js';
+import { ToolSettings, type OptionValues } from '../../src/tool/settings.js';
+import { runTool } from '../../src/tool/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { noPorts } from '../support/samples.js';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { runTool } from '../../src/cli/tool.js';
+import { runTool } from '../../src/tool/tool.js';
 import { noPorts, unexpected } from '../support/samples.js';
 
 async function run(line: string, calledAs = '/usr/bin/tartan'): Promise<{ status: number; out: string; err: string }> {

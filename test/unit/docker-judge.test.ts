@@ -1,11 +1,11 @@
 /** What `tartan docker verify` makes of a host: each difference by its name, and nothing where all is well. */
 import { describe, expect, it } from 'vitest';
-import type { DockerPlan } from '../../src/docker/docker-plan.js';
+import type { DockerPlan } from '../../src/docker/settings/docker-plan.js';
 import type { EngineState } from '../../src/docker/engine-state.js';
-import { known, unknown } from '../../src/docker/fact.js';
-import type { DockerFacts, FirewallFacts, KernelFacts, RuleFacts } from '../../src/docker/facts.js';
-import type { Finding } from '../../src/docker/finding.js';
-import { judgeDocker } from '../../src/docker/judge.js';
+import { known, unknown } from '../../src/lib/fact.js';
+import type { DockerFacts, FirewallFacts, KernelFacts, RuleFacts } from '../../src/docker/verify/facts.js';
+import type { Finding } from '../../src/docker/verify/finding.js';
+import { judgeDocker } from '../../src/docker/verify/judge.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import {
   dockerContainer,

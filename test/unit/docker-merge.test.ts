@@ -15,9 +15,9 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openDockerFiles } from '../../src/docker/docker-files.js';
+import { openDockerFiles } from '../../src/docker/settings/docker-files.js';
 import type { DockerWriteResult } from '../../src/docker/docker.js';
-import { unmergeDaemonJson } from '../../src/docker/merge.js';
+import { unmergeDaemonJson } from '../../src/docker/settings/merge.js';
 import { parsePrefix } from '../../src/model/ipv4.js';
 
 let directory: string;

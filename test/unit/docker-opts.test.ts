@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { isRoutedVia, writeDockerOpts } from '../../src/cli/docker-opts.js';
+import { isRoutedVia, writeDockerOpts } from '../../src/tool/docker-opts.js';
 import { messageOf } from '../../src/lib/errors.js';
 import { parsePrefix } from '../../src/model/ipv4.js';
 

@@ -4,18 +4,18 @@ import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { countDefaultRoutes, parseUnit } from '../../src/cli/docker-facts.js';
-import { otherKindOf, readRules } from '../../src/cli/firewall-facts.js';
+import { countDefaultRoutes, parseUnit } from '../../src/tool/docker-facts.js';
+import { otherKindOf, readRules } from '../../src/tool/firewall-facts.js';
 import { carve, type CarveRequest } from '../../src/docker/carve.js';
-import { envOptions, handedOver, planFromFiles } from '../../src/docker/docker-plan.js';
-import { parseDockerdFlags, readDaemonOptions } from '../../src/docker/dockerd-options.js';
+import { envOptions, handedOver, planFromFiles } from '../../src/docker/settings/docker-plan.js';
+import { parseDockerdFlags, readDaemonOptions } from '../../src/docker/settings/dockerd-options.js';
 import { createEngineNetwork, readEngine } from '../../src/docker/engine.js';
 import { engineRelease, isAtLeast } from '../../src/docker/engine-state.js';
-import type { RuleFacts } from '../../src/docker/facts.js';
+import type { RuleFacts } from '../../src/docker/verify/facts.js';
 import { wantedContent } from '../../src/host/firewall/nft-table.js';
 import type { FirewallPlan } from '../../src/model/plan.js';
 import { plan } from '../support/firewall-texts.js';
-import { formatDockerEnv } from '../../src/docker/settings.js';
+import { formatDockerEnv } from '../../src/docker/settings/settings.js';
 import { formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
 
 describe('carving', () => {

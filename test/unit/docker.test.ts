@@ -12,14 +12,14 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openDockerFiles, type DockerFileOptions } from '../../src/docker/docker-files.js';
+import { openDockerFiles, type DockerFileOptions } from '../../src/docker/settings/docker-files.js';
 import {
   engineOptions,
   formatDockerEnv,
   formatSubnetEnv,
   nftablesOptions,
   parseSubnetEnv,
-} from '../../src/docker/settings.js';
+} from '../../src/docker/settings/settings.js';
 import { formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
 
 const settings = {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Status } from '../../src/agent/status.js';
-import { formatStatus } from '../../src/cli/status-view.js';
-import { formatDuration, formatFields, formatTable, openPaint, type Column } from '../../src/cli/table.js';
+import { formatStatus } from '../../src/tool/status-view.js';
+import { formatDuration, formatFields, formatTable, openPaint, type Column } from '../../src/tool/table.js';
 import { sampleStatus } from '../support/samples.js';
 
 const plain = openPaint({ isTty: false, env: {} });

@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { describeOptions, parseDaemonOptions } from '../../src/cli/options.js';
+import { describeOptions, parseDaemonOptions } from '../../src/daemon/options.js';
 import { parseRun, refusalOf } from '../support/samples.js';
 
 const secret = 'hunter2-horse';

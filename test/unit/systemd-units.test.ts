@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseDaemonOptions, type DaemonOptions } from '../../src/cli/options.js';
+import { parseDaemonOptions, type DaemonOptions } from '../../src/daemon/options.js';
 import { root } from '../support/tools.js';
 
 /** The values of each setting, in the order of the file. */

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { feedWatchdog } from '../../src/cli/watchdog.js';
+import { feedWatchdog } from '../../src/daemon/watchdog.js';
 
 describe('the watchdog', () => {
   beforeEach(() => void vi.useFakeTimers());

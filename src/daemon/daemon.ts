@@ -1,0 +1,171 @@
+/**
+ * The daemon's composition root: opens every adapter in order, runs the agent, closes all newest first. The only
+ * place, with the tool's, that constructs an adapter.
+ */
+import { accessSync, constants, mkdirSync } from 'node:fs';
+import { openHealthServer } from '../admin/health-server.js';
+import { openStatusServer } from '../admin/status-server.js';
+import { Agent } from '../agent/agent.js';
+import { loadNodeId, readBootId } from '../agent/identity.js';
+import { isReady, snapshot } from '../agent/snapshot.js';
+import { StateFile } from '../agent/state-file.js';
+import { chooseBackend } from '../backend/all.js';
+import { udpDevice } from '../backend/udp.js';
+import { openDatapath } from '../datapath/tun/tun-engine.js';
+import { openDockerFiles } from '../docker/settings/docker-files.js';
+import { openKernelHost } from '../host/kernel-host.js';
+import { openUnderlay } from '../host/underlay/check.js';
+import { bootClock } from '../lib/clock.js';
+import { exitCodeOf, isTartanError, messageOf, TartanError } from '../lib/errors.js';
+import { openLog, type Log } from '../lib/log.js';
+import { native } from '../lib/native.js';
+import { Scope } from '../lib/scope.js';
+import { openEtcd } from '../store/etcd/etcd-kv.js';
+import { openLeaseStore } from '../store/leases.js';
+import { lockRunDir } from '../cli/lock.js';
+import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
+import { LocalNode } from '../agent/local-node.js';
+import { version } from '../cli/version.js';
+import { feedWatchdog } from './watchdog.js';
+
+/** @returns the exit status */
+export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  let log: Log | undefined;
+  try {
+    const invocation = parseDaemonOptions(argv, env);
+    if (invocation.kind !== 'run') {
+      process.stdout.write(invocation.text);
+      return 0;
+    }
+    log = openLog(invocation.options.logLevel);
+    await serve(invocation.options, log, env);
+    return 0;
+  } catch (error) {
+    log?.error('daemon.failed', messageOf(error), { code: isTartanError(error) ? error.code : 'INVARIANT' });
+    const detail =
+      isTartanError(error) || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
+    process.stderr.write(`tartand: ${detail}\n`);
+    return exitCodeOf(error);
+  }
+}
+
+class Stopped extends Error {}
+
+async function serve(options: DaemonOptions, log: Log, env: NodeJS.ProcessEnv): Promise<void> {
+  requirePrivileges();
+  log.info('daemon.starting', `tartand ${version}`, { options: describeOptions(options) });
+  for (const note of options.notes) log.warn('options.note', note);
+  const stop = new AbortController();
+  const scope = new Scope((name, error) => log.warn('daemon.closing', `${name}: ${messageOf(error)}`));
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort(new Stopped(name)));
+  const notifySocket = env['NOTIFY_SOCKET'];
+  const notify = (state: string): void => {
+    if (notifySocket) native().notify(notifySocket, state);
+  };
+  // Owned first: a daemon that closes all the rest is alive until the end.
+  const onSilent = (error: unknown): void => log.warn('watchdog.failed', messageOf(error));
+  scope.defer('watchdog', feedWatchdog(env, notify, onSilent));
+  try {
+    const agent = await openAgent(options, log, scope, notify);
+    await agent.run(stop.signal);
+  } catch (error) {
+    if (!(error instanceof Stopped)) throw error;
+    log.info('daemon.stopping', `${error.message}: the data plane goes on`);
+    notify('STOPPING=1');
+  } finally {
+    await scope.close();
+  }
+}
+
+async function openAgent(
+  options: DaemonOptions,
+  log: Log,
+  scope: Scope,
+  notify: (state: string) => void,
+): Promise<Agent> {
+  openDirectories(options, scope);
+  const id = options.nodeId ?? loadNodeId(options.stateDir);
+  const host = await scope.own('host', openKernelHost({ log }));
+  const underlay = openUnderlay(host, options, log);
+  const node = new LocalNode({ id, bootId: readBootId() }, await underlay.choose());
+  const datapath = await scope.own('datapath', openDatapath({ runDir: options.runDir, device: udpDevice, log }));
+  const kv = openEtcd(options.etcd, log);
+  const store = await scope.own(
+    'store',
+    openLeaseStore(kv, {
+      prefix: options.etcd.prefix,
+      log,
+      clock: bootClock,
+      reuseQuarantined: options.reuseQuarantined,
+    }),
+  );
+  const agent = new Agent(
+    {
+      store,
+      host,
+      underlay,
+      node,
+      datapath,
+      docker: openDockerFiles(options),
+      state: new StateFile(options.stateDir, [options.subnetFile, options.dockerEnvFile]),
+      clock: bootClock,
+      wallNow: Date.now,
+      log,
+      notify,
+    },
+    {
+      ...options,
+      chooseBackend,
+      ttlSeconds: options.leaseTtlSeconds,
+      resyncMs: options.resyncSeconds * 1000,
+      peerHoldMs: options.peerHoldSeconds * 1000,
+    },
+  );
+  await scope.own(
+    'status socket',
+    openStatusServer({ runDir: options.runDir, status: () => snapshot(agent, version), log }),
+  );
+  if (options.healthz)
+    await scope.own('health', openHealthServer({ ...options.healthz, ready: () => isReady(agent), log }));
+  return agent;
+}
+
+/** CAP_NET_ADMIN, CAP_SETUID and CAP_SETGID as bits of capabilities(7). */
+const neededCapabilities = [
+  ['CAP_NET_ADMIN', 12n],
+  ['CAP_SETUID', 7n],
+  ['CAP_SETGID', 6n],
+] as const;
+
+function requirePrivileges(): void {
+  const effective = native().capabilities();
+  const missing = neededCapabilities.filter(([, bit]) => ((effective >> bit) & 1n) === 0n).map(([name]) => name);
+  if (missing.length > 0)
+    throw new TartanError(
+      'PERMISSION',
+      `tartand lacks ${missing.join(', ')}: start it as root or grant these capabilities`,
+    );
+  try {
+    accessSync('/dev/net/tun', constants.R_OK | constants.W_OK);
+  } catch (cause) {
+    throw new TartanError(
+      'PERMISSION',
+      '/dev/net/tun is missing or not accessible: load the tun module (modprobe tun) and allow the device',
+      { cause },
+    );
+  }
+}
+
+function openDirectories(options: DaemonOptions, scope: Scope): void {
+  try {
+    mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
+    mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new TartanError(
+      'CONFIG_INVALID',
+      `cannot make ${options.runDir} or ${options.stateDir} (${messageOf(cause)})`,
+      { cause },
+    );
+  }
+  scope.defer('lock', lockRunDir(options.runDir));
+}

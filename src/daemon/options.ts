@@ -1,0 +1,207 @@
+/**
+ * What the daemon was asked to do: flags, then TARTAN_* and FLANNELD_* variables, then defaults, parsed into one
+ * read-only record. A value that cannot be used is a USAGE error that names where it came from; a secret never
+ * appears in an error, in a note or in `describeOptions`.
+ */
+import { isIP } from 'node:net';
+import type { DockerFileOptions } from '../docker/settings/docker-files.js';
+import type { LogLevel } from '../lib/log.js';
+import { formatIpv4, isUnicastHost, type Ipv4 } from '../model/ipv4.js';
+import { nodeIdPattern } from '../model/node.js';
+import type { EtcdOptions } from '../store/etcd/options.js';
+import { parseEtcdOptions, type EtcdReading } from '../cli/etcd-options.js';
+import { parseCommandLine, withEnvironment, type Environment } from '../cli/flag-syntax.js';
+import { FlagValues } from './flag-values.js';
+import { daemonUsage } from './usage.js';
+import { version } from '../cli/version.js';
+
+export interface DaemonOptions {
+  readonly etcd: EtcdOptions;
+  /** Names or IPv4 addresses, in order of preference. */
+  readonly iface: readonly string[];
+  readonly ifaceRegex: readonly RegExp[];
+  readonly ifaceCanReach?: Ipv4;
+  readonly publicIp?: Ipv4;
+  readonly subnetFile: string;
+  readonly dockerEnvFile: string;
+  readonly docker: DockerFileOptions['docker'];
+  readonly ipMasquerade: 'off' | 'on' | 'not-fully-random';
+  readonly forwardRules: boolean;
+  readonly resyncSeconds: number;
+  readonly healthz?: { readonly ip: string; readonly port: number };
+  readonly runDir: string;
+  readonly stateDir: string;
+  readonly nodeId?: string;
+  readonly leaseTtlSeconds: number;
+  readonly peerHoldSeconds: number;
+  readonly onLost: 'exit' | 'degraded';
+  readonly checkSource: boolean;
+  readonly checkDestination: boolean;
+  readonly reuseQuarantined: boolean;
+  readonly logLevel: LogLevel;
+  /** What was accepted and has no effect, or is worth a word: one line each, for the log. */
+  readonly notes: readonly string[];
+}
+
+export type DaemonInvocation =
+  | { readonly kind: 'run'; readonly options: DaemonOptions }
+  /** Print `text` on standard output and exit 0. */
+  | { readonly kind: 'help' | 'version'; readonly text: string };
+
+/**
+ * @param argv the words after the program's name
+ * @throws TartanError USAGE; CONFIG_INVALID for a file given by a flag that cannot be read
+ */
+export function parseDaemonOptions(argv: readonly string[], env: Environment): DaemonInvocation {
+  const line = parseCommandLine(argv);
+  if (line.kind === 'help') return { kind: 'help', text: daemonUsage() };
+  if (new FlagValues(line.given).boolean('version')) return { kind: 'version', text: `tartand ${version}\n` };
+  return { kind: 'run', options: readOptions(new FlagValues(withEnvironment(line.given, env))) };
+}
+
+/** The options for the start-up log and a config dump, without secrets. */
+export function describeOptions(options: DaemonOptions): Readonly<Record<string, unknown>> {
+  const { etcd, ifaceRegex, ifaceCanReach, publicIp, notes: _, ...plain } = options;
+  const { password, ...openEtcd } = etcd;
+  return {
+    ...plain,
+    etcd: { ...openEtcd, ...(password === undefined ? {} : { password: '(set)' }) },
+    ifaceRegex: ifaceRegex.map(regex => regex.source),
+    ...(ifaceCanReach === undefined ? {} : { ifaceCanReach: formatIpv4(ifaceCanReach) }),
+    ...(publicIp === undefined ? {} : { publicIp: formatIpv4(publicIp) }),
+  };
+}
+
+function readOptions(settings: FlagValues): DaemonOptions {
+  const reviewed = settings.review();
+  const etcd = readEtcd(settings);
+  const runDir = settings.path('run-dir') ?? '/run/tartan';
+  const ifaceCanReach = settings.ipv4('iface-can-reach');
+  const publicIp = readPublicIp(settings);
+  const healthz = readHealthz(settings);
+  const nodeId = readNodeId(settings);
+  return {
+    etcd: etcd.options,
+    iface: readInterfaces(settings),
+    ifaceRegex: settings.list('iface-regex').map(text => readRegex(settings, text)),
+    ...(ifaceCanReach === undefined ? {} : { ifaceCanReach }),
+    ...(publicIp === undefined ? {} : { publicIp }),
+    subnetFile: settings.path('subnet-file') ?? '/run/flannel/subnet.env',
+    dockerEnvFile: settings.path('docker-env-file') ?? `${runDir}/docker.env`,
+    docker: readDocker(settings),
+    ipMasquerade: readMasquerade(settings),
+    forwardRules: settings.boolean('iptables-forward-rules'),
+    resyncSeconds: settings.integer('iptables-resync'),
+    ...(healthz === undefined ? {} : { healthz }),
+    runDir,
+    stateDir: settings.path('state-dir') ?? '/var/lib/tartan',
+    ...(nodeId === undefined ? {} : { nodeId }),
+    leaseTtlSeconds: settings.integer('lease-ttl'),
+    peerHoldSeconds: settings.integer('peer-hold-down'),
+    onLost: readOnLost(settings),
+    checkSource: !settings.boolean('no-source-check'),
+    checkDestination: !settings.boolean('no-destination-check'),
+    reuseQuarantined: settings.boolean('reuse-quarantined'),
+    logLevel: readLogLevel(settings),
+    notes: [...reviewed, ...etcd.notes],
+  };
+}
+
+function readEtcd(settings: FlagValues): EtcdReading {
+  const passwordFile = settings.path('etcd-password-file');
+  const reading = parseEtcdOptions({
+    endpoints: { text: settings.text('etcd-endpoints'), source: settings.source('etcd-endpoints') },
+    prefix: { text: settings.text('etcd-prefix'), source: settings.source('etcd-prefix') },
+    caFile: settings.path('etcd-cafile'),
+    certFile: settings.path('etcd-certfile'),
+    keyFile: settings.path('etcd-keyfile'),
+    username: settings.text('etcd-username'),
+    password: settings.text('etcd-password'),
+    passwordFile:
+      passwordFile === undefined ? undefined : { text: passwordFile, source: settings.source('etcd-password-file') },
+    insecureEtcd: settings.boolean('insecure-etcd'),
+  });
+  if (settings.source('etcd-password') !== '--etcd-password' || !settings.given('etcd-password')) return reading;
+  const note = 'every user of this host can read --etcd-password in the process list: use --etcd-password-file';
+  return { ...reading, notes: [...reading.notes, note] };
+}
+
+function readInterfaces(settings: FlagValues): readonly string[] {
+  const names = settings.list('iface');
+  const bad = names.find(name => !/^[\x21-\x7e]{1,64}$/.test(name));
+  if (bad !== undefined) throw settings.refusal('iface', bad, 'the name or the IPv4 address of an interface');
+  return names;
+}
+
+/** JavaScript's matcher can take exponential time: a short pattern and short names keep that bounded. */
+const longestPattern = 256;
+
+function readRegex(settings: FlagValues, text: string): RegExp {
+  // Go writes case folding as a prefix, JavaScript as a flag; with `u` an escape of Go's that is unknown here is an
+  // error and does not silently match something else.
+  const [, fold, pattern = ''] = /^(\(\?i\))?(.*)$/s.exec(text) ?? [];
+  try {
+    if (text.length <= longestPattern) return new RegExp(pattern, fold === undefined ? 'u' : 'iu');
+  } catch {
+    // Refused below, with the flag's name.
+  }
+  throw settings.refusal('iface-regex', text, 'a regular expression of at most 256 characters, such as ^eth[0-9]+$');
+}
+
+function readPublicIp(settings: FlagValues): Ipv4 | undefined {
+  const address = settings.ipv4('public-ip');
+  if (address !== undefined && !isUnicastHost(address))
+    throw settings.refusal('public-ip', settings.text('public-ip'), 'a unicast address that a host can have');
+  return address;
+}
+
+function readHealthz(settings: FlagValues): DaemonOptions['healthz'] {
+  const port = settings.integer('healthz-port');
+  const ip = settings.text('healthz-ip');
+  if (isIP(ip) === 0) throw settings.refusal('healthz-ip', ip, 'an IP address such as 127.0.0.1');
+  return port > 0 ? { ip, port } : undefined;
+}
+
+function readNodeId(settings: FlagValues): string | undefined {
+  const id = settings.text('node-id');
+  if (id === '') return undefined;
+  if (!nodeIdPattern.test(id)) throw settings.refusal('node-id', id, 'up to 128 letters, digits, dots, _ or -');
+  return id;
+}
+
+function readDocker(settings: FlagValues): DaemonOptions['docker'] {
+  const config = settings.text('docker-config');
+  if (config !== 'env' && config !== 'daemon-json')
+    throw settings.refusal('docker-config', config, 'env or daemon-json');
+  const firewall = settings.text('docker-firewall');
+  if (firewall !== 'auto' && firewall !== 'iptables' && firewall !== 'nftables')
+    throw settings.refusal('docker-firewall', firewall, 'auto, iptables or nftables');
+  return {
+    config,
+    daemonJsonFile: settings.path('docker-daemon-json') ?? '/etc/docker/daemon.json',
+    subnetLength: settings.integer('docker-subnet-len'),
+    firewall,
+  };
+}
+
+function readMasquerade(settings: FlagValues): DaemonOptions['ipMasquerade'] {
+  const disableRandom = settings.boolean('ip-masq-fully-random-disable');
+  if (!settings.boolean('ip-masq')) return 'off';
+  return disableRandom ? 'not-fully-random' : 'on';
+}
+
+function readOnLost(settings: FlagValues): DaemonOptions['onLost'] {
+  const text = settings.text('on-lost');
+  if (text !== 'exit' && text !== 'degraded') throw settings.refusal('on-lost', text, 'exit or degraded');
+  return text;
+}
+
+const logLevels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
+
+function readLogLevel(settings: FlagValues): LogLevel {
+  const text = settings.text('log-level');
+  const level = logLevels.find(name => name === text);
+  if (level === undefined) throw settings.refusal('log-level', text, 'debug, info, warn or error');
+  // Asked for by name, a level wins over flannel's number.
+  return !settings.given('log-level') && settings.integer('v') >= 1 ? 'debug' : level;
+}

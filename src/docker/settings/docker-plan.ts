@@ -1,0 +1,95 @@
+/**
+ * What Docker should have: by what the daemon says of itself or, while it is away, by the files that it wrote last.
+ * Docker0's part may be smaller than the lease; the rest is for networks of the operator's.
+ */
+import { parsePrefix, prefixAround, readIpv4, type Prefix } from '../../model/ipv4.js';
+import type { DockerShare } from '../docker.js';
+import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
+import { engineOptions, formatWord, parseSubnetEnv, type EngineOption } from './settings.js';
+
+export interface DockerPlan extends DockerShare {
+  readonly source: 'daemon' | 'files';
+  readonly network: Prefix;
+  /** This host's part of the network. */
+  readonly lease: Prefix;
+  /** Docker0's part of the lease; the bridge has its first address. */
+  readonly bridge: Prefix;
+  /** The overlay device. */
+  readonly device: string;
+  /** Subnets of the other hosts. */
+  readonly peers: readonly { readonly subnet: Prefix; readonly name: string }[];
+}
+
+export function plannedOptions({ bridge, mtu }: DockerPlan): readonly EngineOption[] {
+  return engineOptions({ subnet: bridge, mtu });
+}
+
+/** dockerd's flags. */
+export function dockerFlags(plan: DockerPlan): readonly string[] {
+  return plannedOptions(plan).map(formatWord);
+}
+
+/** The file that hands them over. */
+export function settingsFile({ config, envFile, daemonJsonFile }: DockerPlan): string {
+  return config === 'env' ? envFile : daemonJsonFile;
+}
+
+/** An address with the length of its prefix, as the prefix around it; undefined for anything else. */
+export function readInterfaceAddress(text: string): Prefix | undefined {
+  const [, host = '', length = ''] = /^([0-9.]+)\/(\d{1,2})$/.exec(text) ?? [];
+  const address = readIpv4(host);
+  return address === undefined || Number(length) > 32 ? undefined : prefixAround(address, Number(length));
+}
+
+/** dockerd's flags in a `docker.env`. */
+export function envOptions(text: string): DockerdOptions {
+  return new Map(parseDockerdFlags((/^DOCKER_OPTS="(.*)"$/m.exec(text)?.[1] ?? '').split(' ')));
+}
+
+/** Address and MTU of docker0; undefined unless both are there. */
+export function handedOver(options: DockerdOptions): Pick<DockerPlan, 'bridge' | 'mtu'> | undefined {
+  const bridge = readInterfaceAddress(options.get('bip') ?? '');
+  const mtu = options.get('mtu') ?? '';
+  return bridge && /^\d{2,5}$/.test(mtu) ? { bridge, mtu: Number(mtu) } : undefined;
+}
+
+export interface PlanTexts {
+  readonly subnetEnv: string;
+  /** Without flags where settings are merged into daemon.json. */
+  readonly dockerEnv: string;
+  readonly daemonJson: string;
+}
+
+/**
+ * The plan by the files of a daemon that cannot be asked.
+ * @returns undefined unless they are whole
+ */
+export function planFromFiles(
+  { subnetEnv, dockerEnv, daemonJson }: PlanTexts,
+  rest: Pick<DockerPlan, 'envFile' | 'daemonJsonFile' | 'device'>,
+): DockerPlan | undefined {
+  const lease = parseSubnetEnv(subnetEnv);
+  const network = readNetwork(/^FLANNEL_NETWORK=["']?([0-9./]+)["']?$/m.exec(subnetEnv)?.[1] ?? '');
+  const flags = envOptions(dockerEnv);
+  const config = flags.size > 0 ? 'env' : 'daemon-json';
+  const told = handedOver(config === 'env' ? flags : fileOptions(daemonJson));
+  if (!lease || !network || !told) return undefined;
+  const masquerade = /^FLANNEL_IPMASQ=["']?true["']?$/m.test(subnetEnv);
+  return { source: 'files', network, lease, ...told, masquerade, forward: true, config, peers: [], ...rest };
+}
+
+function fileOptions(text: string): DockerdOptions {
+  try {
+    return readDaemonOptions(text, '');
+  } catch {
+    return new Map();
+  }
+}
+
+function readNetwork(text: string): Prefix | undefined {
+  try {
+    return parsePrefix(text);
+  } catch {
+    return undefined;
+  }
+}

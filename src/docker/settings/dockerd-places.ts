@@ -1,0 +1,144 @@
+/**
+ * Where dockerd gets flags from on this host: the settings files of the distributions, its systemd unit with drop-ins
+ * and the files these name, and the command line of the dockerd that runs.
+ */
+import { readTextFile } from '../../lib/file.js';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { errnoOf, messageOf } from '../../lib/errors.js';
+import { parseDockerdFlags, type DockerdFlag } from './dockerd-options.js';
+import { known, unknown, factValue, type Fact } from '../../lib/fact.js';
+
+export interface PlacedFlag {
+  readonly flag: DockerdFlag;
+  /** A file, or the running dockerd. */
+  readonly place: string;
+  /** Of the dockerd that runs: the flag is gone once it starts without it. */
+  readonly running: boolean;
+}
+
+const settingsFiles = ['/etc/default/docker', '/etc/sysconfig/docker', '/etc/sysconfig/docker-network'];
+/** The first has the say, systemd.unit(5). */
+const unitFolders = [
+  '/etc/systemd/system',
+  '/run/systemd/system',
+  '/usr/local/lib/systemd/system',
+  '/usr/lib/systemd/system',
+  '/lib/systemd/system',
+];
+const pidFiles = ['/run/docker.pid', '/var/run/docker.pid'];
+
+/**
+ * @param except file that is ours: what it says is not counted
+ * @param root where the host's files are
+ */
+export function findDockerdFlags(except: string, root = '/'): readonly PlacedFlag[] {
+  const unit = readUnit(root);
+  const files = [...new Set([...settingsFiles, ...unit.environmentFiles])].filter(path => path !== except);
+  const texts = [
+    ...files.map(place => ({ place, text: withoutComments(readText(join(root, place)) ?? '', '#') })),
+    ...unit.lines,
+  ];
+  const process = factValue(findDockerd(root));
+  return [
+    ...texts.flatMap(({ place, text }) =>
+      parseDockerdFlags(wordsOf(text)).map(flag => ({ flag, place, running: false })),
+    ),
+    ...parseDockerdFlags(process?.words ?? []).map(flag => ({
+      flag,
+      place: `the running dockerd (pid ${process?.pid})`,
+      running: true,
+    })),
+  ];
+}
+
+/** Of a line of a shell's or of systemd's, whatever the quotes; `NAME=--flag` too. */
+function wordsOf(text: string): readonly string[] {
+  return text.split(/[\s"';]+/).map(word => word.replace(/^\w+=(?=-)/, ''));
+}
+
+export interface DockerdProcess {
+  readonly pid: string;
+  /** Of the command line, without the program's name. */
+  readonly words: readonly string[];
+}
+
+/** By its pid file, else the one of this network namespace: its rules and its bridge are the ones that we see. */
+export function findDockerd(root = '/'): Fact<DockerdProcess | undefined> {
+  try {
+    const filed = pidFiles.map(path => (readText(join(root, path)) ?? '').trim()).find(text => /^[1-9]\d*$/.test(text));
+    // The number may be another's by now.
+    const process = filed === undefined ? undefined : readProcess(filed, root);
+    if (process) return known(process);
+    const here = readlinkSync(join(root, 'proc/self/ns/net'));
+    const others = readdirSync(join(root, 'proc')).filter(name => /^\d+$/.test(name));
+    return known(others.flatMap(pid => readProcess(pid, root) ?? []).find(({ pid }) => networkOf(pid, root) === here));
+  } catch (error) {
+    return unknown(messageOf(error));
+  }
+}
+
+/** @returns undefined for any other program */
+function readProcess(pid: string, root: string): DockerdProcess | undefined {
+  const [program = '', ...words] = (readText(join(root, 'proc', pid, 'cmdline')) ?? '').split('\0');
+  return basename(program) === 'dockerd' ? { pid, words: words.slice(0, -1) } : undefined;
+}
+
+/** undefined for a process that ended meanwhile. */
+function networkOf(pid: string, root: string): string | undefined {
+  try {
+    return readlinkSync(join(root, 'proc', pid, 'ns/net'));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+interface UnitLines {
+  readonly lines: readonly { readonly place: string; readonly text: string }[];
+  readonly environmentFiles: readonly string[];
+}
+
+/** What holds of docker.service once drop-ins have replaced and reset what stood before them. */
+function readUnit(root: string): UnitLines {
+  const held = new Map<string, { place: string; text: string }[]>();
+  for (const place of unitFiles(root)) {
+    const text = withoutComments(readText(join(root, place)) ?? '', '#;').replace(/\\\n/g, ' ');
+    for (const line of text.split('\n')) {
+      const [, name = '', value = ''] = /^\s*(ExecStart|Environment|EnvironmentFile)\s*=\s*(.*)$/.exec(line) ?? [];
+      if (name === '') continue;
+      held.set(name, value === '' ? [] : [...(held.get(name) ?? []), { place, text: value }]);
+    }
+  }
+  const environmentFiles = (held.get('EnvironmentFile') ?? []).map(({ text }) => text.trim().replace(/^-/, ''));
+  return { lines: ['ExecStart', 'Environment'].flatMap(name => held.get(name) ?? []), environmentFiles };
+}
+
+/** The unit, then its drop-ins in their order; of one name the first folder's. */
+function unitFiles(root: string): readonly string[] {
+  const unit = unitFolders
+    .map(folder => `${folder}/docker.service`)
+    .find(path => readText(join(root, path)) !== undefined);
+  const dropIns = new Map<string, string>();
+  for (const folder of unitFolders.map(folder => `${folder}/docker.service.d`))
+    for (const name of listed(join(root, folder)))
+      if (name.endsWith('.conf') && !dropIns.has(name)) dropIns.set(name, `${folder}/${name}`);
+  const sorted = [...dropIns].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path);
+  return [...(unit === undefined ? [] : [unit]), ...sorted];
+}
+
+function withoutComments(text: string, signs: string): string {
+  return text.replace(/\r\n/g, '\n').replace(new RegExp(`^\\s*[${signs}].*$`, 'gm'), '');
+}
+
+function readText(path: string): string | undefined {
+  return factValue(readTextFile(path));
+}
+
+function listed(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}

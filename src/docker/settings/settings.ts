@@ -1,0 +1,94 @@
+/**
+ * The settings handed to Docker, and the texts that carry them. `subnet.env` is byte for byte what flannel writes
+ * (flannel-compat section 3.1); `docker.env` has the variables of flannel's mk-docker-opts.sh and of the Red Hat units.
+ * Both are read by shells: only digits, dots, slashes, words and dashes ever stand in them.
+ */
+import { TartanError } from '../../lib/errors.js';
+import { formatBridgeAddress, formatPrefix, prefixAround, readIpv4, type Prefix } from '../../model/ipv4.js';
+import { acceptMark } from '../../model/plan.js';
+import type { DockerSettings } from '../docker.js';
+
+/** A setting of dockerd: `--key=value` on its command line, a member of daemon.json. */
+export interface EngineOption {
+  readonly key: 'bip' | 'ip-masq' | 'mtu' | 'bridge-accept-fwmark' | 'allow-direct-routing';
+  readonly value: string | number | boolean;
+}
+
+/**
+ * @param bridgeLength of docker0's part of the subnet; 0 for the whole
+ * @throws TartanError CONFIG_INVALID for a part that is not smaller than the subnet
+ */
+export function engineOptions(
+  { subnet, mtu }: Pick<DockerSettings, 'subnet' | 'mtu'>,
+  bridgeLength = 0,
+): readonly EngineOption[] {
+  if (bridgeLength !== 0 && (bridgeLength <= subnet.length || bridgeLength > 30))
+    throw new TartanError(
+      'CONFIG_INVALID',
+      `--docker-subnet-len ${bridgeLength} is no part of the leased ${formatPrefix(subnet)}: give 0 for the whole, ` +
+        `or a length from ${subnet.length + 1} to 30`,
+    );
+  return [
+    { key: 'bip', value: formatBridgeAddress({ base: subnet.base, length: bridgeLength || subnet.length }) },
+    // Docker's own masquerade would hide the containers' addresses from each other: it is always off.
+    { key: 'ip-masq', value: false },
+    { key: 'mtu', value: mtu },
+  ];
+}
+
+const hexMark = `0x${acceptMark.toString(16)}`;
+
+/**
+ * What Docker's nftables backend needs besides: `accept` of a table of ours does not outweigh its drops. Fatal to
+ * engines before 29.
+ */
+export const nftablesOptions: readonly EngineOption[] = [
+  { key: 'bridge-accept-fwmark', value: `${hexMark}/${hexMark}` },
+  { key: 'allow-direct-routing', value: true },
+];
+
+export function formatSubnetEnv(settings: DockerSettings): string {
+  return [
+    `FLANNEL_NETWORK=${formatPrefix(settings.network)}`,
+    `FLANNEL_SUBNET=${formatBridgeAddress(settings.subnet)}`,
+    `FLANNEL_MTU=${settings.mtu}`,
+    `FLANNEL_IPMASQ=${settings.ipMasquerade}`,
+    '',
+  ].join('\n');
+}
+
+const individual = [
+  ['DOCKER_OPT_BIP', 'bip'],
+  ['DOCKER_OPT_IPMASQ', 'ip-masq'],
+  ['DOCKER_OPT_MTU', 'mtu'],
+] as const;
+
+/** Without options every variable is empty: units that insist on the file start Docker all the same. */
+export function formatDockerEnv(options: readonly EngineOption[]): string {
+  const words = new Map(options.map(option => [option.key, formatWord(option)]));
+  const all = options.map(option => ` ${formatWord(option)}`).join('');
+  return [
+    ...individual.map(([name, key]) => `${name}="${words.get(key) ?? ''}"`),
+    `DOCKER_OPTS="${all}"`,
+    `DOCKER_NETWORK_OPTIONS="${all}"`,
+    '',
+  ].join('\n');
+}
+
+/** On a command line. */
+export function formatWord({ key, value }: EngineOption): string {
+  return value === true ? `--${key}` : `--${key}=${value}`;
+}
+
+/**
+ * FLANNEL_SUBNET of a `subnet.env`, as base/length.
+ * @returns undefined unless there is exactly one sound value
+ */
+export function parseSubnetEnv(text: string): Prefix | undefined {
+  const line = /^(?:export )?FLANNEL_SUBNET=["']?([0-9.]+)\/(\d{1,2})["']?$/gm;
+  const found = [...text.matchAll(line)];
+  const address = readIpv4(found[0]?.[1] ?? '');
+  const length = Number(found[0]?.[2]);
+  if (found.length !== 1 || address === undefined || length < 1 || length > 31) return undefined;
+  return prefixAround(address, length);
+}

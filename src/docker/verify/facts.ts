@@ -1,0 +1,75 @@
+/** What `tartan docker verify` looks at: gathered by one, judged by another, so that judging needs no host. */
+import type { Ipv4, Prefix } from '../../model/ipv4.js';
+import type { EngineReading } from '../engine.js';
+import type { PlacedFlag } from '../settings/dockerd-places.js';
+import type { Fact } from '../../lib/fact.js';
+
+export interface DockerFacts {
+  readonly engine: EngineReading;
+  /** Where a dockerd program is; undefined when there is none. */
+  readonly program: string | undefined;
+  /** Command line of the dockerd that runs in this network namespace, without its name; undefined: none runs. */
+  readonly commandLine: Fact<readonly string[] | undefined>;
+  /** Those that we watch, where they stand on this host, but for docker.env. */
+  readonly placedFlags: readonly PlacedFlag[];
+  readonly daemonJson: { readonly path: string; readonly text: Fact<string | undefined> };
+  readonly envFile: Fact<string | undefined>;
+  /** Docker's systemd unit; undefined where systemd does not run, or has no such unit. */
+  readonly unit: Fact<DockerUnit | undefined>;
+  /** The bridge of Docker's default network, docker0 unless Docker says otherwise; undefined: there is no such link. */
+  readonly docker0: Fact<LinkFacts | undefined>;
+  readonly firewall: FirewallFacts;
+  readonly kernel: KernelFacts;
+}
+
+export interface DockerUnit {
+  /** As `systemctl show` prints them, several apart by blanks. */
+  readonly environmentFiles: string;
+  readonly needsReload: boolean;
+}
+
+export interface LinkFacts {
+  readonly name: string;
+  readonly mtu: number;
+  readonly addresses: readonly { readonly address: Ipv4; readonly prefix: Prefix }[];
+}
+
+export interface FirewallFacts {
+  readonly iptables: boolean;
+  readonly nft: boolean;
+  readonly rules: Fact<RuleFacts>;
+  /** Rules behind the other kind of iptables (legacy beside nf_tables or the reverse); undefined: none. */
+  readonly otherKind: Fact<OtherKind | undefined>;
+  /** Programs that replace the whole rule set at times, and seem to be in use. */
+  readonly rivals: readonly string[];
+}
+
+export interface RuleFacts {
+  /** Which of our rules are there. */
+  readonly ours: {
+    readonly forward: boolean;
+    readonly raw: boolean;
+    readonly masquerade: boolean;
+    /** Keeps sources within the overlay from the masquerade of others. */
+    readonly sources: boolean;
+    /** Sets the mark that Docker's nftables backend accepts. */
+    readonly mark: boolean;
+  };
+  readonly forwardDrops: boolean;
+  /** Sources that rules of others masquerade. */
+  readonly masqueraded: readonly Prefix[];
+}
+
+export interface OtherKind {
+  readonly program: 'iptables-legacy' | 'iptables-nft';
+  readonly rules: number;
+  readonly forwardDrops: boolean;
+}
+
+export interface KernelFacts {
+  readonly ipForward: Fact<string>;
+  readonly rpFilterAll: Fact<string>;
+  readonly rpFilterUnderlay: Fact<string>;
+  readonly underlay: string | undefined;
+  readonly defaultRoutes: Fact<number>;
+}

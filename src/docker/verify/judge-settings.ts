@@ -1,0 +1,192 @@
+/** How Docker gets its settings: flags from the environment file, daemon.json, the unit; and what fights what. */
+import { isTartanError, messageOf } from '../../lib/errors.js';
+import { formatBridgeAddress, samePrefix } from '../../model/ipv4.js';
+import { conflictsWithFile, conflictsWithFlags, type Conflict } from '../settings/conflicts.js';
+import {
+  dockerFlags,
+  envOptions,
+  handedOver,
+  plannedOptions,
+  settingsFile,
+  type DockerPlan,
+} from '../settings/docker-plan.js';
+import {
+  parseDockerdFlags,
+  readDaemonOptions,
+  type DockerdKey,
+  type DockerdOptions,
+} from '../settings/dockerd-options.js';
+import { factValue } from '../../lib/fact.js';
+import type { DockerFacts } from './facts.js';
+import { finding, restartDocker, uncheckedFact, type Finding } from './finding.js';
+
+const handedKeys = ['bip', 'mtu', 'ip-masq'] as const satisfies readonly DockerdKey[];
+const dropIn = 'docker.service.d/tartan.conf';
+const installDropIn =
+  `install -D -m 644 config/systemd/${dropIn} /etc/systemd/system/${dropIn} && ` +
+  `systemctl daemon-reload && ${restartDocker}`;
+
+export interface DockerdSettings {
+  /** Of the dockerd that runs, else of the one that would be started. */
+  readonly flags: DockerdOptions;
+  /** Of daemon.json. */
+  readonly file: DockerdOptions;
+  /** Why dockerd cannot read daemon.json. */
+  readonly broken: string | undefined;
+  readonly runs: boolean;
+}
+
+export function readDockerdSettings(plan: DockerPlan, facts: DockerFacts): DockerdSettings {
+  const running = factValue(facts.commandLine);
+  const planned = isHandedOver(plan, facts)
+    ? envOptions(factValue(facts.envFile) ?? '')
+    : new Map<DockerdKey, string>();
+  return {
+    flags: running ? new Map(parseDockerdFlags(running)) : planned,
+    runs: running !== undefined,
+    ...readFile(facts.daemonJson),
+  };
+}
+
+function readFile({ path, text }: DockerFacts['daemonJson']): Pick<DockerdSettings, 'file' | 'broken'> {
+  try {
+    return { file: readDaemonOptions(factValue(text), path), broken: undefined };
+  } catch (error) {
+    if (!isTartanError(error, 'CONFIG_INVALID')) throw error;
+    return { file: new Map(), broken: messageOf(error) };
+  }
+}
+
+/** Both together, as dockerd has them. */
+export function effectiveOptions({ flags, file }: DockerdSettings): DockerdOptions {
+  return new Map([...file, ...flags]);
+}
+
+/** Whether a start of Docker's unit would take the environment file; without systemd that is not known. */
+function isHandedOver(plan: DockerPlan, { unit }: DockerFacts): boolean {
+  const docker = factValue(unit);
+  return docker === undefined || docker.environmentFiles.includes(plan.envFile);
+}
+
+export function judgeSettings(plan: DockerPlan, facts: DockerFacts, settings: DockerdSettings): readonly Finding[] {
+  const { path, text } = facts.daemonJson;
+  const conflicts = conflictsOf(plan, facts, settings);
+  return [
+    ...uncheckedFact('daemon-json', path, text),
+    ...uncheckedFact('docker-flags', "dockerd's command line", facts.commandLine),
+    ...uncheckedFact('docker-unit', "Docker's unit", facts.unit),
+    ...judgeFile(
+      path,
+      plan,
+      settings,
+      conflicts.map(({ key }) => key),
+    ),
+    ...conflicts.map(({ key, found, repair }) =>
+      finding('error', key === 'bridge' ? 'bridge-conflict' : 'settings-conflict', [
+        found,
+        'each in one place',
+        repair,
+      ]),
+    ),
+    ...judgeHandOver(plan, facts, settings),
+    ...judgeEnvFile(plan, facts),
+  ];
+}
+
+function conflictsOf(plan: DockerPlan, facts: DockerFacts, { flags, file }: DockerdSettings): readonly Conflict[] {
+  const { path } = facts.daemonJson;
+  const options = plannedOptions(plan);
+  const placed = facts.placedFlags.filter(({ running }) => !running);
+  if (plan.config === 'daemon-json') return conflictsWithFile(options, file, path, { flags: placed, own: [] });
+  const bridge: readonly Conflict[] =
+    flags.has('bridge') && flags.has('bip')
+      ? [
+          {
+            key: 'bridge',
+            found: `--bridge (${flags.get('bridge')}) stands beside --bip in dockerd's flags, it does not start again`,
+            repair: "take --bridge out of dockerd's flags",
+          },
+        ]
+      : [];
+  const isHanded = isHandedOver(plan, facts) || handedKeys.some(key => flags.has(key));
+  return [...(isHanded ? conflictsWithFlags(options, file, path) : []), ...bridge];
+}
+
+/** @param known keys that are conflicts already */
+function judgeFile(
+  path: string,
+  plan: DockerPlan,
+  { file, broken, flags }: DockerdSettings,
+  known: readonly DockerdKey[],
+): readonly Finding[] {
+  if (broken !== undefined)
+    return [finding('error', 'daemon-json-broken', [broken, 'a JSON object', `python3 -m json.tool ${path}`])];
+  const wanted = new Map(plannedOptions(plan).map(({ key, value }) => [key, String(value)]));
+  const wrong = handedKeys.filter(
+    key => file.has(key) && !flags.has(key) && !known.includes(key) && file.get(key) !== wanted.get(key),
+  );
+  if (wrong.length === 0) return [];
+  const given = wrong.map(key => `"${key}": ${file.get(key)}`).join(', ');
+  return [
+    finding('error', 'daemon-json-value', [
+      `${path} has ${given}`,
+      wrong.map(key => `"${key}": ${wanted.get(key)}`).join(', '),
+      plan.config === 'env'
+        ? `remove ${wrong.map(key => `"${key}"`).join(' and ')} from ${path}; tartan hands them over in ${plan.envFile}`
+        : 'systemctl restart tartand',
+    ]),
+  ];
+}
+
+/** Whether the dockerd that runs, or the one that would start, has the settings from anywhere. */
+function judgeHandOver(
+  plan: DockerPlan,
+  facts: DockerFacts,
+  { file, flags, runs }: DockerdSettings,
+): readonly Finding[] {
+  const unit = factValue(facts.unit);
+  const reload = unit?.needsReload
+    ? [
+        finding('warning', 'unit-changed', [
+          "systemd has not read Docker's unit since it was changed",
+          'the unit as it is on disk',
+          'systemctl daemon-reload',
+        ]),
+      ]
+    : [];
+  const hasBridge = flags.has('bridge') || file.has('bridge');
+  const missing = handedKeys.filter(key => !flags.has(key) && !file.has(key) && !(key === 'bip' && hasBridge));
+  const taken = missing.length === 0 || (!runs && plan.config === 'env' && isHandedOver(plan, facts));
+  if (taken || (!runs && facts.program === undefined)) return reload;
+  const words = missing.map(key => `--${key}`).join(', ');
+  return [
+    ...reload,
+    finding('error', 'settings-not-taken', [
+      runs || plan.config === 'daemon-json'
+        ? `dockerd ${runs ? 'was' : 'would be'} started without ${words}`
+        : `Docker's unit does not read ${plan.envFile}`,
+      `the settings of ${settingsFile(plan)}: ${dockerFlags(plan).join(' ')}`,
+      repairOf(plan, unit !== undefined),
+    ]),
+  ];
+}
+
+function repairOf({ config, envFile }: DockerPlan, hasUnit: boolean): string {
+  if (config === 'daemon-json') return restartDocker;
+  return hasUnit ? installDropIn : `start dockerd with $DOCKER_NETWORK_OPTIONS of ${envFile}`;
+}
+
+function judgeEnvFile(plan: DockerPlan, { envFile }: DockerFacts): readonly Finding[] {
+  if (plan.config === 'daemon-json') return [];
+  if (!envFile.known) return uncheckedFact('env-file', plan.envFile, envFile);
+  const told = handedOver(envOptions(envFile.value ?? ''));
+  if (told && samePrefix(told.bridge, plan.bridge) && told.mtu === plan.mtu) return [];
+  const found = told ? `hands over ${formatBridgeAddress(told.bridge)}, MTU ${told.mtu}` : 'cannot be used';
+  return [
+    finding('error', 'env-file', [
+      envFile.value === undefined ? `there is no ${plan.envFile}` : `${plan.envFile} ${found}`,
+      dockerFlags(plan).join(' '),
+      'systemctl restart tartand',
+    ]),
+  ];
+}

@@ -1,0 +1,66 @@
+/**
+ * `tartan cleanup`: stops the data process and takes everything of ours off this host (link, routes, firewall rules,
+ * files). Identity and last subnet in the state directory stay, so that the host comes back as itself.
+ */
+import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { StateFile } from '../agent/state-file.js';
+import { udpDevice } from '../backend/udp.js';
+import { cleanupDatapath } from '../datapath/tun/cleanup.js';
+import { unmergeDaemonJson } from '../docker/settings/merge.js';
+import { openKernelHost } from '../host/kernel-host.js';
+import { TartanError } from '../lib/errors.js';
+import { silentLog } from '../lib/log.js';
+import { native } from '../lib/native.js';
+import { lockRunDir, lockName } from '../cli/lock.js';
+import type { CleanupRequest, CleanupResult } from './ports.js';
+
+/** @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, HOST_REFUSED, DATAPATH_FAILED, CONFIG_INVALID */
+export async function cleanUpHost({ runDir, stateDir }: CleanupRequest): Promise<CleanupResult> {
+  return withoutForwarding(runDir, async pids => {
+    const host = openKernelHost({ log: silentLog });
+    try {
+      const { changes } = await host.cleanup({ signal: new AbortController().signal });
+      const files = removeFiles(runDir, stateDir);
+      // The last, because a daemon.json that somebody broke is for an operator to put right first.
+      const unmerged = unmergeDaemonJson(stateDir);
+      return {
+        removed: [
+          ...pids.map(pid => `data process ${pid}`),
+          ...changes.map(change => `by: ${change}`),
+          ...files,
+          ...(unmerged?.changed ? [`settings of ${unmerged.file}`] : []),
+        ],
+        left: (unmerged?.left ?? []).map(key => `'${key}' in ${unmerged?.file ?? ''} was changed by others and stays`),
+      };
+    } finally {
+      await host.close();
+    }
+  });
+}
+
+/**
+ * Stops the data plane of this host, and keeps a daemon from starting until the work is done.
+ * @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, DATAPATH_FAILED
+ */
+export async function withoutForwarding<T>(runDir: string, work: (pids: readonly number[]) => Promise<T>): Promise<T> {
+  const netAdmin = 1n << 12n;
+  if ((native().capabilities() & netAdmin) === 0n)
+    throw new TartanError('PERMISSION', 'this changes the network of this host');
+  const unlock = existsSync(runDir) ? lockRunDir(runDir) : (): void => {};
+  try {
+    return await work(await cleanupDatapath({ runDir, device: udpDevice, log: silentLog }));
+  } finally {
+    unlock();
+  }
+}
+
+/** Only what a daemon of this state directory wrote, and what has one of our names in the run directory. */
+function removeFiles(runDir: string, stateDir: string): readonly string[] {
+  const written = new StateFile(stateDir).writtenFiles();
+  const ours = ['tartand.sock', 'docker.env', lockName].map(name => join(runDir, name));
+  const gone = [...new Set([...written, ...ours])].filter(path => existsSync(path));
+  for (const path of gone) rmSync(path, { force: true });
+  if (existsSync(runDir) && readdirSync(runDir).length === 0) rmdirSync(runDir);
+  return gone;
+}

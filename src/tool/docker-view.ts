@@ -1,0 +1,123 @@
+/** `tartan docker plan` and `verify` as documents of `tartan/v1` and as text. */
+import { apiVersion } from '../agent/status.js';
+import { dockerFlags, settingsFile, type DockerPlan } from '../docker/settings/docker-plan.js';
+import type { DockerFacts } from '../docker/verify/facts.js';
+import type { Finding } from '../docker/verify/finding.js';
+import { formatBridgeAddress, formatPrefix, ipv4FromNumber, type Prefix } from '../model/ipv4.js';
+import { formatFields, type Cell, type Colour, type Paint } from './table.js';
+
+type Field = readonly [name: string, cell: Cell];
+
+export interface DockerPlanView {
+  readonly apiVersion: typeof apiVersion;
+  readonly kind: 'DockerPlan';
+  /** `files`: the daemon could not be asked, it is what it wrote last. */
+  readonly source: DockerPlan['source'];
+  readonly network: string;
+  readonly lease: string;
+  readonly bip: string;
+  readonly mtu: number;
+  readonly ipMasq: false;
+  readonly flags: readonly string[];
+  /** The file that Docker gets them from. */
+  readonly settingsFile: string;
+  /** Parts of the lease that docker0 leaves to `tartan docker network create`. */
+  readonly forNetworks: readonly string[];
+  /** What tartand does in the packet filter, so that Docker's rules do not matter. */
+  readonly firewall: { readonly device: string; readonly forward: boolean; readonly masquerade: boolean };
+}
+
+export function planViewOf(plan: DockerPlan): DockerPlanView {
+  const { device, forward, masquerade } = plan;
+  return {
+    apiVersion,
+    kind: 'DockerPlan',
+    source: plan.source,
+    network: formatPrefix(plan.network),
+    lease: formatPrefix(plan.lease),
+    bip: formatBridgeAddress(plan.bridge),
+    mtu: plan.mtu,
+    ipMasq: false,
+    flags: dockerFlags(plan),
+    settingsFile: settingsFile(plan),
+    forNetworks: besides(plan.bridge, plan.lease).map(formatPrefix),
+    firewall: { device, forward, masquerade },
+  };
+}
+
+/** The largest parts of the lease outside of docker0's, which is at its beginning. */
+function besides(bridge: Prefix, lease: Prefix): readonly Prefix[] {
+  const lengths = Array.from({ length: Math.max(0, bridge.length - lease.length) }, (_, at) => bridge.length - at);
+  return lengths.map(length => ({ base: ipv4FromNumber(lease.base + 2 ** (32 - length)), length }));
+}
+
+export function formatPlan(view: DockerPlanView, paint: Paint): string {
+  const { device, forward, masquerade } = view.firewall;
+  const { network } = view;
+  const free = view.forNetworks.join(', ');
+  return formatFields(
+    [
+      ['lease', `${view.lease} of ${network}`],
+      ['docker0', `${view.bip}, MTU ${view.mtu}`],
+      ['dockerd flags', view.flags.join(' ')],
+      ['handed over in', view.settingsFile],
+      ['for other networks', free || 'nothing: docker0 gets the whole lease'],
+      ['forwarding', forward ? `accepted by tartand: ${network} from and to ${device}` : 'left to rules of yours'],
+      [
+        'masquerade',
+        masquerade ? `by tartand, for what leaves ${network}; never by Docker` : 'by nobody: --ip-masq=false',
+      ],
+    ],
+    paint,
+  );
+}
+
+export interface VerifyReport {
+  readonly apiVersion: typeof apiVersion;
+  readonly kind: 'DockerReport';
+  /** No finding is an error. */
+  readonly ok: boolean;
+  readonly engine: string | null;
+  readonly plan: DockerPlanView;
+  readonly findings: readonly Finding[];
+}
+
+export function reportOf(plan: DockerPlan, facts: DockerFacts, findings: readonly Finding[]): VerifyReport {
+  return {
+    apiVersion,
+    kind: 'DockerReport',
+    ok: !findings.some(({ severity }) => severity === 'error'),
+    engine: facts.engine.kind === 'answers' ? facts.engine.state.version : null,
+    plan: planViewOf(plan),
+    findings,
+  };
+}
+
+const colours: Readonly<Record<Finding['severity'], Colour>> = {
+  error: 'bad',
+  warning: 'bad',
+  note: 'faint',
+  unchecked: 'faint',
+};
+
+export function formatReport(report: VerifyReport, paint: Paint): string {
+  const engine = report.engine === null ? 'no engine' : `engine ${report.engine}`;
+  const verdict: Cell = report.ok
+    ? { text: `as it should be, ${engine}`, colour: 'good' }
+    : { text: `not as it should be, ${engine}`, colour: 'bad' };
+  const { bip, mtu } = report.plan;
+  const head: readonly Field[] = [
+    ['Docker', verdict],
+    ['wanted', `docker0 at ${bip}, MTU ${mtu}, no masquerade of Docker's`],
+  ];
+  return [head, ...report.findings.map(fieldsOf)].map(facts => formatFields(facts, paint)).join('\n');
+}
+
+function fieldsOf({ id, severity, found, expected, repair }: Finding): readonly Field[] {
+  return [
+    [severity, { text: id, colour: colours[severity] }],
+    ['found', found],
+    ['expected', expected],
+    ...(repair === null ? [] : [['repair', { text: repair, colour: 'strong' }] as const]),
+  ];
+}

@@ -1,0 +1,98 @@
+/**
+ * `tartan ping`: asks peers through the tunnel and says of each whether it answers. An echo to a peer's tunnel address
+ * (the base of its subnet) crosses our data plane, the underlay, the peer's data plane and its kernel, and back.
+ */
+import type { StatusPeer } from '../agent/status.js';
+import { formatIpv4, parsePrefix, prefixContains, readIpv4, type Ipv4 } from '../model/ipv4.js';
+import { apiVersion } from '../agent/status.js';
+import type { Echo } from './echo.js';
+import { formatTable, type Column } from './table.js';
+import { exitStatus, ToolError, type ExitStatus } from './error.js';
+import { daemonStatus, print, type Call } from './commands.js';
+
+export interface PingResult {
+  readonly subnet: string;
+  readonly publicIp: string;
+  readonly address: string;
+  readonly sent: number;
+  readonly received: number;
+  /** Lowest of the round trips; null without an answer. */
+  readonly rttMs: number | null;
+  /** Why the last request had no answer; null when all had. */
+  readonly reason: string | null;
+}
+
+const timeoutMs = 1_000;
+/** At once: a thousand peers that are down must not take a thousand seconds. */
+const parallel = 64;
+
+const columns: readonly Column<PingResult>[] = [
+  { title: 'PEER', cell: result => result.subnet },
+  { title: 'PUBLIC IP', cell: result => result.publicIp },
+  {
+    title: 'ANSWERS',
+    cell: ({ sent, received }) => ({ text: `${received} of ${sent}`, colour: received === sent ? 'good' : 'bad' }),
+  },
+  { title: 'RTT', cell: ({ rttMs }) => (rttMs === null ? '-' : `${rttMs.toFixed(2)} ms`) },
+  { title: 'REASON', cell: ({ reason }) => reason ?? '' },
+];
+
+/** @param targets subnets, node ids or addresses; none of them means every peer */
+export async function pingPeers(call: Call, targets: readonly string[], count: number): Promise<ExitStatus> {
+  const { peers } = await daemonStatus(call);
+  const chosen =
+    targets.length === 0
+      ? peers.map(peer => ({ peer, address: baseOf(peer) }))
+      : targets.map(target => find(peers, target));
+  const echo = await call.io.ports.openEcho();
+  try {
+    const results: PingResult[] = [];
+    for (let first = 0; first < chosen.length; first += parallel) {
+      const some = chosen.slice(first, first + parallel);
+      results.push(...(await Promise.all(some.map(({ peer, address }) => ping(echo, peer, address, count)))));
+    }
+    print(call, { apiVersion, kind: 'PingList', items: results }, (output, paint) =>
+      formatTable(columns, results, output, paint),
+    );
+    return results.every(({ sent, received }) => sent === received) ? exitStatus.ok : exitStatus.checkFailed;
+  } finally {
+    echo.close();
+  }
+}
+
+async function ping(echo: Echo, peer: StatusPeer, address: Ipv4, count: number): Promise<PingResult> {
+  const rtts: number[] = [];
+  let reason: string | null = null;
+  for (let sent = 0; sent < count; sent++) {
+    const answer = await echo.ping(address, timeoutMs);
+    if (typeof answer === 'number') rtts.push(answer);
+    else reason = answer;
+  }
+  const rttMs = rtts.length === 0 ? null : Math.min(...rtts);
+  return {
+    subnet: peer.subnet,
+    publicIp: peer.publicIp,
+    address: formatIpv4(address),
+    sent: count,
+    received: rtts.length,
+    rttMs,
+    reason,
+  };
+}
+
+function baseOf(peer: StatusPeer): Ipv4 {
+  return parsePrefix(peer.subnet).base;
+}
+
+function find(peers: readonly StatusPeer[], target: string): { readonly peer: StatusPeer; readonly address: Ipv4 } {
+  const address = readIpv4(target);
+  for (const peer of peers) {
+    if ([peer.subnet, peer.publicIp, peer.nodeId].includes(target)) return { peer, address: baseOf(peer) };
+    if (address !== undefined && prefixContains(parsePrefix(peer.subnet), address)) return { peer, address };
+  }
+  throw new ToolError(
+    exitStatus.error,
+    `'${target}' is no peer of this host`,
+    'see the peers with: tartan status -o wide',
+  );
+}

@@ -1,0 +1,158 @@
+/**
+ * Where the tool looks for etcd and for the daemon: the option, else TARTAN_*, else FLANNELD_*, else ETCDCTL_* (as
+ * etcdctl reads them), else the default. A password never comes from an option, only from a file or the environment.
+ */
+import { Option, type Command } from 'commander';
+import { TartanError } from '../lib/errors.js';
+import { shown } from '../model/ipv4.js';
+import { nodeIdPattern } from '../model/node.js';
+import type { EtcdOptions } from '../store/etcd/options.js';
+import { parseEtcdOptions, type Sourced } from '../cli/etcd-options.js';
+import { environmentNames, findFlag, type FlagName } from '../cli/flags.js';
+import { readGoBoolean, type Environment } from '../cli/flag-syntax.js';
+
+/** Options as commander gives them: by camel-case name. */
+export type OptionValues = Readonly<Record<string, unknown>>;
+
+const etcdFlags = [
+  'etcd-endpoints',
+  'etcd-prefix',
+  'etcd-cafile',
+  'etcd-certfile',
+  'etcd-keyfile',
+  'etcd-username',
+  'etcd-password-file',
+  'insecure-etcd',
+] as const satisfies readonly FlagName[];
+
+/** The names differ from the flags': etcdctl(1). */
+const etcdctlNames: Readonly<Partial<Record<FlagName, string>>> = {
+  'etcd-endpoints': 'ETCDCTL_ENDPOINTS',
+  'etcd-cafile': 'ETCDCTL_CACERT',
+  'etcd-certfile': 'ETCDCTL_CERT',
+  'etcd-keyfile': 'ETCDCTL_KEY',
+};
+
+const defaultEndpoint = 'http://127.0.0.1:2379';
+
+export function addEtcdOptions(command: Command): Command {
+  return etcdFlags.reduce((to, name) => addFlag(to, name), command);
+}
+
+/** The daemon's flag as an option of the tool: same name, same variables. */
+export function addFlag(command: Command, name: FlagName): Command {
+  const flag = findFlag(name);
+  const value = flag?.kind === 'boolean' ? '' : ` <${flag?.value.toLowerCase()}>`;
+  const fallback = name === 'etcd-endpoints' ? defaultEndpoint : flag?.fallback;
+  const shownFallback = fallback && fallback !== 'false' ? ` (default ${fallback})` : '';
+  return command.addOption(new Option(`--${name}${value}`, `${flag?.help ?? ''}${shownFallback}`));
+}
+
+export class ToolSettings {
+  readonly #values: OptionValues;
+  readonly #env: Environment;
+
+  constructor(values: OptionValues, env: Environment) {
+    this.#values = values;
+    this.#env = env;
+  }
+
+  get runDir(): string {
+    return this.#path('run-dir') ?? findFlag('run-dir')?.fallback ?? '';
+  }
+
+  get stateDir(): string {
+    return this.#path('state-dir') ?? findFlag('state-dir')?.fallback ?? '';
+  }
+
+  get dockerEnvFile(): string {
+    return this.#path('docker-env-file') ?? `${this.runDir}/docker.env`;
+  }
+
+  get subnetFile(): string {
+    return this.#path('subnet-file') ?? findFlag('subnet-file')?.fallback ?? '';
+  }
+
+  /** As given; the tool's own option. */
+  get dockerHost(): string | undefined {
+    const given = this.#values['dockerHost'];
+    return typeof given === 'string' ? given : undefined;
+  }
+
+  /** As given, not looked up. */
+  get nodeId(): string | undefined {
+    const given = this.#find('node-id');
+    if (given && !nodeIdPattern.test(given.text))
+      throw new TartanError('USAGE', `${given.source}: '${shown(given.text)}' is not a node id such as a UUID`);
+    return given?.text;
+  }
+
+  /** @throws TartanError USAGE, CONFIG_INVALID */
+  etcd(): EtcdOptions {
+    const [caFile, certFile, keyFile] = [
+      this.#path('etcd-cafile'),
+      this.#path('etcd-certfile'),
+      this.#path('etcd-keyfile'),
+    ];
+    const login = this.#login();
+    return parseEtcdOptions({
+      endpoints: this.#find('etcd-endpoints') ?? { text: defaultEndpoint, source: '--etcd-endpoints' },
+      prefix: this.#find('etcd-prefix') ?? { text: findFlag('etcd-prefix')?.fallback ?? '', source: '--etcd-prefix' },
+      caFile,
+      certFile,
+      keyFile,
+      ...login,
+      insecureEtcd: this.#boolean('insecure-etcd'),
+    }).options;
+  }
+
+  /** The first place that has a password has the say: a shell's ETCDCTL_PASSWORD does not fight a file that was named. */
+  #login(): { username: string; password: string; passwordFile: Sourced | undefined } {
+    const user = this.#find('etcd-username');
+    const [ctlUser = '', ctlPassword] = splitOnce(this.#env['ETCDCTL_USER'] ?? '', ':');
+    const username = user?.text ?? ctlUser;
+    const file = this.#find('etcd-password-file');
+    const text = this.#fromEnvironment('etcd-password')?.text;
+    const fileFirst = file !== undefined && (text === undefined || file.source.startsWith('--'));
+    if (fileFirst) return { username, password: '', passwordFile: file };
+    const etcdctl = this.#env['ETCDCTL_PASSWORD'] || (user ? '' : (ctlPassword ?? ''));
+    return { username, password: text ?? etcdctl, passwordFile: file };
+  }
+
+  #path(name: FlagName): string | undefined {
+    const given = this.#find(name);
+    if (given && !given.text.startsWith('/'))
+      throw new TartanError('USAGE', `${given.source}: '${shown(given.text)}' is not an absolute path`);
+    return given?.text;
+  }
+
+  #boolean(name: FlagName): boolean {
+    const given = this.#find(name);
+    if (!given) return false;
+    const value = readGoBoolean(given.text);
+    if (value === undefined)
+      throw new TartanError('USAGE', `${given.source}: '${shown(given.text)}' is neither true nor false`);
+    return value;
+  }
+
+  #find(name: FlagName): Sourced | undefined {
+    const option = this.#values[name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())];
+    if (option === true) return { text: 'true', source: `--${name}` };
+    if (typeof option === 'string' && option !== '') return { text: option, source: `--${name}` };
+    return this.#fromEnvironment(name);
+  }
+
+  #fromEnvironment(name: FlagName): Sourced | undefined {
+    const flag = findFlag(name);
+    const etcdctl = etcdctlNames[name];
+    const names = [...(flag ? environmentNames(flag) : []), ...(etcdctl === undefined ? [] : [etcdctl])];
+    const variable = names.find(candidate => this.#env[candidate]);
+    const text = variable && this.#env[variable];
+    return text ? { text, source: `environment variable ${variable}` } : undefined;
+  }
+}
+
+function splitOnce(text: string, separator: string): readonly [string, string?] {
+  const at = text.indexOf(separator);
+  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)];
+}

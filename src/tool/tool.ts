@@ -1,0 +1,233 @@
+/**
+ * The operator's tool: its commands, their options and how an end becomes an exit status. Entered by the name
+ * `subnet-lease` its lease commands stand at the top: `subnet-lease ls` is `tartan lease ls`.
+ */
+import { basename } from 'node:path';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { showDockerPlan, verifyDocker } from './docker-commands.js';
+import { createDockerNetwork } from './docker-network.js';
+import { writeDockerOpts } from './docker-opts.js';
+import { leave, releaseLease, reserveLease } from './lease-commands.js';
+import { pingPeers } from './ping.js';
+import type { ToolIo } from './ports.js';
+import { cleanUp, getConfig, showLeases, setConfig, showStatus, validateConfig, type Call } from './commands.js';
+import { exitStatus, formatToolError, ToolError, toolErrorOf, type ExitStatus } from './error.js';
+import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './settings.js';
+import { version } from '../cli/version.js';
+
+/** Sets the exit status of the command that ran. */
+type Run = (command: Command, work: (call: Call, values: OptionValues) => Promise<ExitStatus>) => Promise<void>;
+
+/**
+ * @param argv as process.argv: the second word is how the tool was called
+ * @returns the exit status; never throws
+ */
+export async function runTool(argv: readonly string[], io: ToolIo): Promise<number> {
+  let status: ExitStatus = exitStatus.ok;
+  const run: Run = async (command, work) => {
+    const values: OptionValues = command.opts();
+    const settings = new ToolSettings(values, io.env);
+    status = await work({ io, settings, output: readOutput(values) }, values);
+  };
+  const name = basename(argv[1] ?? 'tartan').replace(/\.[cm]?js$/, '');
+  try {
+    await buildProgram(name, run, io).parseAsync(argv.slice(2), { from: 'user' });
+    return status;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitStatus.ok : exitStatus.usage;
+    const failure = toolErrorOf(error);
+    io.stderr(formatToolError(failure));
+    return failure.status;
+  }
+}
+
+const exitNotes = `
+Exit status: 0 ok, 1 error, 2 a check failed, 4 the daemon cannot be reached, 5 etcd cannot be reached, 64 usage.
+Options that are not given are taken from TARTAN_* and FLANNELD_* variables, those for etcd from ETCDCTL_* as well.`;
+
+function buildProgram(name: string, run: Run, io: ToolIo): Command {
+  const program = new Command(name === 'subnet-lease' ? name : 'tartan');
+  program
+    .version(version, '--version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .addHelpText('after', exitNotes)
+    .exitOverride()
+    .configureOutput({
+      writeOut: io.stdout,
+      writeErr: io.stderr,
+      outputError: (text, write) => write(formatToolError(usageError(text))),
+    });
+  if (name === 'subnet-lease') {
+    program.description('The subnets that the hosts of the overlay hold');
+    addLeaseCommands(program, run);
+    return program;
+  }
+  program.description('Looks after the overlay network of tartand');
+  addStatus(program, run);
+  addPing(program, run);
+  addLeaseList(program, 'leases', run);
+  addLeaseCommands(program.command('lease').description('commands for leases'), run);
+  addConfig(program.command('config').description('the network document in etcd'), run);
+  addDocker(program.command('docker').description('what Docker should have, and what it has'), run);
+  addDockerOpts(program, run);
+  addLeave(program, run);
+  addCleanup(program, run);
+  return program;
+}
+
+/** A value after `=` may be a secret that was meant for another program: only the option's name is shown. */
+function usageError(text: string): ToolError {
+  const cause = text.replace(/^error: /, '').trim();
+  return new ToolError(exitStatus.usage, cause.replace(/(--?[A-Za-z0-9-]+)=[^']*/g, '$1=...'), 'see --help');
+}
+
+function addLeaseList(parent: Command, name: string, run: Run): void {
+  const command = parent.command(name).description('list the leased subnets and who holds them');
+  addHost(addOutput(addEtcdOptions(command))).action(() => run(command, showLeases));
+}
+
+function addLeaseCommands(parent: Command, run: Run): void {
+  addLeaseList(parent, 'ls', run);
+  const reserve = parent
+    .command('reserve')
+    .description('keep a subnet for a host for ever; what the host leases becomes reserved without an interruption')
+    .argument('[subnet]', 'such as 10.5.1.0/24 (what the host has, else one that is free)')
+    .option('--public-ip <ip>', 'for the host at this address, seen yet or not')
+    .addHelpText('after', '\nWithout --node-id and --public-ip it is for this host.');
+  addHost(addOutput(addEtcdOptions(reserve))).action((subnet: string | undefined) =>
+    run(reserve, (call, { publicIp, nodeId }) =>
+      reserveLease(call, {
+        subnet,
+        publicIp: typeof publicIp === 'string' ? publicIp : undefined,
+        nodeIdGiven: nodeId !== undefined,
+      }),
+    ),
+  );
+  const release = parent
+    .command('release')
+    .description('end a reservation; a host that lives keeps its subnet as an ordinary lease')
+    .argument('<subnet>', 'such as 10.5.1.0/24')
+    .option('--force', 'its host is surely gone: free the subnet at once, also one kept for a host that went silent');
+  addOutput(addEtcdOptions(release)).action((subnet: string) =>
+    run(release, (call, values) => releaseLease(call, subnet, values['force'] === true)),
+  );
+}
+
+function addHost(command: Command): Command {
+  return addFlag(addFlag(addFlag(command, 'run-dir'), 'state-dir'), 'node-id');
+}
+
+function addLeave(parent: Command, run: Run): void {
+  const command = parent
+    .command('leave')
+    .description(
+      'give the subnet of this host away, after its daemon was stopped: stops the data plane, tells the peers',
+    );
+  addHost(addOutput(addEtcdOptions(command))).action(() => run(command, leave));
+}
+
+function addStatus(parent: Command, run: Run): void {
+  const command = parent.command('status').description('what the daemon of this host says of itself');
+  addFlag(addOutput(command), 'run-dir').option('--check', 'exit 2 unless the daemon is ready');
+  command.action(() => run(command, (call, values) => showStatus(call, values['check'] === true)));
+}
+
+function addPing(parent: Command, run: Run): void {
+  const command = parent.command('ping').description('ask peers through the tunnel; exit 2 when one does not answer');
+  const count = new Option('-c, --count <number>', 'requests to each peer').default(3).argParser(readCount);
+  addFlag(addOutput(command), 'run-dir')
+    .addOption(count)
+    .argument('[target...]', 'subnets, node ids or addresses of peers (all peers)')
+    .action((targets: string[]) => run(command, (call, values) => pingPeers(call, targets, Number(values['count']))));
+}
+
+function readCount(text: string): number {
+  if (/^[1-9]\d{0,2}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('expected 1 to 999');
+}
+
+function addConfig(parent: Command, run: Run): void {
+  const get = parent.command('get').description('print the network document with what follows from it');
+  addEtcdOptions(addOutput(get)).action(() => run(get, getConfig));
+  const set = parent.command('set').description('check a network document and write it to etcd');
+  addEtcdOptions(addOutput(set))
+    .argument('<document>', "a file, '-' for standard input, or the document itself")
+    .action((source: string) => run(set, call => setConfig(call, source)));
+  const validate = parent.command('validate').description('check a network document and print what follows from it');
+  addOutput(validate)
+    .argument('<document>', "a file, '-' for standard input, or the document itself")
+    .action((source: string) => run(validate, call => validateConfig(call, source)));
+}
+
+function addDocker(parent: Command, run: Run): void {
+  const plan = parent.command('plan').description('what Docker should have on this host, and where it is handed over');
+  addDockerFiles(plan).action(() => run(plan, showDockerPlan));
+  const verify = parent
+    .command('verify')
+    .description('compare that with what Docker really has; exit 2 when something is wrong, each with its repair')
+    .option('--daemon-json <file>', "Docker's configuration file (where the dockerd that runs reads it)");
+  addDockerHost(addDockerFiles(verify)).action(() =>
+    run(verify, (call, { daemonJson }) => verifyDocker(call, typeof daemonJson === 'string' ? daemonJson : undefined)),
+  );
+  addDockerNetwork(parent.command('network').description("Docker networks on this host's lease"), run);
+}
+
+function addDockerNetwork(parent: Command, run: Run): void {
+  const create = parent
+    .command('create')
+    .description('make a bridge network whose containers reach those of other hosts, and are reached by them')
+    .argument('<name>', 'as for docker network create')
+    .option('--length <number>', 'of its part of the lease (the largest that is free, from 26 to 29)')
+    .option('--subnet <cidr>', 'this part of the lease');
+  addDockerHost(addFlag(addOutput(create), 'run-dir')).action((name: string) =>
+    run(create, (call, { length, subnet }) =>
+      createDockerNetwork(call, name, {
+        length: typeof length === 'string' ? length : undefined,
+        subnet: typeof subnet === 'string' ? subnet : undefined,
+      }),
+    ),
+  );
+}
+
+/** The files speak for the daemon while it is away. */
+function addDockerFiles(command: Command): Command {
+  return addFlag(addFlag(addFlag(addOutput(command), 'run-dir'), 'docker-env-file'), 'subnet-file');
+}
+
+function addDockerHost(command: Command): Command {
+  return command.option(
+    '--docker-host <url>',
+    'unix:///path of its socket (DOCKER_HOST, else unix:///var/run/docker.sock)',
+  );
+}
+
+/** The words are the script's own: they are not this program's options. */
+function addDockerOpts(parent: Command, run: Run): void {
+  const command = parent
+    .command('docker-opts')
+    .description(
+      "write Docker's options to a file as flannel's mk-docker-opts.sh does, with its options (-h lists them)",
+    )
+    .helpOption(false)
+    .allowUnknownOption()
+    .argument('[words...]');
+  command.action((words: string[]) => run(command, ({ io }) => writeDockerOpts(words, io)));
+}
+
+function addCleanup(parent: Command, run: Run): void {
+  const command = parent
+    .command('cleanup')
+    .description('stop the data plane and remove everything of tartan from this host; leases stay until they expire');
+  addFlag(addFlag(addOutput(command), 'run-dir'), 'state-dir').action(() => run(command, cleanUp));
+}
+
+function addOutput(command: Command): Command {
+  const format = new Option('-o, --output <format>', 'how to print').choices(['table', 'wide', 'json']);
+  return command.addOption(format.default('table'));
+}
+
+function readOutput(values: OptionValues): Call['output'] {
+  const output = values['output'];
+  return output === 'wide' || output === 'json' ? output : 'table';
+}
