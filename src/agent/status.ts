@@ -1,62 +1,82 @@
-/** What the daemon says of itself: the document behind `tartan status -o json`, readiness and health. */
-import type { DockerShare } from '../docker/docker.js';
-import type { LeaseStatus } from '../store/store.js';
+/**
+ * The document with which the daemon describes itself: `tartan status -o json`, readiness and health show it. The
+ * schema parses what the tool receives, also from an older daemon, and its output type is what the daemon must produce.
+ */
+import { z } from 'zod';
 
 export const apiVersion = 'tartan/v1';
 
-/** Where a starting daemon is; `ready` once Docker may start. */
-export type Phase =
-  'starting' | 'waiting-for-network' | 'waiting-for-lease' | 'configuring' | 'ready' | 'lost' | 'stopping';
-
-export interface Status {
-  readonly apiVersion: typeof apiVersion;
-  readonly kind: 'Status';
-  readonly version: string;
-  readonly phase: Phase;
-  readonly ready: boolean;
-  /** What it waits for or suffers from, one line each; empty when all is well. */
-  readonly problems: readonly string[];
-  readonly node: { readonly id: string; readonly bootId: string; readonly publicIp: string | null };
-  /** Seconds left until etcd drops the lease if it hears nothing from us; a reservation has no deadline. */
-  readonly lease: {
-    readonly subnet: string;
-    readonly state: LeaseStatus;
-    readonly deadlineSeconds: number | null;
-  } | null;
-  readonly network: string | null;
-  readonly backend: { readonly type: string; readonly port: number | null } | null;
-  readonly interface: { readonly name: string; readonly address: string; readonly mtu: number } | null;
-  readonly docker: StatusDocker | null;
-  readonly peers: readonly StatusPeer[];
-  /** Lease entries that were refused, with the reason. */
-  readonly rejected: readonly { readonly key: string; readonly reason: string }[];
-  readonly datapath: StatusDatapath | null;
-}
-
-/** What Docker is to have, and who does what it then leaves; null before there is a lease. */
-export interface StatusDocker extends DockerShare {
+const docker = z.object({
   /** Address and length of the bridge: `10.5.1.1/24`. */
-  readonly bip: string;
-}
+  bip: z.string(),
+  mtu: z.number(),
+  masquerade: z.boolean(),
+  forward: z.boolean(),
+  config: z.enum(['env', 'daemon-json']),
+  envFile: z.string(),
+  daemonJsonFile: z.string(),
+});
 
-export interface StatusPeer {
-  readonly subnet: string;
-  readonly publicIp: string;
-  readonly nodeId: string | null;
-  /** `held-down`: vanished from etcd without a goodbye, and routed a while longer; `remembered`: not confirmed yet. */
-  readonly state: 'live' | 'held-down' | 'remembered';
-  /** How long one held down is routed yet. */
-  readonly secondsLeft: number | null;
-}
+const peer = z.object({
+  subnet: z.string(),
+  publicIp: z.string(),
+  nodeId: z.string().nullable(),
+  /**
+   * `held-down`: the peer vanished from etcd without a goodbye and is routed a while longer; `remembered`: etcd has not
+   * confirmed the peer yet. An older daemon leaves this member and the next one out.
+   */
+  state: z.enum(['live', 'held-down', 'remembered']).default('live'),
+  /** How long a peer that is held down stays routed. */
+  secondsLeft: z.number().nullable().default(null),
+});
 
-export interface StatusDatapath {
-  readonly engine: string;
-  readonly pid: number | null;
-  readonly threads: number;
-  readonly generationPublished: number;
-  readonly generationAdopted: number;
-  readonly respawns: number;
-  readonly features: readonly string[];
-  readonly warnings: readonly string[];
-  readonly counters: Readonly<Record<string, number>>;
-}
+const datapath = z.object({
+  engine: z.string(),
+  pid: z.number().nullable(),
+  threads: z.number(),
+  generationPublished: z.number(),
+  generationAdopted: z.number(),
+  respawns: z.number(),
+  /** An older daemon leaves this member out. */
+  features: z.array(z.string()).readonly().default([]),
+  warnings: z.array(z.string()).readonly(),
+  counters: z.record(z.string(), z.number()).readonly(),
+});
+
+export const statusSchema = z
+  .object({
+    apiVersion: z.literal(apiVersion),
+    kind: z.literal('Status'),
+    version: z.string(),
+    /** How far the daemon is; `ready` once Docker may start. */
+    phase: z.enum(['starting', 'waiting-for-network', 'waiting-for-lease', 'configuring', 'ready', 'lost', 'stopping']),
+    ready: z.boolean(),
+    /** What the daemon waits for or suffers from, one line each; empty when all is well. */
+    problems: z.array(z.string()).readonly(),
+    node: z.object({ id: z.string(), bootId: z.string(), publicIp: z.string().nullable() }).readonly(),
+    /** Seconds until etcd drops the lease if it gets no KeepAlive; a reservation has no deadline. */
+    lease: z
+      .object({
+        subnet: z.string(),
+        state: z.enum(['held', 'unknown', 'gone', 'lost']),
+        deadlineSeconds: z.number().nullable(),
+      })
+      .readonly()
+      .nullable(),
+    network: z.string().nullable(),
+    backend: z.object({ type: z.string(), port: z.number().nullable() }).readonly().nullable(),
+    interface: z.object({ name: z.string(), address: z.string(), mtu: z.number() }).readonly().nullable(),
+    /** What Docker should have, and what tartand does itself; null before there is a lease. An older daemon leaves it out. */
+    docker: docker.readonly().nullable().default(null),
+    peers: z.array(peer.readonly()).readonly(),
+    /** Lease entries that were refused, each with its reason. */
+    rejected: z.array(z.object({ key: z.string(), reason: z.string() }).readonly()).readonly(),
+    datapath: datapath.readonly().nullable(),
+  })
+  .readonly();
+
+export type Status = z.infer<typeof statusSchema>;
+export type Phase = Status['phase'];
+export type StatusDocker = NonNullable<Status['docker']>;
+export type StatusPeer = Status['peers'][number];
+export type StatusDatapath = NonNullable<Status['datapath']>;
