@@ -2,39 +2,36 @@
  * The packet filter as `tartan docker verify` needs it: which programs there are, which rules of ours are in force, what
  * others masquerade, whether two kinds of iptables are in use. Only lists, never changes.
  */
-import { readTextFile } from '../lib/file.js';
 import type { FirewallFacts, OtherKind, RuleFacts } from '../docker/verify/facts.js';
-import { known, unknown, factValue, type Fact } from '../lib/fact.js';
-import { isAbsent, runCommand } from '../host/firewall/command.js';
-import { parseListing } from '../host/firewall/nft-table.js';
+import { factValue, known, type Fact } from '../lib/fact.js';
+import { readTextFile } from '../lib/file.js';
+import { programFact, runCommand } from '../host/firewall/command.js';
+import { ipv4Tables, listOtherVariant, listOwnTable, listTables, saveRules } from '../host/firewall/listing.js';
+import type { NftListing } from '../host/firewall/nft-table.js';
+import { dropsForwarded } from '../host/firewall/placement.js';
 import { isOwnRule, masqueradedSource } from '../host/firewall/rules.js';
-import {
-  parseSaveText,
-  policyOf,
-  targetOf,
-  optionValue as optionOf,
-  type SavedTable,
-} from '../host/firewall/save-text.js';
-import { otherVariant, saysTheSame } from '../host/firewall/variants.js';
-import { messageOf } from '../lib/errors.js';
-
-/** What a program wrote; undefined when there is no such program. */
-type Listing = Fact<string | undefined>;
+import { optionValue, parseSaveText, policyOf, targetOf, type SavedTable } from '../host/firewall/save-text.js';
 
 const nothing: SavedTable = new Map();
 
 export async function readFirewallFacts(): Promise<FirewallFacts> {
-  const [saved, tables] = await Promise.all([list('iptables-save'), list('nft', 'list', 'tables')]);
-  const names = (factValue(tables) ?? '').split('\n').map(line => line.replace(/^table /, ''));
+  const signal = (): AbortSignal => AbortSignal.timeout(20_000);
+  const [saved, tables] = await Promise.all([
+    programFact(() => saveRules('iptables', runCommand, signal())),
+    programFact(() => listTables(runCommand, signal())),
+  ]);
+  const names = factValue(tables) ?? [];
   const ours = names.includes('ip tartan')
-    ? await list('nft', '--numeric', '--handle', '--stateless', 'list', 'table', 'ip', 'tartan')
-    : known('');
+    ? await programFact(() => listOwnTable(runCommand, signal()))
+    : known(undefined);
   const text = factValue(saved);
+  const other =
+    text === undefined ? known(undefined) : await listOtherVariant(text, ipv4Tables(names), runCommand, signal());
   return {
     iptables: !saved.known || saved.value !== undefined,
     nft: !tables.known || tables.value !== undefined,
     rules: ruleFactsOf(saved, ours),
-    otherKind: text === undefined ? known(undefined) : await readOtherKind(text, names),
+    otherKind: other.known ? known(other.value && otherKindOf(other.value.program, other.value.text)) : other,
     rivals: [
       ...(names.includes('inet firewalld') || isRunning('/run/firewalld.pid') ? ['firewalld'] : []),
       ...(/^:ufw-/m.test(text ?? '') ? ['ufw'] : []),
@@ -42,31 +39,22 @@ export async function readFirewallFacts(): Promise<FirewallFacts> {
   };
 }
 
-async function list(program: string, ...args: readonly string[]): Promise<Listing> {
-  try {
-    return known(await runCommand(program, args, '', AbortSignal.timeout(20_000)));
-  } catch (error) {
-    return isAbsent(error) ? known(undefined) : unknown(messageOf(error));
-  }
-}
-
-function ruleFactsOf(saved: Listing, ours: Listing): Fact<RuleFacts> {
+function ruleFactsOf(saved: Fact<string | undefined>, ours: Fact<NftListing | undefined>): Fact<RuleFacts> {
   if (!saved.known) return saved;
-  return ours.known ? known(readRules(saved.value ?? '', ours.value ?? '')) : ours;
+  return ours.known ? known(readRules(saved.value ?? '', ours.value)) : ours;
 }
 
 /**
  * @param saved what iptables-save wrote
- * @param table our own table as nft lists it, '' when there is none
+ * @param table our own nftables table, undefined when there is none
  */
-export function readRules(saved: string, table: string): RuleFacts {
+export function readRules(saved: string, table: NftListing | undefined): RuleFacts {
   const tables = parseSaveText(saved);
   const rules = (name: string) => [...(tables.get(name) ?? nothing).values()].flat();
   const has = (name: string, target: string): boolean =>
     rules(name).some(rule => isOwnRule(rule) && targetOf(rule) === target);
-  const { chains } = parseListing(table);
   const hasNft = (chain: string, statement: RegExp): boolean =>
-    chains.get(chain)?.rules.some(rule => rule.isOurs && statement.test(rule.text)) ?? false;
+    table?.chains.get(chain)?.rules.some(rule => rule.isOurs && statement.test(rule.text)) ?? false;
   const byIptables = has('filter', 'ACCEPT');
   const mark = hasNft('forward', / accept$/);
   return {
@@ -81,33 +69,16 @@ export function readRules(saved: string, table: string): RuleFacts {
     forwardDrops: dropsForwarded(saved),
     // Not the hairpin rules of published ports, which name a destination.
     masqueraded: rules('nat').flatMap(rule =>
-      isOwnRule(rule) || optionOf(rule, '-d') ? [] : (masqueradedSource(rule) ?? []),
+      isOwnRule(rule) || optionValue(rule, '-d') ? [] : (masqueradedSource(rule) ?? []),
     ),
   };
-}
-
-function dropsForwarded(saved: string): boolean {
-  return policyOf(saved, 'filter', 'FORWARD') === 'DROP';
-}
-
-/** Looked at only where the kernel has something of it: listing legacy tables would bring them into being. */
-async function readOtherKind(saved: string, names: readonly string[]): Promise<Fact<OtherKind | undefined>> {
-  const legacy = (factValue(readTextFile('/proc/net/ip_tables_names')) ?? '').split('\n').filter(name => name !== '');
-  const nft = names.flatMap(name => /^ip (\S+)/.exec(name)?.[1] ?? []);
-  const program = otherVariant(saved, legacy, nft);
-  if (!program) return known(undefined);
-  const other = await list(`${program}-save`);
-  if (!other.known) return other;
-  if (other.value !== undefined)
-    return known(saysTheSame(other.value, saved) ? undefined : otherKindOf(program, other.value));
-  return unknown(`there are tables of ${program} and no program to list them`);
 }
 
 export function otherKindOf(program: OtherKind['program'], saved: string): OtherKind | undefined {
   const all = [...parseSaveText(saved).values()].flatMap(table => [...table.values()].flat());
   const rules = all.filter(rule => !isOwnRule(rule)).length;
-  const forwardDrops = dropsForwarded(saved);
-  return rules === 0 && !forwardDrops ? undefined : { program, rules, forwardDrops };
+  const policyDrops = policyOf(saved, 'filter', 'FORWARD') === 'DROP';
+  return rules === 0 && !policyDrops ? undefined : { program, rules, policyDrops };
 }
 
 function isRunning(pidFile: string): boolean {

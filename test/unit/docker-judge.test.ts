@@ -386,13 +386,13 @@ describe('the host', () => {
     ],
     [
       'rules of the other iptables',
-      firewall({ otherKind: known({ program: 'iptables-legacy', rules: 3, forwardDrops: false }) }),
+      firewall({ otherKind: known({ program: 'iptables-legacy', rules: 3, policyDrops: false }) }),
       {},
       ['warning both-iptables'],
     ],
     [
       'the other iptables drops',
-      firewall({ otherKind: known({ program: 'iptables-legacy', rules: 3, forwardDrops: true }) }),
+      firewall({ otherKind: known({ program: 'iptables-legacy', rules: 3, policyDrops: true }) }),
       {},
       ['error both-iptables'],
     ],

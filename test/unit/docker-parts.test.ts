@@ -12,7 +12,7 @@ import { parseDockerdFlags, readDaemonOptions } from '../../src/docker/settings/
 import { createEngineNetwork, readEngine } from '../../src/docker/engine.js';
 import { engineRelease, isAtLeast } from '../../src/docker/engine-state.js';
 import type { RuleFacts } from '../../src/docker/verify/facts.js';
-import { wantedContent } from '../../src/host/firewall/nft-table.js';
+import { parseListing, wantedContent } from '../../src/host/firewall/nft-table.js';
 import type { FirewallPlan } from '../../src/model/plan.js';
 import { plan } from '../support/firewall-texts.js';
 import { formatDockerEnv } from '../../src/docker/settings/settings.js';
@@ -175,20 +175,25 @@ describe('the packet filter', () => {
   ].join('\n');
 
   it('our rules, what others masquerade, and the policy', () => {
-    const { masqueraded, ...more } = readRules(save, '');
+    const { masqueraded, ...more } = readRules(save, undefined);
     expect(more).toEqual({
       ours: { forward: true, raw: true, masquerade: true, sources: true, mark: false },
       forwardDrops: true,
     });
     expect(masqueraded.map(formatPrefix)).toEqual(['10.5.1.0/24', '10.9.0.7/32']);
-    expect(readRules(save.replaceAll('--comment tartan', '--comment mine'), '').ours).toEqual({
+    expect(readRules(save.replaceAll('--comment tartan', '--comment mine'), undefined).ours).toEqual({
       forward: false,
       raw: false,
       masquerade: false,
       sources: false,
       mark: false,
     });
-    expect(readRules('*mangle\n:FORWARD DROP [0:0]\nCOMMIT\n', '').forwardDrops).toBe(false);
+    const drops = (text: string): boolean => readRules(`*${text}\nCOMMIT\n`, undefined).forwardDrops;
+    expect(drops('mangle\n:FORWARD DROP [0:0]')).toBe(false);
+    expect(drops('filter\n:FORWARD ACCEPT [0:0]\n:DOCKER-USER - [0:0]')).toBe(false);
+    // As for the placement of the daemon's rules: chains of Docker and a last rule drop too.
+    expect(drops('filter\n:FORWARD ACCEPT [0:0]\n:DOCKER - [0:0]')).toBe(true);
+    expect(drops('filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j REJECT')).toBe(true);
   });
 
   it('our rules in a table of our own, as the daemon makes it', () => {
@@ -200,7 +205,7 @@ describe('the packet filter', () => {
           const lines = rules.map(rule => `\t\t${rule} comment "tartan" # handle 3`);
           return `\tchain ${head.replace(/ .*/, '')} { # handle 1\n\t\t${head.replace(/^\w+ /, '')}\n${lines.join('\n')}\n\t}\n`;
         });
-      return readRules('', `table ip tartan { # handle 9\n${chains.join('\n')}}\n`).ours;
+      return readRules('', parseListing(`table ip tartan { # handle 9\n${chains.join('\n')}}\n`)).ours;
     };
     expect(ours({})).toEqual({ forward: true, raw: true, masquerade: true, sources: true, mark: true });
     expect(ours({ masquerade: 'off' })).toMatchObject({ masquerade: false, sources: true });
@@ -208,11 +213,11 @@ describe('the packet filter', () => {
   });
 
   it('another kind of iptables counts when it has rules or drops', () => {
-    expect(otherKindOf('iptables-legacy', save)).toEqual({ program: 'iptables-legacy', rules: 4, forwardDrops: true });
+    expect(otherKindOf('iptables-legacy', save)).toEqual({ program: 'iptables-legacy', rules: 4, policyDrops: true });
     expect(otherKindOf('iptables-legacy', '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n')).toBeUndefined();
     expect(otherKindOf('iptables-nft', '*filter\n:FORWARD DROP [0:0]\nCOMMIT\n')).toMatchObject({
       rules: 0,
-      forwardDrops: true,
+      policyDrops: true,
     });
   });
 });

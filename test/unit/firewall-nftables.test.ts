@@ -4,7 +4,7 @@ import { runCommand, type RunCommand } from '../../src/host/firewall/command.js'
 import { Firewall } from '../../src/host/firewall/firewall.js';
 import { diffTable, parseListing } from '../../src/host/firewall/nft-table.js';
 import { placeFirewall } from '../../src/host/firewall/placement.js';
-import { foreignTables, otherVariant, saysTheSame } from '../../src/host/firewall/variants.js';
+import { foreignTables, otherVariant, sameRules } from '../../src/host/firewall/listing.js';
 import { runSteps } from '../../src/host/step.js';
 import { silentLog } from '../../src/lib/log.js';
 import { parsePrefix } from '../../src/model/ipv4.js';
@@ -199,8 +199,8 @@ describe('both variants of iptables', () => {
   });
 
   test('one program by two names is one', () => {
-    expect(saysTheSame(nft, nft.replace('Mon', 'Tue').replace('[0:0]', '[7:420]'))).toBe(true);
-    expect(saysTheSame(nft, docker20)).toBe(false);
+    expect(sameRules(nft, nft.replace('Mon', 'Tue').replace('[0:0]', '[7:420]'))).toBe(true);
+    expect(sameRules(nft, docker20)).toBe(false);
   });
 });
 

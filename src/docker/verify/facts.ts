@@ -55,6 +55,7 @@ export interface RuleFacts {
     /** Sets the mark that Docker's nftables backend accepts. */
     readonly mark: boolean;
   };
+  /** iptables drops forwarded packets that nothing accepts, as the placement of our rules sees it. */
   readonly forwardDrops: boolean;
   /** Sources that rules of others masquerade. */
   readonly masqueraded: readonly Prefix[];
@@ -63,7 +64,8 @@ export interface RuleFacts {
 export interface OtherKind {
   readonly program: 'iptables-legacy' | 'iptables-nft';
   readonly rules: number;
-  readonly forwardDrops: boolean;
+  /** The policy of its FORWARD chain is DROP. */
+  readonly policyDrops: boolean;
 }
 
 export interface KernelFacts {

@@ -67,7 +67,7 @@ function judgeOtherKind(other: OtherKind | undefined): readonly Finding[] {
   if (!other) return [];
   const { program } = other;
   const found = `${other.rules} rules stand behind ${program}, beside those of the iptables that tartan uses`;
-  if (other.forwardDrops)
+  if (other.policyDrops)
     return [
       finding('error', 'both-iptables', [
         `${found}, and its FORWARD chain drops what they do not accept`,

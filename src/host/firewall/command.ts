@@ -1,6 +1,7 @@
 /** Runs a program with its arguments as they are, never through a shell, with a bare environment and a time limit. */
 import { execFile } from 'node:child_process';
-import { errnoOf } from '../../lib/errors.js';
+import { errnoOf, messageOf } from '../../lib/errors.js';
+import { known, unknown, type Fact } from '../../lib/fact.js';
 import { shown } from '../../model/ipv4.js';
 
 /**
@@ -36,6 +37,18 @@ export const runCommand: RunCommand = (file, args, input, signal) =>
 /** execvp(3) says EACCES when a directory of PATH could not be searched and no other had the program. */
 export function isAbsent(error: unknown): boolean {
   return ['ENOENT', 'EACCES'].includes(errnoOf(error) ?? '');
+}
+
+/**
+ * What a program wrote, as a fact: one that fails says why.
+ * @returns undefined when there is no such program
+ */
+export async function programFact<T>(ask: () => Promise<T>): Promise<Fact<T | undefined>> {
+  try {
+    return known(await ask());
+  } catch (error) {
+    return isAbsent(error) ? known(undefined) : unknown(messageOf(error));
+  }
 }
 
 function lastWords(stderr: string): string | undefined {

@@ -2,17 +2,16 @@
  * Our packet filter rules, wherever they have to be. A pass looks once at what each kind of filter holds, decides what
  * goes where, and gives the steps that make it so. A kind that cannot be read keeps no other from its rules.
  */
-import { readFile } from 'node:fs/promises';
-import { messageOf } from '../../lib/errors.js';
+import { factValue, known, type Fact } from '../../lib/fact.js';
 import type { Log } from '../../lib/log.js';
 import type { FirewallPlan } from '../../model/plan.js';
 import { impossible, type Step } from '../step.js';
-import { isAbsent, runCommand, type RunCommand } from './command.js';
+import { programFact, runCommand, type RunCommand } from './command.js';
 import { Iptables } from './iptables.js';
+import { foreignTables, ipv4Tables, listOtherVariant, listTables, saveRules, variantConflict } from './listing.js';
 import { Nftables } from './nftables.js';
 import { placeFirewall } from './placement.js';
 import { addBeforeRemove, nothingToDo, type FirewallSteps } from './steps.js';
-import { foreignTables, otherVariant, saysTheSame, variantConflict } from './variants.js';
 
 export interface FirewallOptions {
   readonly log: Log;
@@ -20,11 +19,6 @@ export interface FirewallOptions {
   /** Where the kernel names the tables of legacy iptables. */
   readonly legacyTablesFile?: string;
 }
-
-type Reading<T> =
-  | { readonly state: 'there'; readonly found: T }
-  | { readonly state: 'absent' }
-  | { readonly state: 'broken'; readonly error: unknown };
 
 export class Firewall {
   readonly #options: FirewallOptions;
@@ -50,64 +44,53 @@ export class Firewall {
   }
 
   async #parts(plan: FirewallPlan | undefined, signal: AbortSignal): Promise<readonly FirewallSteps[]> {
-    const [saved, nft] = await Promise.all([
-      read(() => this.#iptables.save(signal)),
-      read(() => this.#nftables.tables(signal)),
+    const [saved, listed] = await Promise.all([
+      programFact(() => saveRules('iptables', this.#run, signal)),
+      programFact(() => listTables(this.#run, signal)),
     ]);
-    if (saved.state === 'absent' && nft.state === 'absent') return [withoutPrograms(plan)];
-    // Where nothing is asked of it, an nft that does not work (a kernel without nftables) is as good as none.
-    const asksNft = plan === undefined || plan.nftables || saved.state === 'absent';
-    const tables: Reading<readonly string[]> = nft.state === 'broken' && !asksNft ? { state: 'absent' } : nft;
-    const [text, names] = [foundIn(saved) ?? '', foundIn(tables) ?? []];
+    if (isMissing(saved) && isMissing(listed)) return [withoutPrograms(plan)];
+    // An nft that does not work (a kernel without nftables) is as good as none where nothing is asked of it.
+    const needsNft = plan === undefined || plan.nftables || isMissing(saved);
+    const tables = listed.known || needsNft ? listed : known(undefined);
+    const [text, names] = [factValue(saved) ?? '', ipv4Tables(factValue(tables) ?? [])];
     const place = placeFirewall(plan, {
-      iptables: saved.state === 'absent' ? undefined : text,
-      nft: tables.state === 'absent' ? undefined : names,
+      iptables: isMissing(saved) ? undefined : text,
+      nft: isMissing(tables) ? undefined : names,
     });
     return [
       { ...nothingToDo, conflicts: place.conflicts },
       await stepsOf('iptables', saved, () => this.#iptables.steps(place.iptables, text, signal)),
       await stepsOf('nftables', tables, () => this.#nftables.steps(place.nftables, names, signal)),
-      saved.state === 'there' ? await this.#otherVariant(text, names, signal) : nothingToDo,
+      factValue(saved) === undefined ? nothingToDo : await this.#otherVariant(text, names, signal),
     ];
   }
 
-  /** Rules of others there are named; ours, from before the host chose another variant, go. */
+  /** Names rules of others there; removes ours, which stem from before the host chose another variant. */
   async #otherVariant(text: string, nftTables: readonly string[], signal: AbortSignal): Promise<FirewallSteps> {
-    const file = this.#options.legacyTablesFile ?? '/proc/net/ip_tables_names';
-    const legacyTables = (await readFile(file, 'latin1').catch(() => '')).split('\n').filter(name => name !== '');
-    const program = otherVariant(text, legacyTables, nftTables);
-    if (!program) return nothingToDo;
-    const other = new Iptables(program, this.#run, this.#options.log);
-    const saved = foundIn(await read(() => other.save(signal)));
-    if (saved === undefined || saysTheSame(saved, text)) return nothingToDo;
-    const foreign = foreignTables(saved);
-    const { conflicts, ...todo } = await other.steps(undefined, saved, signal);
-    return { ...todo, conflicts: [...conflicts, ...(foreign.length > 0 ? [variantConflict(program, foreign)] : [])] };
+    const { legacyTablesFile, log } = this.#options;
+    const other = factValue(await listOtherVariant(text, nftTables, this.#run, signal, legacyTablesFile));
+    if (!other) return nothingToDo;
+    const foreign = foreignTables(other.text);
+    const iptables = new Iptables(other.program, this.#run, log);
+    const { conflicts, ...todo } = await iptables.steps(undefined, other.text, signal);
+    const more = foreign.length > 0 ? [variantConflict(other.program, foreign)] : [];
+    return { ...todo, conflicts: [...conflicts, ...more] };
   }
 }
 
 async function stepsOf(
   what: string,
-  seen: Reading<unknown>,
+  listing: Fact<unknown>,
   steps: () => Promise<FirewallSteps>,
 ): Promise<FirewallSteps> {
-  if (seen.state === 'absent') return nothingToDo;
-  const got = seen.state === 'broken' ? seen : await read(steps);
-  if (got.state === 'there') return got.found;
-  const reason = got.state === 'broken' ? messageOf(got.error) : 'the program is gone';
-  return { ...nothingToDo, steps: [impossible(`read ${what}`, reason)] };
+  if (isMissing(listing)) return nothingToDo;
+  const fact = listing.known ? await programFact(steps) : listing;
+  if (fact.known && fact.value) return fact.value;
+  return { ...nothingToDo, steps: [impossible(`read ${what}`, fact.known ? 'the program is gone' : fact.why)] };
 }
 
-async function read<T>(at: () => Promise<T>): Promise<Reading<T>> {
-  try {
-    return { state: 'there', found: await at() };
-  } catch (error) {
-    return isAbsent(error) ? { state: 'absent' } : { state: 'broken', error };
-  }
-}
-
-function foundIn<T>(seen: Reading<T>): T | undefined {
-  return seen.state === 'there' ? seen.found : undefined;
+function isMissing(listing: Fact<unknown>): boolean {
+  return listing.known && listing.value === undefined;
 }
 
 /** Then nothing of ours can be there either. */

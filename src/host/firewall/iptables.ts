@@ -7,14 +7,11 @@ import type { Log } from '../../lib/log.js';
 import type { FirewallPlan } from '../../model/plan.js';
 import type { Step } from '../step.js';
 import { isAbsent, type RunCommand } from './command.js';
+import { saveRules, type IptablesProgram } from './listing.js';
 import { diffFirewall, restoreText, type TableChange } from './rules.js';
 import { parseSaveText, type SavedTable } from './save-text.js';
 import type { FirewallSteps } from './steps.js';
 import { removeLeftover } from './leftovers.js';
-
-/** `iptables` is the variant that the host has chosen, for Docker too. */
-export type IptablesProgram = 'iptables' | IptablesVariant;
-export type IptablesVariant = 'iptables-nft' | 'iptables-legacy';
 
 export class Iptables {
   readonly #program: IptablesProgram;
@@ -28,14 +25,9 @@ export class Iptables {
     this.#log = log;
   }
 
-  /** All rules of others and ours. @throws an error that isAbsent knows when there is no such program */
-  save(signal: AbortSignal): Promise<string> {
-    return this.#run(`${this.#program}-save`, [], '', signal);
-  }
-
   /**
    * @param plan undefined when nothing of ours is to stay
-   * @param text what `save` said just now
+   * @param text what `saveRules` returned just now
    */
   async steps(plan: FirewallPlan | undefined, text: string, signal: AbortSignal): Promise<FirewallSteps> {
     const context = { randomFully: this.#randomFully };
@@ -100,7 +92,7 @@ export class Iptables {
 
   /** Older than iptables 1.6.2 or Linux 3.13: ports are chosen less randomly, all else is the same. */
   async #withoutRandom(refused: TableChange, plan: FirewallPlan | undefined, signal: AbortSignal): Promise<void> {
-    const saved = parseSaveText(await this.save(signal));
+    const saved = parseSaveText(await saveRules(this.#program, this.#run, signal));
     const { changes } = diffFirewall(plan, saved, { randomFully: false });
     const change = changes.find(({ table }) => table === refused.table);
     if (change) await this.#restore(change, signal);

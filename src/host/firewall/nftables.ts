@@ -4,14 +4,8 @@
  */
 import type { FirewallPlan } from '../../model/plan.js';
 import type { RunCommand } from './command.js';
-import {
-  diffTable,
-  listedContent,
-  parseListing,
-  wantedContent,
-  type NftContent,
-  type NftListing,
-} from './nft-table.js';
+import { listOwnTable } from './listing.js';
+import { diffTable, listedContent, wantedContent, type NftContent } from './nft-table.js';
 import { nothingToDo, type FirewallSteps } from './steps.js';
 
 export class Nftables {
@@ -23,15 +17,9 @@ export class Nftables {
     this.#run = run;
   }
 
-  /** @returns the names of the IPv4 tables */
-  async tables(signal: AbortSignal): Promise<readonly string[]> {
-    const text = await this.#run('nft', ['list', 'tables', 'ip'], '', signal);
-    return [...text.matchAll(/^table ip (\S+)/gm)].map(([, name = '']) => name);
-  }
-
   /** @param plan undefined when nothing of ours is to stay */
   async steps(plan: FirewallPlan | undefined, tables: readonly string[], signal: AbortSignal): Promise<FirewallSteps> {
-    const listing = tables.includes('tartan') ? await this.#list(signal) : undefined;
+    const listing = tables.includes('tartan') ? await listOwnTable(this.#run, signal) : undefined;
     const wanted = wantedContent(plan);
     const { commands, conflicts } = diffTable(plan, listing);
     const isSpelled = listing && wanted === this.#spelling?.wanted && listedContent(listing) === this.#spelling.listed;
@@ -44,14 +32,9 @@ export class Nftables {
     return { steps: wanted === '' ? [] : [step], removals: wanted === '' ? [step] : [], conflicts };
   }
 
-  async #list(signal: AbortSignal): Promise<NftListing> {
-    const options = ['--numeric', '--handle', '--stateless'];
-    return parseListing(await this.#run('nft', [...options, 'list', 'table', 'ip', 'tartan'], '', signal));
-  }
-
   /** Right after our change: what is listed then, rule for rule, is what we asked for. */
   async #learnSpelling(wanted: NftContent, signal: AbortSignal): Promise<void> {
-    const listed = listedContent(await this.#list(signal));
+    const listed = listedContent(await listOwnTable(this.#run, signal));
     const isWhole = listed.split('\n').length === wanted.split('\n').length;
     this.#spelling = listed !== wanted && isWhole ? { wanted, listed } : undefined;
   }

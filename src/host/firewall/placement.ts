@@ -43,8 +43,12 @@ export function placeFirewall(plan: FirewallPlan | undefined, { iptables, nft }:
   };
 }
 
-/** Docker's chains, or the end of FORWARD. A DOCKER-USER alone may be ours. */
-function dropsForwarded(text: string): boolean {
+/**
+ * Whether iptables drops forwarded packets that nothing accepts: by chains of Docker, by the policy of FORWARD or by a
+ * last rule of it. A DOCKER-USER alone may be ours.
+ * @param text what iptables-save wrote
+ */
+export function dropsForwarded(text: string): boolean {
   const filter = parseSaveText(text).get('filter') ?? new Map<string, never>();
   const isDockers = [...filter.keys()].some(chain => chain.startsWith('DOCKER') && chain !== 'DOCKER-USER');
   const last = filter.get('FORWARD')?.find(endsChain);
