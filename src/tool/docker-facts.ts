@@ -7,20 +7,24 @@ import { delimiter, join } from 'node:path';
 import { parseDockerdFlags } from '../docker/settings/dockerd-options.js';
 import { findDockerd, findDockerdFlags, type DockerdProcess } from '../docker/settings/dockerd-places.js';
 import { readEngine, type EngineReading } from '../docker/engine.js';
-import type { DockerFacts, DockerUnit, KernelFacts, LinkFacts } from '../docker/verify/facts.js';
+import type { DockerFacts, DockerUnit, KernelFacts } from '../docker/verify/facts.js';
 import { known, unknown, type Fact } from '../lib/fact.js';
 import { bridgeNetwork } from '../docker/verify/judge-bridge.js';
-import { isAbsent, runCommand } from '../host/firewall/command.js';
-import { openKernelHost } from '../host/kernel-host.js';
+import { programFact, runCommand } from '../host/firewall/command.js';
+import { mainTable, type KernelRoute } from '../host/netlink/messages.js';
+import { Rtnetlink } from '../host/netlink/rtnetlink.js';
+import { NetlinkSocket } from '../host/netlink/socket.js';
 import { messageOf } from '../lib/errors.js';
 import { isExecutable, readTextFile } from '../lib/file.js';
-import { silentLog } from '../lib/log.js';
+import { native } from '../lib/native.js';
+import { prefixAround } from '../model/ipv4.js';
 import { readFirewallFacts } from './firewall-facts.js';
 import type { DockerPlace } from './ports.js';
 
 export async function readDockerFacts(place: DockerPlace): Promise<DockerFacts> {
   const { socketPath, envFile, underlay } = place;
   const [engine, unit, firewall] = await Promise.all([readEngine(socketPath), readUnit(), readFirewallFacts()]);
+  const { docker0, defaultRoutes } = await readNetlinkFacts(engine);
   const dockerd = findDockerd();
   const process = dockerd.known ? dockerd.value : undefined;
   return {
@@ -31,9 +35,9 @@ export async function readDockerFacts(place: DockerPlace): Promise<DockerFacts> 
     daemonJson: readDaemonJson(place.daemonJson, process),
     envFile: readTextFile(envFile),
     unit,
-    docker0: await readBridge(engine),
+    docker0,
     firewall,
-    kernel: readKernel(underlay),
+    kernel: { ...readSettings(underlay), underlay, defaultRoutes },
   };
 }
 
@@ -60,12 +64,10 @@ async function readUnit(): Promise<Fact<DockerUnit | undefined>> {
   // sd_booted(3)
   if (!existsSync('/run/systemd/system')) return known(undefined);
   const properties = ['LoadState', 'EnvironmentFiles', 'NeedDaemonReload'].map(name => `--property=${name}`);
-  try {
-    const signal = AbortSignal.timeout(10_000);
-    return known(parseUnit(await runCommand('systemctl', ['show', 'docker.service', ...properties], '', signal)));
-  } catch (error) {
-    return isAbsent(error) ? known(undefined) : unknown(messageOf(error));
-  }
+  const signal = AbortSignal.timeout(10_000);
+  return programFact(async () =>
+    parseUnit(await runCommand('systemctl', ['show', 'docker.service', ...properties], '', signal)),
+  );
 }
 
 /** @returns undefined when there is no such unit */
@@ -79,32 +81,58 @@ export function parseUnit(text: string): DockerUnit | undefined {
   };
 }
 
-async function readBridge(engine: EngineReading): Promise<Fact<LinkFacts | undefined>> {
+/** Asks rtnetlink for the bridge of Docker's default network and for the default routes. */
+async function readNetlinkFacts(
+  engine: EngineReading,
+): Promise<Pick<DockerFacts, 'docker0'> & Pick<KernelFacts, 'defaultRoutes'>> {
   const networks = engine.kind === 'answers' ? engine.state.networks : [];
   const options = networks.find(({ name }) => name === bridgeNetwork)?.options;
-  const name = options?.['com.docker.network.bridge.name'] ?? 'docker0';
+  const bridge = options?.['com.docker.network.bridge.name'] ?? 'docker0';
   try {
-    const host = openKernelHost({ log: silentLog });
+    const rtnetlink = new Rtnetlink(() => new NetlinkSocket(native()));
     try {
-      const link = (await host.interfaces()).find(one => one.name === name);
-      return known(link && { name, mtu: link.mtu, addresses: link.addresses });
+      const links = await rtnetlink.links();
+      const addresses = await rtnetlink.addresses();
+      const routes = await rtnetlink.routes();
+      const link = links.find(({ name }) => name === bridge);
+      const own = addresses.filter(({ linkIndex }) => linkIndex === link?.index);
+      return {
+        docker0: known(
+          link && {
+            name: bridge,
+            mtu: link.mtu,
+            addresses: own.map(({ address, peer, length }) => ({ address, prefix: prefixAround(peer, length) })),
+          },
+        ),
+        defaultRoutes: known(countDefaultRoutes(routes)),
+      };
     } finally {
-      await host.close();
+      rtnetlink.close();
     }
   } catch (error) {
-    return unknown(messageOf(error));
+    const failure = unknown(messageOf(error));
+    return { docker0: failure, defaultRoutes: failure };
   }
 }
 
-function readKernel(underlay: string | undefined): KernelFacts {
+/** RTN_UNREACHABLE and RTN_PROHIBIT of linux/rtnetlink.h. */
+const rejecting: readonly number[] = [7, 8];
+
+/** Counts the default routes of the main table, without those that reject. */
+export function countDefaultRoutes(routes: readonly KernelRoute[]): number {
+  return routes.filter(
+    ({ table, destination, typeNumber }) =>
+      table === mainTable && destination.length === 0 && !rejecting.includes(typeNumber),
+  ).length;
+}
+
+function readSettings(underlay: string | undefined): Omit<KernelFacts, 'underlay' | 'defaultRoutes'> {
   // A dot in the name of a link would be a folder.
   const own = underlay === undefined || underlay.includes('/') ? 'default' : underlay;
   return {
     ipForward: readSetting('ip_forward'),
     rpFilterAll: readSetting('conf/all/rp_filter'),
     rpFilterUnderlay: readSetting(`conf/${own}/rp_filter`),
-    underlay,
-    defaultRoutes: readDefaultRoutes(),
   };
 }
 
@@ -112,20 +140,4 @@ function readSetting(name: string): Fact<string> {
   const text = readTextFile(`/proc/sys/net/ipv4/${name}`);
   if (!text.known) return text;
   return text.value === undefined ? unknown(`there is no such setting`) : known(text.value.trim());
-}
-
-function readDefaultRoutes(): Fact<number> {
-  const text = readTextFile('/proc/net/route');
-  return text.known ? known(countDefaultRoutes(text.value ?? '')) : text;
-}
-
-/** Destination and mask zero, and not RTF_REJECT. */
-export function countDefaultRoutes(text: string): number {
-  const rows = text
-    .split('\n')
-    .slice(1)
-    .map(line => line.split('\t'));
-  return rows.filter(
-    row => row[1] === '00000000' && row[7] === '00000000' && (parseInt(row[3] ?? '', 16) & 0x200) === 0,
-  ).length;
 }

@@ -3,10 +3,11 @@
  * byte and its exit statuses. The environment file is parsed, never run, and nothing is written that a shell or systemd
  * would read as more than a value.
  */
-import { existsSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { messageOf } from '../lib/errors.js';
-import { writeFileAtomic } from '../lib/file.js';
+import { factValue } from '../lib/fact.js';
+import { readTextFile, writeFileAtomic } from '../lib/file.js';
 import { formatPrefix, ipv4FromNumber, prefixMask, readIpv4, shown, type Prefix } from '../model/ipv4.js';
 import { exitStatus, ToolError, type ExitStatus } from './error.js';
 
@@ -38,12 +39,12 @@ const usage = `usage: tartan docker-opts [-f FLANNEL-ENV-FILE] [-d DOCKER-ENV-FI
 
 /**
  * @param words the arguments after the command's name
- * @param routes text of /proc/net/route
+ * @param routes text of /proc/net/route, '' where it cannot be read: the file is written all the same
  */
 export async function writeDockerOpts(
   words: readonly string[],
   io: DockerOptsIo,
-  routes: () => string = readRoutes,
+  routes: () => string = () => factValue(readTextFile('/proc/net/route')) ?? '',
 ): Promise<ExitStatus> {
   const request = readRequest(words);
   if (typeof request === 'string') {
@@ -104,7 +105,12 @@ function readName(text: string): string {
 function readFlannelFile(path: string): Variables {
   // As the script: without the file there are no options.
   if (!existsSync(path) || !statSync(path).isFile()) return {};
-  const lines = readText(path).split('\n');
+  const text = readTextFile(path);
+  if (!text.known) {
+    const next = 'let this user read it, or name another file with -f';
+    throw new ToolError(exitStatus.error, `${path} cannot be read (${text.why})`, next);
+  }
+  const lines = (text.value ?? '').split('\n');
   const pairs = lines.flatMap((line, index) => {
     if (/^\s*(?:#.*)?$/.test(line)) return [];
     const assignment = /^\s*(?:export\s+)?([A-Za-z_]\w*)=(?:"([^"$`\\]*)"|'([^']*)'|([\w.:/,=@%+-]*))\s*(?:\s#.*)?$/;
@@ -114,15 +120,6 @@ function readFlannelFile(path: string): Variables {
     throw new ToolError(exitStatus.error, `${path} line ${index + 1} ('${shown(line)}') sets no variable`, next);
   });
   return Object.fromEntries(pairs);
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    const next = 'let this user read it, or name another file with -f';
-    throw new ToolError(exitStatus.error, `${path} cannot be read (${messageOf(cause)})`, next, { cause });
-  }
 }
 
 /** @throws ToolError for a value that would not stay a value in double quotes */
@@ -176,15 +173,6 @@ function readSubnet(text: string): Prefix | undefined {
   const [, host = '', length = ''] = /^([0-9.]+)\/(\d{1,2})$/.exec(text) ?? [];
   const address = readIpv4(host);
   return !address || Number(length) > 32 ? undefined : { base: ipv4FromNumber(address - 1), length: Number(length) };
-}
-
-/** @returns nothing where it cannot be read: the file is written all the same */
-function readRoutes(): string {
-  try {
-    return readFileSync('/proc/net/route', 'latin1');
-  } catch {
-    return '';
-  }
 }
 
 /** @param table of proc_pid_net(5): words of network order printed as numbers of this machine */

@@ -13,6 +13,7 @@ import { createEngineNetwork, readEngine } from '../../src/docker/engine.js';
 import { engineRelease, isAtLeast } from '../../src/docker/engine-state.js';
 import type { RuleFacts } from '../../src/docker/verify/facts.js';
 import { parseListing, wantedContent } from '../../src/host/firewall/nft-table.js';
+import { mainTable, type KernelRoute } from '../../src/host/netlink/messages.js';
 import type { FirewallPlan } from '../../src/model/plan.js';
 import { plan } from '../support/firewall-texts.js';
 import { formatDockerEnv } from '../../src/docker/settings/settings.js';
@@ -140,12 +141,25 @@ describe('what stands in files', () => {
   });
 
   it('default routes, but not those that reject', () => {
-    const head = 'Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n';
-    const row = (destination: string, flags: string, mask: string): string =>
-      `eth0\t${destination}\t0100000A\t${flags}\t0\t0\t0\t${mask}\n`;
-    const text = `${head}${row('00000000', '0003', '00000000')}${row('00000000', '0003', '00000000')}${row('00000000', '0201', '00000000')}${row('0000050A', '0001', '0000FFFF')}`;
-    expect(countDefaultRoutes(text)).toBe(2);
-    expect(countDefaultRoutes('')).toBe(0);
+    const unicast = 1;
+    const route = (destination: string, typeNumber = unicast, table = mainTable): KernelRoute => ({
+      destination: parsePrefix(destination),
+      metric: 0,
+      tos: 0,
+      table,
+      protocol: 3,
+      type: 'other',
+      typeNumber,
+      scope: 0,
+      linkIndex: 2,
+      gateway: undefined,
+      source: undefined,
+      multipath: false,
+    });
+    const all = '0.0.0.0/0';
+    const routes = [route(all), route(all), route(all, 7), route(all, 8), route(all, unicast, 7), route('10.5.0.0/16')];
+    expect(countDefaultRoutes(routes)).toBe(2);
+    expect(countDefaultRoutes([])).toBe(0);
   });
 });
 
