@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 import { cleanUpHost, withoutForwarding } from './tool/cleanup.js';
-import { openProcessIo } from './tool/process-io.js';
-import { openToolPorts } from './tool/open-ports.js';
+import { openProcessIo, openToolPorts } from './tool/open-ports.js';
 import { runTool } from './tool/tool.js';
 
 // Not exitCode: a connection attempt that etcd never answers would keep a finished tool alive.

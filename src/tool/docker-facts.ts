@@ -9,7 +9,7 @@ import { findDockerd, findDockerdFlags, type DockerdProcess } from '../docker/se
 import { readEngine, type EngineReading } from '../docker/engine.js';
 import type { DockerFacts, DockerUnit, KernelFacts } from '../docker/verify/facts.js';
 import { known, unknown, type Fact } from '../lib/fact.js';
-import { bridgeNetwork } from '../docker/verify/judge-bridge.js';
+import { bridgeNetwork } from '../docker/verify/judge-networks.js';
 import { programFact, runCommand } from '../host/firewall/command.js';
 import { mainTable, type KernelRoute } from '../host/netlink/messages.js';
 import { Rtnetlink } from '../host/netlink/rtnetlink.js';

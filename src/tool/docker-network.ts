@@ -5,8 +5,8 @@
 import { apiVersion } from '../agent/status.js';
 import { carve, longestLength, type CarveRequest, type Used } from '../docker/carve.js';
 import type { DockerPlan } from '../docker/settings/docker-plan.js';
-import { isAtLeast, type DockerNetwork, type EngineState } from '../docker/engine-state.js';
-import { bridgeNetwork, masqueradeOption, mtuOption } from '../docker/verify/judge-bridge.js';
+import { isAtLeast, type DockerNetwork, type EngineState } from '../docker/engine.js';
+import { bridgeNetwork, masqueradeOption, mtuOption } from '../docker/verify/judge-networks.js';
 import {
   bridgeAddress,
   formatIpv4,

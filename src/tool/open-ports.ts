@@ -1,16 +1,17 @@
-/** The tool's ports on the real etcd and the real socket. */
+/** The tool's ports on the real etcd, the real sockets and this process. */
+import { text } from 'node:stream/consumers';
 import { createEngineNetwork, readEngine } from '../docker/engine.js';
 import { bootClock } from '../lib/clock.js';
+import { errnoOf } from '../lib/errors.js';
 import { silentLog } from '../lib/log.js';
 import { getNetworkText, readTimedLeases, putNetworkText } from '../store/operator.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { Keys } from '../store/keys.js';
 import { releaseNode } from '../store/release.js';
-import { reserve } from '../store/reservation.js';
-import { releaseReservation } from '../store/reservation.js';
+import { releaseReservation, reserve } from '../store/reservation.js';
 import { readDockerFacts } from './docker-facts.js';
 import { openEcho } from './echo.js';
-import type { ToolPorts } from './ports.js';
+import type { ToolIo, ToolPorts } from './ports.js';
 import { readStatus } from './status-client.js';
 
 /** @param host what changes this host */
@@ -37,5 +38,21 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
     ...host,
     openEcho,
     docker: { readFacts: readDockerFacts, readEngine, createNetwork: createEngineNetwork },
+  };
+}
+
+export function openProcessIo(ports: ToolPorts): ToolIo {
+  // `tartan leases | head -1` closes the pipe early: nothing is wrong then.
+  process.stdout.on('error', error => {
+    if (errnoOf(error) !== 'EPIPE') throw error;
+    process.exit(0);
+  });
+  return {
+    env: process.env,
+    stdout: words => void process.stdout.write(words),
+    stderr: words => void process.stderr.write(words),
+    stdin: () => text(process.stdin),
+    isTty: process.stdout.isTTY === true,
+    ports,
   };
 }

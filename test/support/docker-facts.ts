@@ -1,6 +1,6 @@
 /** A host where Docker is as it should be, to start from in the tests of what is judged. */
 import type { DockerPlan } from '../../src/docker/settings/docker-plan.js';
-import type { DockerContainer, DockerNetwork, EngineState } from '../../src/docker/engine-state.js';
+import type { DockerContainer, DockerNetwork, EngineState } from '../../src/docker/engine.js';
 import { known } from '../../src/lib/fact.js';
 import type { DockerFacts, RuleFacts } from '../../src/docker/verify/facts.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';

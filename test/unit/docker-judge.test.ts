@@ -1,7 +1,7 @@
 /** What `tartan docker verify` makes of a host: each difference by its name, and nothing where all is well. */
 import { describe, expect, it } from 'vitest';
 import type { DockerPlan } from '../../src/docker/settings/docker-plan.js';
-import type { EngineState } from '../../src/docker/engine-state.js';
+import type { EngineState } from '../../src/docker/engine.js';
 import { known, unknown } from '../../src/lib/fact.js';
 import type { DockerFacts, FirewallFacts, KernelFacts, RuleFacts } from '../../src/docker/verify/facts.js';
 import type { Finding } from '../../src/docker/verify/finding.js';

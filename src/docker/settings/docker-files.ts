@@ -2,6 +2,8 @@
  * The files on disk: `subnet.env` (flannel's readers), `docker.env` (Docker's unit), mode 0644, and only when asked
  * for Docker's own daemon.json. Settings stand in one of the last two, never in both.
  */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { isTartanError, messageOf, TartanError } from '../../lib/errors.js';
 import { readBounded, writeFileAtomic, readTextFile } from '../../lib/file.js';
 import { conflictsWithFile, conflictsWithFlags, flagsFor, formatConflict } from './conflicts.js';
@@ -9,9 +11,7 @@ import type { DockerFiles, DockerWriteResult } from '../docker.js';
 import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
 import { findDockerdFlags } from './dockerd-places.js';
 import { factValue } from '../../lib/fact.js';
-import { FirewallBackend, type DockerFirewall } from './firewall-backend.js';
-import { mergeDaemonJson, unmergeDaemonJson } from './merge.js';
-import { readMergeMemory } from './merge-memory.js';
+import { mergeDaemonJson, readMergeRecord, unmergeDaemonJson } from './merge.js';
 import {
   engineOptions,
   formatDockerEnv,
@@ -93,7 +93,7 @@ function writeMerged(options: DockerFileOptions, wanted: readonly EngineOption[]
   const { dockerEnvFile, docker } = options;
   const path = docker.daemonJsonFile;
   // A dockerd that runs may have its flags from our docker.env, or what it has from the time before the merge.
-  const isMerged = readMergeMemory(options.stateDir)?.file === path;
+  const isMerged = readMergeRecord(options.stateDir)?.file === path;
   const own = parseDockerdFlags((readBounded(dockerEnvFile, 64 * 1024) ?? '').split(/[ "]/)).map(flag =>
     flag.join('='),
   );
@@ -126,5 +126,53 @@ function writeFile(path: string, text: string): readonly string[] {
       `cannot write ${path} (${messageOf(cause)}): make room or choose another path`,
       { cause },
     );
+  }
+}
+
+/** `auto`: by daemon.json and by dockerd's flags. */
+type DockerFirewall = 'auto' | 'iptables' | 'nftables';
+
+/** The first whose nftables backend knows an accept mark. */
+const firstVersion = 29;
+const timeoutMs = 10_000;
+
+/**
+ * Decides whether Docker gets the options of its nftables backend (Docker 29 on), which let packets of the overlay pass.
+ * An older engine ends at a flag that it does not know, so dockerd is asked for its version, again until it is new enough.
+ */
+class FirewallBackend {
+  readonly #choice: DockerFirewall;
+  readonly #program: string;
+  #known = false;
+
+  constructor(choice: DockerFirewall, program = 'dockerd') {
+    this.#choice = choice;
+    this.#program = program;
+  }
+
+  /** @param seen whether nftables stands in Docker's settings; not asked when the choice is made */
+  async wantsOptions(seen: () => boolean): Promise<{ readonly wanted: boolean; readonly problem?: string }> {
+    if (this.#choice === 'iptables' || (this.#choice === 'auto' && !seen())) return { wanted: false };
+    if (this.#known) return { wanted: true };
+    const version = await this.#version();
+    this.#known = version !== undefined && version >= firstVersion;
+    if (this.#known) return { wanted: true };
+    const found = version === undefined ? 'the version of dockerd cannot be told' : `dockerd is version ${version}`;
+    return {
+      wanted: false,
+      problem:
+        `Docker is to filter by nftables, which needs Docker ${firstVersion}, and ${found}: the options for it are left ` +
+        `out; install Docker ${firstVersion}, or start tartand with --docker-firewall=iptables`,
+    };
+  }
+
+  async #version(): Promise<number | undefined> {
+    try {
+      const { stdout } = await promisify(execFile)(this.#program, ['--version'], { timeout: timeoutMs });
+      const major = /^Docker version (\d+)\./.exec(stdout)?.[1];
+      return major === undefined ? undefined : Number(major);
+    } catch {
+      return undefined;
+    }
   }
 }

@@ -1,9 +1,12 @@
 /**
- * Merging settings into Docker's daemon.json, only when asked for: the members that are ours are set in place, written
- * by rename with the file's own mode and owner, only when something differs, and taken out again when the mode or the
- * host changes. What was there before is remembered first (merge-memory.ts).
+ * The merge of settings into Docker's daemon.json, which tartand makes only when asked for. Our members are set in place;
+ * the file is written by rename with its own mode and owner, and only when something differs. The merge is undone when
+ * the mode or the host changes. `<state-dir>/docker-merge.json` records it first, with mode 0600 because it holds the
+ * file's earlier text: with that record the undo restores the file byte for byte where nobody else changed it since, else
+ * member by member.
  */
 import { isUtf8 } from 'node:buffer';
+import { createHash } from 'node:crypto';
 import {
   closeSync,
   constants,
@@ -15,20 +18,11 @@ import {
   rmdirSync,
   rmSync,
 } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
 import { errnoOf, messageOf, TartanError } from '../../lib/errors.js';
-import { writeFileAtomic, type Owner } from '../../lib/file.js';
-import { withKey } from './daemon-json.js';
-import {
-  checksum,
-  readMergeMemory,
-  removeMergeMemory,
-  undoMerge,
-  withoutOurs,
-  withOurs,
-  writeMergeMemory,
-  type MergeMemory,
-} from './merge-memory.js';
+import { readBounded, writeFileAtomic, type Owner } from '../../lib/file.js';
+import { readMembers, withKey, withoutKey, type DaemonJsonValue } from './daemon-json.js';
 import type { EngineOption } from './settings.js';
 
 export interface MergePaths {
@@ -43,20 +37,20 @@ const maxBytes = 1024 * 1024;
  * @throws TartanError CONFIG_INVALID for a file that cannot be edited, HOST_REFUSED for one that cannot be written
  */
 export function mergeDaemonJson({ daemonJsonFile, stateDir }: MergePaths, options: readonly EngineOption[]): boolean {
-  const other = readMergeMemory(stateDir);
+  const other = readMergeRecord(stateDir);
   if (other && other.file !== daemonJsonFile) unmergeDaemonJson(stateDir);
-  const memory = other?.file === daemonJsonFile ? other : undefined;
+  const record = other?.file === daemonJsonFile ? other : undefined;
   const found = openDaemonJson(daemonJsonFile);
-  const text = mergedText(daemonJsonFile, found?.text, memory, options);
-  const before = memory ? undoMerge(memory, found?.text).text : found?.text;
+  const text = mergedText(daemonJsonFile, found?.text, record, options);
+  const before = record ? undoMerge(record, found?.text).text : found?.text;
   writing(stateDir, () =>
-    writeMergeMemory(stateDir, {
+    writeMergeRecord(stateDir, {
       version: 1,
       file: daemonJsonFile,
       before: before ?? null,
-      madeFolder: memory?.madeFolder ?? !existsSync(dirname(daemonJsonFile)),
+      madeFolder: record?.madeFolder ?? !existsSync(dirname(daemonJsonFile)),
       sha256: checksum(text),
-      ours: withOurs(memory?.ours ?? {}, options),
+      ours: withOurs(record?.ours ?? {}, options),
     }),
   );
   if (text === found?.text) return false;
@@ -66,11 +60,11 @@ export function mergeDaemonJson({ daemonJsonFile, stateDir }: MergePaths, option
 function mergedText(
   file: string,
   text: string | undefined,
-  memory: MergeMemory | undefined,
+  record: MergeRecord | undefined,
   options: readonly EngineOption[],
 ): string {
-  const gone = Object.keys(memory?.ours ?? {}).filter(key => !options.some(option => option.key === key));
-  const start = memory && text !== undefined ? withoutOurs(memory, text, gone) : (text ?? '');
+  const gone = Object.keys(record?.ours ?? {}).filter(key => !options.some(option => option.key === key));
+  const start = record && text !== undefined ? withoutOurs(record, text, gone) : (text ?? '');
   return options.reduce((edited, { key, value }) => withKey(edited, key, value, file), start);
 }
 
@@ -86,22 +80,22 @@ export interface Unmerged {
  * @throws TartanError as `mergeDaemonJson`; what was merged stays and is not forgotten
  */
 export function unmergeDaemonJson(stateDir: string): Unmerged | undefined {
-  const memory = readMergeMemory(stateDir);
-  if (!memory) return undefined;
-  const { file } = memory;
+  const record = readMergeRecord(stateDir);
+  if (!record) return undefined;
+  const { file } = record;
   const found = openDaemonJson(file);
-  const { text, left } = undoMerge(memory, found?.text);
+  const { text, left } = undoMerge(record, found?.text);
   const changed = found !== undefined && text !== found.text;
   if (changed)
     writing(file, () => {
-      if (text === undefined) removeFile(memory);
+      if (text === undefined) removeFile(record);
       else writeFileAtomic(file, text, found.mode, found.owner);
     });
-  removeMergeMemory(stateDir);
+  removeMergeRecord(stateDir);
   return { file, changed, left };
 }
 
-function removeFile({ file, madeFolder }: MergeMemory): void {
+function removeFile({ file, madeFolder }: MergeRecord): void {
   rmSync(file, { force: true });
   const folder = dirname(file);
   if (madeFolder && readdirSync(folder).length === 0) rmdirSync(folder);
@@ -152,4 +146,99 @@ function writing<T>(path: string, write: () => T): T {
     const next = 'let tartand write there (under systemd: ReadWritePaths=), or use --docker-config=env';
     throw new TartanError('HOST_REFUSED', `cannot write ${path} (${messageOf(cause)}): ${next}`, { cause });
   }
+}
+
+const value = z.union([z.string(), z.number(), z.boolean()]);
+const schema = z.strictObject({
+  version: z.literal(1),
+  file: z.string().startsWith('/'),
+  /** Without what is ours; null: there was none. */
+  before: z.string().nullable(),
+  madeFolder: z.boolean(),
+  /** Of the text with what is ours. */
+  sha256: z.string(),
+  /** The values that we ever wrote for a key, the newest last. */
+  ours: z.record(z.string(), z.array(value)),
+});
+
+type MergeRecord = Readonly<z.infer<typeof schema>>;
+
+const maxRecordBytes = 8 * 1024 * 1024;
+const keptValues = 8;
+
+/** @returns undefined when nothing is merged, or nothing can be told of it */
+export function readMergeRecord(stateDir: string): MergeRecord | undefined {
+  const text = readBounded(pathIn(stateDir), maxRecordBytes);
+  if (text === undefined) return undefined;
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws Error in Node's shape */
+function writeMergeRecord(stateDir: string, record: MergeRecord): void {
+  writeFileAtomic(pathIn(stateDir), `${JSON.stringify(record)}\n`, 0o600);
+}
+
+function removeMergeRecord(stateDir: string): void {
+  rmSync(pathIn(stateDir), { force: true });
+}
+
+function checksum(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
+
+/** A restart between two writes leaves a value of the time before: all of the last ones are known as ours. */
+function withOurs(
+  ours: MergeRecord['ours'],
+  options: readonly { readonly key: string; readonly value: DaemonJsonValue }[],
+): MergeRecord['ours'] {
+  const added = options.map(({ key, value }) => {
+    const earlier = (ours[key] ?? []).filter(one => one !== value);
+    return [key, [...earlier, value].slice(-keptValues)] as const;
+  });
+  return { ...ours, ...Object.fromEntries(added) };
+}
+
+interface Undone {
+  /** undefined: the file goes too */
+  readonly text: string | undefined;
+  /** Keys that somebody else has given another value since: they stay. */
+  readonly left: readonly string[];
+}
+
+/**
+ * @param text of the file as it is now; undefined when there is none
+ * @throws TartanError CONFIG_INVALID for what is no JSON object any more
+ */
+function undoMerge(record: MergeRecord, text: string | undefined): Undone {
+  if (text === undefined) return { text, left: [] };
+  if (checksum(text) === record.sha256) return { text: record.before ?? undefined, left: [] };
+  const keys = Object.keys(record.ours);
+  const left = keys.filter(key => isForeign(record, key, readMembers(text, record.file).get(key)));
+  return { text: withoutOurs(record, text, keys), left };
+}
+
+/** The text with the values that stood for these keys before ours did. */
+function withoutOurs(record: MergeRecord, text: string, keys: readonly string[]): string {
+  const { file, before } = record;
+  return keys.reduce((edited, key) => {
+    const now = readMembers(edited, file).get(key);
+    if (now === undefined || isForeign(record, key, now)) return edited;
+    const earlier = value.safeParse(before === null ? undefined : readMembers(before, file).get(key));
+    return earlier.success ? withKey(edited, key, earlier.data, file) : withoutKey(edited, key, file);
+  }, text);
+}
+
+function isForeign(record: MergeRecord, key: string, now: unknown): boolean {
+  if (now === undefined) return false;
+  return (
+    !(record.ours[key] ?? []).some(one => one === now) && readMembers(record.before ?? '', record.file).get(key) !== now
+  );
+}
+
+function pathIn(stateDir: string): string {
+  return join(stateDir, 'docker-merge.json');
 }

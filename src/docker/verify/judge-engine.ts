@@ -1,6 +1,6 @@
 /** Whether there is an engine that answers, and what its version means for the overlay. */
 import { acceptMark } from '../../model/plan.js';
-import { engineRelease, type EngineState } from '../engine-state.js';
+import { engineRelease, type EngineState } from '../engine.js';
 import type { DockerdOptions } from '../settings/dockerd-options.js';
 import type { DockerFacts } from './facts.js';
 import { finding, type Finding } from './finding.js';

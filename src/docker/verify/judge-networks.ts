@@ -1,9 +1,144 @@
-/** Docker networks besides the default one: which of them overlap the overlay, and how those inside our lease are made. */
-import { formatBridgeAddress, formatPrefix, prefixCovers, prefixesOverlap, type Prefix } from '../../model/ipv4.js';
+/**
+ * Docker's networks. Of the default one: address, MTU and masquerade of its bridge, and the containers on it. Of the
+ * others: which of them overlap the overlay, and how those inside our lease are made.
+ */
+import {
+  formatBridgeAddress,
+  formatIpv4,
+  formatPrefix,
+  prefixContains,
+  prefixCovers,
+  prefixesOverlap,
+  samePrefix,
+  type Prefix,
+} from '../../model/ipv4.js';
 import type { DockerPlan } from '../settings/docker-plan.js';
-import type { DockerNetwork, EngineState } from '../engine-state.js';
-import { finding, shellName, type Finding } from './finding.js';
-import { bridgeNetwork, masqueradeOption, mtuOption } from './judge-bridge.js';
+import type { DockerNetwork, EngineState } from '../engine.js';
+import { factValue } from '../../lib/fact.js';
+import type { DockerFacts, LinkFacts } from './facts.js';
+import { finding, listed, restartDocker, shellName, uncheckedFact, type Finding } from './finding.js';
+
+export const bridgeNetwork = 'bridge';
+export const mtuOption = 'com.docker.network.driver.mtu';
+export const masqueradeOption = 'com.docker.network.bridge.enable_ip_masquerade';
+
+export function judgeBridge(plan: DockerPlan, facts: DockerFacts, state: EngineState): readonly Finding[] {
+  const network = state.networks.find(({ name }) => name === bridgeNetwork);
+  if (!network)
+    return [
+      finding('note', 'docker0-none', [
+        'Docker has no default network (bridge: none)',
+        'containers get addresses of the overlay in networks of: tartan docker network create',
+      ]),
+    ];
+  const unchecked = uncheckedFact('docker0-link', 'the link of docker0', facts.docker0);
+  const placed = network.subnets.some(subnet => samePrefix(subnet, plan.bridge));
+  return [
+    ...unchecked,
+    ...(placed ? judgePlaced(plan, facts, state) : [misplaced(plan, network, state)]),
+    ...judgeMtu(plan, facts, network, state),
+    ...judgeMasquerade(plan, facts, network, state),
+  ];
+}
+
+function onBridge(state: EngineState) {
+  return state.containers.flatMap(({ name, addresses }) =>
+    addresses.filter(({ network }) => network === bridgeNetwork).map(({ address }) => ({ name, address })),
+  );
+}
+
+/** With live-restore dockerd keeps the bridge as it is for as long as a container runs. */
+function misplaced(plan: DockerPlan, network: DockerNetwork, state: EngineState): Finding {
+  const names = onBridge(state).map(({ name }) => name);
+  const subnets = network.subnets.map(formatPrefix).join(', ') || 'no IPv4 subnet';
+  const containers = names.length === 0 ? '' : `, and containers run on it: ${listed(names)}`;
+  const stuck = state.liveRestore && names.length > 0;
+  return finding('error', 'docker0-subnet', [
+    `docker0 is on ${subnets}${containers}${stuck ? '; live-restore keeps it there while they run' : ''}`,
+    formatBridgeAddress(plan.bridge),
+    stuck ? `docker stop ${names.map(shellName).join(' ')} && ${restartDocker}` : restartDocker,
+  ]);
+}
+
+/** The network is right: is the link, and is every container on it? */
+function judgePlaced(plan: DockerPlan, facts: DockerFacts, state: EngineState): readonly Finding[] {
+  const strangers = onBridge(state).filter(({ address }) => !prefixContains(plan.bridge, address));
+  const old =
+    strangers.length === 0
+      ? []
+      : [
+          finding('error', 'containers-old-subnet', [
+            `containers run with addresses of another subnet: ${listed(
+              strangers.map(({ name, address }) => `${name} (${formatIpv4(address)})`),
+            )}`,
+            `addresses of ${formatPrefix(plan.bridge)}`,
+            `docker restart ${strangers.map(({ name }) => shellName(name)).join(' ')}`,
+          ]),
+        ];
+  return facts.docker0.known ? [...judgeLink(plan, facts.docker0.value), ...old] : old;
+}
+
+function judgeLink(plan: DockerPlan, link: LinkFacts | undefined): readonly Finding[] {
+  const wanted = formatBridgeAddress(plan.bridge);
+  if (!link)
+    return [finding('error', 'docker0-address', ["the link of Docker's bridge is gone", wanted, restartDocker])];
+  const texts = link.addresses.map(({ address, prefix }) => `${formatIpv4(address)}/${prefix.length}`);
+  if (texts.includes(wanted)) return [];
+  const found = `${link.name} has ${texts.join(', ') || 'no IPv4 address'}`;
+  return [finding('error', 'docker0-address', [found, wanted, restartDocker])];
+}
+
+/**
+ * Docker gives containers the MTU of the network's option. The bridge follows its ports; older engines leave a bridge
+ * without ports at 1500, which is right as soon as there is one.
+ */
+function judgeMtu(
+  plan: DockerPlan,
+  facts: DockerFacts,
+  { options }: DockerNetwork,
+  state: EngineState,
+): readonly Finding[] {
+  const given = options[mtuOption] ?? '1500';
+  const wanted = `MTU ${plan.mtu}`;
+  if (given !== String(plan.mtu))
+    return [finding('error', 'docker0-mtu', [`docker0 gives its containers MTU ${given}`, wanted, restartDocker])];
+  const link = factValue(facts.docker0);
+  if (!link || link.mtu === plan.mtu || (link.mtu > plan.mtu && onBridge(state).length === 0)) return [];
+  return [
+    finding('error', 'docker0-mtu', [
+      `${link.name} has MTU ${link.mtu}`,
+      wanted,
+      `ip link set ${link.name} mtu ${plan.mtu}`,
+    ]),
+  ];
+}
+
+function judgeMasquerade(
+  plan: DockerPlan,
+  facts: DockerFacts,
+  { options }: DockerNetwork,
+  { networks }: EngineState,
+): readonly Finding[] {
+  // The rules of other Docker networks are those networks' findings.
+  const others = networks.filter(({ name }) => name !== bridgeNetwork).flatMap(({ subnets }) => subnets);
+  const sources = factValue(facts.firewall.rules)?.masqueraded ?? [];
+  const rule = sources.find(
+    source => prefixesOverlap(source, plan.bridge) && !others.some(other => samePrefix(other, source)),
+  );
+  const asked = options[masqueradeOption] !== 'false';
+  if (!asked && !rule) return [];
+  return [
+    finding('error', 'docker0-masquerade', [
+      asked
+        ? 'Docker masquerades what leaves docker0'
+        : `a rule that is not tartan's masquerades ${rule ? formatPrefix(rule) : 'docker0'}`,
+      'no masquerade but that of tartan: the containers of other hosts see the host and not the container',
+      asked
+        ? restartDocker
+        : `iptables -t nat -S POSTROUTING, and remove the rule for ${rule ? formatPrefix(rule) : ''}`,
+    ]),
+  ];
+}
 
 export function judgeNetworks(plan: DockerPlan, state: EngineState): readonly Finding[] {
   const others = state.networks.filter(({ name }) => name !== bridgeNetwork);

@@ -2,10 +2,9 @@
 import type { DockerPlan } from '../settings/docker-plan.js';
 import type { DockerFacts } from './facts.js';
 import type { Finding } from './finding.js';
-import { judgeBridge } from './judge-bridge.js';
 import { judgeEngine } from './judge-engine.js';
 import { judgeHost } from './judge-host.js';
-import { judgeNetworks } from './judge-networks.js';
+import { judgeBridge, judgeNetworks } from './judge-networks.js';
 import { effectiveOptions, judgeSettings, readDockerdSettings } from './judge-settings.js';
 
 const order: readonly Finding['severity'][] = ['error', 'warning', 'note', 'unchecked'];
