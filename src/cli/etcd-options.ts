@@ -9,30 +9,30 @@ import { readIpv4, shown } from '../model/ipv4.js';
 import { checkEtcdOptions, type EtcdOptions } from '../store/etcd/options.js';
 
 /** A text and where it came from, for messages. */
-export interface Sourced {
+export interface SourcedText {
   readonly text: string;
   readonly source: string;
 }
 
-export interface EtcdTexts {
-  readonly endpoints: Sourced;
-  readonly prefix: Sourced;
+export interface EtcdOptionTexts {
+  readonly endpoints: SourcedText;
+  readonly prefix: SourcedText;
   readonly caFile: string | undefined;
   readonly certFile: string | undefined;
   readonly keyFile: string | undefined;
   readonly username: string;
   readonly password: string;
-  readonly passwordFile: Sourced | undefined;
+  readonly passwordFile: SourcedText | undefined;
   readonly insecureEtcd: boolean;
 }
 
-export interface EtcdReading {
+export interface ParsedEtcdOptions {
   readonly options: EtcdOptions;
   readonly notes: readonly string[];
 }
 
 /** @throws TartanError USAGE; CONFIG_INVALID for a file that cannot be used */
-export function parseEtcdOptions(texts: EtcdTexts): EtcdReading {
+export function parseEtcdOptions(texts: EtcdOptionTexts): ParsedEtcdOptions {
   const notes: string[] = [];
   const { caFile, certFile, keyFile, insecureEtcd } = texts;
   const endpoints = parseEndpoints(texts.endpoints, (caFile ?? certFile) !== undefined);
@@ -42,7 +42,7 @@ export function parseEtcdOptions(texts: EtcdTexts): EtcdReading {
   const login = readLogin(texts, notes);
   const options = {
     endpoints,
-    prefix: parsePrefix(texts.prefix),
+    prefix: parseKeyPrefix(texts.prefix),
     ...(caFile === undefined ? {} : { caFile }),
     ...(certFile === undefined ? {} : { certFile }),
     ...(keyFile === undefined ? {} : { keyFile }),
@@ -54,7 +54,7 @@ export function parseEtcdOptions(texts: EtcdTexts): EtcdReading {
 }
 
 /** @param tls the scheme of a bare `host:port`, which etcdctl and flannel's client take as well */
-function parseEndpoints({ text, source }: Sourced, tls: boolean): readonly string[] {
+function parseEndpoints({ text, source }: SourcedText, tls: boolean): readonly string[] {
   // Before the split: a password may hold a comma.
   if (text.includes('@'))
     throw new TartanError(
@@ -85,7 +85,7 @@ function parseEndpoint(text: string, source: string, assumed: string): string {
 }
 
 /** Joined with the names below it by the store, as Go's path.Join does. */
-function parsePrefix({ text, source }: Sourced): string {
+function parseKeyPrefix({ text, source }: SourcedText): string {
   if (!/^[\x20-\x7e]{1,512}$/.test(text) || posix.normalize(text).startsWith('..'))
     throw new TartanError(
       'USAGE',
@@ -94,7 +94,7 @@ function parsePrefix({ text, source }: Sourced): string {
   return text;
 }
 
-function readLogin(texts: EtcdTexts, notes: string[]): { username: string; password: string } | undefined {
+function readLogin(texts: EtcdOptionTexts, notes: string[]): { username: string; password: string } | undefined {
   const { username, passwordFile } = texts;
   if (texts.password !== '' && passwordFile)
     throw new TartanError('USAGE', `an etcd password is given twice, as text and by ${passwordFile.source}; give one`);
@@ -107,7 +107,7 @@ function readLogin(texts: EtcdTexts, notes: string[]): { username: string; passw
 
 const maxPasswordBytes = 4096;
 
-function readPasswordFile({ text: path, source }: Sourced, notes: string[]): string {
+function readPasswordFile({ text: path, source }: SourcedText, notes: string[]): string {
   const refuse = (why: string, cause?: unknown): TartanError =>
     new TartanError('CONFIG_INVALID', `${source}: ${shown(path)} ${why}, expected a file with the password in it`, {
       cause,

@@ -8,12 +8,12 @@ import { shown } from '../model/ipv4.js';
 import { environmentNames, findFlag, flags, type FlagName } from './flags.js';
 
 /** Texts given for one flag, and where: `--name` or `environment variable NAME`. */
-export interface Given {
+export interface GivenFlag {
   readonly texts: readonly string[];
   readonly source: string;
 }
 
-export type GivenFlags = ReadonlyMap<FlagName, Given>;
+export type GivenFlags = ReadonlyMap<FlagName, GivenFlag>;
 
 export type CommandLine = { readonly kind: 'help' } | { readonly kind: 'flags'; readonly given: GivenFlags };
 
@@ -21,7 +21,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** @throws TartanError USAGE */
 export function parseCommandLine(words: readonly string[]): CommandLine {
-  const given = new Map<FlagName, Given>();
+  const given = new Map<FlagName, GivenFlag>();
   let index = 0;
   let last: FlagName | undefined;
   for (; index < words.length; index++) {

@@ -11,7 +11,7 @@ import type { LogLevel } from '../lib/log.js';
 import { formatIpv4, isUnicastHost, readIpv4, shown, type Ipv4 } from '../model/ipv4.js';
 import { nodeIdPattern } from '../model/node.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
-import { parseEtcdOptions, type EtcdReading } from '../cli/etcd-options.js';
+import { parseEtcdOptions, type ParsedEtcdOptions } from '../cli/etcd-options.js';
 import { findFlag, flags, type Flag, type FlagName } from '../cli/flags.js';
 import {
   parseCommandLine,
@@ -116,7 +116,7 @@ function readOptions(settings: FlagValues): DaemonOptions {
   };
 }
 
-function readEtcd(settings: FlagValues): EtcdReading {
+function readEtcd(settings: FlagValues): ParsedEtcdOptions {
   const passwordFile = settings.path('etcd-password-file');
   const reading = parseEtcdOptions({
     endpoints: { text: settings.text('etcd-endpoints'), source: settings.source('etcd-endpoints') },

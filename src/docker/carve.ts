@@ -9,7 +9,7 @@ export type CarveRequest =
   /** The largest free part of at most 64 addresses, and at least 8. */
   | { readonly kind: 'any' };
 
-export interface Used {
+export interface UsedSubnet {
   readonly subnet: Prefix;
   /** Whose it is, for a message. */
   readonly by: string;
@@ -18,15 +18,15 @@ export interface Used {
 export type Carving =
   | { readonly kind: 'carved'; readonly subnet: Prefix }
   /** Nothing of that size is free; `all` when one user has the whole lease. */
-  | { readonly kind: 'full'; readonly all: Used | undefined }
+  | { readonly kind: 'full'; readonly all: UsedSubnet | undefined }
   | { readonly kind: 'refused'; readonly reason: string };
 
 /** Network, gateway, one container, broadcast. */
 export const longestLength = 30;
-const largestByItself = 26;
-const smallestByItself = 29;
+const shortestDefaultLength = 26;
+const longestDefaultLength = 29;
 
-export function carve(lease: Prefix, used: readonly Used[], request: CarveRequest): Carving {
+export function carve(lease: Prefix, used: readonly UsedSubnet[], request: CarveRequest): Carving {
   if (request.kind === 'exact') return carveExact(lease, used, request.subnet);
   const lengths = request.kind === 'length' ? [request.length] : lengthsToTry(lease);
   for (const length of lengths) {
@@ -36,7 +36,7 @@ export function carve(lease: Prefix, used: readonly Used[], request: CarveReques
   return { kind: 'full', all: used.find(one => prefixCovers(one.subnet, lease)) };
 }
 
-function carveExact(lease: Prefix, used: readonly Used[], subnet: Prefix): Carving {
+function carveExact(lease: Prefix, used: readonly UsedSubnet[], subnet: Prefix): Carving {
   const text = formatPrefix(subnet);
   if (subnet.length > longestLength)
     return { kind: 'refused', reason: `${text} has no room for a container, expected /${longestLength} or shorter` };
@@ -48,12 +48,12 @@ function carveExact(lease: Prefix, used: readonly Used[], subnet: Prefix): Carvi
 }
 
 function lengthsToTry(lease: Prefix): readonly number[] {
-  const first = Math.max(largestByItself, lease.length);
-  const last = Math.max(smallestByItself, first);
+  const first = Math.max(shortestDefaultLength, lease.length);
+  const last = Math.max(longestDefaultLength, first);
   return Array.from({ length: last - first + 1 }, (_, more) => first + more);
 }
 
-function firstFree(lease: Prefix, used: readonly Used[], length: number): Prefix | undefined {
+function firstFree(lease: Prefix, used: readonly UsedSubnet[], length: number): Prefix | undefined {
   if (length < lease.length || length > longestLength) return undefined;
   const size = 2 ** (32 - length);
   for (let base: number = lease.base; base <= prefixLast(lease);) {

@@ -41,7 +41,7 @@ export async function readEngine(socketPath: string): Promise<EngineReading> {
     );
     return { kind: 'answers', state: parseEngineState({ version, info, networks, containers }) };
   } catch (error) {
-    return unreadable(socketPath, error);
+    return readingOf(socketPath, error);
   }
 }
 
@@ -83,7 +83,7 @@ function engineMessage(text: string): string | undefined {
   }
 }
 
-function unreadable(path: string, error: unknown): EngineReading {
+function readingOf(path: string, error: unknown): EngineReading {
   if (error instanceof Error && (error.name === 'AbortError' || error.name === 'TimeoutError'))
     return { kind: 'odd', reason: `nothing answered on ${path} within ${timeoutMs / 1000} s` };
   switch (errnoOf(error)) {
@@ -134,7 +134,7 @@ export interface EngineAnswers {
   readonly containers: unknown;
 }
 
-const texts = z.record(z.string(), z.string()).nullish();
+const stringMap = z.record(z.string(), z.string()).nullish();
 const versionSchema = z.object({ Version: z.string() });
 const infoSchema = z.object({
   LiveRestoreEnabled: z.boolean().nullish(),
@@ -145,7 +145,7 @@ const networksSchema = z.array(
     Name: z.string(),
     Driver: z.string(),
     IPAM: z.object({ Config: z.array(z.object({ Subnet: z.string().nullish() })).nullish() }).nullish(),
-    Options: texts,
+    Options: stringMap,
   }),
 );
 const containersSchema = z.array(
@@ -204,6 +204,6 @@ export function engineRelease(version: string): readonly [major: number, minor: 
 
 /** @param version as the engine says it */
 export function isAtLeast(version: string, major: number, minor = 0): boolean {
-  const [ours, minorOurs] = engineRelease(version) ?? [0, 0];
-  return ours > major || (ours === major && minorOurs >= minor);
+  const [actualMajor, actualMinor] = engineRelease(version) ?? [0, 0];
+  return actualMajor > major || (actualMajor === major && actualMinor >= minor);
 }

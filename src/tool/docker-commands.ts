@@ -10,42 +10,42 @@ import { formatPlan, formatReport, planViewOf, reportOf } from './docker-view.js
 import { factValue } from '../lib/fact.js';
 import { daemonError, print, type Call } from './commands.js';
 import { withoutControls } from './table.js';
-import { exitStatus, ToolError, type ExitStatus } from './error.js';
+import { exitStatus, ToolError, usageError, type ExitStatus } from './error.js';
 
 /** A plan, and whether the daemon stands behind it. */
 interface PlanReading {
   readonly plan: DockerPlan;
   /** Why the daemon could not be asked. */
-  readonly away: string | undefined;
+  readonly reason: string | undefined;
   readonly status: Status | undefined;
 }
 
 export async function showDockerPlan(call: Call): Promise<ExitStatus> {
-  const { plan, away } = await readPlan(call);
+  const { plan, reason } = await readPlan(call);
   print(call, planViewOf(plan), (_, paint) => formatPlan(planViewOf(plan), paint));
-  if (away !== undefined)
-    call.io.stderr(withoutControls(`note: tartand cannot be asked (${away}); this is what it wrote last`) + '\n');
+  if (reason !== undefined)
+    call.io.stderr(withoutControls(`note: tartand cannot be asked (${reason}); this is what it wrote last`) + '\n');
   return exitStatus.ok;
 }
 
 /** @param daemonJson undefined: where dockerd reads it */
 export async function verifyDocker(call: Call, daemonJson: string | undefined): Promise<ExitStatus> {
   const { socketPath, note } = dockerSocket(call);
-  const { plan, away, status } = await readPlan(call, daemonJson);
+  const { plan, reason, status } = await readPlan(call, daemonJson);
   const underlay = status?.interface?.name;
   const facts = await call.io.ports.docker.readFacts({ socketPath, daemonJson, envFile: plan.envFile, underlay });
-  const report = reportOf(plan, facts, sortFindings([...judgeDaemon(status, away), ...judgeDocker(plan, facts)]));
+  const report = reportOf(plan, facts, sortFindings([...judgeDaemon(status, reason), ...judgeDocker(plan, facts)]));
   print(call, report, (_, paint) => formatReport(report, paint));
   if (note !== undefined) call.io.stderr(`note: ${withoutControls(note)}\n`);
-  if (away !== undefined) return exitStatus.daemonUnreachable;
+  if (reason !== undefined) return exitStatus.daemonUnreachable;
   return report.ok ? exitStatus.ok : exitStatus.checkFailed;
 }
 
-function judgeDaemon(status: Status | undefined, away: string | undefined): readonly Finding[] {
-  if (away !== undefined)
+function judgeDaemon(status: Status | undefined, reason: string | undefined): readonly Finding[] {
+  if (reason !== undefined)
     return [
       finding('error', 'daemon-away', [
-        `tartand cannot be asked: ${away}; what follows is judged by the files that it wrote last`,
+        `tartand cannot be asked: ${reason}; what follows is judged by the files that it wrote last`,
         'a running tartand',
         'systemctl start tartand',
       ]),
@@ -61,13 +61,13 @@ function judgeDaemon(status: Status | undefined, away: string | undefined): read
 export async function readPlan(call: Call, daemonJson?: string): Promise<PlanReading> {
   const { runDir, dockerEnvFile, subnetFile } = call.settings;
   const reading = await call.io.ports.readStatus(runDir);
-  if (reading.kind === 'status') return { plan: planOf(reading.status), away: undefined, status: reading.status };
+  if (reading.kind === 'status') return { plan: planOf(reading.status), reason: undefined, status: reading.status };
   const daemonJsonFile = daemonJson ?? '/etc/docker/daemon.json';
   const read = (path: string): string => factValue(readTextFile(path)) ?? '';
   const texts = { subnetEnv: read(subnetFile), dockerEnv: read(dockerEnvFile), daemonJson: read(daemonJsonFile) };
   const plan = planFromFiles(texts, { envFile: dockerEnvFile, daemonJsonFile, device: udpDevice });
   if (!plan) throw daemonError(`${reading.reason}, and ${subnetFile} and ${dockerEnvFile} do not say what it leased`);
-  return { plan, away: reading.reason, status: undefined };
+  return { plan, reason: reading.reason, status: undefined };
 }
 
 /** @throws ToolError before the daemon has a lease */
@@ -100,10 +100,8 @@ export function dockerSocket(call: Call): { readonly socketPath: string; readonl
   if (given !== undefined) {
     const path = /^unix:\/\/(\/[^\0]+)$/.exec(given)?.[1];
     if (path !== undefined) return { socketPath: path, note: undefined };
-    throw new ToolError(
-      exitStatus.usage,
+    throw usageError(
       `--docker-host '${shown(given)}' is not a socket of this host, expected unix:///var/run/docker.sock`,
-      'see --help',
     );
   }
   const environment = call.io.env['DOCKER_HOST'] ?? '';

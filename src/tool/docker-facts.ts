@@ -19,10 +19,10 @@ import { isExecutable, readTextFile } from '../lib/file.js';
 import { native } from '../lib/native.js';
 import { prefixAround } from '../model/ipv4.js';
 import { readFirewallFacts } from './firewall-facts.js';
-import type { DockerPlace } from './ports.js';
+import type { FactsRequest } from './ports.js';
 
-export async function readDockerFacts(place: DockerPlace): Promise<DockerFacts> {
-  const { socketPath, envFile, underlay } = place;
+export async function readDockerFacts(request: FactsRequest): Promise<DockerFacts> {
+  const { socketPath, envFile, underlay } = request;
   const [engine, unit, firewall] = await Promise.all([readEngine(socketPath), readUnit(), readFirewallFacts()]);
   const { docker0, defaultRoutes } = await readNetlinkFacts(engine);
   const dockerd = findDockerd();
@@ -32,7 +32,7 @@ export async function readDockerFacts(place: DockerPlace): Promise<DockerFacts> 
     program: findProgram('dockerd'),
     commandLine: dockerd.known ? known(process?.words) : dockerd,
     placedFlags: findDockerdFlags(envFile),
-    daemonJson: readDaemonJson(place.daemonJson, process),
+    daemonJson: readDaemonJson(request.daemonJson, process),
     envFile: readTextFile(envFile),
     unit,
     docker0,

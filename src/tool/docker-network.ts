@@ -3,7 +3,7 @@
  * other hosts and are reached by them as those on docker0 are.
  */
 import { apiVersion } from '../agent/status.js';
-import { carve, longestLength, type CarveRequest, type Used } from '../docker/carve.js';
+import { carve, longestLength, type CarveRequest, type UsedSubnet } from '../docker/carve.js';
 import type { DockerPlan } from '../docker/settings/docker-plan.js';
 import { isAtLeast, type DockerNetwork, type EngineState } from '../docker/engine.js';
 import { bridgeNetwork, masqueradeOption, mtuOption } from '../docker/verify/judge-networks.js';
@@ -21,9 +21,9 @@ import {
 import { messageOf } from '../lib/errors.js';
 import { dockerSocket, readPlan } from './docker-commands.js';
 import { daemonError, print, type Call } from './commands.js';
-import { exitStatus, ToolError, type ExitStatus } from './error.js';
+import { exitStatus, ToolError, usageError, type ExitStatus } from './error.js';
 
-export interface NetworkWords {
+export interface CreateOptions {
   readonly length: string | undefined;
   readonly subnet: string | undefined;
 }
@@ -33,32 +33,32 @@ const trustedOption = 'com.docker.network.bridge.trusted_host_interfaces';
 const label = 'tartan.network';
 const reservedNames: readonly string[] = ['bridge', 'host', 'none', 'default', 'container'];
 
-export async function createDockerNetwork(call: Call, name: string, words: NetworkWords): Promise<ExitStatus> {
+export async function createDockerNetwork(call: Call, name: string, options: CreateOptions): Promise<ExitStatus> {
   const { socketPath } = dockerSocket(call);
   refuseName(name);
-  const request = readRequest(words);
-  const { plan, away, status } = await readPlan(call);
+  const request = readRequest(options);
+  const { plan, reason, status } = await readPlan(call);
   // The files may tell of a subnet that is another host's by now.
-  if (away !== undefined) throw daemonError(away);
+  if (reason !== undefined) throw daemonError(reason);
   if (status?.phase !== 'ready')
     throw failure(`tartand is not ready: it is in the phase ${status?.phase}`, 'see what it waits for: tartan status');
   const { docker } = call.io.ports;
   const engine = await docker.readEngine(socketPath);
   if (engine.kind !== 'answers') throw failure(`Docker cannot be asked: ${engine.reason}`, 'see tartan docker verify');
-  const there = engine.state.networks.find(network => network.name === name);
-  if (there) {
-    const subnet = asWanted(plan, there, request);
-    report(call, plan, name, subnet, false);
+  const existing = engine.state.networks.find(network => network.name === name);
+  if (existing) {
+    const subnet = subnetOfExisting(plan, existing, request);
+    printResult(call, plan, name, subnet, false);
     return exitStatus.ok;
   }
-  const subnet = choose(plan, engine.state, request);
+  const subnet = chooseSubnet(plan, engine.state, request);
   await docker.createNetwork(socketPath, {
     name,
     subnet,
     options: optionsOf(plan, engine.state.version),
     labels: { [label]: formatPrefix(plan.network) },
   });
-  report(call, plan, name, subnet, true);
+  printResult(call, plan, name, subnet, true);
   return exitStatus.ok;
 }
 
@@ -71,8 +71,8 @@ function optionsOf(plan: DockerPlan, version: string): Readonly<Record<string, s
   };
 }
 
-function choose(plan: DockerPlan, state: EngineState, request: CarveRequest): Prefix {
-  const used = state.networks.flatMap(({ name, subnets }): readonly Used[] =>
+function chooseSubnet(plan: DockerPlan, state: EngineState, request: CarveRequest): Prefix {
+  const used = state.networks.flatMap(({ name, subnets }): readonly UsedSubnet[] =>
     subnets.map(subnet => ({ subnet, by: name === bridgeNetwork ? 'docker0' : `network ${name}` })),
   );
   // Else dockerd would not start any more once it is to take all of its part.
@@ -88,7 +88,7 @@ function choose(plan: DockerPlan, state: EngineState, request: CarveRequest): Pr
   }
 }
 
-function fullError(plan: DockerPlan, all: Used | undefined, request: CarveRequest): ToolError {
+function fullError(plan: DockerPlan, all: UsedSubnet | undefined, request: CarveRequest): ToolError {
   const lease = formatPrefix(plan.lease);
   const size = request.kind === 'length' ? `/${request.length}` : 'part of it';
   if (!all)
@@ -108,7 +108,7 @@ function fullError(plan: DockerPlan, all: Used | undefined, request: CarveReques
 }
 
 /** @throws ToolError for a network of that name that is something else */
-function asWanted(plan: DockerPlan, network: DockerNetwork, request: CarveRequest): Prefix {
+function subnetOfExisting(plan: DockerPlan, network: DockerNetwork, request: CarveRequest): Prefix {
   const [subnet] = network.subnets;
   const differs =
     subnet && network.driver === 'bridge'
@@ -139,7 +139,7 @@ function difference(
   return options[masqueradeOption] === 'false' ? undefined : 'Docker masquerades what leaves it';
 }
 
-function report(call: Call, plan: DockerPlan, name: string, subnet: Prefix, created: boolean): void {
+function printResult(call: Call, plan: DockerPlan, name: string, subnet: Prefix, created: boolean): void {
   const [text, gateway] = [formatPrefix(subnet), formatIpv4(bridgeAddress(subnet))];
   const document = { apiVersion, kind: 'DockerNetwork', name, subnet: text, gateway, mtu: plan.mtu, created };
   const what = created ? 'was made' : 'is there already';
@@ -149,31 +149,27 @@ function report(call: Call, plan: DockerPlan, name: string, subnet: Prefix, crea
 /** Docker's own form; a network of these names is another thing to Docker. */
 function refuseName(name: string): void {
   if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/.test(name) && !reservedNames.includes(name)) return;
-  throw usage(
+  throw usageError(
     `'${shown(name)}' cannot be the name of a network, expected letters, digits, _, . or -, up to 64 of them`,
   );
 }
 
-function readRequest({ length, subnet }: NetworkWords): CarveRequest {
+function readRequest({ length, subnet }: CreateOptions): CarveRequest {
   if (length !== undefined && subnet !== undefined)
-    throw usage('--length and --subnet are given, expected one of them');
+    throw usageError('--length and --subnet are given, expected one of them');
   if (subnet !== undefined) {
     try {
       return { kind: 'exact', subnet: parsePrefix(subnet) };
     } catch (error) {
-      throw usage(`--subnet: ${messageOf(error)}`);
+      throw usageError(`--subnet: ${messageOf(error)}`);
     }
   }
   if (length === undefined) return { kind: 'any' };
   if (!/^\d{1,2}$/.test(length) || Number(length) < 1 || Number(length) > longestLength)
-    throw usage(`--length '${shown(length)}' is not usable, expected a whole number up to ${longestLength}`);
+    throw usageError(`--length '${shown(length)}' is not usable, expected a whole number up to ${longestLength}`);
   return { kind: 'length', length: Number(length) };
 }
 
 function failure(message: string, next: string): ToolError {
   return new ToolError(exitStatus.error, message, next);
-}
-
-function usage(message: string): ToolError {
-  return new ToolError(exitStatus.usage, message, 'see --help');
 }

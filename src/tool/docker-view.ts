@@ -4,9 +4,7 @@ import { dockerFlags, settingsFile, type DockerPlan } from '../docker/settings/d
 import type { DockerFacts } from '../docker/verify/facts.js';
 import type { Finding } from '../docker/verify/finding.js';
 import { formatBridgeAddress, formatPrefix, ipv4FromNumber, type Prefix } from '../model/ipv4.js';
-import { formatFields, type Cell, type Colour, type Paint } from './table.js';
-
-type Field = readonly [name: string, cell: Cell];
+import { formatFields, type Cell, type Colour, type Field, type Paint } from './table.js';
 
 export interface DockerPlanView {
   readonly apiVersion: typeof apiVersion;
@@ -40,13 +38,13 @@ export function planViewOf(plan: DockerPlan): DockerPlanView {
     ipMasq: false,
     flags: dockerFlags(plan),
     settingsFile: settingsFile(plan),
-    forNetworks: besides(plan.bridge, plan.lease).map(formatPrefix),
+    forNetworks: freeParts(plan.bridge, plan.lease).map(formatPrefix),
     firewall: { device, forward, masquerade },
   };
 }
 
 /** The largest parts of the lease outside of docker0's, which is at its beginning. */
-function besides(bridge: Prefix, lease: Prefix): readonly Prefix[] {
+function freeParts(bridge: Prefix, lease: Prefix): readonly Prefix[] {
   const lengths = Array.from({ length: Math.max(0, bridge.length - lease.length) }, (_, at) => bridge.length - at);
   return lengths.map(length => ({ base: ipv4FromNumber(lease.base + 2 ** (32 - length)), length }));
 }
@@ -110,7 +108,7 @@ export function formatReport(report: VerifyReport, paint: Paint): string {
     ['Docker', verdict],
     ['wanted', `docker0 at ${bip}, MTU ${mtu}, no masquerade of Docker's`],
   ];
-  return [head, ...report.findings.map(fieldsOf)].map(facts => formatFields(facts, paint)).join('\n');
+  return [head, ...report.findings.map(fieldsOf)].map(fields => formatFields(fields, paint)).join('\n');
 }
 
 function fieldsOf({ id, severity, found, expected, repair }: Finding): readonly Field[] {

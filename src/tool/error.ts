@@ -27,6 +27,10 @@ export class ToolError extends Error {
   }
 }
 
+export function usageError(message: string): ToolError {
+  return new ToolError(exitStatus.usage, message, 'see --help');
+}
+
 export function toolErrorOf(error: unknown): ToolError {
   if (error instanceof ToolError) return error;
   const wrap = (status: ExitStatus, next: string): ToolError =>

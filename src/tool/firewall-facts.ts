@@ -2,7 +2,7 @@
  * The packet filter as `tartan docker verify` needs it: which programs there are, which rules of ours are in force, what
  * others masquerade, whether two kinds of iptables are in use. Only lists, never changes.
  */
-import type { FirewallFacts, OtherKind, RuleFacts } from '../docker/verify/facts.js';
+import type { FirewallFacts, OtherVariant, RuleFacts } from '../docker/verify/facts.js';
 import { factValue, known, type Fact } from '../lib/fact.js';
 import { readTextFile } from '../lib/file.js';
 import { programFact, runCommand } from '../host/firewall/command.js';
@@ -31,7 +31,7 @@ export async function readFirewallFacts(): Promise<FirewallFacts> {
     iptables: !saved.known || saved.value !== undefined,
     nft: !tables.known || tables.value !== undefined,
     rules: ruleFactsOf(saved, ours),
-    otherKind: other.known ? known(other.value && otherKindOf(other.value.program, other.value.text)) : other,
+    otherVariant: other.known ? known(other.value && otherVariantFacts(other.value.program, other.value.text)) : other,
     rivals: [
       ...(names.includes('inet firewalld') || isRunning('/run/firewalld.pid') ? ['firewalld'] : []),
       ...(/^:ufw-/m.test(text ?? '') ? ['ufw'] : []),
@@ -74,7 +74,7 @@ export function readRules(saved: string, table: NftListing | undefined): RuleFac
   };
 }
 
-export function otherKindOf(program: OtherKind['program'], saved: string): OtherKind | undefined {
+export function otherVariantFacts(program: OtherVariant['program'], saved: string): OtherVariant | undefined {
   const all = [...parseSaveText(saved).values()].flatMap(table => [...table.values()].flat());
   const rules = all.filter(rule => !isOwnRule(rule)).length;
   const policyDrops = policyOf(saved, 'filter', 'FORWARD') === 'DROP';

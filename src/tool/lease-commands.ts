@@ -19,22 +19,22 @@ import type { Holder, Refusal, ReserveResult } from '../store/reservation.js';
 import type { ReleaseResult } from '../store/reservation.js';
 import type { ToolStore } from './ports.js';
 import { findOwnNodeId, noNetworkError, print, withStore, type Call } from './commands.js';
-import { exitStatus, ToolError, type ExitStatus } from './error.js';
+import { exitStatus, ToolError, usageError, type ExitStatus } from './error.js';
 
-export interface ReserveWords {
+export interface ReserveOptions {
   readonly subnet: string | undefined;
   readonly publicIp: string | undefined;
   /** --node-id is on the command line, not only in the environment. */
   readonly nodeIdGiven: boolean;
 }
 
-export async function reserveLease(call: Call, words: ReserveWords): Promise<ExitStatus> {
-  const subnet = words.subnet === undefined ? undefined : readSubnet(words.subnet);
-  const holder = await readHolder(call, words);
+export async function reserveLease(call: Call, options: ReserveOptions): Promise<ExitStatus> {
+  const subnet = options.subnet === undefined ? undefined : readSubnet(options.subnet);
+  const holder = await readHolder(call, options);
   const result = await withStore(call, async store => {
     const network = await readNetwork(call, store);
     if (holder.kind === 'address' && prefixContains(network.network, holder.publicIp))
-      throw usage(
+      throw usageError(
         `--public-ip ${formatIpv4(holder.publicIp)} is inside the overlay network, expected an outer address`,
       );
     return store.reserve({ network, subnet, holder });
@@ -86,12 +86,13 @@ export async function leave(call: Call): Promise<ExitStatus> {
   return exitStatus.ok;
 }
 
-async function readHolder(call: Call, { publicIp, nodeIdGiven }: ReserveWords): Promise<Holder> {
-  if (publicIp !== undefined && nodeIdGiven) throw usage('--node-id and --public-ip are given, expected one of them');
+async function readHolder(call: Call, { publicIp, nodeIdGiven }: ReserveOptions): Promise<Holder> {
+  if (publicIp !== undefined && nodeIdGiven)
+    throw usageError('--node-id and --public-ip are given, expected one of them');
   if (publicIp !== undefined) {
     const address = readIpv4(publicIp);
     if (address === undefined || !isUnicastHost(address))
-      throw usage(`--public-ip '${shown(publicIp)}' is not an address of a host, expected one such as 192.0.2.1`);
+      throw usageError(`--public-ip '${shown(publicIp)}' is not an address of a host, expected one such as 192.0.2.1`);
     return { kind: 'address', publicIp: address };
   }
   const { nodeId: given, runDir, stateDir } = call.settings;
@@ -143,10 +144,6 @@ function releasedText(subnet: string, result: Exclude<ReleaseResult, Refusal>): 
 
 function refusalError({ reason, next }: Refusal): ToolError {
   return new ToolError(exitStatus.error, reason, next);
-}
-
-function usage(message: string): ToolError {
-  return new ToolError(exitStatus.usage, message, 'see --help');
 }
 
 /** A daemon that runs would take a subnet again at once: it must be stopped for good before its host leaves. */

@@ -2,7 +2,7 @@
 import { apiVersion } from '../agent/status.js';
 import { formatIpv4, formatPrefix } from '../model/ipv4.js';
 import { parseNetworkConfig, subnetCount } from '../model/network.js';
-import { formatFields, type Cell, type Output, type Paint } from './table.js';
+import { formatFields, type Field, type Output, type Paint } from './table.js';
 
 export interface NetworkView {
   readonly apiVersion: typeof apiVersion;
@@ -40,10 +40,10 @@ export function networkViewOf(text: string): NetworkView {
 
 export function formatNetworkView(view: NetworkView, output: Exclude<Output, 'json'>, paint: Paint): string {
   const { type, port } = view.backend;
-  const facts: readonly (readonly [string, Cell])[] = [
+  const fields: readonly Field[] = [
     ['network', view.network],
     ['subnets', `/${view.subnetLength} each, ${view.subnets} of them, ${view.subnetMin} to ${view.subnetMax}`],
     ['backend', port === null ? type : `${type}, port ${port}`],
   ];
-  return formatFields(output === 'wide' ? [...facts, ['document', JSON.stringify(view.document)]] : facts, paint);
+  return formatFields(output === 'wide' ? [...fields, ['document', JSON.stringify(view.document)]] : fields, paint);
 }

@@ -48,8 +48,8 @@ export async function pingPeers(call: Call, targets: readonly string[], count: n
   try {
     const results: PingResult[] = [];
     for (let first = 0; first < chosen.length; first += parallel) {
-      const some = chosen.slice(first, first + parallel);
-      results.push(...(await Promise.all(some.map(({ peer, address }) => ping(echo, peer, address, count)))));
+      const group = chosen.slice(first, first + parallel);
+      results.push(...(await Promise.all(group.map(({ peer, address }) => ping(echo, peer, address, count)))));
     }
     print(call, { apiVersion, kind: 'PingList', items: results }, (output, paint) =>
       formatTable(columns, results, output, paint),

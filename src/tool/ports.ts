@@ -43,7 +43,7 @@ export interface CleanupRequest {
 }
 
 /** Where to look for Docker and for what it was told. */
-export interface DockerPlace {
+export interface FactsRequest {
   readonly socketPath: string;
   /** undefined: where dockerd reads it. */
   readonly daemonJson: string | undefined;
@@ -55,7 +55,7 @@ export interface DockerPlace {
 /** The engine of this host, and what its networks depend on. */
 export interface DockerPorts {
   /** Never fails: what cannot be had says why. */
-  readFacts(place: DockerPlace): Promise<DockerFacts>;
+  readFacts(place: FactsRequest): Promise<DockerFacts>;
   readEngine(socketPath: string): Promise<EngineReading>;
   /** @throws TartanError HOST_REFUSED with the engine's own words */
   createNetwork(socketPath: string, wanted: NetworkRequest): Promise<void>;

@@ -7,7 +7,7 @@ import { TartanError } from '../lib/errors.js';
 import { shown } from '../model/ipv4.js';
 import { nodeIdPattern } from '../model/node.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
-import { parseEtcdOptions, type Sourced } from '../cli/etcd-options.js';
+import { parseEtcdOptions, type SourcedText } from '../cli/etcd-options.js';
 import { environmentNames, findFlag, type FlagName } from '../cli/flags.js';
 import { readGoBoolean, type Environment } from '../cli/flag-syntax.js';
 
@@ -107,7 +107,7 @@ export class ToolSettings {
   }
 
   /** The first place that has a password has the say: a shell's ETCDCTL_PASSWORD does not fight a file that was named. */
-  #login(): { username: string; password: string; passwordFile: Sourced | undefined } {
+  #login(): { username: string; password: string; passwordFile: SourcedText | undefined } {
     const user = this.#find('etcd-username');
     const [ctlUser = '', ctlPassword] = splitOnce(this.#env['ETCDCTL_USER'] ?? '', ':');
     const username = user?.text ?? ctlUser;
@@ -135,14 +135,14 @@ export class ToolSettings {
     return value;
   }
 
-  #find(name: FlagName): Sourced | undefined {
+  #find(name: FlagName): SourcedText | undefined {
     const option = this.#values[name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())];
     if (option === true) return { text: 'true', source: `--${name}` };
     if (typeof option === 'string' && option !== '') return { text: option, source: `--${name}` };
     return this.#fromEnvironment(name);
   }
 
-  #fromEnvironment(name: FlagName): Sourced | undefined {
+  #fromEnvironment(name: FlagName): SourcedText | undefined {
     const flag = findFlag(name);
     const etcdctl = etcdctlNames[name];
     const names = [...(flag ? environmentNames(flag) : []), ...(etcdctl === undefined ? [] : [etcdctl])];

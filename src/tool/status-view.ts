@@ -1,8 +1,15 @@
 /** The daemon's Status on one screen. */
 import type { Status, StatusDatapath, StatusPeer } from '../agent/status.js';
-import { formatDuration, formatFields, formatTable, type Cell, type Column, type Output, type Paint } from './table.js';
-
-type Field = readonly [name: string, cell: Cell];
+import {
+  formatDuration,
+  formatFields,
+  formatTable,
+  type Cell,
+  type Column,
+  type Field,
+  type Output,
+  type Paint,
+} from './table.js';
 
 const peerColumns: readonly Column<StatusPeer>[] = [
   { title: 'PEER', cell: peer => peer.subnet },
@@ -13,14 +20,14 @@ const peerColumns: readonly Column<StatusPeer>[] = [
 
 /** `wide` adds every peer, every refused entry and the counters that are not zero. */
 export function formatStatus(status: Status, output: Exclude<Output, 'json'>, paint: Paint): string {
-  const summary = formatFields([...fieldsOf(status), ...problemFacts(status)], paint);
+  const summary = formatFields([...fieldsOf(status), ...problemFields(status)], paint);
   if (output === 'table') return summary;
   const peers = status.peers.length === 0 ? '' : `\n${formatTable(peerColumns, status.peers, 'wide', paint)}`;
   const rejected = section(
     status.rejected.map(({ key, reason }): Field => [`refused ${key}`, reason]),
     paint,
   );
-  return `${summary}${peers}${rejected}${section(counterFacts(status.datapath), paint)}`;
+  return `${summary}${peers}${rejected}${section(counterFields(status.datapath), paint)}`;
 }
 
 function fieldsOf(status: Status): readonly Field[] {
@@ -37,7 +44,7 @@ function fieldsOf(status: Status): readonly Field[] {
     ['lease', lease ? leaseCell(lease) : '-'],
     ['peers', String(status.peers.length)],
     ['data plane', status.datapath ? datapathText(status.datapath) : '-'],
-    ...offloadFacts(status.datapath),
+    ...offloadFields(status.datapath),
   ];
 }
 
@@ -58,11 +65,11 @@ function datapathText(datapath: StatusDatapath): string {
 }
 
 /** What the kernel lets the data plane do in bulk. */
-function offloadFacts(datapath: StatusDatapath | null): readonly Field[] {
+function offloadFields(datapath: StatusDatapath | null): readonly Field[] {
   return datapath && datapath.features.length > 0 ? [['offloads', datapath.features.join(' ')]] : [];
 }
 
-function problemFacts(status: Status): readonly Field[] {
+function problemFields(status: Status): readonly Field[] {
   const refused = status.rejected.length;
   return [
     ...(refused === 0 ? [] : [['refused', `${refused} lease entries, see -o wide`] as const]),
@@ -73,12 +80,12 @@ function problemFacts(status: Status): readonly Field[] {
   ];
 }
 
-function counterFacts(datapath: StatusDatapath | null): readonly Field[] {
+function counterFields(datapath: StatusDatapath | null): readonly Field[] {
   return Object.entries(datapath?.counters ?? {})
     .filter(([, count]) => count !== 0)
     .map(([name, count]) => [name, String(count)]);
 }
 
-function section(facts: readonly Field[], paint: Paint): string {
-  return facts.length === 0 ? '' : `\n${formatFields(facts, paint)}`;
+function section(fields: readonly Field[], paint: Paint): string {
+  return fields.length === 0 ? '' : `\n${formatFields(fields, paint)}`;
 }

@@ -10,6 +10,8 @@ export type Output = 'table' | 'wide' | 'json';
 export type Colour = 'good' | 'bad' | 'strong' | 'faint';
 export type Cell = string | { readonly text: string; readonly colour: Colour };
 
+export type Field = readonly [name: string, cell: Cell];
+
 export interface Column<Row> {
   readonly title: string;
   readonly cell: (row: Row) => Cell;
@@ -38,8 +40,8 @@ export function formatTable<Row>(
 }
 
 /** A name and what it is, a line each. */
-export function formatFields(facts: readonly (readonly [name: string, cell: Cell])[], paint: Paint): string {
-  return formatGrid(facts.map(([name, cell]) => [paint(name, 'faint'), formatCell(cell, paint)]));
+export function formatFields(fields: readonly Field[], paint: Paint): string {
+  return formatGrid(fields.map(([name, cell]) => [paint(name, 'faint'), formatCell(cell, paint)]));
 }
 
 /** Seconds as the two largest units: 23h 59m. */

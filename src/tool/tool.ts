@@ -11,7 +11,7 @@ import { leave, releaseLease, reserveLease } from './lease-commands.js';
 import { pingPeers } from './ping.js';
 import type { ToolIo } from './ports.js';
 import { cleanUp, getConfig, showLeases, setConfig, showStatus, validateConfig, type Call } from './commands.js';
-import { exitStatus, formatToolError, ToolError, toolErrorOf, type ExitStatus } from './error.js';
+import { exitStatus, formatToolError, toolErrorOf, usageError, type ExitStatus, type ToolError } from './error.js';
 import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './settings.js';
 import { version } from '../cli/version.js';
 
@@ -56,7 +56,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
     .configureOutput({
       writeOut: io.stdout,
       writeErr: io.stderr,
-      outputError: (text, write) => write(formatToolError(usageError(text))),
+      outputError: (text, write) => write(formatToolError(commanderError(text))),
     });
   if (name === 'subnet-lease') {
     program.description('The subnets that the hosts of the overlay hold');
@@ -77,9 +77,9 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
 }
 
 /** A value after `=` may be a secret that was meant for another program: only the option's name is shown. */
-function usageError(text: string): ToolError {
+function commanderError(text: string): ToolError {
   const cause = text.replace(/^error: /, '').trim();
-  return new ToolError(exitStatus.usage, cause.replace(/(--?[A-Za-z0-9-]+)=[^']*/g, '$1=...'), 'see --help');
+  return usageError(cause.replace(/(--?[A-Za-z0-9-]+)=[^']*/g, '$1=...'));
 }
 
 function addLeaseList(parent: Command, name: string, run: Run): void {

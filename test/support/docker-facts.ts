@@ -78,7 +78,7 @@ export const sampleFacts: DockerFacts = {
     iptables: true,
     nft: true,
     rules: known(sampleRules),
-    otherKind: known(undefined),
+    otherVariant: known(undefined),
     rivals: [],
   },
   kernel: {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { DockerPlace, StatusReading, ToolIo } from '../../src/tool/ports.js';
+import type { FactsRequest, StatusReading, ToolIo } from '../../src/tool/ports.js';
 import { runTool } from '../../src/tool/tool.js';
 import type { EngineReading, NetworkRequest } from '../../src/docker/engine.js';
 import type { DockerFacts } from '../../src/docker/verify/facts.js';
@@ -16,7 +16,7 @@ interface World {
   facts: DockerFacts;
   engine: EngineReading;
   env: Readonly<Record<string, string>>;
-  readonly places: DockerPlace[];
+  readonly places: FactsRequest[];
   readonly sockets: string[];
   readonly made: NetworkRequest[];
 }

@@ -380,19 +380,19 @@ describe('the host', () => {
     ],
     [
       'rules unreadable',
-      firewall({ rules: unknown('EPERM'), otherKind: unknown('EPERM') }),
+      firewall({ rules: unknown('EPERM'), otherVariant: unknown('EPERM') }),
       {},
       ['unchecked firewall-rules', 'unchecked firewall-kinds'],
     ],
     [
       'rules of the other iptables',
-      firewall({ otherKind: known({ program: 'iptables-legacy', rules: 3, policyDrops: false }) }),
+      firewall({ otherVariant: known({ program: 'iptables-legacy', rules: 3, policyDrops: false }) }),
       {},
       ['warning both-iptables'],
     ],
     [
       'the other iptables drops',
-      firewall({ otherKind: known({ program: 'iptables-legacy', rules: 3, policyDrops: true }) }),
+      firewall({ otherVariant: known({ program: 'iptables-legacy', rules: 3, policyDrops: true }) }),
       {},
       ['error both-iptables'],
     ],

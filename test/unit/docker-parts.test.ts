@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { countDefaultRoutes, parseUnit } from '../../src/tool/docker-facts.js';
-import { otherKindOf, readRules } from '../../src/tool/firewall-facts.js';
+import { otherVariantFacts, readRules } from '../../src/tool/firewall-facts.js';
 import { carve, type CarveRequest } from '../../src/docker/carve.js';
-import { envOptions, handedOver, planFromFiles } from '../../src/docker/settings/docker-plan.js';
+import { envOptions, bridgeSettings, planFromFiles } from '../../src/docker/settings/docker-plan.js';
 import { parseDockerdFlags, readDaemonOptions } from '../../src/docker/settings/dockerd-options.js';
 import { createEngineNetwork, engineRelease, isAtLeast, readEngine } from '../../src/docker/engine.js';
 import type { RuleFacts } from '../../src/docker/verify/facts.js';
@@ -126,7 +126,7 @@ describe('what stands in files', () => {
       'DOCKER_OPTS=" --bip=10.5.1.1/99 --mtu=1472"',
       'DOCKER_OPTS=" --bip=10.5.1.1/24 --mtu=x"',
     ])
-      expect(handedOver(envOptions(text))).toBeUndefined();
+      expect(bridgeSettings(envOptions(text))).toBeUndefined();
   });
 
   it('a unit, and one that is not there', () => {
@@ -226,9 +226,13 @@ describe('the packet filter', () => {
   });
 
   it('another kind of iptables counts when it has rules or drops', () => {
-    expect(otherKindOf('iptables-legacy', save)).toEqual({ program: 'iptables-legacy', rules: 4, policyDrops: true });
-    expect(otherKindOf('iptables-legacy', '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n')).toBeUndefined();
-    expect(otherKindOf('iptables-nft', '*filter\n:FORWARD DROP [0:0]\nCOMMIT\n')).toMatchObject({
+    expect(otherVariantFacts('iptables-legacy', save)).toEqual({
+      program: 'iptables-legacy',
+      rules: 4,
+      policyDrops: true,
+    });
+    expect(otherVariantFacts('iptables-legacy', '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n')).toBeUndefined();
+    expect(otherVariantFacts('iptables-nft', '*filter\n:FORWARD DROP [0:0]\nCOMMIT\n')).toMatchObject({
       rules: 0,
       policyDrops: true,
     });

@@ -73,12 +73,12 @@ function memberOf(layout: Layout | undefined, key: string, path: string): Member
   return found[0];
 }
 
-const mark = '\uFEFF';
+const byteOrderMark = '\uFEFF';
 
 /** @returns undefined for a file of nothing but blanks, which dockerd takes for an empty object */
 function layoutOf(text: string, path: string): Layout | undefined {
   // One character for another: offsets stay.
-  const body = text.startsWith(mark) ? ` ${text.slice(1)}` : text;
+  const body = text.startsWith(byteOrderMark) ? ` ${text.slice(1)}` : text;
   if (body.trim() === '') return undefined;
   const errors: ParseError[] = [];
   let root: Node | undefined;

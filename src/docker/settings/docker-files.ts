@@ -36,7 +36,7 @@ export interface DockerFileOptions {
 }
 
 /** What tests set up apart from this host's. */
-export interface DockerPlaces {
+export interface HostPaths {
   /** Where the files of Docker's packages and units are. */
   readonly root: string;
   readonly dockerd: string;
@@ -44,11 +44,11 @@ export interface DockerPlaces {
 
 export function openDockerFiles(
   options: DockerFileOptions,
-  { root, dockerd }: DockerPlaces = { root: '/', dockerd: 'dockerd' },
+  { root, dockerd }: HostPaths = { root: '/', dockerd: 'dockerd' },
 ): DockerFiles {
   const { subnetFile, dockerEnvFile, docker } = options;
   const backend = new FirewallBackend(docker.firewall, dockerd);
-  const seesNftables = (): boolean =>
+  const usesNftables = (): boolean =>
     readFile(docker.daemonJsonFile).options.get('firewall-backend') === 'nftables' ||
     findDockerdFlags(dockerEnvFile, root).some(
       ({ flag: [key, value] }) => key === 'firewall-backend' && value === 'nftables',
@@ -59,7 +59,7 @@ export function openDockerFiles(
       return text === undefined ? undefined : parseSubnetEnv(text);
     },
     async write(settings) {
-      const { wanted, problem } = await backend.wantsOptions(seesNftables);
+      const { wanted, problem } = await backend.wantsOptions(usesNftables);
       const basic = engineOptions(settings, docker.subnetLength);
       const all = wanted ? [...basic, ...nftablesOptions] : basic;
       const written = writeFile(subnetFile, formatSubnetEnv(settings));
@@ -143,20 +143,20 @@ const timeoutMs = 10_000;
 class FirewallBackend {
   readonly #choice: DockerFirewall;
   readonly #program: string;
-  #known = false;
+  #isNewEnough = false;
 
   constructor(choice: DockerFirewall, program = 'dockerd') {
     this.#choice = choice;
     this.#program = program;
   }
 
-  /** @param seen whether nftables stands in Docker's settings; not asked when the choice is made */
-  async wantsOptions(seen: () => boolean): Promise<{ readonly wanted: boolean; readonly problem?: string }> {
-    if (this.#choice === 'iptables' || (this.#choice === 'auto' && !seen())) return { wanted: false };
-    if (this.#known) return { wanted: true };
+  /** @param isConfigured whether nftables stands in Docker's settings; not asked when the choice is made */
+  async wantsOptions(isConfigured: () => boolean): Promise<{ readonly wanted: boolean; readonly problem?: string }> {
+    if (this.#choice === 'iptables' || (this.#choice === 'auto' && !isConfigured())) return { wanted: false };
+    if (this.#isNewEnough) return { wanted: true };
     const version = await this.#version();
-    this.#known = version !== undefined && version >= firstVersion;
-    if (this.#known) return { wanted: true };
+    this.#isNewEnough = version !== undefined && version >= firstVersion;
+    if (this.#isNewEnough) return { wanted: true };
     const found = version === undefined ? 'the version of dockerd cannot be told' : `dockerd is version ${version}`;
     return {
       wanted: false,

@@ -47,7 +47,7 @@ export function envOptions(text: string): DockerdOptions {
 }
 
 /** Address and MTU of docker0; undefined unless both are there. */
-export function handedOver(options: DockerdOptions): Pick<DockerPlan, 'bridge' | 'mtu'> | undefined {
+export function bridgeSettings(options: DockerdOptions): Pick<DockerPlan, 'bridge' | 'mtu'> | undefined {
   const bridge = readInterfaceAddress(options.get('bip') ?? '');
   const mtu = options.get('mtu') ?? '';
   return bridge && /^\d{2,5}$/.test(mtu) ? { bridge, mtu: Number(mtu) } : undefined;
@@ -72,10 +72,10 @@ export function planFromFiles(
   const network = readNetwork(/^FLANNEL_NETWORK=["']?([0-9./]+)["']?$/m.exec(subnetEnv)?.[1] ?? '');
   const flags = envOptions(dockerEnv);
   const config = flags.size > 0 ? 'env' : 'daemon-json';
-  const told = handedOver(config === 'env' ? flags : fileOptions(daemonJson));
-  if (!lease || !network || !told) return undefined;
+  const settings = bridgeSettings(config === 'env' ? flags : fileOptions(daemonJson));
+  if (!lease || !network || !settings) return undefined;
   const masquerade = /^FLANNEL_IPMASQ=["']?true["']?$/m.test(subnetEnv);
-  return { source: 'files', network, lease, ...told, masquerade, forward: true, config, peers: [], ...rest };
+  return { source: 'files', network, lease, ...settings, masquerade, forward: true, config, peers: [], ...rest };
 }
 
 function fileOptions(text: string): DockerdOptions {

@@ -66,13 +66,13 @@ export interface DockerdProcess {
 /** By its pid file, else the one of this network namespace: its rules and its bridge are the ones that we see. */
 export function findDockerd(root = '/'): Fact<DockerdProcess | undefined> {
   try {
-    const filed = pidFiles.map(path => (readText(join(root, path)) ?? '').trim()).find(text => /^[1-9]\d*$/.test(text));
+    const pid = pidFiles.map(path => (readText(join(root, path)) ?? '').trim()).find(text => /^[1-9]\d*$/.test(text));
     // The number may be another's by now.
-    const process = filed === undefined ? undefined : readProcess(filed, root);
+    const process = pid === undefined ? undefined : readProcess(pid, root);
     if (process) return known(process);
-    const here = readlinkSync(join(root, 'proc/self/ns/net'));
-    const others = readdirSync(join(root, 'proc')).filter(name => /^\d+$/.test(name));
-    return known(others.flatMap(pid => readProcess(pid, root) ?? []).find(({ pid }) => networkOf(pid, root) === here));
+    const own = readlinkSync(join(root, 'proc/self/ns/net'));
+    const pids = readdirSync(join(root, 'proc')).filter(name => /^\d+$/.test(name));
+    return known(pids.flatMap(pid => readProcess(pid, root) ?? []).find(({ pid }) => networkOf(pid, root) === own));
   } catch (error) {
     return unknown(messageOf(error));
   }
@@ -101,17 +101,17 @@ interface UnitLines {
 
 /** What holds of docker.service once drop-ins have replaced and reset what stood before them. */
 function readUnit(root: string): UnitLines {
-  const held = new Map<string, { place: string; text: string }[]>();
+  const settings = new Map<string, { place: string; text: string }[]>();
   for (const place of unitFiles(root)) {
     const text = withoutComments(readText(join(root, place)) ?? '', '#;').replace(/\\\n/g, ' ');
     for (const line of text.split('\n')) {
       const [, name = '', value = ''] = /^\s*(ExecStart|Environment|EnvironmentFile)\s*=\s*(.*)$/.exec(line) ?? [];
       if (name === '') continue;
-      held.set(name, value === '' ? [] : [...(held.get(name) ?? []), { place, text: value }]);
+      settings.set(name, value === '' ? [] : [...(settings.get(name) ?? []), { place, text: value }]);
     }
   }
-  const environmentFiles = (held.get('EnvironmentFile') ?? []).map(({ text }) => text.trim().replace(/^-/, ''));
-  return { lines: ['ExecStart', 'Environment'].flatMap(name => held.get(name) ?? []), environmentFiles };
+  const environmentFiles = (settings.get('EnvironmentFile') ?? []).map(({ text }) => text.trim().replace(/^-/, ''));
+  return { lines: ['ExecStart', 'Environment'].flatMap(name => settings.get(name) ?? []), environmentFiles };
 }
 
 /** The unit, then its drop-ins in their order; of one name the first folder's. */
@@ -121,7 +121,7 @@ function unitFiles(root: string): readonly string[] {
     .find(path => readText(join(root, path)) !== undefined);
   const dropIns = new Map<string, string>();
   for (const folder of unitFolders.map(folder => `${folder}/docker.service.d`))
-    for (const name of listed(join(root, folder)))
+    for (const name of listFolder(join(root, folder)))
       if (name.endsWith('.conf') && !dropIns.has(name)) dropIns.set(name, `${folder}/${name}`);
   const sorted = [...dropIns].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path);
   return [...(unit === undefined ? [] : [unit]), ...sorted];
@@ -135,7 +135,7 @@ function readText(path: string): string | undefined {
   return factValue(readTextFile(path));
 }
 
-function listed(folder: string): readonly string[] {
+function listFolder(folder: string): readonly string[] {
   try {
     return readdirSync(folder);
   } catch {

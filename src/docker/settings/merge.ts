@@ -63,9 +63,9 @@ function mergedText(
   record: MergeRecord | undefined,
   options: readonly EngineOption[],
 ): string {
-  const gone = Object.keys(record?.ours ?? {}).filter(key => !options.some(option => option.key === key));
-  const start = record && text !== undefined ? withoutOurs(record, text, gone) : (text ?? '');
-  return options.reduce((edited, { key, value }) => withKey(edited, key, value, file), start);
+  const droppedKeys = Object.keys(record?.ours ?? {}).filter(key => !options.some(option => option.key === key));
+  const start = record && text !== undefined ? withoutOurs(record, text, droppedKeys) : (text ?? '');
+  return options.reduce((edited, { key, value: recordedValue }) => withKey(edited, key, recordedValue, file), start);
 }
 
 export interface Unmerged {
@@ -148,8 +148,8 @@ function writing<T>(path: string, write: () => T): T {
   }
 }
 
-const value = z.union([z.string(), z.number(), z.boolean()]);
-const schema = z.strictObject({
+const recordedValue = z.union([z.string(), z.number(), z.boolean()]);
+const recordSchema = z.strictObject({
   version: z.literal(1),
   file: z.string().startsWith('/'),
   /** Without what is ours; null: there was none. */
@@ -158,10 +158,10 @@ const schema = z.strictObject({
   /** Of the text with what is ours. */
   sha256: z.string(),
   /** The values that we ever wrote for a key, the newest last. */
-  ours: z.record(z.string(), z.array(value)),
+  ours: z.record(z.string(), z.array(recordedValue)),
 });
 
-type MergeRecord = Readonly<z.infer<typeof schema>>;
+type MergeRecord = Readonly<z.infer<typeof recordSchema>>;
 
 const maxRecordBytes = 8 * 1024 * 1024;
 const keptValues = 8;
@@ -171,7 +171,7 @@ export function readMergeRecord(stateDir: string): MergeRecord | undefined {
   const text = readBounded(pathIn(stateDir), maxRecordBytes);
   if (text === undefined) return undefined;
   try {
-    return schema.parse(JSON.parse(text));
+    return recordSchema.parse(JSON.parse(text));
   } catch {
     return undefined;
   }
@@ -202,7 +202,7 @@ function withOurs(
   return { ...ours, ...Object.fromEntries(added) };
 }
 
-interface Undone {
+interface UndoneMerge {
   /** undefined: the file goes too */
   readonly text: string | undefined;
   /** Keys that somebody else has given another value since: they stay. */
@@ -213,7 +213,7 @@ interface Undone {
  * @param text of the file as it is now; undefined when there is none
  * @throws TartanError CONFIG_INVALID for what is no JSON object any more
  */
-function undoMerge(record: MergeRecord, text: string | undefined): Undone {
+function undoMerge(record: MergeRecord, text: string | undefined): UndoneMerge {
   if (text === undefined) return { text, left: [] };
   if (checksum(text) === record.sha256) return { text: record.before ?? undefined, left: [] };
   const keys = Object.keys(record.ours);
@@ -227,7 +227,7 @@ function withoutOurs(record: MergeRecord, text: string, keys: readonly string[])
   return keys.reduce((edited, key) => {
     const now = readMembers(edited, file).get(key);
     if (now === undefined || isForeign(record, key, now)) return edited;
-    const earlier = value.safeParse(before === null ? undefined : readMembers(before, file).get(key));
+    const earlier = recordedValue.safeParse(before === null ? undefined : readMembers(before, file).get(key));
     return earlier.success ? withKey(edited, key, earlier.data, file) : withoutKey(edited, key, file);
   }, text);
 }

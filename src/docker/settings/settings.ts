@@ -57,7 +57,7 @@ export function formatSubnetEnv(settings: DockerSettings): string {
   ].join('\n');
 }
 
-const individual = [
+const optionVariables = [
   ['DOCKER_OPT_BIP', 'bip'],
   ['DOCKER_OPT_IPMASQ', 'ip-masq'],
   ['DOCKER_OPT_MTU', 'mtu'],
@@ -68,7 +68,7 @@ export function formatDockerEnv(options: readonly EngineOption[]): string {
   const words = new Map(options.map(option => [option.key, formatWord(option)]));
   const all = options.map(option => ` ${formatWord(option)}`).join('');
   return [
-    ...individual.map(([name, key]) => `${name}="${words.get(key) ?? ''}"`),
+    ...optionVariables.map(([name, key]) => `${name}="${words.get(key) ?? ''}"`),
     `DOCKER_OPTS="${all}"`,
     `DOCKER_NETWORK_OPTIONS="${all}"`,
     '',

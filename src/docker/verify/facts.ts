@@ -39,7 +39,7 @@ export interface FirewallFacts {
   readonly nft: boolean;
   readonly rules: Fact<RuleFacts>;
   /** Rules behind the other kind of iptables (legacy beside nf_tables or the reverse); undefined: none. */
-  readonly otherKind: Fact<OtherKind | undefined>;
+  readonly otherVariant: Fact<OtherVariant | undefined>;
   /** Programs that replace the whole rule set at times, and seem to be in use. */
   readonly rivals: readonly string[];
 }
@@ -61,7 +61,7 @@ export interface RuleFacts {
   readonly masqueraded: readonly Prefix[];
 }
 
-export interface OtherKind {
+export interface OtherVariant {
   readonly program: 'iptables-legacy' | 'iptables-nft';
   readonly rules: number;
   /** The policy of its FORWARD chain is DROP. */

@@ -15,9 +15,9 @@ export interface Finding {
   readonly repair: string | null;
 }
 
-type Words = readonly [found: string, expected: string, repair?: string];
+type FindingTexts = readonly [found: string, expected: string, repair?: string];
 
-export function finding(severity: Finding['severity'], id: string, [found, expected, repair]: Words): Finding {
+export function finding(severity: Finding['severity'], id: string, [found, expected, repair]: FindingTexts): Finding {
   return { id, severity, found, expected, repair: repair ?? null };
 }
 

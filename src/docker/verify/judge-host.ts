@@ -2,7 +2,7 @@
 import type { DockerPlan } from '../settings/docker-plan.js';
 import { factValue } from '../../lib/fact.js';
 import type { DockerdOptions } from '../settings/dockerd-options.js';
-import type { DockerFacts, FirewallFacts, KernelFacts, OtherKind } from './facts.js';
+import type { DockerFacts, FirewallFacts, KernelFacts, OtherVariant } from './facts.js';
 import { finding, uncheckedFact, type Finding } from './finding.js';
 
 export function judgeHost(plan: DockerPlan, facts: DockerFacts, options: DockerdOptions): readonly Finding[] {
@@ -26,9 +26,9 @@ function judgeFirewall(plan: DockerPlan, firewall: FirewallFacts, byNft: boolean
     ];
   return [
     ...uncheckedFact('firewall-rules', 'the packet filter rules', firewall.rules),
-    ...uncheckedFact('firewall-kinds', 'rules of the other kind of iptables', firewall.otherKind),
+    ...uncheckedFact('firewall-kinds', 'rules of the other kind of iptables', firewall.otherVariant),
     ...judgeRules(plan, firewall, byNft),
-    ...judgeOtherKind(factValue(firewall.otherKind)),
+    ...judgeOtherVariant(factValue(firewall.otherVariant)),
     ...firewall.rivals.map(rival => judgeRival(plan, rival)),
   ];
 }
@@ -63,7 +63,7 @@ function judgeRules(plan: DockerPlan, { rules, rivals }: FirewallFacts, byNft: b
 }
 
 /** A packet passes both kinds, one after the other. */
-function judgeOtherKind(other: OtherKind | undefined): readonly Finding[] {
+function judgeOtherVariant(other: OtherVariant | undefined): readonly Finding[] {
   if (!other) return [];
   const { program } = other;
   const found = `${other.rules} rules stand behind ${program}, beside those of the iptables that tartan uses`;

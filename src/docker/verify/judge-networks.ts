@@ -35,7 +35,7 @@ export function judgeBridge(plan: DockerPlan, facts: DockerFacts, state: EngineS
   const placed = network.subnets.some(subnet => samePrefix(subnet, plan.bridge));
   return [
     ...unchecked,
-    ...(placed ? judgePlaced(plan, facts, state) : [misplaced(plan, network, state)]),
+    ...(placed ? judgeBridgeLink(plan, facts, state) : [wrongSubnet(plan, network, state)]),
     ...judgeMtu(plan, facts, network, state),
     ...judgeMasquerade(plan, facts, network, state),
   ];
@@ -48,7 +48,7 @@ function onBridge(state: EngineState) {
 }
 
 /** With live-restore dockerd keeps the bridge as it is for as long as a container runs. */
-function misplaced(plan: DockerPlan, network: DockerNetwork, state: EngineState): Finding {
+function wrongSubnet(plan: DockerPlan, network: DockerNetwork, state: EngineState): Finding {
   const names = onBridge(state).map(({ name }) => name);
   const subnets = network.subnets.map(formatPrefix).join(', ') || 'no IPv4 subnet';
   const containers = names.length === 0 ? '' : `, and containers run on it: ${listed(names)}`;
@@ -61,18 +61,18 @@ function misplaced(plan: DockerPlan, network: DockerNetwork, state: EngineState)
 }
 
 /** The network is right: is the link, and is every container on it? */
-function judgePlaced(plan: DockerPlan, facts: DockerFacts, state: EngineState): readonly Finding[] {
-  const strangers = onBridge(state).filter(({ address }) => !prefixContains(plan.bridge, address));
+function judgeBridgeLink(plan: DockerPlan, facts: DockerFacts, state: EngineState): readonly Finding[] {
+  const outside = onBridge(state).filter(({ address }) => !prefixContains(plan.bridge, address));
   const old =
-    strangers.length === 0
+    outside.length === 0
       ? []
       : [
           finding('error', 'containers-old-subnet', [
             `containers run with addresses of another subnet: ${listed(
-              strangers.map(({ name, address }) => `${name} (${formatIpv4(address)})`),
+              outside.map(({ name, address }) => `${name} (${formatIpv4(address)})`),
             )}`,
             `addresses of ${formatPrefix(plan.bridge)}`,
-            `docker restart ${strangers.map(({ name }) => shellName(name)).join(' ')}`,
+            `docker restart ${outside.map(({ name }) => shellName(name)).join(' ')}`,
           ]),
         ];
   return facts.docker0.known ? [...judgeLink(plan, facts.docker0.value), ...old] : old;
@@ -147,13 +147,13 @@ export function judgeNetworks(plan: DockerPlan, state: EngineState): readonly Fi
       .filter(subnet => prefixesOverlap(subnet, plan.network))
       .flatMap(subnet =>
         prefixCovers(plan.lease, subnet)
-          ? [...judgePlace(plan, network, subnet), ...judgeMake(plan, network, subnet)]
-          : [overlapping(plan, network, subnet, state)],
+          ? [...judgeBridgeOverlap(plan, network, subnet), ...judgeNetworkOptions(plan, network, subnet)]
+          : [overlap(plan, network, subnet, state)],
       ),
   );
 }
 
-function overlapping(plan: DockerPlan, network: DockerNetwork, subnet: Prefix, state: EngineState): Finding {
+function overlap(plan: DockerPlan, network: DockerNetwork, subnet: Prefix, state: EngineState): Finding {
   const peer = plan.peers.find(one => prefixesOverlap(one.subnet, subnet));
   const whose = peer
     ? `which is of the host ${peer.name} (${formatPrefix(peer.subnet)})`
@@ -167,7 +167,7 @@ function overlapping(plan: DockerPlan, network: DockerNetwork, subnet: Prefix, s
   ]);
 }
 
-function judgePlace(plan: DockerPlan, network: DockerNetwork, subnet: Prefix): readonly Finding[] {
+function judgeBridgeOverlap(plan: DockerPlan, network: DockerNetwork, subnet: Prefix): readonly Finding[] {
   if (!prefixesOverlap(subnet, plan.bridge)) return [];
   return [
     finding('error', 'network-blocks-docker0', [
@@ -178,12 +178,12 @@ function judgePlace(plan: DockerPlan, network: DockerNetwork, subnet: Prefix): r
   ];
 }
 
-function judgeMake(plan: DockerPlan, network: DockerNetwork, subnet: Prefix): readonly Finding[] {
+function judgeNetworkOptions(plan: DockerPlan, network: DockerNetwork, subnet: Prefix): readonly Finding[] {
   if (network.driver !== 'bridge') return [];
   const name = shellName(network.name);
-  const again = `docker network rm ${name} && tartan docker network create ${name} --subnet ${formatPrefix(subnet)}`;
+  const repair = `docker network rm ${name} && tartan docker network create ${name} --subnet ${formatPrefix(subnet)}`;
   const mtu = network.options[mtuOption] ?? '1500';
-  const wrong = Number(mtu) > plan.mtu ? 'error' : 'warning';
+  const severity = Number(mtu) > plan.mtu ? 'error' : 'warning';
   return [
     ...(network.options[masqueradeOption] === 'false'
       ? []
@@ -191,16 +191,16 @@ function judgeMake(plan: DockerPlan, network: DockerNetwork, subnet: Prefix): re
           finding('error', 'network-masquerade', [
             `Docker masquerades what leaves network ${network.name} (${formatPrefix(subnet)})`,
             'no masquerade but that of tartan: containers of other hosts see the host and not the container',
-            again,
+            repair,
           ]),
         ]),
     ...(mtu === String(plan.mtu)
       ? []
       : [
-          finding(wrong, 'network-mtu', [
+          finding(severity, 'network-mtu', [
             `network ${network.name} (${formatPrefix(subnet)}) gives its containers MTU ${mtu}`,
             `MTU ${plan.mtu}`,
-            again,
+            repair,
           ]),
         ]),
   ];

@@ -5,7 +5,7 @@ import { conflictsWithFile, conflictsWithFlags, type Conflict } from '../setting
 import {
   dockerFlags,
   envOptions,
-  handedOver,
+  bridgeSettings,
   plannedOptions,
   settingsFile,
   type DockerPlan,
@@ -20,7 +20,7 @@ import { factValue } from '../../lib/fact.js';
 import type { DockerFacts } from './facts.js';
 import { finding, restartDocker, uncheckedFact, type Finding } from './finding.js';
 
-const handedKeys = ['bip', 'mtu', 'ip-masq'] as const satisfies readonly DockerdKey[];
+const plannedKeys = ['bip', 'mtu', 'ip-masq'] as const satisfies readonly DockerdKey[];
 const dropIn = 'docker.service.d/tartan.conf';
 const installDropIn =
   `install -D -m 644 config/systemd/${dropIn} /etc/systemd/system/${dropIn} && ` +
@@ -38,7 +38,7 @@ export interface DockerdSettings {
 
 export function readDockerdSettings(plan: DockerPlan, facts: DockerFacts): DockerdSettings {
   const running = factValue(facts.commandLine);
-  const planned = isHandedOver(plan, facts)
+  const planned = readsEnvFile(plan, facts)
     ? envOptions(factValue(facts.envFile) ?? '')
     : new Map<DockerdKey, string>();
   return {
@@ -63,7 +63,7 @@ export function effectiveOptions({ flags, file }: DockerdSettings): DockerdOptio
 }
 
 /** Whether a start of Docker's unit would take the environment file; without systemd that is not known. */
-function isHandedOver(plan: DockerPlan, { unit }: DockerFacts): boolean {
+function readsEnvFile(plan: DockerPlan, { unit }: DockerFacts): boolean {
   const docker = factValue(unit);
   return docker === undefined || docker.environmentFiles.includes(plan.envFile);
 }
@@ -88,7 +88,7 @@ export function judgeSettings(plan: DockerPlan, facts: DockerFacts, settings: Do
         repair,
       ]),
     ),
-    ...judgeHandOver(plan, facts, settings),
+    ...judgeTakenSettings(plan, facts, settings),
     ...judgeEnvFile(plan, facts),
   ];
 }
@@ -108,8 +108,8 @@ function conflictsOf(plan: DockerPlan, facts: DockerFacts, { flags, file }: Dock
           },
         ]
       : [];
-  const isHanded = isHandedOver(plan, facts) || handedKeys.some(key => flags.has(key));
-  return [...(isHanded ? conflictsWithFlags(options, file, path) : []), ...bridge];
+  const hasFlags = readsEnvFile(plan, facts) || plannedKeys.some(key => flags.has(key));
+  return [...(hasFlags ? conflictsWithFlags(options, file, path) : []), ...bridge];
 }
 
 /** @param known keys that are conflicts already */
@@ -122,7 +122,7 @@ function judgeFile(
   if (broken !== undefined)
     return [finding('error', 'daemon-json-broken', [broken, 'a JSON object', `python3 -m json.tool ${path}`])];
   const wanted = new Map(plannedOptions(plan).map(({ key, value }) => [key, String(value)]));
-  const wrong = handedKeys.filter(
+  const wrong = plannedKeys.filter(
     key => file.has(key) && !flags.has(key) && !known.includes(key) && file.get(key) !== wanted.get(key),
   );
   if (wrong.length === 0) return [];
@@ -139,7 +139,7 @@ function judgeFile(
 }
 
 /** Whether the dockerd that runs, or the one that would start, has the settings from anywhere. */
-function judgeHandOver(
+function judgeTakenSettings(
   plan: DockerPlan,
   facts: DockerFacts,
   { file, flags, runs }: DockerdSettings,
@@ -155,8 +155,8 @@ function judgeHandOver(
       ]
     : [];
   const hasBridge = flags.has('bridge') || file.has('bridge');
-  const missing = handedKeys.filter(key => !flags.has(key) && !file.has(key) && !(key === 'bip' && hasBridge));
-  const taken = missing.length === 0 || (!runs && plan.config === 'env' && isHandedOver(plan, facts));
+  const missing = plannedKeys.filter(key => !flags.has(key) && !file.has(key) && !(key === 'bip' && hasBridge));
+  const taken = missing.length === 0 || (!runs && plan.config === 'env' && readsEnvFile(plan, facts));
   if (taken || (!runs && facts.program === undefined)) return reload;
   const words = missing.map(key => `--${key}`).join(', ');
   return [
@@ -179,9 +179,9 @@ function repairOf({ config, envFile }: DockerPlan, hasUnit: boolean): string {
 function judgeEnvFile(plan: DockerPlan, { envFile }: DockerFacts): readonly Finding[] {
   if (plan.config === 'daemon-json') return [];
   if (!envFile.known) return uncheckedFact('env-file', plan.envFile, envFile);
-  const told = handedOver(envOptions(envFile.value ?? ''));
-  if (told && samePrefix(told.bridge, plan.bridge) && told.mtu === plan.mtu) return [];
-  const found = told ? `hands over ${formatBridgeAddress(told.bridge)}, MTU ${told.mtu}` : 'cannot be used';
+  const settings = bridgeSettings(envOptions(envFile.value ?? ''));
+  if (settings && samePrefix(settings.bridge, plan.bridge) && settings.mtu === plan.mtu) return [];
+  const found = settings ? `hands over ${formatBridgeAddress(settings.bridge)}, MTU ${settings.mtu}` : 'cannot be used';
   return [
     finding('error', 'env-file', [
       envFile.value === undefined ? `there is no ${plan.envFile}` : `${plan.envFile} ${found}`,

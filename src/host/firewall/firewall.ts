@@ -38,12 +38,12 @@ export class Firewall {
     plan: FirewallPlan | undefined,
     signal: AbortSignal,
   ): Promise<{ readonly steps: readonly Step[]; readonly conflicts: readonly string[] }> {
-    const parts = await this.#parts(plan, signal);
+    const kinds = await this.#kinds(plan, signal);
     signal.throwIfAborted();
-    return { steps: addBeforeRemove(parts), conflicts: parts.flatMap(part => part.conflicts) };
+    return { steps: addBeforeRemove(kinds), conflicts: kinds.flatMap(kind => kind.conflicts) };
   }
 
-  async #parts(plan: FirewallPlan | undefined, signal: AbortSignal): Promise<readonly FirewallSteps[]> {
+  async #kinds(plan: FirewallPlan | undefined, signal: AbortSignal): Promise<readonly FirewallSteps[]> {
     const [saved, listed] = await Promise.all([
       programFact(() => saveRules('iptables', this.#run, signal)),
       programFact(() => listTables(this.#run, signal)),

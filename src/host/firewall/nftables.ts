@@ -26,14 +26,14 @@ export class Nftables {
     if (commands.length === 0 || isSpelled) return { ...nothingToDo, conflicts };
     const run = async (): Promise<void> => {
       await this.#run('nft', ['-f', '-'], `${commands.join('\n')}\n`, signal);
-      if (wanted !== '') await this.#learnSpelling(wanted, signal);
+      if (wanted !== '') await this.#recordSpelling(wanted, signal);
     };
     const step = { text: `nft ${commands.join('; ')}`, run };
     return { steps: wanted === '' ? [] : [step], removals: wanted === '' ? [step] : [], conflicts };
   }
 
   /** Right after our change: what is listed then, rule for rule, is what we asked for. */
-  async #learnSpelling(wanted: NftContent, signal: AbortSignal): Promise<void> {
+  async #recordSpelling(wanted: NftContent, signal: AbortSignal): Promise<void> {
     const listed = listedContent(await listOwnTable(this.#run, signal));
     const isWhole = listed.split('\n').length === wanted.split('\n').length;
     this.#spelling = listed !== wanted && isWhole ? { wanted, listed } : undefined;

@@ -80,12 +80,12 @@ export function optionValue(rule: SavedRule, option: string): string | undefined
 }
 
 const verdicts = ['ACCEPT', 'DROP', 'REJECT', 'RETURN', 'QUEUE', 'NFQUEUE'];
-const sayNothing = ['-j', '-g', '--comment', '--reject-with'];
+const optionsWithoutCondition = ['-j', '-g', '--comment', '--reject-with'];
 
 /** A rule without any condition that decides: what comes after it in its chain is never reached. */
 export function endsChain(rule: SavedRule): boolean {
   if (!verdicts.includes(targetOf(rule) ?? '')) return false;
   return optionGroups(rule.words).every(
-    ([option = '', value]) => sayNothing.includes(option) || (option === '-m' && value === 'comment'),
+    ([option = '', value]) => optionsWithoutCondition.includes(option) || (option === '-m' && value === 'comment'),
   );
 }

@@ -13,23 +13,23 @@ export interface FirewallSteps {
 
 export const nothingToDo: FirewallSteps = { steps: [], removals: [], conflicts: [] };
 
-export function addBeforeRemove(parts: readonly FirewallSteps[]): readonly Step[] {
+export function addBeforeRemove(kinds: readonly FirewallSteps[]): readonly Step[] {
   const refused = new Set<FirewallSteps>();
-  const additions = parts.flatMap(part =>
-    part.steps.map(step => ({
+  const additions = kinds.flatMap(kind =>
+    kind.steps.map(step => ({
       ...step,
       run: () =>
         step.run().catch((error: unknown) => {
-          refused.add(part);
+          refused.add(kind);
           throw error;
         }),
     })),
   );
-  const removals = parts.flatMap(part =>
-    part.removals.map(step => ({
+  const removals = kinds.flatMap(kind =>
+    kind.removals.map(step => ({
       ...step,
       run: async () => {
-        if ([...refused].some(other => other !== part)) throw new Error('waits for the rules that replace these');
+        if ([...refused].some(other => other !== kind)) throw new Error('waits for the rules that replace these');
         await step.run();
       },
     })),
