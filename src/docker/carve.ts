@@ -1,27 +1,25 @@
-/**
- * A part of this host's lease for one more network: aligned, free, the lowest that fits. Pure.
- */
+/** Carves a part out of this host's lease for one more Docker network: aligned, free, the lowest that fits. Pure. */
 import { formatPrefix, ipv4FromNumber, prefixCovers, prefixesOverlap, prefixLast, type Prefix } from '../model/ipv4.js';
 
 export type CarveRequest =
   | { readonly kind: 'exact'; readonly subnet: Prefix }
   | { readonly kind: 'length'; readonly length: number }
-  /** The largest free part of at most 64 addresses, and at least 8. */
+  /** Asks for the largest free part of 8 to 64 addresses. */
   | { readonly kind: 'any' };
 
 export interface UsedSubnet {
   readonly subnet: Prefix;
-  /** Whose it is, for a message. */
+  /** Names the user of the subnet in a message. */
   readonly by: string;
 }
 
 export type Carving =
   | { readonly kind: 'carved'; readonly subnet: Prefix }
-  /** Nothing of that size is free; `all` when one user has the whole lease. */
+  /** Nothing of that size is free; `all` is set when one user has the whole lease. */
   | { readonly kind: 'full'; readonly all: UsedSubnet | undefined }
   | { readonly kind: 'refused'; readonly reason: string };
 
-/** Network, gateway, one container, broadcast. */
+/** A /30 holds the network address, the gateway, one container and the broadcast address. */
 export const longestLength = 30;
 const shortestDefaultLength = 26;
 const longestDefaultLength = 29;
@@ -60,7 +58,7 @@ function firstFree(lease: Prefix, used: readonly UsedSubnet[], length: number): 
     const subnet: Prefix = { base: ipv4FromNumber(base), length };
     const rival = used.find(one => prefixesOverlap(one.subnet, subnet));
     if (!rival) return subnet;
-    // Past the rival at once, aligned: a short prefix holds millions of small parts.
+    // The search goes on behind the rival, aligned: a short prefix holds millions of small parts.
     base = Math.max(base + size, Math.ceil((prefixLast(rival.subnet) + 1) / size) * size);
   }
   return undefined;

@@ -1,4 +1,4 @@
-/** The port to what Docker is told: the files that its units, its scripts and the engine itself read. */
+/** The port to Docker's settings: the files that its units, its scripts and the engine itself read. */
 import type { Prefix } from '../model/ipv4.js';
 
 export interface DockerSettings {
@@ -6,11 +6,11 @@ export interface DockerSettings {
   readonly subnet: Prefix;
   /** Bytes of the largest inner packet. */
   readonly mtu: number;
-  /** Whether tartan masquerades what leaves the overlay; flannel's FLANNEL_IPMASQ. */
+  /** tartan masquerades what leaves the overlay; flannel calls it FLANNEL_IPMASQ. */
   readonly ipMasquerade: boolean;
 }
 
-/** What tartand hands over to Docker, how, and what it does itself. */
+/** What tartand passes to Docker, in which file, and what it does itself. */
 export interface DockerShare {
   /** Bytes of the largest packet that a container may send. */
   readonly mtu: number;
@@ -18,7 +18,7 @@ export interface DockerShare {
   readonly masquerade: boolean;
   /** tartand accepts forwarded packets of the overlay. */
   readonly forward: boolean;
-  /** Where Docker gets it: flags of `envFile`, which its unit reads, or members of `daemonJsonFile`. */
+  /** Where Docker reads its settings: flags of `envFile`, which its unit reads, or members of `daemonJsonFile`. */
   readonly config: 'env' | 'daemon-json';
   readonly envFile: string;
   readonly daemonJsonFile: string;
@@ -27,17 +27,17 @@ export interface DockerShare {
 export interface DockerWriteResult {
   /** Paths of the files whose content changed. */
   readonly written: readonly string[];
-  /** What of somebody else's will keep Docker from taking the settings, one line each. */
+  /** Settings of others that keep Docker from taking ours, one line each. */
   readonly conflicts: readonly string[];
-  /** Docker is to filter by nftables: then it does not switch the host's forwarding on, and not start without. */
+  /** Docker filters by nftables: then it does not switch the host's forwarding on, and does not start without it. */
   readonly needsForwarding: boolean;
 }
 
 export interface DockerFiles {
-  /** The subnet of an earlier run as `subnet.env` has it, if the file is there and sound. */
+  /** Returns the subnet of an earlier run from `subnet.env`, if the file exists and is sound. */
   previousSubnet(): Prefix | undefined;
   /**
-   * Makes the files be as the settings say; to be called again and again, and then nothing is written.
+   * Makes the files equal to the settings. A file that is equal already is not written.
    * @throws TartanError HOST_REFUSED or CONFIG_INVALID naming the file; an older file stays as it was
    */
   write(settings: DockerSettings): Promise<DockerWriteResult>;

@@ -1,6 +1,6 @@
 /**
- * The HTTP API of a Docker engine over its unix socket, with unversioned paths, and what the engine says there. Only
- * `createEngineNetwork` changes something. A missing engine, a missing right to ask and a late answer are readings and
+ * Speaks the HTTP API of a Docker engine over its unix socket, by unversioned paths, and parses its answers. Only
+ * `createEngineNetwork` changes something. A missing engine, a missing permission and a late answer are readings and
  * not errors. Members that this program does not read may be anything; a network without an IPv4 subnet has no subnets.
  */
 import { z } from 'zod';
@@ -18,7 +18,7 @@ import {
 
 export type EngineReading =
   | { readonly kind: 'answers'; readonly state: EngineState }
-  /** `silent`: nobody listens; `denied`: not for this user; `odd`: something else than an answer of Docker came. */
+  /** `silent`: nobody listens; `denied`: this user may not ask; `odd`: the answer is not one of Docker. */
   | { readonly kind: 'silent' | 'denied' | 'odd'; readonly reason: string };
 
 export interface NetworkRequest {
@@ -29,12 +29,12 @@ export interface NetworkRequest {
 }
 
 const timeoutMs = 10_000;
-/** Ten thousand containers are some 30 MB. */
+/** The engine answers with some 30 MB for ten thousand containers. */
 const maxBytes = 128 * 1024 * 1024;
 
 export async function readEngine(socketPath: string): Promise<EngineReading> {
   try {
-    // One after another: an engine that is not there is asked once.
+    // The version is asked first: an engine that is not there is asked once.
     const version = await ask(socketPath, '/version');
     const [info, networks, containers] = await Promise.all(
       ['/info', '/networks', '/containers/json'].map(path => ask(socketPath, path)),
@@ -45,7 +45,7 @@ export async function readEngine(socketPath: string): Promise<EngineReading> {
   }
 }
 
-/** @throws TartanError HOST_REFUSED with the engine's own words */
+/** @throws TartanError HOST_REFUSED with the engine's message */
 export async function createEngineNetwork(socketPath: string, wanted: NetworkRequest): Promise<void> {
   const { name, subnet, options, labels } = wanted;
   const gateway = formatIpv4(bridgeAddress(subnet));
@@ -65,14 +65,14 @@ export async function createEngineNetwork(socketPath: string, wanted: NetworkReq
   }
 }
 
-/** @param body what is posted; without one it is a question */
+/** @param body what is posted; a request without one is a GET */
 async function ask(socketPath: string, path: string, body?: object): Promise<unknown> {
   const { status, text } = await askSocket({ socketPath, path, body, timeoutMs, maxBytes });
   if (status >= 200 && status < 300) return text === '' ? {} : JSON.parse(text);
   throw new Error(engineMessage(text) ?? `the answer was HTTP ${status}`);
 }
 
-/** `{"message":"..."}` is how an engine refuses. */
+/** Reads the message of a refusal, `{"message":"..."}`. */
 function engineMessage(text: string): string | undefined {
   try {
     const value: unknown = JSON.parse(text);
@@ -111,7 +111,7 @@ export interface DockerNetwork {
   readonly options: Readonly<Record<string, string>>;
 }
 
-/** One that runs. */
+/** A container that runs. */
 export interface DockerContainer {
   readonly name: string;
   readonly addresses: readonly { readonly network: string; readonly address: Ipv4 }[];
@@ -120,13 +120,13 @@ export interface DockerContainer {
 export interface EngineState {
   readonly version: string;
   readonly liveRestore: boolean;
-  /** Docker's filter rules are in tables of nftables. */
+  /** Docker filters by tables of nftables. */
   readonly nftables: boolean;
   readonly networks: readonly DockerNetwork[];
   readonly containers: readonly DockerContainer[];
 }
 
-/** Answers of /version, /info, /networks and /containers/json. */
+/** The answers of /version, /info, /networks and /containers/json. */
 export interface EngineAnswers {
   readonly version: unknown;
   readonly info: unknown;
@@ -158,7 +158,7 @@ const containersSchema = z.array(
   }),
 );
 
-/** @throws ZodError when what answers is no Docker engine */
+/** @throws ZodError when the answers are not those of a Docker engine */
 export function parseEngineState(answers: EngineAnswers): EngineState {
   const { LiveRestoreEnabled, FirewallBackend } = infoSchema.parse(answers.info);
   return {
@@ -196,13 +196,13 @@ function readSubnet(text: string): Prefix | undefined {
   }
 }
 
-/** `[28, 2]` of `28.2.2+dfsg1`; undefined for a version that is not of this form. */
+/** Returns `[28, 2]` for `28.2.2+dfsg1`, undefined for a version that is not of this form. */
 export function engineRelease(version: string): readonly [major: number, minor: number] | undefined {
   const match = /^(\d{1,4})\.(\d{1,4})(?:\D|$)/.exec(version);
   return match ? [Number(match[1]), Number(match[2])] : undefined;
 }
 
-/** @param version as the engine says it */
+/** @param version as the engine reports it */
 export function isAtLeast(version: string, major: number, minor = 0): boolean {
   const [actualMajor, actualMinor] = engineRelease(version) ?? [0, 0];
   return actualMajor > major || (actualMajor === major && actualMinor >= minor);

@@ -179,7 +179,7 @@ describe('merging and undoing', () => {
     await merge();
     const merged = text();
     await write('daemon-json', '10.5.77.0/24');
-    // The memory was written, the file was not.
+    // The record was written, the file was not.
     writeFileSync(file(), merged);
     expect(unmergeDaemonJson(at('state'))).toMatchObject({ left: [] });
     expect(text()).toBe(before);

@@ -1,6 +1,6 @@
 /**
- * What stands twice keeps dockerd from starting (the same key as a flag and in daemon.json, `bridge` beside `bip`): found
- * here before it can hurt, for tartand and for `tartan docker verify`. Nothing of somebody else's is changed. Pure.
+ * Finds settings that stand twice and so keep dockerd from starting (the same key as a flag and in daemon.json,
+ * `bridge` beside `bip`), for tartand and for `tartan docker verify`. Settings of others are never changed. Pure.
  */
 import type { DockerdKey, DockerdOptions } from './dockerd-options.js';
 import type { PlacedFlag } from './dockerd-places.js';
@@ -16,13 +16,13 @@ export function formatConflict({ found, repair }: Conflict): string {
   return `${found}: ${repair}`;
 }
 
-/** Without those of the nftables backend that daemon.json has already. */
+/** Leaves out the options of the nftables backend that daemon.json has already. */
 export function flagsFor(wanted: readonly EngineOption[], file: DockerdOptions): readonly EngineOption[] {
   return wanted.filter(option => !isOfNftables(option) || !file.has(option.key));
 }
 
 /**
- * Why dockerd will not start with our flags beside this daemon.json, or not accept the overlay's packets.
+ * Says why dockerd does not start with our flags beside this daemon.json, or drops the overlay's packets.
  * @param path of the file
  */
 export function conflictsWithFlags(
@@ -49,8 +49,8 @@ export function conflictsWithFlags(
 }
 
 /**
- * Why dockerd will not start once our settings stand in daemon.json.
- * @param own flags that go by themselves once dockerd starts anew
+ * Says why dockerd does not start once our settings stand in daemon.json.
+ * @param own flags of ours, which dockerd no longer has after its next start
  */
 export function conflictsWithFile(
   wanted: readonly EngineOption[],

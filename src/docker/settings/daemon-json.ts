@@ -1,7 +1,7 @@
 /**
- * Edits of the text of Docker's daemon.json: single members of the outermost object are set and removed, everything
- * else stays byte for byte, and what is added looks like the members beside it. Nothing is edited that is not plain
- * JSON: dockerd would refuse it too. Messages name the line and never show content, which may be secret.
+ * Edits the text of Docker's daemon.json: single members of the outermost object are set and removed, everything else
+ * stays byte for byte, and a new member is formatted like the members beside it. Text that is not plain JSON is not
+ * edited: dockerd refuses it too. Messages name the line and never show content, which may be secret.
  */
 import { parseTree, type Node, type ParseError } from 'jsonc-parser';
 import { TartanError } from '../../lib/errors.js';
@@ -18,22 +18,22 @@ interface Member {
 }
 
 interface Layout {
-  /** Just after the opening brace. */
+  /** The offset just after the opening brace. */
   readonly open: number;
-  /** The closing brace. */
+  /** The offset of the closing brace. */
   readonly close: number;
   readonly members: readonly Member[];
 }
 
 /**
- * The outermost members; of two of one name the last counts, as for dockerd.
- * @throws TartanError CONFIG_INVALID for what is no JSON object
+ * Reads the outermost members; of two with one name the last counts, as for dockerd.
+ * @throws TartanError CONFIG_INVALID for text that is no JSON object
  */
 export function readMembers(text: string, path: string): ReadonlyMap<string, unknown> {
   return new Map(layoutOf(text, path)?.members.map(({ name, value }) => [name, value]));
 }
 
-/** @throws TartanError CONFIG_INVALID */
+/** Sets a member. @throws TartanError CONFIG_INVALID */
 export function withKey(text: string, key: string, value: DaemonJsonValue, path: string): string {
   const layout = layoutOf(text, path);
   const written = JSON.stringify(value);
@@ -48,7 +48,7 @@ export function withKey(text: string, key: string, value: DaemonJsonValue, path:
   return `${text.slice(0, last.end)},${gap}${JSON.stringify(key)}${colon}${written}${text.slice(last.end)}`;
 }
 
-/** The reverse of `withKey`. @throws TartanError CONFIG_INVALID */
+/** Removes a member: the reverse of `withKey`. @throws TartanError CONFIG_INVALID */
 export function withoutKey(text: string, key: string, path: string): string {
   const layout = layoutOf(text, path);
   const found = memberOf(layout, key, path);
@@ -77,7 +77,7 @@ const byteOrderMark = '\uFEFF';
 
 /** @returns undefined for a file of nothing but blanks, which dockerd takes for an empty object */
 function layoutOf(text: string, path: string): Layout | undefined {
-  // One character for another: offsets stay.
+  // One character replaces one character: the offsets stay.
   const body = text.startsWith(byteOrderMark) ? ` ${text.slice(1)}` : text;
   if (body.trim() === '') return undefined;
   const errors: ParseError[] = [];

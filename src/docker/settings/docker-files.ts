@@ -1,6 +1,6 @@
 /**
- * The files on disk: `subnet.env` (flannel's readers), `docker.env` (Docker's unit), mode 0644, and only when asked
- * for Docker's own daemon.json. Settings stand in one of the last two, never in both.
+ * Writes the files for Docker, mode 0644: `subnet.env` for flannel's readers, `docker.env` for Docker's unit, and only
+ * when asked for Docker's own daemon.json. The settings stand in one of the last two, never in both.
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -26,7 +26,7 @@ export interface DockerFileOptions {
   readonly dockerEnvFile: string;
   readonly stateDir: string;
   readonly docker: {
-    /** Where the settings go. */
+    /** Which file gets the settings. */
     readonly config: 'env' | 'daemon-json';
     readonly daemonJsonFile: string;
     /** Length of docker0's part of the lease; 0 for the whole. */
@@ -35,9 +35,9 @@ export interface DockerFileOptions {
   };
 }
 
-/** What tests set up apart from this host's. */
+/** Paths that tests replace. */
 export interface HostPaths {
-  /** Where the files of Docker's packages and units are. */
+  /** The folder below which the files of Docker's packages and units are. */
   readonly root: string;
   readonly dockerd: string;
 }
@@ -92,7 +92,7 @@ function writeFlags(
 function writeMerged(options: DockerFileOptions, wanted: readonly EngineOption[], root: string): FileReport {
   const { dockerEnvFile, docker } = options;
   const path = docker.daemonJsonFile;
-  // A dockerd that runs may have its flags from our docker.env, or what it has from the time before the merge.
+  // A running dockerd may have its flags from our docker.env, or flags from the time before the merge.
   const isMerged = readMergeRecord(options.stateDir)?.file === path;
   const own = parseDockerdFlags((readBounded(dockerEnvFile, 64 * 1024) ?? '').split(/[ "]/)).map(flag =>
     flag.join('='),
@@ -101,12 +101,12 @@ function writeMerged(options: DockerFileOptions, wanted: readonly EngineOption[]
   const [conflict] = conflictsWithFile(wanted, readFile(path).options, path, { flags, own });
   if (conflict) throw new TartanError('CONFIG_INVALID', `${formatConflict(conflict)}; ${path} is left as it was`);
   const merged = mergeDaemonJson({ ...options, ...docker }, wanted);
-  // Empty, so that units that insist on the file start Docker.
+  // The variables are empty, so that units that insist on the file start Docker.
   const written = writeFile(dockerEnvFile, formatDockerEnv([]));
   return { written: [...(merged ? [docker.daemonJsonFile] : []), ...written], conflicts: [] };
 }
 
-/** daemon.json as dockerd reads it, through links; what cannot be read has no options. */
+/** Reads daemon.json as dockerd does, through links; a file that cannot be read has no options. */
 function readFile(path: string): { readonly options: DockerdOptions; readonly problem?: string } {
   try {
     return { options: readDaemonOptions(factValue(readTextFile(path)), path) };
@@ -129,16 +129,16 @@ function writeFile(path: string, text: string): readonly string[] {
   }
 }
 
-/** `auto`: by daemon.json and by dockerd's flags. */
+/** `auto`: daemon.json and dockerd's flags decide. */
 type DockerFirewall = 'auto' | 'iptables' | 'nftables';
 
-/** The first whose nftables backend knows an accept mark. */
+/** The first version whose nftables backend knows an accept mark. */
 const firstVersion = 29;
 const timeoutMs = 10_000;
 
 /**
- * Decides whether Docker gets the options of its nftables backend (Docker 29 on), which let packets of the overlay pass.
- * An older engine ends at a flag that it does not know, so dockerd is asked for its version, again until it is new enough.
+ * Decides whether Docker gets the options of its nftables backend (Docker 29 on), which let packets of the overlay
+ * pass. An older engine ends at an unknown flag, so dockerd is asked for its version until it is new enough.
  */
 class FirewallBackend {
   readonly #choice: DockerFirewall;
@@ -150,7 +150,7 @@ class FirewallBackend {
     this.#program = program;
   }
 
-  /** @param isConfigured whether nftables stands in Docker's settings; not asked when the choice is made */
+  /** @param isConfigured whether Docker's settings name nftables; it is called for `auto` only */
   async wantsOptions(isConfigured: () => boolean): Promise<{ readonly wanted: boolean; readonly problem?: string }> {
     if (this.#choice === 'iptables' || (this.#choice === 'auto' && !isConfigured())) return { wanted: false };
     if (this.#isNewEnough) return { wanted: true };

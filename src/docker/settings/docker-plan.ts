@@ -1,6 +1,6 @@
 /**
- * What Docker should have: by what the daemon says of itself or, while it is away, by the files that it wrote last.
- * Docker0's part may be smaller than the lease; the rest is for networks of the operator's.
+ * The settings that Docker should have, from the daemon's status or, while the daemon cannot be asked, from the files
+ * that it wrote last. docker0's part may be smaller than the lease; the rest is for networks of the operator.
  */
 import { parsePrefix, prefixAround, readIpv4, type Prefix } from '../../model/ipv4.js';
 import type { DockerShare } from '../docker.js';
@@ -12,9 +12,9 @@ export interface DockerPlan extends DockerShare {
   readonly network: Prefix;
   /** This host's part of the network. */
   readonly lease: Prefix;
-  /** Docker0's part of the lease; the bridge has its first address. */
+  /** docker0's part of the lease; the bridge has its first address. */
   readonly bridge: Prefix;
-  /** The overlay device. */
+  /** The name of the overlay device. */
   readonly device: string;
   /** Subnets of the other hosts. */
   readonly peers: readonly { readonly subnet: Prefix; readonly name: string }[];
@@ -24,29 +24,29 @@ export function plannedOptions({ bridge, mtu }: DockerPlan): readonly EngineOpti
   return engineOptions({ subnet: bridge, mtu });
 }
 
-/** dockerd's flags. */
+/** Formats the options as dockerd's flags. */
 export function dockerFlags(plan: DockerPlan): readonly string[] {
   return plannedOptions(plan).map(formatWord);
 }
 
-/** The file that hands them over. */
+/** Returns the file that passes the settings to Docker. */
 export function settingsFile({ config, envFile, daemonJsonFile }: DockerPlan): string {
   return config === 'env' ? envFile : daemonJsonFile;
 }
 
-/** An address with the length of its prefix, as the prefix around it; undefined for anything else. */
+/** Reads an address with its prefix length as the prefix around it; undefined for anything else. */
 export function readInterfaceAddress(text: string): Prefix | undefined {
   const [, host = '', length = ''] = /^([0-9.]+)\/(\d{1,2})$/.exec(text) ?? [];
   const address = readIpv4(host);
   return address === undefined || Number(length) > 32 ? undefined : prefixAround(address, Number(length));
 }
 
-/** dockerd's flags in a `docker.env`. */
+/** Reads dockerd's flags from a `docker.env`. */
 export function envOptions(text: string): DockerdOptions {
   return new Map(parseDockerdFlags((/^DOCKER_OPTS="(.*)"$/m.exec(text)?.[1] ?? '').split(' ')));
 }
 
-/** Address and MTU of docker0; undefined unless both are there. */
+/** Reads address and MTU of docker0; undefined unless both are there. */
 export function bridgeSettings(options: DockerdOptions): Pick<DockerPlan, 'bridge' | 'mtu'> | undefined {
   const bridge = readInterfaceAddress(options.get('bip') ?? '');
   const mtu = options.get('mtu') ?? '';
@@ -55,14 +55,14 @@ export function bridgeSettings(options: DockerdOptions): Pick<DockerPlan, 'bridg
 
 export interface PlanTexts {
   readonly subnetEnv: string;
-  /** Without flags where settings are merged into daemon.json. */
+  /** Holds no flags where the settings are merged into daemon.json. */
   readonly dockerEnv: string;
   readonly daemonJson: string;
 }
 
 /**
- * The plan by the files of a daemon that cannot be asked.
- * @returns undefined unless they are whole
+ * Makes the plan from the files of a daemon that cannot be asked.
+ * @returns undefined unless the files are complete
  */
 export function planFromFiles(
   { subnetEnv, dockerEnv, daemonJson }: PlanTexts,

@@ -1,6 +1,6 @@
 /**
- * dockerd's settings as far as the overlay depends on them: flags of a command line, members of daemon.json. A key that
- * stands in both keeps dockerd from starting, even with equal values.
+ * Parses those settings of dockerd that the overlay depends on: flags of a command line, members of daemon.json. A key
+ * that stands in both keeps dockerd from starting, even with equal values.
  */
 import { readMembers } from './daemon-json.js';
 
@@ -19,13 +19,13 @@ const watchedKeys = [
 ] as const;
 
 export type DockerdKey = (typeof watchedKeys)[number];
-/** The last of several flags counts. */
+/** Of several flags with one key the last counts. */
 export type DockerdOptions = ReadonlyMap<DockerdKey, string>;
 export type DockerdFlag = readonly [key: DockerdKey, value: string];
 
 const booleans: readonly DockerdKey[] = ['ip-masq', 'icc', 'iptables', 'live-restore', 'allow-direct-routing'];
 
-/** pflag: `--name=value`, `--name value`, a boolean alone is true, `-b` is --bridge. */
+/** Parses as pflag does: `--name=value`, `--name value`, a boolean alone is true, `-b` is --bridge. */
 export function parseDockerdFlags(words: readonly string[]): readonly DockerdFlag[] {
   const found: DockerdFlag[] = [];
   for (let at = 0; at < words.length; at++) {
@@ -39,7 +39,7 @@ export function parseDockerdFlags(words: readonly string[]): readonly DockerdFla
 
 /**
  * @param text undefined: there is no such file
- * @throws TartanError CONFIG_INVALID for what is no JSON object: dockerd refuses it too
+ * @throws TartanError CONFIG_INVALID for text that is no JSON object: dockerd refuses it too
  */
 export function readDaemonOptions(text: string | undefined, path: string): DockerdOptions {
   const members = readMembers(text ?? '', path);

@@ -1,6 +1,6 @@
 /**
- * Where dockerd gets flags from on this host: the settings files of the distributions, its systemd unit with drop-ins
- * and the files these name, and the command line of the dockerd that runs.
+ * Finds where dockerd gets flags from on this host: the settings files of the distributions, its systemd unit with
+ * drop-ins and the files these name, and the command line of the running dockerd.
  */
 import { readTextFile } from '../../lib/file.js';
 import { readdirSync, readlinkSync } from 'node:fs';
@@ -13,12 +13,12 @@ export interface PlacedFlag {
   readonly flag: DockerdFlag;
   /** A file, or the running dockerd. */
   readonly place: string;
-  /** Of the dockerd that runs: the flag is gone once it starts without it. */
+  /** The running dockerd has the flag; it is gone once dockerd starts without it. */
   readonly running: boolean;
 }
 
 const settingsFiles = ['/etc/default/docker', '/etc/sysconfig/docker', '/etc/sysconfig/docker-network'];
-/** The first has the say, systemd.unit(5). */
+/** The first folder that has a unit wins, systemd.unit(5). */
 const unitFolders = [
   '/etc/systemd/system',
   '/run/systemd/system',
@@ -29,8 +29,8 @@ const unitFolders = [
 const pidFiles = ['/run/docker.pid', '/var/run/docker.pid'];
 
 /**
- * @param except file that is ours: what it says is not counted
- * @param root where the host's files are
+ * @param except our own file, whose flags are not returned
+ * @param root the folder below which the host's files are
  */
 export function findDockerdFlags(except: string, root = '/'): readonly PlacedFlag[] {
   const unit = readUnit(root);
@@ -52,22 +52,22 @@ export function findDockerdFlags(except: string, root = '/'): readonly PlacedFla
   ];
 }
 
-/** Of a line of a shell's or of systemd's, whatever the quotes; `NAME=--flag` too. */
+/** Splits a line of a shell or of systemd into words, whatever the quotes; `NAME=--flag` gives `--flag`. */
 function wordsOf(text: string): readonly string[] {
   return text.split(/[\s"';]+/).map(word => word.replace(/^\w+=(?=-)/, ''));
 }
 
 export interface DockerdProcess {
   readonly pid: string;
-  /** Of the command line, without the program's name. */
+  /** The command line without the program's name. */
   readonly words: readonly string[];
 }
 
-/** By its pid file, else the one of this network namespace: its rules and its bridge are the ones that we see. */
+/** Finds dockerd by its pid file, else the one in this network namespace, whose rules and bridge we see. */
 export function findDockerd(root = '/'): Fact<DockerdProcess | undefined> {
   try {
     const pid = pidFiles.map(path => (readText(join(root, path)) ?? '').trim()).find(text => /^[1-9]\d*$/.test(text));
-    // The number may be another's by now.
+    // The pid may be another process's by now.
     const process = pid === undefined ? undefined : readProcess(pid, root);
     if (process) return known(process);
     const own = readlinkSync(join(root, 'proc/self/ns/net'));
@@ -84,7 +84,7 @@ function readProcess(pid: string, root: string): DockerdProcess | undefined {
   return basename(program) === 'dockerd' ? { pid, words: words.slice(0, -1) } : undefined;
 }
 
-/** undefined for a process that ended meanwhile. */
+/** @returns undefined for a process that has ended */
 function networkOf(pid: string, root: string): string | undefined {
   try {
     return readlinkSync(join(root, 'proc', pid, 'ns/net'));
@@ -99,7 +99,7 @@ interface UnitLines {
   readonly environmentFiles: readonly string[];
 }
 
-/** What holds of docker.service once drop-ins have replaced and reset what stood before them. */
+/** Reads the lines of docker.service that remain once drop-ins have replaced and reset those before them. */
 function readUnit(root: string): UnitLines {
   const settings = new Map<string, { place: string; text: string }[]>();
   for (const place of unitFiles(root)) {
@@ -114,7 +114,7 @@ function readUnit(root: string): UnitLines {
   return { lines: ['ExecStart', 'Environment'].flatMap(name => settings.get(name) ?? []), environmentFiles };
 }
 
-/** The unit, then its drop-ins in their order; of one name the first folder's. */
+/** Returns the unit, then its drop-ins in their order; of drop-ins with one name the first folder's counts. */
 function unitFiles(root: string): readonly string[] {
   const unit = unitFolders
     .map(folder => `${folder}/docker.service`)

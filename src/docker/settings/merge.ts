@@ -1,9 +1,8 @@
 /**
- * The merge of settings into Docker's daemon.json, which tartand makes only when asked for. Our members are set in place;
- * the file is written by rename with its own mode and owner, and only when something differs. The merge is undone when
- * the mode or the host changes. `<state-dir>/docker-merge.json` records it first, with mode 0600 because it holds the
- * file's earlier text: with that record the undo restores the file byte for byte where nobody else changed it since, else
- * member by member.
+ * Merges settings into Docker's daemon.json, only when asked for. Our members are set in place; the file is written by
+ * rename with its own mode and owner, and only when something differs. tartand undoes the merge when the mode or the
+ * host changes. `<state-dir>/docker-merge.json` records the merge before it is made, with mode 0600 because it holds
+ * the file's earlier text. The undo restores the file byte for byte where nobody changed it since, else by member.
  */
 import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
@@ -77,7 +76,7 @@ export interface Unmerged {
 
 /**
  * @returns undefined when nothing was merged
- * @throws TartanError as `mergeDaemonJson`; what was merged stays and is not forgotten
+ * @throws TartanError as `mergeDaemonJson` does; the members and their record stay then
  */
 export function unmergeDaemonJson(stateDir: string): Unmerged | undefined {
   const record = readMergeRecord(stateDir);
@@ -107,7 +106,7 @@ interface OpenFile {
   readonly owner: Owner;
 }
 
-/** @returns undefined when there is none */
+/** @returns undefined when there is no such file */
 function openDaemonJson(path: string): OpenFile | undefined {
   let fd: number;
   try {
@@ -152,10 +151,10 @@ const recordedValue = z.union([z.string(), z.number(), z.boolean()]);
 const recordSchema = z.strictObject({
   version: z.literal(1),
   file: z.string().startsWith('/'),
-  /** Without what is ours; null: there was none. */
+  /** The text without our members; null: there was no file. */
   before: z.string().nullable(),
   madeFolder: z.boolean(),
-  /** Of the text with what is ours. */
+  /** The checksum of the text with our members. */
   sha256: z.string(),
   /** The values that we ever wrote for a key, the newest last. */
   ours: z.record(z.string(), z.array(recordedValue)),
@@ -166,7 +165,7 @@ type MergeRecord = Readonly<z.infer<typeof recordSchema>>;
 const maxRecordBytes = 8 * 1024 * 1024;
 const keptValues = 8;
 
-/** @returns undefined when nothing is merged, or nothing can be told of it */
+/** @returns undefined when nothing is merged, or the record cannot be read */
 export function readMergeRecord(stateDir: string): MergeRecord | undefined {
   const text = readBounded(pathIn(stateDir), maxRecordBytes);
   if (text === undefined) return undefined;
@@ -190,7 +189,7 @@ function checksum(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-/** A restart between two writes leaves a value of the time before: all of the last ones are known as ours. */
+/** Adds the values. A restart between two writes leaves an older value in the file: the last ones all count as ours. */
 function withOurs(
   ours: MergeRecord['ours'],
   options: readonly { readonly key: string; readonly value: DaemonJsonValue }[],
@@ -203,15 +202,15 @@ function withOurs(
 }
 
 interface UndoneMerge {
-  /** undefined: the file goes too */
+  /** undefined: the file is removed too. */
   readonly text: string | undefined;
   /** Keys that somebody else has given another value since: they stay. */
   readonly left: readonly string[];
 }
 
 /**
- * @param text of the file as it is now; undefined when there is none
- * @throws TartanError CONFIG_INVALID for what is no JSON object any more
+ * @param text of the file now; undefined when there is none
+ * @throws TartanError CONFIG_INVALID for text that is no JSON object any more
  */
 function undoMerge(record: MergeRecord, text: string | undefined): UndoneMerge {
   if (text === undefined) return { text, left: [] };
@@ -221,7 +220,7 @@ function undoMerge(record: MergeRecord, text: string | undefined): UndoneMerge {
   return { text: withoutOurs(record, text, keys), left };
 }
 
-/** The text with the values that stood for these keys before ours did. */
+/** Puts back the values that these keys had before ours. */
 function withoutOurs(record: MergeRecord, text: string, keys: readonly string[]): string {
   const { file, before } = record;
   return keys.reduce((edited, key) => {

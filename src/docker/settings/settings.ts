@@ -1,7 +1,7 @@
 /**
- * The settings handed to Docker, and the texts that carry them. `subnet.env` is byte for byte what flannel writes
- * (flannel-compat section 3.1); `docker.env` has the variables of flannel's mk-docker-opts.sh and of the Red Hat units.
- * Both are read by shells: only digits, dots, slashes, words and dashes ever stand in them.
+ * Formats the settings for Docker. `subnet.env` is byte for byte what flannel writes; `docker.env` has the variables of
+ * flannel's mk-docker-opts.sh and of the Red Hat units. Shells read both: only digits, dots, slashes, words and dashes
+ * ever stand in them.
  */
 import { TartanError } from '../../lib/errors.js';
 import { formatBridgeAddress, formatPrefix, prefixAround, readIpv4, type Prefix } from '../../model/ipv4.js';
@@ -30,7 +30,7 @@ export function engineOptions(
     );
   return [
     { key: 'bip', value: formatBridgeAddress({ base: subnet.base, length: bridgeLength || subnet.length }) },
-    // Docker's own masquerade would hide the containers' addresses from each other: it is always off.
+    // Docker's own masquerade is always off: it would hide the containers' addresses from each other.
     { key: 'ip-masq', value: false },
     { key: 'mtu', value: mtu },
   ];
@@ -39,8 +39,8 @@ export function engineOptions(
 const hexMark = `0x${acceptMark.toString(16)}`;
 
 /**
- * What Docker's nftables backend needs besides: `accept` of a table of ours does not outweigh its drops. Fatal to
- * engines before 29.
+ * The options that Docker's nftables backend needs besides: an `accept` of our table does not outweigh its drops.
+ * Engines before 29 do not start with them.
  */
 export const nftablesOptions: readonly EngineOption[] = [
   { key: 'bridge-accept-fwmark', value: `${hexMark}/${hexMark}` },
@@ -63,7 +63,7 @@ const optionVariables = [
   ['DOCKER_OPT_MTU', 'mtu'],
 ] as const;
 
-/** Without options every variable is empty: units that insist on the file start Docker all the same. */
+/** Formats `docker.env`. Without options every variable is empty: units that insist on the file still start Docker. */
 export function formatDockerEnv(options: readonly EngineOption[]): string {
   const words = new Map(options.map(option => [option.key, formatWord(option)]));
   const all = options.map(option => ` ${formatWord(option)}`).join('');
@@ -75,13 +75,13 @@ export function formatDockerEnv(options: readonly EngineOption[]): string {
   ].join('\n');
 }
 
-/** On a command line. */
+/** Formats an option for a command line. */
 export function formatWord({ key, value }: EngineOption): string {
   return value === true ? `--${key}` : `--${key}=${value}`;
 }
 
 /**
- * FLANNEL_SUBNET of a `subnet.env`, as base/length.
+ * Reads FLANNEL_SUBNET of a `subnet.env` as base and length.
  * @returns undefined unless there is exactly one sound value
  */
 export function parseSubnetEnv(text: string): Prefix | undefined {

@@ -1,4 +1,4 @@
-/** What `tartan docker verify` looks at: gathered by one, judged by another, so that judging needs no host. */
+/** The facts that `tartan docker verify` judges. Gathering is apart from judging, so that judging needs no host. */
 import type { Ipv4, Prefix } from '../../model/ipv4.js';
 import type { EngineReading } from '../engine.js';
 import type { PlacedFlag } from '../settings/dockerd-places.js';
@@ -6,24 +6,24 @@ import type { Fact } from '../../lib/fact.js';
 
 export interface DockerFacts {
   readonly engine: EngineReading;
-  /** Where a dockerd program is; undefined when there is none. */
+  /** The path of a dockerd program; undefined when there is none. */
   readonly program: string | undefined;
-  /** Command line of the dockerd that runs in this network namespace, without its name; undefined: none runs. */
+  /** The command line of the dockerd in this network namespace, without its name; undefined: none runs. */
   readonly commandLine: Fact<readonly string[] | undefined>;
-  /** Those that we watch, where they stand on this host, but for docker.env. */
+  /** The flags that we watch, where they stand on this host, without those of docker.env. */
   readonly placedFlags: readonly PlacedFlag[];
   readonly daemonJson: { readonly path: string; readonly text: Fact<string | undefined> };
   readonly envFile: Fact<string | undefined>;
   /** Docker's systemd unit; undefined where systemd does not run, or has no such unit. */
   readonly unit: Fact<DockerUnit | undefined>;
-  /** The bridge of Docker's default network, docker0 unless Docker says otherwise; undefined: there is no such link. */
+  /** The bridge of Docker's default network, docker0 unless Docker names another; undefined: there is no such link. */
   readonly docker0: Fact<LinkFacts | undefined>;
   readonly firewall: FirewallFacts;
   readonly kernel: KernelFacts;
 }
 
 export interface DockerUnit {
-  /** As `systemctl show` prints them, several apart by blanks. */
+  /** The files as `systemctl show` prints them, separated by blanks. */
   readonly environmentFiles: string;
   readonly needsReload: boolean;
 }
@@ -38,24 +38,24 @@ export interface FirewallFacts {
   readonly iptables: boolean;
   readonly nft: boolean;
   readonly rules: Fact<RuleFacts>;
-  /** Rules behind the other kind of iptables (legacy beside nf_tables or the reverse); undefined: none. */
+  /** Rules behind the other variant of iptables (legacy beside nf_tables or the reverse); undefined: none. */
   readonly otherVariant: Fact<OtherVariant | undefined>;
-  /** Programs that replace the whole rule set at times, and seem to be in use. */
+  /** Programs in use that may replace the whole rule set. */
   readonly rivals: readonly string[];
 }
 
 export interface RuleFacts {
-  /** Which of our rules are there. */
+  /** Which of our rules exist. */
   readonly ours: {
     readonly forward: boolean;
     readonly raw: boolean;
     readonly masquerade: boolean;
-    /** Keeps sources within the overlay from the masquerade of others. */
+    /** The rule that keeps sources within the overlay from the masquerade of others. */
     readonly sources: boolean;
-    /** Sets the mark that Docker's nftables backend accepts. */
+    /** The rule that sets the mark which Docker's nftables backend accepts. */
     readonly mark: boolean;
   };
-  /** iptables drops forwarded packets that nothing accepts, as the placement of our rules sees it. */
+  /** iptables drops forwarded packets that no rule accepts, as the placement of our rules judges it. */
   readonly forwardDrops: boolean;
   /** Sources that rules of others masquerade. */
   readonly masqueraded: readonly Prefix[];

@@ -1,12 +1,12 @@
-/** One difference between what should be and what is, with the one thing to do about it. */
+/** A finding names one difference between what should be and what is, and the one repair. */
 import type { Fact } from '../../lib/fact.js';
 
 export interface Finding {
-  /** Stable: for scripts and documents. */
+  /** Scripts and documents rely on it: it never changes. */
   readonly id: string;
   /**
-   * `error`: traffic of containers suffers, or will at Docker's next start; `warning`: it may; `note`: worth knowing;
-   * `unchecked`: it could not be looked at.
+   * `error`: traffic of containers suffers, or will at Docker's next start; `warning`: it may suffer; `note`: worth
+   * knowing; `unchecked`: the fact could not be read.
    */
   readonly severity: 'error' | 'warning' | 'note' | 'unchecked';
   readonly found: string;
@@ -21,19 +21,19 @@ export function finding(severity: Finding['severity'], id: string, [found, expec
   return { id, severity, found, expected, repair: repair ?? null };
 }
 
-/** A finding for a fact that could not be had, and nothing for one that is known. */
+/** Returns a finding for a fact that is unknown, and nothing for one that is known. */
 export function uncheckedFact(id: string, what: string, fact: Fact<unknown>): readonly Finding[] {
   return fact.known ? [] : [finding('unchecked', id, [`${what}: ${fact.why}`, 'to be readable, as root it mostly is'])];
 }
 
 export const restartDocker = 'systemctl restart docker';
 
-/** For the one command of a repair: a name of Docker's own form, in a shell as it is. */
+/** Returns a name that a shell takes as it is, for the command of a repair: one of Docker's own form. */
 export function shellName(name: string): string {
   return /^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(name) ? name : 'NAME';
 }
 
-/** At most five by name. */
+/** Lists at most five by name. */
 export function listed(names: readonly string[]): string {
   return names.length <= 5 ? names.join(', ') : `${names.slice(0, 5).join(', ')} and ${names.length - 5} more`;
 }

@@ -1,11 +1,11 @@
-/** Whether there is an engine that answers, and what its version means for the overlay. */
+/** Judges whether an engine answers, and what its version means for the overlay. */
 import { acceptMark } from '../../model/plan.js';
 import { engineRelease, type EngineState } from '../engine.js';
 import type { DockerdOptions } from '../settings/dockerd-options.js';
 import type { DockerFacts } from './facts.js';
 import { finding, type Finding } from './finding.js';
 
-/** The oldest engine that the rules were tried with. */
+/** The oldest engine that tartan's rules were tested with. */
 const oldestMajor = 20;
 
 export function judgeEngine(facts: DockerFacts, options: DockerdOptions): readonly Finding[] {
@@ -70,7 +70,7 @@ function judgeVersion(version: string): readonly Finding[] {
   ];
 }
 
-/** With nftables an `accept` of ours does not end Docker's own judgement: it has to know our mark. */
+/** An `accept` of our nftables table does not end the judgement of Docker's: its backend must know our mark. */
 function judgeBackend(state: EngineState, options: DockerdOptions): readonly Finding[] {
   if (!state.nftables) return [];
   const missing = [

@@ -1,4 +1,4 @@
-/** What the overlay needs of the host for Docker's sake: packet filter rules and kernel settings. */
+/** Judges what the overlay needs of the host for Docker: packet filter rules and kernel settings. */
 import type { DockerPlan } from '../settings/docker-plan.js';
 import { factValue } from '../../lib/fact.js';
 import type { DockerdOptions } from '../settings/dockerd-options.js';
@@ -7,7 +7,7 @@ import { finding, uncheckedFact, type Finding } from './finding.js';
 
 export function judgeHost(plan: DockerPlan, facts: DockerFacts, options: DockerdOptions): readonly Finding[] {
   const { engine, firewall, kernel } = facts;
-  // Docker switches it on when it starts, but for the one that filters with nftables, which does not start without.
+  // Docker switches forwarding on at its start; with its nftables backend it does not, and does not start without it.
   const isDue = engine.kind === 'answers' || options.get('firewall-backend') === 'nftables';
   const byNft = engine.kind === 'answers' && engine.state.nftables;
   return [...judgeFirewall(plan, firewall, byNft), ...(isDue ? judgeForwarding(kernel) : []), ...judgeRoutes(kernel)];
@@ -62,7 +62,7 @@ function judgeRules(plan: DockerPlan, { rules, rivals }: FirewallFacts, byNft: b
   ];
 }
 
-/** A packet passes both kinds, one after the other. */
+/** A packet passes both variants, one after the other. */
 function judgeOtherVariant(other: OtherVariant | undefined): readonly Finding[] {
   if (!other) return [];
   const { program } = other;
@@ -116,7 +116,7 @@ function judgeRoutes({ defaultRoutes, rpFilterAll, rpFilterUnderlay, underlay }:
   ];
 }
 
-/** Strict: an answer that comes in by another way than the kernel would send is dropped (RFC 3704). */
+/** In strict mode the kernel drops a packet that arrives on another link than the answer would leave by (RFC 3704). */
 function judgeReversePath(defaultRoutes: number, rpFilter: number, underlay: string | undefined): readonly Finding[] {
   if (defaultRoutes < 2 || rpFilter !== 1) return [];
   return [

@@ -1,6 +1,6 @@
 /**
- * Docker's networks. Of the default one: address, MTU and masquerade of its bridge, and the containers on it. Of the
- * others: which of them overlap the overlay, and how those inside our lease are made.
+ * Judges Docker's networks. For the default one: address, MTU and masquerade of its bridge, and the containers on it.
+ * For the others: which of them overlap the overlay, and the options of those inside our lease.
  */
 import {
   formatBridgeAddress,
@@ -60,7 +60,7 @@ function wrongSubnet(plan: DockerPlan, network: DockerNetwork, state: EngineStat
   ]);
 }
 
-/** The network is right: is the link, and is every container on it? */
+/** Docker has the right subnet: this judges whether the link and every container have addresses of it. */
 function judgeBridgeLink(plan: DockerPlan, facts: DockerFacts, state: EngineState): readonly Finding[] {
   const outside = onBridge(state).filter(({ address }) => !prefixContains(plan.bridge, address));
   const old =
@@ -90,7 +90,7 @@ function judgeLink(plan: DockerPlan, link: LinkFacts | undefined): readonly Find
 
 /**
  * Docker gives containers the MTU of the network's option. The bridge follows its ports; older engines leave a bridge
- * without ports at 1500, which is right as soon as there is one.
+ * without ports at 1500, which becomes right with the first port.
  */
 function judgeMtu(
   plan: DockerPlan,
@@ -119,7 +119,7 @@ function judgeMasquerade(
   { options }: DockerNetwork,
   { networks }: EngineState,
 ): readonly Finding[] {
-  // The rules of other Docker networks are those networks' findings.
+  // The rules of other Docker networks are findings of those networks.
   const others = networks.filter(({ name }) => name !== bridgeNetwork).flatMap(({ subnets }) => subnets);
   const sources = factValue(facts.firewall.rules)?.masqueraded ?? [];
   const rule = sources.find(

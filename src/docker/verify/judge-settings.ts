@@ -1,4 +1,4 @@
-/** How Docker gets its settings: flags from the environment file, daemon.json, the unit; and what fights what. */
+/** Judges where Docker gets its settings: flags of the environment file, daemon.json, the unit; and which conflict. */
 import { isTartanError, messageOf } from '../../lib/errors.js';
 import { formatBridgeAddress, samePrefix } from '../../model/ipv4.js';
 import { conflictsWithFile, conflictsWithFlags, type Conflict } from '../settings/conflicts.js';
@@ -27,9 +27,9 @@ const installDropIn =
   `systemctl daemon-reload && ${restartDocker}`;
 
 export interface DockerdSettings {
-  /** Of the dockerd that runs, else of the one that would be started. */
+  /** The flags of the running dockerd, else of the one that would be started. */
   readonly flags: DockerdOptions;
-  /** Of daemon.json. */
+  /** The members of daemon.json. */
   readonly file: DockerdOptions;
   /** Why dockerd cannot read daemon.json. */
   readonly broken: string | undefined;
@@ -57,12 +57,12 @@ function readFile({ path, text }: DockerFacts['daemonJson']): Pick<DockerdSettin
   }
 }
 
-/** Both together, as dockerd has them. */
+/** Combines both, as dockerd does. */
 export function effectiveOptions({ flags, file }: DockerdSettings): DockerdOptions {
   return new Map([...file, ...flags]);
 }
 
-/** Whether a start of Docker's unit would take the environment file; without systemd that is not known. */
+/** Tells whether Docker's unit reads the environment file; without systemd that is assumed. */
 function readsEnvFile(plan: DockerPlan, { unit }: DockerFacts): boolean {
   const docker = factValue(unit);
   return docker === undefined || docker.environmentFiles.includes(plan.envFile);
@@ -138,7 +138,7 @@ function judgeFile(
   ];
 }
 
-/** Whether the dockerd that runs, or the one that would start, has the settings from anywhere. */
+/** Judges whether the running dockerd, or the one that would start, has the settings from any place. */
 function judgeTakenSettings(
   plan: DockerPlan,
   facts: DockerFacts,

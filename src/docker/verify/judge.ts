@@ -1,4 +1,4 @@
-/** Every check of `tartan docker verify`: facts in, findings out, the gravest first. Pure. */
+/** Makes every check of `tartan docker verify`: facts in, findings out, the gravest first. Pure. */
 import type { DockerPlan } from '../settings/docker-plan.js';
 import type { DockerFacts } from './facts.js';
 import type { Finding } from './finding.js';
