@@ -6,6 +6,7 @@ import { z } from 'zod';
 
 export const apiVersion = 'tartan/v1';
 
+/** What Docker should have, and what tartand does itself. */
 const docker = z.object({
   /** Address and length of the bridge: `10.5.1.1/24`. */
   bip: z.string(),
@@ -22,8 +23,8 @@ const peer = z.object({
   publicIp: z.string(),
   nodeId: z.string().nullable(),
   /**
-   * `held-down`: the peer vanished from etcd without a goodbye and is routed a while longer; `remembered`: etcd has not
-   * confirmed the peer yet. An older daemon leaves this member and the next one out.
+   * `held-down`: the key vanished from etcd without a release, and the peer is routed a while longer; `remembered`: etcd
+   * has not confirmed the peer yet. An older daemon leaves this member and the next one out.
    */
   state: z.enum(['live', 'held-down', 'remembered']).default('live'),
   /** How long a peer that is held down stays routed. */
@@ -66,7 +67,7 @@ export const statusSchema = z
     network: z.string().nullable(),
     backend: z.object({ type: z.string(), port: z.number().nullable() }).readonly().nullable(),
     interface: z.object({ name: z.string(), address: z.string(), mtu: z.number() }).readonly().nullable(),
-    /** What Docker should have, and what tartand does itself; null before there is a lease. An older daemon leaves it out. */
+    /** The settings for Docker; null before there is a lease. An older daemon leaves this member out. */
     docker: docker.readonly().nullable().default(null),
     peers: z.array(peer.readonly()).readonly(),
     /** Lease entries that were refused, each with its reason. */

@@ -1,6 +1,6 @@
 /**
- * How to reach etcd, as the daemon and the tool share it: endpoints, key prefix, TLS files, login. Errors are USAGE
- * and name the option by the caller's word for it; neither a password nor the login part of a URL is ever shown.
+ * Parses the options of etcd that the daemon and the tool share: endpoints, key prefix, TLS files, login. Errors are
+ * USAGE and name the option by the caller's name for it; neither a password nor the login part of a URL is ever shown.
  */
 import { readFileSync, statSync } from 'node:fs';
 import { posix } from 'node:path';
@@ -8,7 +8,7 @@ import { messageOf, TartanError } from '../lib/errors.js';
 import { readIpv4, shown } from '../model/ipv4.js';
 import { checkEtcdOptions, type EtcdOptions } from '../store/etcd/options.js';
 
-/** A text and where it came from, for messages. */
+/** A text and the place that it came from, for messages. */
 export interface SourcedText {
   readonly text: string;
   readonly source: string;
@@ -55,14 +55,14 @@ export function parseEtcdOptions(texts: EtcdOptionTexts): ParsedEtcdOptions {
 
 /** @param tls the scheme of a bare `host:port`, which etcdctl and flannel's client take as well */
 function parseEndpoints({ text, source }: SourcedText, tls: boolean): readonly string[] {
-  // Before the split: a password may hold a comma.
+  // The whole text is checked before it is split: a password may hold a comma.
   if (text.includes('@'))
     throw new TartanError(
       'USAGE',
       `${source}: an endpoint must not hold a login; give a user name and a password file`,
     );
   const endpoints = text.split(',').map(item => parseEndpoint(item, source, tls ? 'https' : 'http'));
-  // One TLS setting serves the whole client: a mixed list would send some of it in clear.
+  // One TLS setting serves the whole client: a mixed list would send some requests in clear.
   if (new Set(endpoints.map(endpoint => endpoint.slice(0, 5))).size > 1)
     throw new TartanError('USAGE', `${source}: endpoints are partly http, partly https; expected one of them for all`);
   return endpoints;
@@ -84,7 +84,7 @@ function parseEndpoint(text: string, source: string, assumed: string): string {
   return `${scheme}://${host}:${port}`;
 }
 
-/** Joined with the names below it by the store, as Go's path.Join does. */
+/** The store joins the prefix with the names below it, as Go's path.Join does. */
 function parseKeyPrefix({ text, source }: SourcedText): string {
   if (!/^[\x20-\x7e]{1,512}$/.test(text) || posix.normalize(text).startsWith('..'))
     throw new TartanError(

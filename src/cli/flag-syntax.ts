@@ -1,13 +1,13 @@
 /**
- * Go's `flag` syntax as flannel's users know it: `-name`, `--name`, `-name=value`, `-name value`; a boolean takes a
- * value only after `=`; parsing ends at the first positional or after `--`. Two differences, on purpose: a positional
- * and an unknown flag are errors. The environment fills in what the command line left out.
+ * Parses Go's `flag` syntax, which flannel's users know: `-name`, `--name`, `-name=value`, `-name value`; a boolean
+ * takes a value only after `=`; parsing ends at the first positional or after `--`. Two differences are on purpose: a
+ * positional and an unknown flag are errors. The environment supplies what the command line leaves out.
  */
 import { TartanError } from '../lib/errors.js';
 import { shown } from '../model/ipv4.js';
 import { environmentNames, findFlag, flags, type FlagName } from './flags.js';
 
-/** Texts given for one flag, and where: `--name` or `environment variable NAME`. */
+/** The texts given for one flag, and their place: `--name` or `environment variable NAME`. */
 export interface GivenFlag {
   readonly texts: readonly string[];
   readonly source: string;
@@ -47,7 +47,7 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   return { kind: 'flags', given };
 }
 
-/** Adds what the environment says for flags that are not given yet; an empty variable counts as absent. */
+/** Adds the environment's values of flags that are not given yet; an empty variable counts as absent. */
 export function withEnvironment(given: GivenFlags, env: Environment): GivenFlags {
   const merged = new Map(given);
   for (const flag of flags) {
@@ -59,7 +59,7 @@ export function withEnvironment(given: GivenFlags, env: Environment): GivenFlags
   return merged;
 }
 
-/** @returns undefined unless one of Go's boolean words */
+/** @returns undefined unless the text is one of Go's boolean words */
 export function readGoBoolean(text: string): boolean | undefined {
   if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)) return true;
   return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text) ? false : undefined;
@@ -68,7 +68,7 @@ export function readGoBoolean(text: string): boolean | undefined {
 const goInteger =
   /^([+-]?)(?:0[xX]((?:_?[0-9a-fA-F])+)|0[oO]?((?:_?[0-7])+)|0[bB]((?:_?[01])+)|(0|[1-9](?:_?[0-9])*))$/;
 
-/** A Go integer literal with an optional sign: 10, 0x1f, 0o17, 017, 0b11, 1_000. @returns undefined for others */
+/** Reads a Go integer literal with an optional sign: 10, 0x1f, 0o17, 017, 0b11, 1_000. @returns undefined for others */
 export function readGoInteger(text: string): number | undefined {
   const match = goInteger.exec(text);
   if (!match || text.length > 40) return undefined;
@@ -87,7 +87,7 @@ function splitFlag(word: string): { readonly name: string; readonly value: strin
   return { name, value: equals < 0 ? undefined : body.slice(equals + 1) };
 }
 
-/** What follows the name in a mistyped word may be half a secret: `--etcd-password:...`. */
+/** Cuts a mistyped word behind its name: what follows may be half a secret, `--etcd-password:...`. */
 function shownName(word: string): string {
   const name = /^[A-Za-z0-9_-]*/.exec(word)?.[0] ?? '';
   return shown(name === word ? name : `${name}...`);
@@ -96,7 +96,7 @@ function shownName(word: string): string {
 function refusePositional(word: string | undefined, last: FlagName | undefined): void {
   if (word === undefined) return;
   const flag = last && findFlag(last);
-  // An unquoted password with a space in it ends up here: its second half is as secret as the first.
+  // The word may be the second half of an unquoted password with a space, which is as secret as the first.
   if (flag?.kind === 'secret')
     throw new TartanError(
       'USAGE',
@@ -109,7 +109,7 @@ function refusePositional(word: string | undefined, last: FlagName | undefined):
   throw new TartanError('USAGE', `unexpected argument '${shown(word)}'; ${hint}`);
 }
 
-/** The known flag that looks most like a mistyped one, as the tail of a message. */
+/** Names the known flag that is most similar to a mistyped one, as the tail of a message. */
 function nearestFlag(name: string): string {
   if (name.length > 40) return '';
   const wanted = name.toLowerCase().replaceAll('_', '-');
@@ -121,7 +121,7 @@ function nearestFlag(name: string): string {
   return close ? `, did you mean --${best.name}?` : '';
 }
 
-/** Levenshtein distance, one row at a time. */
+/** Computes the Levenshtein distance, one row at a time. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {

@@ -1,22 +1,22 @@
 /**
- * Every flag of `tartand`, in one literal table: flannel's (all of them, so that a unit file of flanneld works as it
- * is) and ours. The parser, the environment, the refusals, `--help` and the tests read this table and nothing else.
+ * Every flag of `tartand` stands in one literal table: flannel's (all of them, so that a unit file of flanneld works
+ * unchanged) and ours. The parser, the environment, the refusals, `--help` and the tests read only this table.
  */
 
-/** How the text of a value is read. `secret` is text that no message may show. */
+/** How the text of a value is read. A `secret` is text that no message may show. */
 export type FlagKind = 'text' | 'path' | 'list' | 'boolean' | 'integer' | 'secret';
 
 export type FlagDisposition =
   | { readonly kind: 'works' }
-  /** Accepted and logged: leaving it out changes nothing for this program. */
+  /** The flag is accepted and logged: leaving it out changes nothing for this program. */
   | { readonly kind: 'harmless'; readonly why: string }
-  /** Refused when it asks for something; `missing` completes "is not supported: ...". */
+  /** The flag is refused when it asks for something; `missing` completes "is not supported: ...". */
   | { readonly kind: 'later'; readonly missing: string };
 
 export interface Flag {
   readonly name: string;
   readonly kind: FlagKind;
-  /** What `--help` calls the value. */
+  /** The name of the value in `--help`. */
   readonly value: string;
   readonly fallback: string;
   /** Inclusive bounds of an integer. */
@@ -50,7 +50,7 @@ const table = [
   { name: 'iface-can-reach', kind: 'text', value: 'IP', fallback: '', help: 'the same by the route to IP, tried last', disposition: works },
   { name: 'public-ip', kind: 'text', value: 'IP', fallback: '', help: 'IPv4 address that the peers send to; default: the interface\'s', disposition: works },
   { name: 'public-ipv6', kind: 'text', value: 'IP', fallback: '', help: 'IPv6 address that the peers send to', disposition: later('this version carries IPv4 over IPv4 only') },
-  // what is written and kept on the host
+  // files and rules of the host
   { name: 'subnet-file', kind: 'path', value: 'FILE', fallback: '/run/flannel/subnet.env', help: 'where FLANNEL_NETWORK, FLANNEL_SUBNET, FLANNEL_MTU and FLANNEL_IPMASQ are written', disposition: works },
   { name: 'docker-env-file', kind: 'path', value: 'FILE', fallback: '', help: 'where DOCKER_OPT_* and DOCKER_NETWORK_OPTIONS are written; default: docker.env in the run directory', disposition: works },
   { name: 'docker-config', kind: 'text', value: 'PLACE', fallback: 'env', help: 'where Docker finds its settings: env (--docker-env-file), or daemon-json: merged into --docker-daemon-json', disposition: works },
@@ -71,10 +71,10 @@ const table = [
   { name: 'reuse-quarantined', kind: 'boolean', value: '', fallback: 'false', help: 'when no other is free, take a subnet that its last owner may still use', disposition: works },
   { name: 'on-lost', kind: 'text', value: 'REACTION', fallback: 'exit', help: 'when another node owns the subnet, its traffic stopped: exit (75), or degraded: stay and wait for an operator', disposition: works },
   { name: 'peer-hold-down', kind: 'integer', value: 'SECONDS', fallback: '60', min: 0, max: 86_400, help: 'how long a peer that vanished from etcd without a goodbye stays routed; 0 obeys at once, also when most vanish together', disposition: works },
-  // safety of the tunnel
+  // tunnel checks
   { name: 'no-source-check', kind: 'boolean', value: '', fallback: 'false', help: 'accept packets whose inner source does not belong to the sender', disposition: works },
   { name: 'no-destination-check', kind: 'boolean', value: '', fallback: 'false', help: 'accept packets that are not for the own subnet', disposition: works },
-  // being looked at
+  // health and log
   { name: 'healthz-ip', kind: 'text', value: 'IP', fallback: '127.0.0.1', help: 'address of the health listener', disposition: works },
   { name: 'healthz-port', kind: 'integer', value: 'PORT', fallback: '0', min: -1, max: 65_535, help: 'port of /healthz and /readyz; 0 for none', disposition: works },
   { name: 'log-level', kind: 'text', value: 'LEVEL', fallback: 'info', help: 'debug, info, warn or error', disposition: works },
@@ -101,7 +101,7 @@ export function findFlag(name: string): (Flag & { readonly name: FlagName }) | u
   return byName.get(name);
 }
 
-/** Environment variables of a flag, the one that wins first. `version` has none: images often set it. */
+/** Returns the environment variables of a flag, the one that wins first. `version` has none: images often set it. */
 export function environmentNames(flag: Flag): readonly string[] {
   if (flag.name === 'version') return [];
   const suffix = flag.name.toUpperCase().replaceAll('-', '_');

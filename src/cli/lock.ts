@@ -1,4 +1,4 @@
-/** One daemon, or one cleanup, at a time has a run directory. */
+/** Gives a run directory to one daemon, or one cleanup, at a time. */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
@@ -6,11 +6,11 @@ import { native } from '../lib/native.js';
 
 export const lockName = 'tartand.lock';
 
-/** What opening says when something that is not a plain file has the lock's name. */
+/** The errors of opening when something that is not a plain file has the lock's name. */
 const oddEntries = ['ELOOP', 'EISDIR', 'ENXIO'];
 
 /**
- * @returns what gives the lock back; the end of the process does too
+ * @returns a function that releases the lock; the end of the process releases it too
  * @throws TartanError DUPLICATE_NODE when another process holds it, CONFIG_INVALID when it cannot be made
  */
 export function lockRunDir(runDir: string): () => void {
@@ -34,7 +34,7 @@ function openLock(path: string): number | undefined {
         cause,
       });
     }
-    // The name is ours; nobody can hold a lock on what stands there.
+    // The name is ours, and no process can hold a lock on such an entry: it is removed.
     rmSync(path, { recursive: true, force: true });
     return native().lockFile(path);
   }

@@ -1,8 +1,8 @@
-/** The version, from the package that this program is part of: it stands in one place. */
+/** Reads the version from the package that this program is part of, the only place where it stands. */
 import { readFileSync } from 'node:fs';
 import { jsonMembers } from '../model/json.js';
 
-// Two levels up from src/cli and from dist/cli alike.
+// The file is two levels up from src/cli and from dist/cli alike.
 const packageFile = new URL('../../package.json', import.meta.url);
 
 export const version = readVersion(readFileSync(packageFile, 'utf8'));

@@ -1,6 +1,6 @@
 /**
- * The daemon's composition root: opens every adapter in order, runs the agent, closes all newest first. The only
- * place, with the tool's, that constructs an adapter.
+ * The daemon's composition root: it opens every adapter in order, runs the agent, and closes all of them, the newest
+ * first. Only it and the tool's root construct adapters.
  */
 import { accessSync, constants, mkdirSync } from 'node:fs';
 import { openHealthServer } from '../admin/health-server.js';
@@ -62,7 +62,7 @@ async function serve(options: DaemonOptions, log: Log, env: NodeJS.ProcessEnv): 
   const notify = (state: string): void => {
     if (notifySocket) native().notify(notifySocket, state);
   };
-  // Owned first: a daemon that closes all the rest is alive until the end.
+  // The scope owns the watchdog first: a daemon that closes all the rest is alive until the end.
   const onSilent = (error: unknown): void => log.warn('watchdog.failed', messageOf(error));
   scope.defer('watchdog', feedWatchdog(env, notify, onSilent));
   try {

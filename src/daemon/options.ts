@@ -1,7 +1,7 @@
 /**
- * What the daemon was asked to do: flags, then TARTAN_* and FLANNELD_* variables, then defaults, parsed into one
- * read-only record. A value that cannot be used is a USAGE error that names where it came from; a secret never
- * appears in an error, in a note or in `describeOptions`.
+ * Parses flags, then TARTAN_* and FLANNELD_* variables, then defaults into one read-only record of the daemon's
+ * options. A value that cannot be used is a USAGE error that names its place; a secret never appears in an error, in a
+ * note or in `describeOptions`.
  */
 import { isIP } from 'node:net';
 import { posix } from 'node:path';
@@ -48,13 +48,13 @@ export interface DaemonOptions {
   readonly checkDestination: boolean;
   readonly reuseQuarantined: boolean;
   readonly logLevel: LogLevel;
-  /** What was accepted and has no effect, or is worth a word: one line each, for the log. */
+  /** Values that were accepted and have no effect, or deserve a remark: one line each, for the log. */
   readonly notes: readonly string[];
 }
 
 export type DaemonInvocation =
   | { readonly kind: 'run'; readonly options: DaemonOptions }
-  /** Print `text` on standard output and exit 0. */
+  /** The caller prints `text` on standard output and exits with 0. */
   | { readonly kind: 'help' | 'version'; readonly text: string };
 
 /**
@@ -68,7 +68,7 @@ export function parseDaemonOptions(argv: readonly string[], env: Environment): D
   return { kind: 'run', options: readOptions(new FlagValues(withEnvironment(line.given, env))) };
 }
 
-/** The options for the start-up log and a config dump, without secrets. */
+/** Returns the options for the start-up log and a config dump, without secrets. */
 export function describeOptions(options: DaemonOptions): Readonly<Record<string, unknown>> {
   const { etcd, ifaceRegex, ifaceCanReach, publicIp, notes: _, ...plain } = options;
   const { password, ...openEtcd } = etcd;
@@ -142,17 +142,17 @@ function readInterfaces(settings: FlagValues): readonly string[] {
   return names;
 }
 
-/** JavaScript's matcher can take exponential time: a short pattern and short names keep that bounded. */
+/** JavaScript's matcher can take exponential time: a short pattern and short names bound it. */
 const longestPattern = 256;
 
 function readRegex(settings: FlagValues, text: string): RegExp {
-  // Go writes case folding as a prefix, JavaScript as a flag; with `u` an escape of Go's that is unknown here is an
-  // error and does not silently match something else.
+  // Go writes case folding as a prefix, JavaScript as a flag. With `u` an escape that only Go knows is an error and
+  // does not silently match something else.
   const [, fold, pattern = ''] = /^(\(\?i\))?(.*)$/s.exec(text) ?? [];
   try {
     if (text.length <= longestPattern) return new RegExp(pattern, fold === undefined ? 'u' : 'iu');
   } catch {
-    // Refused below, with the flag's name.
+    // The refusal below names the flag.
   }
   throw settings.refusal('iface-regex', text, 'a regular expression of at most 256 characters, such as ^eth[0-9]+$');
 }
@@ -211,12 +211,12 @@ function readLogLevel(settings: FlagValues): LogLevel {
   const text = settings.text('log-level');
   const level = logLevels.find(name => name === text);
   if (level === undefined) throw settings.refusal('log-level', text, 'debug, info, warn or error');
-  // Asked for by name, a level wins over flannel's number.
+  // A level given by name wins over flannel's number.
   return !settings.given('log-level') && settings.integer('v') >= 1 ? 'debug' : level;
 }
 
 /**
- * Typed access to what was given for the flags: each getter parses one kind of value and its error names the flag or
+ * Gives typed access to the values of the flags: each getter parses one kind of value and its error names the flag or
  * the variable that the text came from. The text of a secret is never part of an error.
  */
 class FlagValues {
@@ -230,17 +230,17 @@ class FlagValues {
     return this.#given.has(name);
   }
 
-  /** `--name` or `environment variable NAME`, for a message. */
+  /** Returns `--name` or `environment variable NAME`, for a message. */
   source(name: FlagName): string {
     return this.#given.get(name)?.source ?? `--${name}`;
   }
 
-  /** The text as given, or the default; '' where neither is. */
+  /** Returns the text as given, or the default; '' where neither exists. */
   text(name: FlagName): string {
     return this.#given.get(name)?.texts.at(-1) ?? flagOf(name).fallback;
   }
 
-  /** Without empty ones: `--iface=` means the default to flannel. */
+  /** Leaves out empty texts: `--iface=` means the default to flannel. */
   list(name: FlagName): readonly string[] {
     return (this.#given.get(name)?.texts ?? []).filter(text => text !== '');
   }
@@ -261,7 +261,7 @@ class FlagValues {
     return value;
   }
 
-  /** undefined when empty and without a default: unit files write `--etcd-cafile=${CA}` with CA unset */
+  /** @returns undefined when empty and without a default: unit files write `--etcd-cafile=${CA}` with CA unset */
   path(name: FlagName): string | undefined {
     const text = this.text(name);
     if (text === '' && flagOf(name).fallback === '') return undefined;
@@ -284,7 +284,7 @@ class FlagValues {
   }
 
   /**
-   * Parses everything given, used or not, so that a bad value is never silently dropped; refuses what this version
+   * Parses every given value, used or not, so that a bad value is never silently dropped; refuses what this version
    * cannot do.
    * @returns a note for each flag that has no effect
    */

@@ -1,4 +1,4 @@
-/** The text of `tartand --help`, made from the table of flags. */
+/** Formats `tartand --help` from the table of flags. */
 import { environmentNames, flags, type Flag } from '../cli/flags.js';
 
 const groups: readonly { readonly title: string; readonly has: (flag: Flag) => boolean }[] = [

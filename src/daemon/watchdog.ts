@@ -1,15 +1,15 @@
 /**
- * The service manager's watchdog (sd_watchdog_enabled(3)): twice in each period it hears that this process lives. The
- * word is given by a timer of the event loop and by nothing else, so that a loop that hangs is silent.
+ * Feeds the service manager's watchdog (sd_watchdog_enabled(3)) twice in each of its periods. Only a timer of the event
+ * loop does it, so that a loop that hangs is silent.
  */
 
-/** Node fires at once when asked for more. */
+/** Node fires at once when a timer is longer. */
 const longestTimerMs = 2 ** 31 - 1;
 
 /**
  * @param notify sends one state to the service manager
- * @param onError hears the first failure to do so; the next word may arrive again
- * @returns what ends it; nothing is done where the manager does not watch this process
+ * @param onError receives the first failure of `notify`; later calls may succeed again
+ * @returns a function that ends it; nothing is done where the manager does not watch this process
  */
 export function feedWatchdog(
   env: NodeJS.ProcessEnv,
@@ -32,7 +32,7 @@ export function feedWatchdog(
   return () => clearInterval(timer);
 }
 
-/** undefined also when the variables were meant for another process, from which we have inherited them. */
+/** @returns undefined also when the variables were meant for another process, from which we have inherited them */
 function watchdogPeriodMs(env: NodeJS.ProcessEnv): number | undefined {
   const { WATCHDOG_USEC: period = '', WATCHDOG_PID: pid } = env;
   if (!/^[1-9]\d*$/.test(period) || (pid !== undefined && pid !== String(process.pid))) return undefined;

@@ -1,6 +1,6 @@
 /**
- * `tartan cleanup`: stops the data process and takes everything of ours off this host (link, routes, firewall rules,
- * files). Identity and last subnet in the state directory stay, so that the host comes back as itself.
+ * `tartan cleanup` stops the data process and removes everything of ours from this host (link, routes, firewall rules,
+ * files). Identity and last subnet in the state directory stay, so that the host comes back with both.
  */
 import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ export async function cleanUpHost({ runDir, stateDir }: CleanupRequest): Promise
     try {
       const { changes } = await host.cleanup({ signal: new AbortController().signal });
       const files = removeFiles(runDir, stateDir);
-      // The last, because a daemon.json that somebody broke is for an operator to put right first.
+      // The merge is undone last: an operator must first repair a daemon.json that somebody broke.
       const unmerged = unmergeDaemonJson(stateDir);
       return {
         removed: [
@@ -55,7 +55,7 @@ export async function withoutForwarding<T>(runDir: string, work: (pids: readonly
   }
 }
 
-/** Only what a daemon of this state directory wrote, and what has one of our names in the run directory. */
+/** Removes what a daemon of this state directory wrote, and entries of the run directory with one of our names. */
 function removeFiles(runDir: string, stateDir: string): readonly string[] {
   const written = new StateFile(stateDir).writtenFiles();
   const ours = ['tartand.sock', 'docker.env', lockName].map(name => join(runDir, name));

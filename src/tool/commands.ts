@@ -1,7 +1,4 @@
-/**
- * What each command of the tool does once its options are read: prints its document or its table, and returns the
- * exit status or throws.
- */
+/** Runs each command of the tool: it prints its document or its table, and returns the exit status or throws. */
 import { readFileSync } from 'node:fs';
 import { nodeIdFile } from '../agent/identity.js';
 import { apiVersion, type Status } from '../agent/status.js';
@@ -23,7 +20,7 @@ export interface Call {
 }
 
 export async function showLeases(call: Call): Promise<ExitStatus> {
-  // Read before anything is asked: a wrong option is found first.
+  // The options are read before etcd is asked: a wrong option is found first.
   const { nodeId, runDir, stateDir } = call.settings;
   const listing = await withStore(call, store => store.listLeases());
   const list = leaseListOf(listing, nodeId ?? (await findOwnNodeId(call.io, runDir, stateDir)));
@@ -129,7 +126,7 @@ export async function withStore<T>(call: Call, use: (store: ToolStore) => Promis
   }
 }
 
-/** Of the daemon that runs here, else as its state directory says; quietly unknown otherwise. */
+/** Asks the daemon that runs here for its node id, else reads the state directory; undefined where neither has one. */
 export async function findOwnNodeId(io: ToolIo, runDir: string, stateDir: string): Promise<string | undefined> {
   const reading = await io.ports.readStatus(runDir);
   if (reading.kind === 'status') return reading.status.node.id;

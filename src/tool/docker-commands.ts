@@ -1,4 +1,4 @@
-/** `tartan docker plan`, `verify` and `network create`. */
+/** Runs `tartan docker plan` and `verify`, and reads the plan for `network create`. */
 import { readTextFile } from '../lib/file.js';
 import type { Status } from '../agent/status.js';
 import { udpDevice } from '../backend/udp.js';
@@ -12,10 +12,10 @@ import { daemonError, print, type Call } from './commands.js';
 import { withoutControls } from './table.js';
 import { exitStatus, ToolError, usageError, type ExitStatus } from './error.js';
 
-/** A plan, and whether the daemon stands behind it. */
+/** A plan, and whether the running daemon gave it. */
 interface PlanReading {
   readonly plan: DockerPlan;
-  /** Why the daemon could not be asked. */
+  /** Why the daemon could not be asked; undefined when it gave the plan. */
   readonly reason: string | undefined;
   readonly status: Status | undefined;
 }
@@ -28,7 +28,7 @@ export async function showDockerPlan(call: Call): Promise<ExitStatus> {
   return exitStatus.ok;
 }
 
-/** @param daemonJson undefined: where dockerd reads it */
+/** @param daemonJson undefined: the file that dockerd reads */
 export async function verifyDocker(call: Call, daemonJson: string | undefined): Promise<ExitStatus> {
   const { socketPath, note } = dockerSocket(call);
   const { plan, reason, status } = await readPlan(call, daemonJson);
@@ -57,7 +57,7 @@ function judgeDaemon(status: Status | undefined, reason: string | undefined): re
   ];
 }
 
-/** @throws ToolError when neither the daemon nor its files say what Docker should have */
+/** @throws ToolError when neither the daemon nor its files name the settings for Docker */
 export async function readPlan(call: Call, daemonJson?: string): Promise<PlanReading> {
   const { runDir, dockerEnvFile, subnetFile } = call.settings;
   const reading = await call.io.ports.readStatus(runDir);
@@ -94,7 +94,7 @@ function planOf(status: Status): DockerPlan {
 
 const defaultSocket = '/var/run/docker.sock';
 
-/** By --docker-host, else by DOCKER_HOST where it names a socket of this host. */
+/** Finds the socket by --docker-host, else by DOCKER_HOST where it names a socket of this host. */
 export function dockerSocket(call: Call): { readonly socketPath: string; readonly note: string | undefined } {
   const given = call.settings.dockerHost;
   if (given !== undefined) {

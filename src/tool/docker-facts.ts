@@ -1,7 +1,4 @@
-/**
- * Looks at everything that `tartan docker verify` judges. Nothing is changed and nothing fails: what cannot be had says
- * why.
- */
+/** Reads the facts that `tartan docker verify` judges. Nothing is changed; a fact that cannot be read says why. */
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { parseDockerdFlags } from '../docker/settings/dockerd-options.js';
@@ -41,7 +38,7 @@ export async function readDockerFacts(request: FactsRequest): Promise<DockerFact
   };
 }
 
-/** As the dockerd that runs would read it: by its flag, and in its own mount namespace. */
+/** Reads daemon.json as the running dockerd does: by its flag, and in its own mount namespace. */
 function readDaemonJson(given: string | undefined, process: DockerdProcess | undefined): DockerFacts['daemonJson'] {
   const path =
     given ?? new Map(parseDockerdFlags(process?.words ?? [])).get('config-file') ?? '/etc/docker/daemon.json';

@@ -1,6 +1,6 @@
 /**
- * `tartan docker network create`: a bridge network on a part of this host's lease, so that its containers reach those of
- * other hosts and are reached by them as those on docker0 are.
+ * `tartan docker network create` makes a bridge network on a part of this host's lease. Its containers reach those of
+ * other hosts, and are reached by them, as the containers on docker0 do.
  */
 import { apiVersion } from '../agent/status.js';
 import { carve, longestLength, type CarveRequest, type UsedSubnet } from '../docker/carve.js';
@@ -29,7 +29,7 @@ export interface CreateOptions {
 }
 
 const trustedOption = 'com.docker.network.bridge.trusted_host_interfaces';
-/** The overlay that the network is a part of. */
+/** The label names the overlay that the network is a part of. */
 const label = 'tartan.network';
 const reservedNames: readonly string[] = ['bridge', 'host', 'none', 'default', 'container'];
 
@@ -38,7 +38,7 @@ export async function createDockerNetwork(call: Call, name: string, options: Cre
   refuseName(name);
   const request = readRequest(options);
   const { plan, reason, status } = await readPlan(call);
-  // The files may tell of a subnet that is another host's by now.
+  // The files may name a subnet that another host has by now.
   if (reason !== undefined) throw daemonError(reason);
   if (status?.phase !== 'ready')
     throw failure(`tartand is not ready: it is in the phase ${status?.phase}`, 'see what it waits for: tartan status');
@@ -66,7 +66,7 @@ function optionsOf(plan: DockerPlan, version: string): Readonly<Record<string, s
   return {
     [mtuOption]: String(plan.mtu),
     [masqueradeOption]: 'false',
-    // An engine that does not know it would keep it as a promise that nobody holds.
+    // An engine that does not know the option stores it and does not apply it.
     ...(isAtLeast(version, 28, 2) && { [trustedOption]: plan.device }),
   };
 }
@@ -75,7 +75,7 @@ function chooseSubnet(plan: DockerPlan, state: EngineState, request: CarveReques
   const used = state.networks.flatMap(({ name, subnets }): readonly UsedSubnet[] =>
     subnets.map(subnet => ({ subnet, by: name === bridgeNetwork ? 'docker0' : `network ${name}` })),
   );
-  // Else dockerd would not start any more once it is to take all of its part.
+  // docker0's planned part counts as used: dockerd would not start once it is to take all of it.
   const all = [...used, { subnet: plan.bridge, by: "docker0 at Docker's next start" }];
   const carving = carve(plan.lease, all, request);
   switch (carving.kind) {
@@ -107,7 +107,7 @@ function fullError(plan: DockerPlan, all: UsedSubnet | undefined, request: Carve
   );
 }
 
-/** @throws ToolError for a network of that name that is something else */
+/** @throws ToolError for a network of that name that differs */
 function subnetOfExisting(plan: DockerPlan, network: DockerNetwork, request: CarveRequest): Prefix {
   const [subnet] = network.subnets;
   const differs =
@@ -146,7 +146,7 @@ function printResult(call: Call, plan: DockerPlan, name: string, subnet: Prefix,
   print(call, document, () => `network ${name} ${what}: ${text}, gateway ${gateway}, MTU ${plan.mtu}\n`);
 }
 
-/** Docker's own form; a network of these names is another thing to Docker. */
+/** Allows names of Docker's own form, without those that mean something else to Docker. */
 function refuseName(name: string): void {
   if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/.test(name) && !reservedNames.includes(name)) return;
   throw usageError(

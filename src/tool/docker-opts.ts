@@ -1,7 +1,7 @@
 /**
- * `tartan docker-opts`: flannel's mk-docker-opts.sh (flannel-compat section 3.3) with its options, its output byte for
- * byte and its exit statuses. The environment file is parsed, never run, and nothing is written that a shell or systemd
- * would read as more than a value.
+ * `tartan docker-opts` replaces flannel's mk-docker-opts.sh, with its options, its output byte for byte and its exit
+ * statuses. The environment file is parsed, never run, and nothing is written that a shell or systemd would read as
+ * more than a value.
  */
 import { existsSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { endianness } from 'node:os';
@@ -11,7 +11,7 @@ import { readTextFile, writeFileAtomic } from '../lib/file.js';
 import { formatPrefix, ipv4FromNumber, prefixMask, readIpv4, shown, type Prefix } from '../model/ipv4.js';
 import { exitStatus, ToolError, type ExitStatus } from './error.js';
 
-/** Words as the script's getopts takes them. */
+/** The options as the script's getopts takes them. */
 interface Request {
   readonly flannelFile: string;
   readonly dockerFile: string;
@@ -63,7 +63,7 @@ export async function writeDockerOpts(
   return exitStatus.ok;
 }
 
-/** @returns what to say before the usage, '' when just that was asked for */
+/** @returns what to print before the usage, '' when only the usage was asked for */
 function readRequest(words: readonly string[]): Request | string {
   const flags = new Set<string>();
   const values = new Map([
@@ -101,9 +101,9 @@ function readName(text: string): string {
   throw new ToolError(exitStatus.error, `-k '${shown(text)}' is no name of a variable`, next);
 }
 
-/** The lines `NAME=value`, as subnet.env has them, with quotes, comments and `export` as others write them. */
+/** Reads the lines `NAME=value`, as subnet.env has them, with quotes, comments and `export` as others write them. */
 function readFlannelFile(path: string): Variables {
-  // As the script: without the file there are no options.
+  // The script does the same: without the file there are no options.
   if (!existsSync(path) || !statSync(path).isFile()) return {};
   const text = readTextFile(path);
   if (!text.known) {
@@ -122,7 +122,7 @@ function readFlannelFile(path: string): Variables {
   return Object.fromEntries(pairs);
 }
 
-/** @throws ToolError for a value that would not stay a value in double quotes */
+/** @throws ToolError for a value that a shell would read as more than a value, also in double quotes */
 function formatDockerOpts(request: Request, variables: Variables): string {
   const options = new Map(
     Object.entries(variables).flatMap(([name, value]) =>
@@ -143,7 +143,7 @@ function formatDockerOpts(request: Request, variables: Variables): string {
   return lines.map(([key, value]) => `${key}="${plain(key, value)}"\n`).join('');
 }
 
-/** Inverted: Docker masquerades where flannel does not. */
+/** Inverts the value: Docker masquerades where flannel does not. */
 function readMasquerade(text: string): boolean | undefined {
   if (text === '') return undefined;
   if (text === 'true' || text === 'false') return text === 'true';
@@ -158,7 +158,7 @@ function plain(name: string, value: string): string {
 
 function writeOutput(path: string, text: string): void {
   try {
-    // As a redirection does: through links and into pipes (-d /dev/stdout). A file is replaced at once.
+    // A redirection writes through links and into pipes (-d /dev/stdout), and so does this. A file is replaced at once.
     if (!existsSync(path)) writeFileAtomic(path, text, 0o644);
     else if (statSync(path).isFile()) writeFileAtomic(realpathSync(path), text, 0o644);
     else writeFileSync(path, text);
@@ -168,7 +168,7 @@ function writeOutput(path: string, text: string): void {
   }
 }
 
-/** The script's reckoning: one below the address, with the length as it stands. */
+/** Computes the subnet as the script does: one below the address, with the length unchanged. */
 function readSubnet(text: string): Prefix | undefined {
   const [, host = '', length = ''] = /^([0-9.]+)\/(\d{1,2})$/.exec(text) ?? [];
   const address = readIpv4(host);

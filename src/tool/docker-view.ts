@@ -1,4 +1,4 @@
-/** `tartan docker plan` and `verify` as documents of `tartan/v1` and as text. */
+/** Formats `tartan docker plan` and `verify` as documents of `tartan/v1` and as text. */
 import { apiVersion } from '../agent/status.js';
 import { dockerFlags, settingsFile, type DockerPlan } from '../docker/settings/docker-plan.js';
 import type { DockerFacts } from '../docker/verify/facts.js';
@@ -9,7 +9,7 @@ import { formatFields, type Cell, type Colour, type Field, type Paint } from './
 export interface DockerPlanView {
   readonly apiVersion: typeof apiVersion;
   readonly kind: 'DockerPlan';
-  /** `files`: the daemon could not be asked, it is what it wrote last. */
+  /** `files`: the daemon could not be asked, the plan comes from the files that it wrote last. */
   readonly source: DockerPlan['source'];
   readonly network: string;
   readonly lease: string;
@@ -17,7 +17,7 @@ export interface DockerPlanView {
   readonly mtu: number;
   readonly ipMasq: false;
   readonly flags: readonly string[];
-  /** The file that Docker gets them from. */
+  /** The file that Docker gets the flags from. */
   readonly settingsFile: string;
   /** Parts of the lease that docker0 leaves to `tartan docker network create`. */
   readonly forNetworks: readonly string[];
@@ -43,7 +43,7 @@ export function planViewOf(plan: DockerPlan): DockerPlanView {
   };
 }
 
-/** The largest parts of the lease outside of docker0's, which is at its beginning. */
+/** Returns the largest parts of the lease outside of docker0's part, which is at its beginning. */
 function freeParts(bridge: Prefix, lease: Prefix): readonly Prefix[] {
   const lengths = Array.from({ length: Math.max(0, bridge.length - lease.length) }, (_, at) => bridge.length - at);
   return lengths.map(length => ({ base: ipv4FromNumber(lease.base + 2 ** (32 - length)), length }));

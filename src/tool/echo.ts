@@ -1,6 +1,7 @@
 /**
- * ICMP echo (RFC 792) between overlay addresses through the optional raw-socket package: the request and its answer
- * cross the tunnel both ways, so an answer proves the whole path. A host where the package did not build runs without.
+ * Sends ICMP echo requests (RFC 792) between overlay addresses through the optional raw-socket package. The request and
+ * its reply cross the tunnel both ways, so a reply proves the whole path. The other commands work on a host where the
+ * package did not build.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, TartanError } from '../lib/errors.js';
@@ -8,7 +9,7 @@ import { formatIpv4, type Ipv4 } from '../model/ipv4.js';
 
 export interface Echo {
   /**
-   * One request.
+   * Sends one request.
    * @returns the round trip in milliseconds, or why there is none: 'no answer' or the error of the send
    */
   ping(address: Ipv4, timeoutMs: number): Promise<number | string>;

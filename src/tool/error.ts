@@ -1,11 +1,11 @@
-/** The tool's exit statuses and how it says what went wrong: one line of cause, one line of what to do next. */
+/** The tool's exit statuses, and the text of an error: one line for the cause, one line for the next step. */
 import { isTartanError, messageOf } from '../lib/errors.js';
 import { withoutControls } from './table.js';
 
 export const exitStatus = {
   ok: 0,
   error: 1,
-  /** Something was looked at and is not as it must be. */
+  /** A check found something that is not as it must be. */
   checkFailed: 2,
   daemonUnreachable: 4,
   etcdUnreachable: 5,

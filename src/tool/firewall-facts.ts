@@ -1,6 +1,6 @@
 /**
- * The packet filter as `tartan docker verify` needs it: which programs there are, which rules of ours are in force, what
- * others masquerade, whether two kinds of iptables are in use. Only lists, never changes.
+ * Reads the packet filter for `tartan docker verify`: which programs exist, which rules of ours are in force, what
+ * others masquerade, whether two variants of iptables are in use. It only lists, and never changes anything.
  */
 import type { FirewallFacts, OtherVariant, RuleFacts } from '../docker/verify/facts.js';
 import { factValue, known, type Fact } from '../lib/fact.js';
@@ -60,14 +60,14 @@ export function readRules(saved: string, table: NftListing | undefined): RuleFac
   return {
     ours: {
       forward: byIptables || mark,
-      // Only iptables has that drop: where we filter by nftables alone there is nothing to pass.
+      // Only Docker's iptables rules drop in raw: where we filter by nftables alone there is nothing to pass.
       raw: has('raw', 'ACCEPT') || (mark && !byIptables),
       masquerade: has('nat', 'MASQUERADE') || hasNft('postrouting', / masquerade\b/),
       sources: has('nat', 'ACCEPT') || hasNft('postrouting', / snat to ip saddr$/),
       mark,
     },
     forwardDrops: dropsForwarded(saved),
-    // Not the hairpin rules of published ports, which name a destination.
+    // The hairpin rules of published ports name a destination and do not count.
     masqueraded: rules('nat').flatMap(rule =>
       isOwnRule(rule) || optionValue(rule, '-d') ? [] : (masqueradedSource(rule) ?? []),
     ),

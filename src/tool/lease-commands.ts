@@ -1,6 +1,6 @@
 /**
- * The commands that change who has which subnet: reservations, and a host's planned leave. They work through etcd by
- * guarded transactions, so that a running daemon is told by its own watch.
+ * The commands that change who has which subnet: reservations, and a host's planned leave. They write to etcd in
+ * guarded transactions, which a running daemon sees in its own watch.
  */
 import { apiVersion } from '../agent/status.js';
 import { isTartanError, messageOf } from '../lib/errors.js';
@@ -67,13 +67,13 @@ export async function releaseLease(call: Call, text: string, force: boolean): Pr
   return exitStatus.ok;
 }
 
-/** The order matters: who still forwards for a subnet must not give it away. */
+/** The data plane is stopped first: a host that still forwards for a subnet must not release it. */
 export async function leave(call: Call): Promise<ExitStatus> {
   const { nodeId: given, runDir, stateDir } = call.settings;
   const nodeId = given ?? (await findOwnNodeId(call.io, runDir, stateDir));
   if (nodeId === undefined) throw unknownNode(stateDir);
   const left = await withStore(call, async store => {
-    // A host is not stopped for nothing: etcd must answer first.
+    // etcd must answer before the data plane is stopped: a host is not stopped for nothing.
     await store.getNetworkText();
     return call.io.ports.withoutForwarding(runDir, () => store.releaseNode(nodeId)).catch(explainRunning);
   });
@@ -146,7 +146,7 @@ function refusalError({ reason, next }: Refusal): ToolError {
   return new ToolError(exitStatus.error, reason, next);
 }
 
-/** A daemon that runs would take a subnet again at once: it must be stopped for good before its host leaves. */
+/** Refuses to leave while a daemon runs: the daemon would take a subnet again at once. */
 function explainRunning(cause: unknown): never {
   if (!isTartanError(cause, 'DUPLICATE_NODE')) throw cause;
   const next = 'stop it, so that nothing starts it again (systemctl disable --now tartand), then run tartan leave';

@@ -1,4 +1,4 @@
-/** The leases of the cluster as a document of `tartan/v1` and as a table. */
+/** Formats the leases of the cluster as a document of `tartan/v1` and as a table. */
 import { apiVersion } from '../agent/status.js';
 import { comparePrefixes, formatIpv4, formatPrefix } from '../model/ipv4.js';
 import type { TimedLease } from '../store/operator.js';
@@ -9,7 +9,7 @@ export interface LeaseList {
   readonly apiVersion: typeof apiVersion;
   readonly kind: 'LeaseList';
   readonly items: readonly LeaseItem[];
-  /** Without a lease: reserved for a node to come, or left by one without a goodbye. */
+  /** Subnets without a lease: reserved for a node to come, or kept for a node that vanished. */
   readonly kept: readonly { readonly subnet: string; readonly nodeId: string; readonly reserved: boolean }[];
   /** Entries below `subnets/` that are no leases. */
   readonly rejected: readonly { readonly key: string; readonly revision: number | string; readonly reason: string }[];
@@ -18,15 +18,15 @@ export interface LeaseList {
 export interface LeaseItem {
   readonly subnet: string;
   readonly publicIp: string;
-  /** null in an entry that flannel wrote */
+  /** null in an entry that flannel wrote. */
   readonly nodeId: string | null;
   readonly bootId: string | null;
   readonly backend: string;
-  /** Of the last write; text where a number would lose digits. */
+  /** The revision of the last write; text where a number would lose digits. */
   readonly revision: number | string;
-  /** null for a reservation, which never expires */
+  /** null for a reservation, which never expires. */
   readonly ttlSeconds: number | null;
-  /** The lease of this host. */
+  /** The lease is this host's. */
   readonly self: boolean;
 }
 

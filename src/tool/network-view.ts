@@ -1,4 +1,4 @@
-/** The network document with what follows from it, as a document of `tartan/v1` and as text. */
+/** Formats the network document, with what follows from it, as a document of `tartan/v1` and as text. */
 import { apiVersion } from '../agent/status.js';
 import { formatIpv4, formatPrefix } from '../model/ipv4.js';
 import { parseNetworkConfig, subnetCount } from '../model/network.js';
@@ -15,7 +15,7 @@ export interface NetworkView {
   readonly subnets: number;
   readonly backend: { readonly type: string; readonly port: number | null };
   readonly warnings: readonly string[];
-  /** As it was written. */
+  /** The document as it was written. */
   readonly document: unknown;
 }
 

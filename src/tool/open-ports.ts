@@ -1,4 +1,4 @@
-/** The tool's ports on the real etcd, the real sockets and this process. */
+/** Opens the tool's ports on the real etcd, the real sockets and this process. */
 import { text } from 'node:stream/consumers';
 import { createEngineNetwork, readEngine } from '../docker/engine.js';
 import { bootClock } from '../lib/clock.js';
@@ -14,11 +14,11 @@ import { openEcho } from './echo.js';
 import type { ToolIo, ToolPorts } from './ports.js';
 import { readStatus } from './status-client.js';
 
-/** @param host what changes this host */
+/** @param host the ports that change this host */
 export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwarding'>): ToolPorts {
   return {
     async openStore(options) {
-      // What etcd has to say reaches the operator as the error of the call.
+      // The operator sees messages of etcd as the error of the call.
       const kv = openEtcd(options, silentLog);
       const { prefix } = options;
       const context = { kv, keys: new Keys(prefix), clock: bootClock };
@@ -42,7 +42,7 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
 }
 
 export function openProcessIo(ports: ToolPorts): ToolIo {
-  // `tartan leases | head -1` closes the pipe early: nothing is wrong then.
+  // `tartan leases | head -1` closes the pipe early, which is no error.
   process.stdout.on('error', error => {
     if (errnoOf(error) !== 'EPIPE') throw error;
     process.exit(0);

@@ -1,6 +1,7 @@
 /**
- * `tartan ping`: asks peers through the tunnel and says of each whether it answers. An echo to a peer's tunnel address
- * (the base of its subnet) crosses our data plane, the underlay, the peer's data plane and its kernel, and back.
+ * `tartan ping` sends echo requests through the tunnel and tells of each peer whether it answers. An echo to a peer's
+ * tunnel address (the base of its subnet) crosses our data plane, the underlay, the peer's data plane and its kernel,
+ * and back.
  */
 import type { StatusPeer } from '../agent/status.js';
 import { formatIpv4, parsePrefix, prefixContains, readIpv4, type Ipv4 } from '../model/ipv4.js';
@@ -23,7 +24,7 @@ export interface PingResult {
 }
 
 const timeoutMs = 1_000;
-/** At once: a thousand peers that are down must not take a thousand seconds. */
+/** Peers that are asked at once: a thousand peers that are down must not take a thousand seconds. */
 const parallel = 64;
 
 const columns: readonly Column<PingResult>[] = [

@@ -1,6 +1,6 @@
 /**
- * What the operator's tool needs from the world, so that its commands run on fakes in tests. `tartan.ts` wires the
- * real ones. A port reports failure by a TartanError; its code decides the exit status.
+ * The ports through which the tool's commands reach the outside, so that they run on fakes in tests. `tartan.ts`
+ * connects the real ones. A port reports failure by a TartanError; its code decides the exit status.
  */
 import type { Echo } from './echo.js';
 import type { Status } from '../agent/status.js';
@@ -24,12 +24,12 @@ export interface LeaseListing {
 /** An open connection to the cluster's etcd. Failures are STORE_UNAVAILABLE or PERMISSION. */
 export interface ToolStore {
   listLeases(): Promise<LeaseListing>;
-  /** undefined when the key does not exist */
+  /** Returns undefined when the key does not exist. */
   getNetworkText(): Promise<string | undefined>;
   putNetworkText(text: string): Promise<void>;
   reserve(request: ReserveRequest): Promise<ReserveResult>;
   release(subnet: Prefix, force: boolean): Promise<ReleaseResult>;
-  /** Everything a node has. */
+  /** Releases every subnet of a node. */
   releaseNode(nodeId: string): Promise<readonly ReleasedSubnet[]>;
   close(): Promise<void>;
 }
@@ -42,29 +42,29 @@ export interface CleanupRequest {
   readonly stateDir: string;
 }
 
-/** Where to look for Docker and for what it was told. */
+/** Names the places where the facts about Docker are read. */
 export interface FactsRequest {
   readonly socketPath: string;
-  /** undefined: where dockerd reads it. */
+  /** undefined: the file that dockerd reads. */
   readonly daemonJson: string | undefined;
   readonly envFile: string;
   /** The interface that carries the tunnel. */
   readonly underlay: string | undefined;
 }
 
-/** The engine of this host, and what its networks depend on. */
+/** The engine of this host, and the facts that its networks depend on. */
 export interface DockerPorts {
-  /** Never fails: what cannot be had says why. */
+  /** Never fails: a fact that cannot be read says why. */
   readFacts(place: FactsRequest): Promise<DockerFacts>;
   readEngine(socketPath: string): Promise<EngineReading>;
-  /** @throws TartanError HOST_REFUSED with the engine's own words */
+  /** @throws TartanError HOST_REFUSED with the engine's message */
   createNetwork(socketPath: string, wanted: NetworkRequest): Promise<void>;
 }
 
 export interface CleanupResult {
-  /** A line each. */
+  /** One line each. */
   readonly removed: readonly string[];
-  /** What others changed and therefore stays, a line each. */
+  /** What others changed and therefore stays, one line each. */
   readonly left: readonly string[];
 }
 
@@ -88,7 +88,7 @@ export interface ToolIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout: (text: string) => void;
   readonly stderr: (text: string) => void;
-  /** The whole of standard input. */
+  /** Reads the whole of standard input. */
   readonly stdin: () => Promise<string>;
   /** Standard output is a terminal. */
   readonly isTty: boolean;

@@ -1,5 +1,5 @@
 /**
- * Where the tool looks for etcd and for the daemon: the option, else TARTAN_*, else FLANNELD_*, else ETCDCTL_* (as
+ * Finds the tool's settings for etcd and for the daemon: the option, else TARTAN_*, else FLANNELD_*, else ETCDCTL_* (as
  * etcdctl reads them), else the default. A password never comes from an option, only from a file or the environment.
  */
 import { Option, type Command } from 'commander';
@@ -11,7 +11,7 @@ import { parseEtcdOptions, type SourcedText } from '../cli/etcd-options.js';
 import { environmentNames, findFlag, type FlagName } from '../cli/flags.js';
 import { readGoBoolean, type Environment } from '../cli/flag-syntax.js';
 
-/** Options as commander gives them: by camel-case name. */
+/** Options by camel-case name, as commander returns them. */
 export type OptionValues = Readonly<Record<string, unknown>>;
 
 const etcdFlags = [
@@ -25,7 +25,7 @@ const etcdFlags = [
   'insecure-etcd',
 ] as const satisfies readonly FlagName[];
 
-/** The names differ from the flags': etcdctl(1). */
+/** These names differ from the flags': etcdctl(1). */
 const etcdctlNames: Readonly<Partial<Record<FlagName, string>>> = {
   'etcd-endpoints': 'ETCDCTL_ENDPOINTS',
   'etcd-cafile': 'ETCDCTL_CACERT',
@@ -39,7 +39,7 @@ export function addEtcdOptions(command: Command): Command {
   return etcdFlags.reduce((to, name) => addFlag(to, name), command);
 }
 
-/** The daemon's flag as an option of the tool: same name, same variables. */
+/** Adds the daemon's flag as an option of the tool, with the same name and the same variables. */
 export function addFlag(command: Command, name: FlagName): Command {
   const flag = findFlag(name);
   const value = flag?.kind === 'boolean' ? '' : ` <${flag?.value.toLowerCase()}>`;
@@ -73,13 +73,13 @@ export class ToolSettings {
     return this.#path('subnet-file') ?? findFlag('subnet-file')?.fallback ?? '';
   }
 
-  /** As given; the tool's own option. */
+  /** The tool's own option, as given. */
   get dockerHost(): string | undefined {
     const given = this.#values['dockerHost'];
     return typeof given === 'string' ? given : undefined;
   }
 
-  /** As given, not looked up. */
+  /** The node id as given; the daemon and its state directory are not asked. */
   get nodeId(): string | undefined {
     const given = this.#find('node-id');
     if (given && !nodeIdPattern.test(given.text))
@@ -106,7 +106,7 @@ export class ToolSettings {
     }).options;
   }
 
-  /** The first place that has a password has the say: a shell's ETCDCTL_PASSWORD does not fight a file that was named. */
+  /** The first place that has a password wins: a shell's ETCDCTL_PASSWORD does not replace a file that was named. */
   #login(): { username: string; password: string; passwordFile: SourcedText | undefined } {
     const user = this.#find('etcd-username');
     const [ctlUser = '', ctlPassword] = splitOnce(this.#env['ETCDCTL_USER'] ?? '', ':');

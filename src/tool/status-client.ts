@@ -1,6 +1,6 @@
 /**
- * Asks the running daemon for its Status over the local socket. No daemon, no right to ask, no answer in time and an
- * answer that is not a Status are all the same to the caller: unreachable, with the reason.
+ * Asks the running daemon for its Status over the local socket. A missing daemon, a missing permission, a late answer
+ * and an answer that is not a Status are all the same to the caller: unreachable, with the reason.
  */
 import { statusSocketPath } from '../admin/status-server.js';
 import { statusSchema } from '../agent/status.js';
@@ -9,7 +9,7 @@ import { askSocket } from '../lib/socket-http.js';
 import type { StatusReading } from './ports.js';
 
 const timeoutMs = 2000;
-/** 5000 peers are half a megabyte. */
+/** 5000 peers take half a megabyte. */
 const maxBytes = 16 * 1024 * 1024;
 
 export async function readStatus(runDir: string): Promise<StatusReading> {

@@ -1,4 +1,4 @@
-/** The daemon's Status on one screen. */
+/** Formats the daemon's Status for one screen. */
 import type { Status, StatusDatapath, StatusPeer } from '../agent/status.js';
 import {
   formatDuration,
@@ -64,7 +64,7 @@ function datapathText(datapath: StatusDatapath): string {
   return `${engine}, ${process}, published ${generationPublished}, adopted ${generationAdopted}, respawns ${respawns}`;
 }
 
-/** What the kernel lets the data plane do in bulk. */
+/** Names the offloads that the kernel offers to the data plane. */
 function offloadFields(datapath: StatusDatapath | null): readonly Field[] {
   return datapath && datapath.features.length > 0 ? [['offloads', datapath.features.join(' ')]] : [];
 }

@@ -1,6 +1,6 @@
 /**
- * Tables for people, by cli-table3 without lines: columns apart by two spaces, nothing behind the last. Cells may come
- * from etcd: control bytes do not reach the terminal.
+ * Formats tables for people by cli-table3, without lines: two spaces separate the columns, no line ends in spaces.
+ * Cells may come from etcd: control bytes do not reach the terminal.
  */
 import CliTable from 'cli-table3';
 import { createColors } from 'picocolors';
@@ -15,13 +15,13 @@ export type Field = readonly [name: string, cell: Cell];
 export interface Column<Row> {
   readonly title: string;
   readonly cell: (row: Row) => Cell;
-  /** Left out of `-o table`. */
+  /** `-o table` leaves the column out. */
   readonly wide?: boolean;
 }
 
 export type Paint = (text: string, colour: Colour) => string;
 
-/** Colour on a terminal only, and not where NO_COLOR asks for none. */
+/** Colours on a terminal only, and not where NO_COLOR forbids it. */
 export function openPaint(io: Pick<ToolIo, 'isTty' | 'env'>): Paint {
   const colours = createColors(io.isTty && !io.env['NO_COLOR']);
   const by = { good: colours.green, bad: colours.yellow, strong: colours.bold, faint: colours.dim };
@@ -39,12 +39,12 @@ export function formatTable<Row>(
   return formatGrid([head, ...rows.map(row => visible.map(column => formatCell(column.cell(row), paint)))]);
 }
 
-/** A name and what it is, a line each. */
+/** Formats names and their values, one line each. */
 export function formatFields(fields: readonly Field[], paint: Paint): string {
   return formatGrid(fields.map(([name, cell]) => [paint(name, 'faint'), formatCell(cell, paint)]));
 }
 
-/** Seconds as the two largest units: 23h 59m. */
+/** Formats seconds as the two largest units: 23h 59m. */
 export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.floor(seconds));
   const parts: readonly (readonly [number, string])[] = [

@@ -1,6 +1,6 @@
 /**
- * The operator's tool: its commands, their options and how an end becomes an exit status. Entered by the name
- * `subnet-lease` its lease commands stand at the top: `subnet-lease ls` is `tartan lease ls`.
+ * Declares the commands of the operator's tool and their options, and turns the end of a command into an exit status.
+ * Called as `subnet-lease`, the tool has its lease commands at the top: `subnet-lease ls` is `tartan lease ls`.
  */
 import { basename } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
@@ -15,11 +15,11 @@ import { exitStatus, formatToolError, toolErrorOf, usageError, type ExitStatus, 
 import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './settings.js';
 import { version } from '../cli/version.js';
 
-/** Sets the exit status of the command that ran. */
+/** Runs a command and sets the exit status. */
 type Run = (command: Command, work: (call: Call, values: OptionValues) => Promise<ExitStatus>) => Promise<void>;
 
 /**
- * @param argv as process.argv: the second word is how the tool was called
+ * @param argv process.argv: the second word is the name by which the tool was called
  * @returns the exit status; never throws
  */
 export async function runTool(argv: readonly string[], io: ToolIo): Promise<number> {
@@ -76,7 +76,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   return program;
 }
 
-/** A value after `=` may be a secret that was meant for another program: only the option's name is shown. */
+/** Shows only the name of an option: a value after `=` may be a secret that was meant for another program. */
 function commanderError(text: string): ToolError {
   const cause = text.replace(/^error: /, '').trim();
   return usageError(cause.replace(/(--?[A-Za-z0-9-]+)=[^']*/g, '$1=...'));
@@ -190,7 +190,7 @@ function addDockerNetwork(parent: Command, run: Run): void {
   );
 }
 
-/** The files speak for the daemon while it is away. */
+/** Adds the files that are read while the daemon cannot be asked. */
 function addDockerFiles(command: Command): Command {
   return addFlag(addFlag(addFlag(addOutput(command), 'run-dir'), 'docker-env-file'), 'subnet-file');
 }
@@ -202,7 +202,7 @@ function addDockerHost(command: Command): Command {
   );
 }
 
-/** The words are the script's own: they are not this program's options. */
+/** Passes all words to docker-opts: they are the script's options and not this program's. */
 function addDockerOpts(parent: Command, run: Run): void {
   const command = parent
     .command('docker-opts')

@@ -109,7 +109,7 @@ describe('events', () => {
     expect(passes.filter(changes => changes.length > 0)).toHaveLength(1);
   });
 
-  test('a look changes nothing, and so rings for nobody', async () => {
+  test('a listing changes nothing, and so rings for nobody', async () => {
     const host = await openHost();
     const rings = async (): Promise<number> => {
       const before = host.rings;
@@ -194,7 +194,7 @@ describe('programs that are missing', () => {
     expect(lab.run('iptables-nft-save')).toContain('TARTAN-POSTRTG');
   });
 
-  test('neither: a failing step that says what to do, or a word', async () => {
+  test('neither: a failing step that says what to do, or a conflict', async () => {
     const host = await openHost({ without: ['iptables', 'nft'] });
     await expect(host.apply(planOf('nft'))).rejects.toThrow(
       /masquerade: there is no iptables and no nft program; install one of them, or start with --ip-masq=false/,

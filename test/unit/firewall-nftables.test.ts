@@ -228,7 +228,7 @@ describe('running', () => {
     return fake;
   }
 
-  test('one look when all is as planned, one change for each table otherwise', async () => {
+  test('one listing when all is as planned, one change for each table otherwise', async () => {
     const fake = fakeIptables(() => false);
     const firewall = new Firewall({ log: silentLog, run: fake.run, legacyTablesFile });
     const { steps } = await firewall.steps(plan, signal);
@@ -246,14 +246,14 @@ describe('running', () => {
     expect((await firewall.steps(plan, signal)).steps).toEqual([]);
   });
 
-  test('EnableNFTables without nft: by iptables, and a word', async () => {
+  test('EnableNFTables without nft: by iptables, and a conflict', async () => {
     const firewall = new Firewall({ log: silentLog, run: fakeIptables(() => false).run, legacyTablesFile });
     const { steps, conflicts } = await firewall.steps({ ...plan, nftables: true }, signal);
     expect(steps).toHaveLength(3);
     expect(conflicts).toEqual(['EnableNFTables: there is no nft program, so rules go by iptables; install nftables']);
   });
 
-  test('neither program: a word where only acceptance is lost, a failing step where masquerade is wanted', async () => {
+  test('neither program: a conflict where only acceptance is lost, a failing step where masquerade is wanted', async () => {
     const missing: RunCommand = (_, args, input, s) => runCommand('no-such-program', args, input, s);
     const firewall = new Firewall({ log: silentLog, run: missing, legacyTablesFile });
     const off: FirewallPlan = { ...plan, masquerade: 'off' };
@@ -313,7 +313,7 @@ describe('running', () => {
     expect((await firewall.steps(plan, signal)).steps).toEqual([]);
   });
 
-  test('another daemon than before took the first look: an odd spelling is learnt by one more change', async () => {
+  test('another daemon than before lists first: an odd spelling is recorded by one more change', async () => {
     const nft = fakeNft(text => text.replaceAll('snat to', 'snat ip to'));
     for (let start = 0; start < 2; start++) {
       const firewall = new Firewall({ log: silentLog, run: nft.run, legacyTablesFile });

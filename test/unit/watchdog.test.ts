@@ -41,7 +41,7 @@ describe('the watchdog', () => {
     expect(hear({ WATCHDOG_USEC: '9'.repeat(18) }, 60_000)).toEqual([]);
   });
 
-  it('is not the end of the daemon when nobody listens, and is said once', () => {
+  it('is not the end of the daemon when nobody listens, and is reported once', () => {
     const errors: string[] = [];
     let lost = true;
     let heard = 0;

@@ -5,8 +5,8 @@ import { known, unknown, type Fact } from '../../lib/fact.js';
 import { shown } from '../../model/ipv4.js';
 
 /**
- * @returns what it wrote to standard output
- * @throws an error that isAbsent knows when there is no such program; else an Error with its own last words
+ * @returns what the program wrote to standard output
+ * @throws an error that isAbsent knows when there is no such program; else an Error with the program's last words
  */
 export type RunCommand = (file: string, args: readonly string[], input: string, signal: AbortSignal) => Promise<string>;
 
@@ -16,7 +16,7 @@ const outputBytes = 128 * 1024 * 1024;
 
 export const runCommand: RunCommand = (file, args, input, signal) =>
   new Promise((resolve, reject) => {
-    // Nothing of our own environment: it may hold the password of etcd.
+    // The program gets nothing of our own environment, which may hold the password of etcd.
     const env = { PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' };
     const child = execFile(
       file,
@@ -29,18 +29,18 @@ export const runCommand: RunCommand = (file, args, input, signal) =>
         reject(new Error(`${file}: ${lastWords(stderr) ?? `ended with ${error.code ?? error.signal}`}`));
       },
     );
-    // A program that ends before it has read everything: its exit status says why.
+    // A program may end before it has read everything: its exit status says why.
     child.stdin?.on('error', () => {});
     child.stdin?.end(input);
   });
 
-/** execvp(3) says EACCES when a directory of PATH could not be searched and no other had the program. */
+/** Recognizes a missing program: execvp(3) returns EACCES when it finds none and cannot search a directory of PATH. */
 export function isAbsent(error: unknown): boolean {
   return ['ENOENT', 'EACCES'].includes(errnoOf(error) ?? '');
 }
 
 /**
- * What a program wrote, as a fact: one that fails says why.
+ * Asks a program for a fact; the fact of a program that fails says why.
  * @returns undefined when there is no such program
  */
 export async function programFact<T>(ask: () => Promise<T>): Promise<Fact<T | undefined>> {

@@ -1,6 +1,6 @@
 /**
- * Our packet filter rules, wherever they have to be. A pass looks once at what each kind of filter holds, decides what
- * goes where, and gives the steps that make it so. A kind that cannot be read keeps no other from its rules.
+ * Keeps our packet filter rules with iptables and nft. A pass lists each kind of filter once, decides which rules go
+ * where, and returns the steps. A kind that cannot be read does not keep another from its rules.
  */
 import { factValue, known, type Fact } from '../../lib/fact.js';
 import type { Log } from '../../lib/log.js';
@@ -16,7 +16,7 @@ import { addBeforeRemove, nothingToDo, type FirewallSteps } from './steps.js';
 export interface FirewallOptions {
   readonly log: Log;
   readonly run?: RunCommand;
-  /** Where the kernel names the tables of legacy iptables. */
+  /** The file in which the kernel names the tables of legacy iptables. */
   readonly legacyTablesFile?: string;
 }
 
@@ -33,7 +33,7 @@ export class Firewall {
     this.#nftables = new Nftables(this.#run);
   }
 
-  /** @param plan undefined when nothing of ours is to stay */
+  /** @param plan undefined when no rule of ours is to stay */
   async steps(
     plan: FirewallPlan | undefined,
     signal: AbortSignal,
@@ -49,7 +49,7 @@ export class Firewall {
       programFact(() => listTables(this.#run, signal)),
     ]);
     if (isMissing(saved) && isMissing(listed)) return [withoutPrograms(plan)];
-    // An nft that does not work (a kernel without nftables) is as good as none where nothing is asked of it.
+    // An nft that does not work (a kernel without nftables) counts as none where it is not needed.
     const needsNft = plan === undefined || plan.nftables || isMissing(saved);
     const tables = listed.known || needsNft ? listed : known(undefined);
     const [text, names] = [factValue(saved) ?? '', ipv4Tables(factValue(tables) ?? [])];
@@ -65,7 +65,7 @@ export class Firewall {
     ];
   }
 
-  /** Names rules of others there; removes ours, which stem from before the host chose another variant. */
+  /** Names the rules of others in the other variant; removes ours, which stem from before the host chose this one. */
   async #otherVariant(text: string, nftTables: readonly string[], signal: AbortSignal): Promise<FirewallSteps> {
     const { legacyTablesFile, log } = this.#options;
     const other = factValue(await listOtherVariant(text, nftTables, this.#run, signal, legacyTablesFile));
@@ -93,7 +93,7 @@ function isMissing(listing: Fact<unknown>): boolean {
   return listing.known && listing.value === undefined;
 }
 
-/** Then nothing of ours can be there either. */
+/** Without programs no rule of ours can exist either. */
 function withoutPrograms(plan: FirewallPlan | undefined): FirewallSteps {
   if (!plan || (!plan.forward && plan.masquerade === 'off')) return nothingToDo;
   const missing = 'there is no iptables and no nft program';

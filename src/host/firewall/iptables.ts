@@ -1,7 +1,7 @@
 /**
- * Keeps our rules with the iptables programs, whichever kernel interface is behind them (nft or legacy). Nothing is
- * run when all is as planned, else one `iptables-restore --noflush` for each table, which changes all of it or nothing.
- * Several daemons on a machine take turns by the lock of iptables (`--wait`).
+ * Keeps our rules with the iptables programs, whichever kernel interface is behind them (nft or legacy). A pass runs
+ * nothing when all is as planned, else one `iptables-restore --noflush` for each table, which changes all of it or
+ * nothing. The lock of iptables (`--wait`) keeps several daemons on a machine apart.
  */
 import type { Log } from '../../lib/log.js';
 import type { FirewallPlan } from '../../model/plan.js';
@@ -26,7 +26,7 @@ export class Iptables {
   }
 
   /**
-   * @param plan undefined when nothing of ours is to stay
+   * @param plan undefined when no rule of ours is to stay
    * @param text what `saveRules` returned just now
    */
   async steps(plan: FirewallPlan | undefined, text: string, signal: AbortSignal): Promise<FirewallSteps> {
@@ -45,8 +45,8 @@ export class Iptables {
   }
 
   /**
-   * On nftables iptables-save lists every built-in chain of a table, whether it is there or not. One that only our rule
-   * brings into being must be known as of our making.
+   * On nftables iptables-save lists every built-in chain of a table, whether it exists or not. A chain that only our
+   * rule creates must be marked as ours, so this removes chains that do not exist from the listing.
    */
   async #existing(
     saved: ReadonlyMap<string, SavedTable>,
@@ -90,7 +90,7 @@ export class Iptables {
     await this.#run(`${this.#program}-restore`, ['--noflush', '--wait=5'], restoreText(change), signal);
   }
 
-  /** Older than iptables 1.6.2 or Linux 3.13: ports are chosen less randomly, all else is the same. */
+  /** Serves iptables before 1.6.2 and Linux before 3.13: ports are chosen less randomly, all else is the same. */
   async #withoutRandom(refused: TableChange, plan: FirewallPlan | undefined, signal: AbortSignal): Promise<void> {
     const saved = parseSaveText(await saveRules(this.#program, this.#run, signal));
     const { changes } = diffFirewall(plan, saved, { randomFully: false });

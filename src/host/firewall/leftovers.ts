@@ -1,7 +1,7 @@
 /**
- * Tables and built-in chains that exist only because a rule of ours needed them: with iptables on nftables they appear
- * at the first use and would stay behind, empty. An empty chain of ours beside them, made in the same transaction,
- * remembers that they are of our making; when no rule of ours is wanted any more, what is empty goes.
+ * Removes the tables and built-in chains that exist only because a rule of ours needed them: iptables on nftables
+ * creates them at the first use and leaves them behind, empty. An empty chain of ours beside them, made in the same
+ * transaction, marks them as ours. The empty ones are removed once no rule of ours is wanted any more.
  */
 import type { RunCommand } from './command.js';
 import type { SavedTable } from './save-text.js';
@@ -12,7 +12,7 @@ function chainMark(chain: string): string {
   return `${mark}-${chain}`;
 }
 
-/** Commands that mark what the others, made in the same transaction, bring into being. */
+/** Returns the commands that mark what the other commands create, for the same transaction. */
 export function marking(table: SavedTable | undefined, chain: string, others: readonly string[]): readonly string[] {
   if (table?.has(chain) || !others.some(command => command.startsWith(`-I ${chain} `))) return [];
   const marks = [...(table ? [] : [mark]), chainMark(chain)];
@@ -21,9 +21,9 @@ export function marking(table: SavedTable | undefined, chain: string, others: re
 
 export interface Leftover {
   readonly table: string;
-  /** The built-in chain of our making, if it is. */
+  /** The built-in chain, if tartan created it. */
   readonly chain: string | undefined;
-  /** The whole table is. */
+  /** tartan created the whole table. */
   readonly isTable: boolean;
 }
 
@@ -32,7 +32,7 @@ export function leftoverIn(name: string, table: SavedTable | undefined, chain: s
   return ofChain || isTable ? { table: name, chain: ofChain ? chain : undefined, isTable } : undefined;
 }
 
-/** Once our rules are gone. What others use by now stays, unmarked. */
+/** Runs after our rules are removed. A table or chain that others use by now stays, unmarked. */
 export async function removeLeftover(
   { table, chain, isTable }: Leftover,
   program: string,
@@ -46,7 +46,7 @@ export async function removeLeftover(
   const unmark = [...(chain === undefined ? [] : [`-X ${chainMark(chain)}`]), ...(isTable ? [`-X ${mark}`] : [])];
   await restore(...unmark);
   try {
-    // Refused when it holds a rule, and by iptables on xtables, where built-in chains are always there.
+    // iptables refuses this when the chain holds a rule, and on xtables, where built-in chains always exist.
     if (chain !== undefined) await restore(`-X ${chain}`);
     if (isTable) await removeEmptyTable(table, run, signal);
   } catch {
@@ -54,7 +54,7 @@ export async function removeLeftover(
   }
 }
 
-/** iptables itself removes no table. */
+/** Runs nft, because iptables removes no table. */
 async function removeEmptyTable(table: string, run: RunCommand, signal: AbortSignal): Promise<void> {
   const text = await run('nft', ['list', 'table', 'ip', table], '', signal);
   if (/^table ip \w+ \{\s*\}\s*$/.test(text)) await run('nft', ['delete', 'table', 'ip', table], '', signal);

@@ -1,7 +1,7 @@
 /**
- * What iptables and nft hold. Each listing is run and read here, for the passes of tartand and for `tartan docker
- * verify`; a listing changes nothing. iptables exists twice on many hosts, built on nftables and legacy: each variant has
- * rules that the other does not show, and the kernel asks both.
+ * Runs and reads each listing of iptables and nft, for the passes of tartand and for `tartan docker verify`; a listing
+ * changes nothing. iptables exists twice on many hosts, built on nftables and legacy: each variant has rules that the
+ * other does not show, and the kernel asks both.
  */
 import { factValue, known, unknown, type Fact } from '../../lib/fact.js';
 import { readTextFile } from '../../lib/file.js';
@@ -40,11 +40,11 @@ export async function listOwnTable(run: RunCommand, signal: AbortSignal): Promis
 }
 
 /**
- * Lists the rules behind the variant that `iptables` is not. The variant is asked only where the kernel has tables of
- * it: listing legacy tables would bring them into being.
+ * Lists the rules behind the variant that `iptables` is not, only where the kernel has tables of it: listing legacy
+ * tables would create them.
  * @param saved what iptables-save wrote
  * @param nftTables names of the IPv4 tables of nftables
- * @param legacyTablesFile where the kernel names the tables of legacy iptables
+ * @param legacyTablesFile the file in which the kernel names the tables of legacy iptables
  * @returns undefined when there are no other rules
  */
 export async function listOtherVariant(
@@ -85,7 +85,7 @@ export function otherVariant(
   return nftTables.some(name => iptablesTables.includes(name)) ? 'iptables-nft' : undefined;
 }
 
-/** Compares what two programs wrote, counters and comments aside: where the rules are the same the programs are one. */
+/** Compares what two programs wrote, counters and comments aside: where the rules are equal, the programs are one. */
 export function sameRules(text: string, other: string): boolean {
   const rules = (of: string): string => of.replace(/^#.*\n?/gm, '').replace(/\[\d+:\d+\]/g, '');
   return rules(text) === rules(other);

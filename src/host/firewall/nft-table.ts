@@ -1,8 +1,8 @@
 /**
- * Our own nftables table: what it must hold and, from what `nft` lists, the commands that make it so in one
- * transaction. Pure. Every rule of ours carries one comment; a rule without it, a chain or a set that somebody put into
- * the table stays there. Other tables are none of our business: no verdict here decides for them, only the mark and a
- * source that is already chosen are seen by those that come later.
+ * Plans our own nftables table and, from what `nft` lists, the commands that change it in one transaction. Pure. Every
+ * rule of ours carries one comment; a rule without it, a chain or a set that somebody put into the table stays there.
+ * Other tables are left alone: no verdict here decides for them, and later tables see only the mark and a source that
+ * is already chosen.
  */
 import { formatPrefix } from '../../model/ipv4.js';
 import { acceptMark, type FirewallPlan } from '../../model/plan.js';
@@ -11,7 +11,7 @@ import { choosesSources, comment, deviceOf, multicast } from './rules.js';
 const table = 'ip tartan';
 const commented = ` comment "${comment}"`;
 
-/** Spelled as `nft --numeric` lists it. */
+/** A chain as `nft --numeric` lists it. */
 interface OwnChain {
   readonly name: string;
   readonly header: string;
@@ -27,29 +27,29 @@ interface ListedRule {
 interface ListedChain {
   header: string;
   readonly rules: ListedRule[];
-  /** Something of others is in it. */
+  /** The chain also holds something of others. */
   isShared: boolean;
 }
 
 export interface NftListing {
   readonly chains: ReadonlyMap<string, ListedChain>;
-  /** Sets and the like. */
+  /** The table holds sets and the like. */
   readonly hasMore: boolean;
 }
 
 export interface NftDifference {
-  /** For one transaction; none when all is as planned. */
+  /** The commands of one transaction; none when all is as planned. */
   readonly commands: readonly string[];
   readonly conflicts: readonly string[];
 }
 
-/** What the table has of ours, or should have: two of these are compared. */
+/** What the table holds of ours, or should hold: two of these are compared. */
 export type NftContent = string;
 
 /**
- * Before 100, where Docker and others choose sources, and with a source for what stays in the overlay: `accept` would
- * leave the choice to a later chain, a source that was chosen is not chosen again. The rest is what the iptables rules
- * do, see there.
+ * Chooses sources before priority 100, where Docker and others do. What stays in the overlay gets a source: `accept`
+ * would leave the choice to a later chain, a source that was chosen is not chosen again. The other rules do what the
+ * iptables rules do.
  */
 function postrouting(plan: FirewallPlan): OwnChain {
   const [network, subnet, device] = [formatPrefix(plan.network), formatPrefix(plan.subnet), deviceOf(plan)];
@@ -70,7 +70,7 @@ function postrouting(plan: FirewallPlan): OwnChain {
   };
 }
 
-/** Before 0, where others filter. Only our bit of the mark is changed. */
+/** Accepts before priority 0, where others filter. Only our bit of the mark is changed. */
 function forward(plan: FirewallPlan): OwnChain {
   const network = formatPrefix(plan.network);
   const mark = `0x${acceptMark.toString(16).padStart(8, '0')}`;
@@ -90,12 +90,12 @@ function wantedChains(plan: FirewallPlan | undefined): readonly OwnChain[] {
   return [...(choosesSources(plan) ? [postrouting(plan)] : []), ...(plan.forward ? [forward(plan)] : [])];
 }
 
-/** @param plan undefined when nothing of ours is to stay */
+/** @param plan undefined when no rule of ours is to stay */
 export function wantedContent(plan: FirewallPlan | undefined): NftContent {
   return contentOf(wantedChains(plan));
 }
 
-/** What of ours is there; a chain of ours that others use as well counts by our rules. */
+/** Returns what the table holds of ours; a chain of ours that others use as well counts by our rules. */
 export function listedContent(listing: NftListing): NftContent {
   return contentOf(
     chainNames.flatMap(name => {
@@ -132,7 +132,7 @@ export function diffTable(plan: FirewallPlan | undefined, listing: NftListing | 
   return { commands: [...removals, ...add(wanted)], conflicts };
 }
 
-/** A chain that is there already stays, with what others have in it: ours come before. */
+/** Keeps a chain that exists already, with the rules of others in it: ours come first. */
 function add(chains: readonly OwnChain[]): readonly string[] {
   return chains.flatMap(({ name, header, rules }) => [
     `add chain ${table} ${name} { ${header} }`,
@@ -140,7 +140,7 @@ function add(chains: readonly OwnChain[]): readonly string[] {
   ]);
 }
 
-/** @param text of `nft --numeric --handle list table` */
+/** @param text what `nft --numeric --handle list table` wrote */
 export function parseListing(text: string): NftListing {
   const chains = new Map<string, ListedChain>();
   let chain: ListedChain | undefined;
@@ -159,7 +159,7 @@ export function parseListing(text: string): NftListing {
 }
 
 function readRule(chain: ListedChain, line: string): void {
-  // Without a handle it is a part of something long, which none of our rules is.
+  // A line without a handle is a part of a rule of several lines, which none of ours is.
   const [, body = '', handle = ''] = /^\t\t(\S.*) # handle (\d+)$/.exec(line) ?? [];
   const isOurs = body.endsWith(commented);
   if (handle !== '') chain.rules.push({ text: isOurs ? body.slice(0, -commented.length) : body, handle, isOurs });

@@ -1,5 +1,5 @@
 /**
- * Keeps our own nftables table with the `nft` program: one listing a pass, and when it is not as planned one
+ * Keeps our own nftables table with the `nft` program. A pass lists it once and, when it is not as planned, runs one
  * transaction, which changes all of it or nothing.
  */
 import type { FirewallPlan } from '../../model/plan.js';
@@ -10,14 +10,14 @@ import { nothingToDo, type FirewallSteps } from './steps.js';
 
 export class Nftables {
   readonly #run: RunCommand;
-  /** An nft that spells a rule otherwise than we do: what it lists for what we asked for. */
+  /** Set for an nft that spells a rule otherwise than we do: what it lists for what we asked for. */
   #spelling: { readonly wanted: NftContent; readonly listed: NftContent } | undefined;
 
   constructor(run: RunCommand) {
     this.#run = run;
   }
 
-  /** @param plan undefined when nothing of ours is to stay */
+  /** @param plan undefined when no rule of ours is to stay */
   async steps(plan: FirewallPlan | undefined, tables: readonly string[], signal: AbortSignal): Promise<FirewallSteps> {
     const listing = tables.includes('tartan') ? await listOwnTable(this.#run, signal) : undefined;
     const wanted = wantedContent(plan);
@@ -32,7 +32,7 @@ export class Nftables {
     return { steps: wanted === '' ? [] : [step], removals: wanted === '' ? [step] : [], conflicts };
   }
 
-  /** Right after our change: what is listed then, rule for rule, is what we asked for. */
+  /** Runs right after our change: what is listed then, rule for rule, is what we asked for. */
   async #recordSpelling(wanted: NftContent, signal: AbortSignal): Promise<void> {
     const listed = listedContent(await listOwnTable(this.#run, signal));
     const isWhole = listed.split('\n').length === wanted.split('\n').length;

@@ -1,15 +1,15 @@
 /**
- * Which of our rules go where: to those who decide about the packets. iptables where it is installed, our nftables table
- * where it is not or where the network document asks for it; and to whatever of Docker is seen. Pure.
+ * Decides which of our rules go where: to iptables where it is installed, to our nftables table where it is not or
+ * where the network document asks for it, and to both where Docker filters by the other kind. Pure.
  */
 import type { FirewallPlan } from '../../model/plan.js';
 import { endsChain, parseSaveText, policyOf, targetOf } from './save-text.js';
 
-/** What a look at the host found. */
+/** The filters that a pass found on the host. */
 export interface HostView {
-  /** What iptables-save says, undefined without the program. */
+  /** What iptables-save wrote; undefined without the program. */
   readonly iptables: string | undefined;
-  /** Names of the IPv4 tables of nftables, undefined without the program. */
+  /** Names of the IPv4 tables of nftables; undefined without the program. */
   readonly nft: readonly string[] | undefined;
 }
 
@@ -19,22 +19,22 @@ export interface Placement {
   readonly conflicts: readonly string[];
 }
 
-/** Docker's own table, since 29, with --firewall-backend=nftables. */
+/** The table of Docker 29 and later with --firewall-backend=nftables. */
 const dockerTable = 'docker-bridges';
 
-/** @param plan undefined when nothing of ours is to stay */
+/** @param plan undefined when no rule of ours is to stay */
 export function placeFirewall(plan: FirewallPlan | undefined, { iptables, nft }: HostView): Placement {
   if (!plan) return { iptables: undefined, nftables: undefined, conflicts: [] };
   const forwardOnly: FirewallPlan = { ...plan, masquerade: 'elsewhere' };
   const isNft = nft !== undefined && (plan.nftables || iptables === undefined);
   if (isNft) {
-    // Whatever our table accepts, a drop of these is final: what they need is put before them.
+    // A drop by iptables is final, whatever our table accepts: the rules of iptables must accept the packets too.
     const beside = iptables !== undefined && dropsForwarded(iptables) ? forwardOnly : undefined;
     return { iptables: beside, nftables: plan, conflicts: [] };
   }
   return {
     iptables: iptables === undefined ? undefined : plan,
-    // All of it: an iptables ACCEPT keeps no source from the masquerade of another nat chain.
+    // Docker on nftables needs all rules: an iptables ACCEPT keeps no source from the masquerade of another nat chain.
     nftables: nft?.includes(dockerTable) ? plan : undefined,
     conflicts:
       plan.nftables && iptables !== undefined
@@ -44,8 +44,8 @@ export function placeFirewall(plan: FirewallPlan | undefined, { iptables, nft }:
 }
 
 /**
- * Whether iptables drops forwarded packets that nothing accepts: by chains of Docker, by the policy of FORWARD or by a
- * last rule of it. A DOCKER-USER alone may be ours.
+ * Tells whether iptables drops forwarded packets that no rule accepts: by chains of Docker, by the policy of FORWARD or
+ * by its last rule. A DOCKER-USER alone does not count, it may be ours.
  * @param text what iptables-save wrote
  */
 export function dropsForwarded(text: string): boolean {

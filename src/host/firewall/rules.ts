@@ -1,7 +1,7 @@
 /**
- * The packet filter rules of the overlay and, from what `iptables-save` says, the commands that make them so. Pure.
- * Every rule of ours carries one comment; only those, the chain that we made and a DOCKER-USER that we made and
- * nobody uses are ever removed. Why each rule is there stands beside it; the facts are Docker 20.10 to 28.5's.
+ * Plans the packet filter rules of the overlay for iptables and, from what `iptables-save` wrote, the commands that
+ * make them. Pure. Every rule of ours carries one comment. Only those rules, the chain that we made, and a DOCKER-USER
+ * that we made and nobody uses are ever removed. Comments say why each rule exists, for Docker 20.10 to 28.5.
  */
 import { formatPrefix, parsePrefix, prefixesOverlap, readIpv4, type Prefix } from '../../model/ipv4.js';
 import type { FirewallPlan } from '../../model/plan.js';
@@ -20,15 +20,15 @@ export type TableName = 'raw' | 'filter' | 'nat';
 
 export interface TableChange {
   readonly table: TableName;
-  /** The built-in chain that the rules hang on. */
+  /** The built-in chain from which our rules are reached. */
   readonly builtIn: string;
-  /** Commands for iptables-restore, made together or not at all. */
+  /** The commands of one iptables-restore, which makes all of them or none. */
   readonly commands: readonly string[];
 }
 
 export interface FirewallDifference {
   readonly changes: readonly TableChange[];
-  /** Of our making, in tables where nothing of ours is wanted any more. */
+  /** Tables and chains that tartan created, where no rule of ours is wanted any more. */
   readonly leftovers: readonly Leftover[];
   readonly conflicts: readonly string[];
 }
@@ -44,7 +44,7 @@ const dockerUser = 'DOCKER-USER';
 const masqueradeChain = 'TARTAN-POSTRTG';
 export const multicast = '224.0.0.0/4';
 
-/** @param plan undefined when nothing of ours is to stay */
+/** @param plan undefined when no rule of ours is to stay */
 export function diffFirewall(
   plan: FirewallPlan | undefined,
   saved: ReadonlyMap<string, SavedTable>,
@@ -75,14 +75,14 @@ export function diffFirewall(
   };
 }
 
-/** What iptables-restore reads. */
+/** Formats the input of iptables-restore. */
 export function restoreText(change: TableChange): string {
   return [`*${change.table}`, ...change.commands, 'COMMIT', ''].join('\n');
 }
 
 /**
- * Docker 28 drops in raw PREROUTING what goes to a container and does not come in on its bridge, before any rule of
- * the filter table is asked. Ours is first, and only for what comes in on the overlay device, so that nobody on the
+ * Docker 28 drops in raw PREROUTING what goes to a container and does not come in on its bridge, before the filter
+ * table is asked. Our rule comes first, and accepts only what comes in on the overlay device, so that nobody on the
  * underlay can use it by forging a source.
  */
 function rawRules(plan: FirewallPlan): readonly string[] {
@@ -91,11 +91,10 @@ function rawRules(plan: FirewallPlan): readonly string[] {
 }
 
 /**
- * Both directions of the tunnel, by device: between two local containers Docker's own rules go on deciding
- * (`--icc=false`, isolation of networks). Nothing wider, as flannel's accepting of all from and to the network would
- * be: container to world and its answers pass by Docker's own rules in every version, and world to container passes
- * by them for published ports; DOCKER-USER comes before those rules, so accepting more here would open every
- * unpublished port.
+ * Accepts both directions of the tunnel, by device: between two local containers Docker's own rules decide
+ * (`--icc=false`, isolation of networks). flannel accepts all from and to the network; these rules accept less.
+ * Docker's own rules pass container to world and its answers in every version, and world to container for published
+ * ports. DOCKER-USER comes before those rules: accepting more here would open every unpublished port.
  */
 function forwardRules(plan: FirewallPlan): readonly string[] {
   const { network } = texts(plan);
@@ -107,16 +106,16 @@ function forwardRules(plan: FirewallPlan): readonly string[] {
   ];
 }
 
-/** Without --ip-masq too sources are kept within the overlay: an administrator may have left Docker's masquerade on. */
+/** Keeps sources within the overlay without --ip-masq too: an administrator may have left Docker's masquerade on. */
 export function choosesSources({ masquerade, forward }: FirewallPlan): boolean {
   return masquerade === 'off' ? forward : masquerade !== 'elsewhere';
 }
 
 /**
- * What enters the tunnel keeps its source (ACCEPT and not RETURN: a masquerade of Docker's further down must not
- * see it), unless it is from outside of the network: peers take packets of the network only, so it gets the tunnel's
- * address. What leaves the overlay gets the host's. Between local bridges nothing is decided: Docker's hairpin rules
- * come after ours.
+ * A packet that enters the tunnel keeps its source (ACCEPT and not RETURN: a masquerade of Docker's further down must
+ * not see it). A source from outside of the network becomes the tunnel's address, because peers take packets of the
+ * network only. What leaves the overlay gets the host's address. Nothing is decided between local bridges: Docker's
+ * hairpin rules come after ours.
  */
 function masqueradeRules(plan: FirewallPlan, randomFully: boolean): readonly string[] {
   if (!choosesSources(plan)) return [];
@@ -178,7 +177,7 @@ function syncNat(
   return [...jumps, ...rules, ...(unused ? [`-X ${masqueradeChain}`] : [])];
 }
 
-/** @param placed whether our rules, being all there, are where they work */
+/** @param placed whether our rules work where they are; it is asked when all of them exist */
 function syncChain(
   table: SavedTable,
   chain: string,
@@ -193,7 +192,7 @@ function syncChain(
   if (same && (want.length === 0 || placed(have))) return [];
   return [
     ...ours.map(rule => `-D ${chain} ${rule.text}`),
-    // Each at the top, so the last goes in first; a position would have to be counted among others' rules.
+    // Each rule is inserted at the top, the last one first: a position would have to be counted among others' rules.
     ...[...want].reverse().map(rule => `-I ${chain} ${rule}`),
   ];
 }
@@ -202,7 +201,7 @@ export function isOwnRule(rule: SavedRule | undefined): boolean {
   return rule !== undefined && optionValue(rule, '--comment') === comment;
 }
 
-/** Position of the first such rule, beyond the end when there is none. */
+/** Returns the position of the first such rule, beyond the end when there is none. */
 function firstAt(have: readonly SavedRule[], is: (rule: SavedRule) => boolean): number {
   const at = have.findIndex(is);
   return at < 0 ? have.length : at;
@@ -212,20 +211,20 @@ function lastOurs(have: readonly SavedRule[]): number {
   return have.findLastIndex(isOwnRule);
 }
 
-/** In FORWARD: chains of Docker that drop, or the end of all. */
+/** Recognizes, in FORWARD, a jump to chains of Docker that drop, or a rule that ends the chain. */
 function comesTooLate(rule: SavedRule): boolean {
   const target = targetOf(rule) ?? '';
   return (target.startsWith('DOCKER') && target !== dockerUser) || endsChain(rule);
 }
 
-/** Nothing but rules of ours in the chain, and only rules of ours that lead to it. */
+/** Tells whether the chain holds only rules of ours, and only rules of ours lead to it. */
 function isUnused(table: SavedTable, chain: string): boolean {
   const elsewhere = [...table].filter(([name]) => name !== chain).flatMap(([, rules]) => rules);
   const foreignJump = elsewhere.some(rule => targetOf(rule) === chain && !isOwnRule(rule));
   return table.has(chain) && !foreignJump && (table.get(chain) ?? []).every(isOwnRule);
 }
 
-/** Docker's rule with --ip-masq=true: masquerades a bridge that is part of the overlay. */
+/** Recognizes Docker's rule with --ip-masq=true, which masquerades a bridge that is part of the overlay. */
 function hidesSources(rule: SavedRule, network: Prefix): boolean {
   const source = masqueradedSource(rule);
   return source !== undefined && prefixesOverlap(source, network);
@@ -244,7 +243,7 @@ function texts(plan: FirewallPlan): { readonly network: string; readonly subnet:
   return { network: formatPrefix(plan.network), subnet: formatPrefix(plan.subnet) };
 }
 
-/** The one text among the values of a rule: it must be one word for the programs that read it. */
+/** Checks the one text among the values of a rule: it must be one word for the programs that read it. */
 export function deviceOf(plan: FirewallPlan): string {
   if (!/^[A-Za-z0-9_.-]{1,15}$/.test(plan.device)) throw new RangeError(`'${plan.device}' is not the name of a link`);
   return plan.device;

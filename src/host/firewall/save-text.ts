@@ -1,10 +1,10 @@
 /**
- * Reads what `iptables-save` writes: chains and rules of each table, a rule as its words. Nothing is interpreted
- * beyond that; a line of a table that this program has no business with is carried along unread.
+ * Parses what `iptables-save` writes: the chains and rules of each table, a rule as its words. Nothing more is
+ * interpreted; other lines of a table are kept unread.
  */
 
 export interface SavedRule {
-  /** As written, without `-A CHAIN`. */
+  /** The rule as written, without `-A CHAIN`. */
   readonly text: string;
   readonly words: readonly string[];
 }
@@ -31,21 +31,21 @@ export function parseSaveText(text: string): ReadonlyMap<string, SavedTable> {
   return tables;
 }
 
-/** `ACCEPT` or `DROP` of a built-in chain that is there. */
+/** Reads `ACCEPT` or `DROP` of a built-in chain that exists. */
 export function policyOf(text: string, table: string, chain: string): string | undefined {
   const [, section = ''] = new RegExp(`^\\*${table}\\n((?::.*\\n)*)`, 'm').exec(text) ?? [];
   return new RegExp(`^:${chain} (\\w+)`, 'm').exec(section)?.[1];
 }
 
-/** Words as iptables-restore splits them: blanks apart, double quotes together, a backslash before a quote. */
+/** Splits words as iptables-restore does: blanks separate, double quotes join, a backslash escapes a quote. */
 export function splitWords(text: string): string[] {
   const words = text.match(/"(?:\\.|[^"\\])*"|[^\s"]+/g) ?? [];
   return words.map(word => (word.startsWith('"') ? word.slice(1, -1).replace(/\\(.)/g, '$1') : word));
 }
 
 /**
- * One text for every spelling of a rule: an option with its values is a group, and neither the order of groups nor
- * `-m MODULE` says anything more.
+ * Returns one text for every spelling of a rule. An option with its values is a group; neither the order of groups nor
+ * `-m MODULE` matters.
  */
 export function canonicalRule(words: readonly string[]): string {
   return optionGroups(words)
@@ -55,7 +55,7 @@ export function canonicalRule(words: readonly string[]): string {
     .join(' ');
 }
 
-/** `! -s 10.5.0.0/16 -j ACCEPT` is [['! -s', '10.5.0.0/16'], ['-j', 'ACCEPT']]. */
+/** Groups `! -s 10.5.0.0/16 -j ACCEPT` as [['! -s', '10.5.0.0/16'], ['-j', 'ACCEPT']]. */
 function optionGroups(words: readonly string[]): string[][] {
   const groups: string[][] = [];
   let negated = false;
@@ -74,7 +74,7 @@ export function targetOf(rule: SavedRule): string | undefined {
   return optionValue(rule, '-j') ?? optionValue(rule, '-g');
 }
 
-/** The value of an option that is there and not negated. */
+/** Returns the value of an option that is present and not negated. */
 export function optionValue(rule: SavedRule, option: string): string | undefined {
   return optionGroups(rule.words).find(([name]) => name === option)?.[1];
 }
@@ -82,7 +82,7 @@ export function optionValue(rule: SavedRule, option: string): string | undefined
 const verdicts = ['ACCEPT', 'DROP', 'REJECT', 'RETURN', 'QUEUE', 'NFQUEUE'];
 const optionsWithoutCondition = ['-j', '-g', '--comment', '--reject-with'];
 
-/** A rule without any condition that decides: what comes after it in its chain is never reached. */
+/** Recognizes a rule that decides without any condition: the rules after it in its chain are never reached. */
 export function endsChain(rule: SavedRule): boolean {
   if (!verdicts.includes(targetOf(rule) ?? '')) return false;
   return optionGroups(rule.words).every(

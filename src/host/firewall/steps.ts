@@ -1,12 +1,12 @@
 /**
- * What each kind of filter has to do in a pass, and the order of it all: whatever adds comes first, and nothing is taken
- * out of one kind while another refused what replaces it.
+ * Orders the steps of a pass over all kinds of filters: steps that add come first, and nothing is removed from one kind
+ * while another refused what replaces it.
  */
 import type { Step } from '../step.js';
 
 export interface FirewallSteps {
   readonly steps: readonly Step[];
-  /** Steps that only take away. */
+  /** Steps that only remove. */
   readonly removals: readonly Step[];
   readonly conflicts: readonly string[];
 }
