@@ -81,71 +81,71 @@ export function describeOptions(options: DaemonOptions): Readonly<Record<string,
   };
 }
 
-function readOptions(settings: FlagValues): DaemonOptions {
-  const reviewed = settings.review();
-  const etcd = readEtcd(settings);
-  const runDir = settings.path('run-dir') ?? '/run/tartan';
-  const ifaceCanReach = settings.ipv4('iface-can-reach');
-  const publicIp = readPublicIp(settings);
-  const healthz = readHealthz(settings);
-  const nodeId = readNodeId(settings);
+function readOptions(values: FlagValues): DaemonOptions {
+  const reviewed = values.review();
+  const etcd = readEtcd(values);
+  const runDir = values.path('run-dir') ?? '/run/tartan';
+  const ifaceCanReach = values.ipv4('iface-can-reach');
+  const publicIp = readPublicIp(values);
+  const healthz = readHealthz(values);
+  const nodeId = readNodeId(values);
   return {
     etcd: etcd.options,
-    iface: readInterfaces(settings),
-    ifaceRegex: settings.list('iface-regex').map(text => readRegex(settings, text)),
+    iface: readInterfaces(values),
+    ifaceRegex: values.list('iface-regex').map(text => readRegex(values, text)),
     ...(ifaceCanReach === undefined ? {} : { ifaceCanReach }),
     ...(publicIp === undefined ? {} : { publicIp }),
-    subnetFile: settings.path('subnet-file') ?? '/run/flannel/subnet.env',
-    dockerEnvFile: settings.path('docker-env-file') ?? `${runDir}/docker.env`,
-    docker: readDocker(settings),
-    ipMasquerade: readMasquerade(settings),
-    forwardRules: settings.boolean('iptables-forward-rules'),
-    resyncSeconds: settings.integer('iptables-resync'),
+    subnetFile: values.path('subnet-file') ?? '/run/flannel/subnet.env',
+    dockerEnvFile: values.path('docker-env-file') ?? `${runDir}/docker.env`,
+    docker: readDocker(values),
+    ipMasquerade: readMasquerade(values),
+    forwardRules: values.boolean('iptables-forward-rules'),
+    resyncSeconds: values.integer('iptables-resync'),
     ...(healthz === undefined ? {} : { healthz }),
     runDir,
-    stateDir: settings.path('state-dir') ?? '/var/lib/tartan',
+    stateDir: values.path('state-dir') ?? '/var/lib/tartan',
     ...(nodeId === undefined ? {} : { nodeId }),
-    leaseTtlSeconds: settings.integer('lease-ttl'),
-    peerHoldSeconds: settings.integer('peer-hold-down'),
-    onLost: readOnLost(settings),
-    checkSource: !settings.boolean('no-source-check'),
-    checkDestination: !settings.boolean('no-destination-check'),
-    reuseQuarantined: settings.boolean('reuse-quarantined'),
-    logLevel: readLogLevel(settings),
+    leaseTtlSeconds: values.integer('lease-ttl'),
+    peerHoldSeconds: values.integer('peer-hold-down'),
+    onLost: readOnLost(values),
+    checkSource: !values.boolean('no-source-check'),
+    checkDestination: !values.boolean('no-destination-check'),
+    reuseQuarantined: values.boolean('reuse-quarantined'),
+    logLevel: readLogLevel(values),
     notes: [...reviewed, ...etcd.notes],
   };
 }
 
-function readEtcd(settings: FlagValues): ParsedEtcdOptions {
-  const passwordFile = settings.path('etcd-password-file');
+function readEtcd(values: FlagValues): ParsedEtcdOptions {
+  const passwordFile = values.path('etcd-password-file');
   const reading = parseEtcdOptions({
-    endpoints: { text: settings.text('etcd-endpoints'), source: settings.source('etcd-endpoints') },
-    prefix: { text: settings.text('etcd-prefix'), source: settings.source('etcd-prefix') },
-    caFile: settings.path('etcd-cafile'),
-    certFile: settings.path('etcd-certfile'),
-    keyFile: settings.path('etcd-keyfile'),
-    username: settings.text('etcd-username'),
-    password: settings.text('etcd-password'),
+    endpoints: { text: values.text('etcd-endpoints'), source: values.source('etcd-endpoints') },
+    prefix: { text: values.text('etcd-prefix'), source: values.source('etcd-prefix') },
+    caFile: values.path('etcd-cafile'),
+    certFile: values.path('etcd-certfile'),
+    keyFile: values.path('etcd-keyfile'),
+    username: values.text('etcd-username'),
+    password: values.text('etcd-password'),
     passwordFile:
-      passwordFile === undefined ? undefined : { text: passwordFile, source: settings.source('etcd-password-file') },
-    insecureEtcd: settings.boolean('insecure-etcd'),
+      passwordFile === undefined ? undefined : { text: passwordFile, source: values.source('etcd-password-file') },
+    insecureEtcd: values.boolean('insecure-etcd'),
   });
-  if (settings.source('etcd-password') !== '--etcd-password' || !settings.given('etcd-password')) return reading;
+  if (values.source('etcd-password') !== '--etcd-password' || !values.given('etcd-password')) return reading;
   const note = 'every user of this host can read --etcd-password in the process list: use --etcd-password-file';
   return { ...reading, notes: [...reading.notes, note] };
 }
 
-function readInterfaces(settings: FlagValues): readonly string[] {
-  const names = settings.list('iface');
+function readInterfaces(values: FlagValues): readonly string[] {
+  const names = values.list('iface');
   const bad = names.find(name => !/^[\x21-\x7e]{1,64}$/.test(name));
-  if (bad !== undefined) throw settings.refusal('iface', bad, 'the name or the IPv4 address of an interface');
+  if (bad !== undefined) throw values.refusal('iface', bad, 'the name or the IPv4 address of an interface');
   return names;
 }
 
 /** JavaScript's matcher can take exponential time: a short pattern and short names bound it. */
 const longestPattern = 256;
 
-function readRegex(settings: FlagValues, text: string): RegExp {
+function readRegex(values: FlagValues, text: string): RegExp {
   // Go writes case folding as a prefix, JavaScript as a flag. With `u` an escape that only Go knows is an error and
   // does not silently match something else.
   const [, fold, pattern = ''] = /^(\(\?i\))?(.*)$/s.exec(text) ?? [];
@@ -154,65 +154,64 @@ function readRegex(settings: FlagValues, text: string): RegExp {
   } catch {
     // The refusal below names the flag.
   }
-  throw settings.refusal('iface-regex', text, 'a regular expression of at most 256 characters, such as ^eth[0-9]+$');
+  throw values.refusal('iface-regex', text, 'a regular expression of at most 256 characters, such as ^eth[0-9]+$');
 }
 
-function readPublicIp(settings: FlagValues): Ipv4 | undefined {
-  const address = settings.ipv4('public-ip');
+function readPublicIp(values: FlagValues): Ipv4 | undefined {
+  const address = values.ipv4('public-ip');
   if (address !== undefined && !isUnicastHost(address))
-    throw settings.refusal('public-ip', settings.text('public-ip'), 'a unicast address that a host can have');
+    throw values.refusal('public-ip', values.text('public-ip'), 'a unicast address that a host can have');
   return address;
 }
 
-function readHealthz(settings: FlagValues): DaemonOptions['healthz'] {
-  const port = settings.integer('healthz-port');
-  const ip = settings.text('healthz-ip');
-  if (isIP(ip) === 0) throw settings.refusal('healthz-ip', ip, 'an IP address such as 127.0.0.1');
+function readHealthz(values: FlagValues): DaemonOptions['healthz'] {
+  const port = values.integer('healthz-port');
+  const ip = values.text('healthz-ip');
+  if (isIP(ip) === 0) throw values.refusal('healthz-ip', ip, 'an IP address such as 127.0.0.1');
   return port > 0 ? { ip, port } : undefined;
 }
 
-function readNodeId(settings: FlagValues): string | undefined {
-  const id = settings.text('node-id');
+function readNodeId(values: FlagValues): string | undefined {
+  const id = values.text('node-id');
   if (id === '') return undefined;
-  if (!nodeIdPattern.test(id)) throw settings.refusal('node-id', id, 'up to 128 letters, digits, dots, _ or -');
+  if (!nodeIdPattern.test(id)) throw values.refusal('node-id', id, 'up to 128 letters, digits, dots, _ or -');
   return id;
 }
 
-function readDocker(settings: FlagValues): DaemonOptions['docker'] {
-  const config = settings.text('docker-config');
-  if (config !== 'env' && config !== 'daemon-json')
-    throw settings.refusal('docker-config', config, 'env or daemon-json');
-  const firewall = settings.text('docker-firewall');
+function readDocker(values: FlagValues): DaemonOptions['docker'] {
+  const config = values.text('docker-config');
+  if (config !== 'env' && config !== 'daemon-json') throw values.refusal('docker-config', config, 'env or daemon-json');
+  const firewall = values.text('docker-firewall');
   if (firewall !== 'auto' && firewall !== 'iptables' && firewall !== 'nftables')
-    throw settings.refusal('docker-firewall', firewall, 'auto, iptables or nftables');
+    throw values.refusal('docker-firewall', firewall, 'auto, iptables or nftables');
   return {
     config,
-    daemonJsonFile: settings.path('docker-daemon-json') ?? '/etc/docker/daemon.json',
-    subnetLength: settings.integer('docker-subnet-len'),
+    daemonJsonFile: values.path('docker-daemon-json') ?? '/etc/docker/daemon.json',
+    subnetLength: values.integer('docker-subnet-len'),
     firewall,
   };
 }
 
-function readMasquerade(settings: FlagValues): DaemonOptions['ipMasquerade'] {
-  const disableRandom = settings.boolean('ip-masq-fully-random-disable');
-  if (!settings.boolean('ip-masq')) return 'off';
+function readMasquerade(values: FlagValues): DaemonOptions['ipMasquerade'] {
+  const disableRandom = values.boolean('ip-masq-fully-random-disable');
+  if (!values.boolean('ip-masq')) return 'off';
   return disableRandom ? 'not-fully-random' : 'on';
 }
 
-function readOnLost(settings: FlagValues): DaemonOptions['onLost'] {
-  const text = settings.text('on-lost');
-  if (text !== 'exit' && text !== 'degraded') throw settings.refusal('on-lost', text, 'exit or degraded');
+function readOnLost(values: FlagValues): DaemonOptions['onLost'] {
+  const text = values.text('on-lost');
+  if (text !== 'exit' && text !== 'degraded') throw values.refusal('on-lost', text, 'exit or degraded');
   return text;
 }
 
 const logLevels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
-function readLogLevel(settings: FlagValues): LogLevel {
-  const text = settings.text('log-level');
+function readLogLevel(values: FlagValues): LogLevel {
+  const text = values.text('log-level');
   const level = logLevels.find(name => name === text);
-  if (level === undefined) throw settings.refusal('log-level', text, 'debug, info, warn or error');
+  if (level === undefined) throw values.refusal('log-level', text, 'debug, info, warn or error');
   // A level given by name wins over flannel's number.
-  return !settings.given('log-level') && settings.integer('v') >= 1 ? 'debug' : level;
+  return !values.given('log-level') && values.integer('v') >= 1 ? 'debug' : level;
 }
 
 /**
