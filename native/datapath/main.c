@@ -4,10 +4,10 @@
  * shuts the door on every system call it does not need. A failure at the start is one line on the status pipe;
  * afterwards there are counters only.
  *
- *   argv -> map the files -> drop privileges -> threads stand -> seccomp -> close status -> forward until drained
+ *   argv -> map the files -> drop privileges -> start threads -> seccomp -> close status -> forward until drained
  */
 #include "answer.h"
-#include "crew.h"
+#include "threads.h"
 #include "descriptors.h"
 #include "sandbox.h"
 #include <errno.h>
@@ -40,7 +40,7 @@ static void announce(const struct options *o, struct counters_file *counters, co
 }
 
 /* Everything up to the moment when packets may flow; returns an errno and the step that failed. */
-static int start(const struct options *o, struct crew *crew, struct hello *hello, const char **step)
+static int start(const struct options *o, struct threads *threads, struct hello *hello, const char **step)
 {
 	struct shared_files files;
 	int err = shared_files_open(&files, o->routes, o->counters, step);
@@ -50,15 +50,15 @@ static int start(const struct options *o, struct crew *crew, struct hello *hello
 	*step = "descriptors";
 	err = descriptors_take(o);
 	if (err == 0)
-		err = crew_prepare(crew, o, &files, step);
+		err = threads_prepare(threads, o, &files, step);
 	if (err == 0)
 		err = sandbox_drop(o->uid, o->gid, step);
 	if (err != 0)
 		return err;
 	answer_prepare(hello, o);
-	announce(o, files.counters, hello, crew->features);
+	announce(o, files.counters, hello, threads->features);
 	*step = "threads";
-	err = crew_start(crew);
+	err = threads_start(threads);
 	if (err != 0)
 		return err;
 	*step = "seccomp";
@@ -74,14 +74,14 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (!options_parse(&o, argc, argv))
 		fail(argc > 1 && atoi(argv[1]) >= STDERR_END ? atoi(argv[1]) : STDERR_FILENO, step, EINVAL);
-	/* Not on the stack: each member has the limiter's table. */
-	struct crew *crew = calloc(1, sizeof *crew);
-	int err = crew == NULL ? ENOMEM : start(&o, crew, &hello, &step);
+	/* On the heap, because each thread contains the limiter's table. */
+	struct threads *threads = calloc(1, sizeof *threads);
+	int err = threads == NULL ? ENOMEM : start(&o, threads, &hello, &step);
 	if (err != 0)
 		fail(o.status, step, err);
 	close(o.status);
-	crew_release(crew);
-	answer_serve(&o, &hello, crew->done);
-	crew_join(crew);
+	threads_release(threads);
+	answer_serve(&o, &hello, threads->done);
+	threads_join(threads);
 	_exit(0);
 }
