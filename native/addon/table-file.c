@@ -18,7 +18,7 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-/* What is mapped of another layout: one page holds the words of every one (layout.h). */
+/* What is mapped of another layout: in each of them the control words lie in the first page (layout.h). */
 #define HEAD_BYTES 4096
 
 void table_clear(struct table *table)

@@ -1,4 +1,4 @@
-/* The JavaScript object over the two shared memories; its methods are in table-words.c, -routes.c and -counters.c. */
+/* The JavaScript object over the two shared memories; its methods are in table-control.c, -routes.c and -counters.c. */
 #include "addon.h"
 #include "table.h"
 
@@ -64,7 +64,7 @@ static napi_value table_object(napi_env env, const struct table *opened)
 	add_number(env, object, "routesFd", opened->routes_fd);
 	add_number(env, object, "routesReadOnlyFd", opened->routes_read_only_fd);
 	add_number(env, object, "countersFd", opened->counters_fd);
-	table_add_words(env, object);
+	table_add_control(env, object);
 	table_add_routes(env, object);
 	table_add_counters(env, object);
 	add_function(env, object, "close", close_method);

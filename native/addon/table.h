@@ -13,7 +13,7 @@ struct table {
 	struct routes_file *routes;
 	/*
 	 * Mapped read-only: the data process is its one writer. NULL when the memories are of another layout; then
-	 * nothing of `routes` but the words of its head is there.
+	 * only the head of `routes` with its control words is mapped.
 	 */
 	const struct counters_file *counters;
 };
@@ -30,7 +30,7 @@ void table_clear(struct table *table);
 struct table *table_of(napi_env env, napi_callback_info info, size_t count, napi_value *argv);
 
 /* The methods of the JavaScript object. */
-void table_add_words(napi_env env, napi_value object);
+void table_add_control(napi_env env, napi_value object);
 void table_add_routes(napi_env env, napi_value object);
 void table_add_counters(napi_env env, napi_value object);
 napi_value table_check_routes(napi_env env, napi_callback_info info);

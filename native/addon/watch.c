@@ -125,7 +125,7 @@ static bool read_once(struct watch *w)
 	return push(w, NULL, false, (size_t)length);
 }
 
-static bool turn(struct watch *w)
+static bool wait_and_read(struct watch *w)
 {
 	struct pollfd ready[2] = { { .fd = w->stop, .events = POLLIN }, { .fd = w->fd, .events = POLLIN } };
 	if (poll(ready, 2, -1) < 0)
@@ -139,7 +139,7 @@ static bool turn(struct watch *w)
 
 static void *watch_main(void *arg)
 {
-	while (turn(arg))
+	while (wait_and_read(arg))
 		;
 	return NULL;
 }

@@ -8,13 +8,14 @@
 
 #include "gso.h"
 
-/* Packets read in one turn of the TX thread, datagrams received in one of the RX thread. */
+/* Packets that one poll of the TX thread reads, datagrams that one poll of the RX thread receives. */
 #define BATCH_PACKETS 64u
 #define BATCH_PLACES 16u
 #define BATCH_PACKET_BYTES 65535u
 /*
- * Packets of sparse flows in a row before bulk ones get their turn: more than wait there of any flow that becomes bulk,
- * so that none is overtaken, and an end to it when there are very many such flows.
+ * Packets of sparse flows that a bulk thread forwards before its own. It is more than any flow that becomes bulk has
+ * waiting there, so no packet overtakes another of its flow; and it bounds the wait of bulk flows behind many sparse
+ * ones.
  */
 #define FIRST_PACKETS 4096u
 

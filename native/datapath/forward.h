@@ -14,7 +14,7 @@ enum verdict { SEND_TO_PEER, WRITE_TO_TUN, REPLY_ICMP, DROP };
 /* OPEN lets packets through; the others drop both directions and have counters of their own. */
 enum gate { GATE_OPEN, GATE_FENCED, GATE_ORPHANED };
 
-/* This node, as the header of the routes file describes it at the top of a turn. */
+/* This node, as the head of the routes file described it before the poll. */
 struct self {
 	uint32_t network;
 	uint32_t network_length;

@@ -75,8 +75,8 @@ struct routes_file {
 	uint32_t public_ip;
 	uint32_t port;
 	uint32_t flags;
-	/* Words that change. */
-	_Atomic uint32_t mtu;            /* of the tunnel; 0 parks the threads: nothing is read yet */
+	/* Control words; they change while the data process lives. */
+	_Atomic uint32_t mtu;            /* of the tunnel; 0 pauses the threads: they read nothing */
 	_Atomic uint32_t fence;          /* 1: the subnet is lost, drop both directions */
 	_Atomic uint32_t drain;          /* 1: stop reading, flush, exit */
 	_Atomic uint32_t generation;     /* published; its table is in slot[generation % 2] */
@@ -86,13 +86,13 @@ struct routes_file {
 };
 
 /*
- * These words have their places in every layout, as struct hello has, so that any tartand can fence, drain and take over
- * from any data process, of a newer version as well.
+ * These control words and struct hello have the same offsets in every layout. Therefore any tartand can fence, drain
+ * and replace any data process, a newer one too.
  */
-_Static_assert(offsetof(struct routes_file, mtu) == 40, "a word of the head has moved");
-_Static_assert(offsetof(struct routes_file, fence) == 44, "a word of the head has moved");
-_Static_assert(offsetof(struct routes_file, drain) == 48, "a word of the head has moved");
-_Static_assert(offsetof(struct routes_file, forward_until) == 56, "a word of the head has moved");
+_Static_assert(offsetof(struct routes_file, mtu) == 40, "a control word has moved");
+_Static_assert(offsetof(struct routes_file, fence) == 44, "a control word has moved");
+_Static_assert(offsetof(struct routes_file, drain) == 48, "a control word has moved");
+_Static_assert(offsetof(struct routes_file, forward_until) == 56, "a control word has moved");
 
 /*
  * Counters, in the order in which the checks are made (dataplane.md section 2). X(name). Each packet read ends in
@@ -140,7 +140,7 @@ enum feature_number {
 /* Of one thread, its only writer; aligned so that threads do not share a cache line. */
 struct thread_block {
 	_Alignas(128) _Atomic uint32_t generation; /* adopted */
-	_Atomic uint32_t running;                  /* 1 between the first and the last turn of its loop */
+	_Atomic uint32_t running;                  /* 1 between the first and the last poll */
 	_Atomic uint64_t counters[COUNTER_COUNT];
 };
 
@@ -160,7 +160,7 @@ struct counters_file {
  * The answer on datapath.sock (SOCK_SEQPACKET): one message of this form with `descriptors` descriptors in
  * SCM_RIGHTS, in this order: routes (read-only), counters, the listening socket, TUN queues, UDP sockets, one eventfd
  * per thread. The connection then stays open; its end means that the process is dead. An eventfd is the doorbell of
- * a thread: it carries no value, the thread looks at the words of routes_file when it rings.
+ * a thread: it carries no value, the thread reads the control words when it rings.
  */
 struct hello {
 	uint32_t magic;
@@ -176,10 +176,9 @@ struct hello {
 /*
  * How tartand starts the data process: `tartan-datapath STATUS ROUTES COUNTERS LISTEN UID GID OWNER TUN... -1 UDP...
  * -1 WAKE...`, all numbers: descriptors, the user and group to become, and the uid whose connections are answered.
- * As many sockets as TUN queues: one, or one for each lane and a last one for sparse flows. Each lane is two threads and
- * the sparse flows are one, with one WAKE each.
- * STATUS is a pipe: an error at start is written to it as one line "step: text (errno N)"; it is closed without a
- * byte just before forwarding begins.
+ * As many sockets as TUN queues: one, or one for each lane and a last one for sparse flows. Each lane is two threads
+ * and the sparse flows are one, with one WAKE each. STATUS is a pipe: an error at start is written to it as one line
+ * "step: text (errno N)"; it is closed without a byte just before forwarding begins.
  */
 
 static inline uint32_t index_hash(uint32_t key)

@@ -1,32 +1,33 @@
 /* See loop.h. */
 #include "loop.h"
-#include "turn.h"
+#include "control.h"
 #include "wait.h"
 
-/* How long a thread sleeps at most: the header words are looked at again then, also when a doorbell was lost. */
+/* The longest sleep of a thread. It reads the control words after it even when a doorbell was lost. */
 #define IDLE_MS 1000
 
-static enum turn take_turn(struct worker *w, struct tx *tx, struct rx *rx, enum progress *sent, enum progress *received)
+static enum control poll_worker(struct worker *w, struct tx *tx, struct rx *rx, enum progress *sent,
+				enum progress *received)
 {
 	*sent = *received = PROGRESS_NONE;
 	pthread_mutex_lock(&w->lock);
-	enum turn turn = turn_begin(w);
-	if (turn == TURN_FORWARD && tx != NULL)
-		*sent = tx_turn(tx);
-	if (turn == TURN_FORWARD && rx != NULL)
-		*received = rx_turn(rx);
+	enum control control = control_poll(w);
+	if (control == CONTROL_FORWARD && tx != NULL)
+		*sent = tx_poll(tx);
+	if (control == CONTROL_FORWARD && rx != NULL)
+		*received = rx_poll(rx);
 	pthread_mutex_unlock(&w->lock);
-	return turn;
+	return control;
 }
 
 void loop_run(struct worker *w, struct tx *tx, struct rx *rx)
 {
 	const int tun = tx != NULL ? w->tun : -1, udp = rx != NULL ? w->udp : -1;
 	enum progress sent, received;
-	enum turn turn;
+	enum control control;
 
-	while ((turn = take_turn(w, tx, rx, &sent, &received)) != TURN_STOP) {
-		if (turn == TURN_PARKED)
+	while ((control = poll_worker(w, tx, rx, &sent, &received)) != CONTROL_STOP) {
+		if (control == CONTROL_PAUSED)
 			wait_for(-1, -1, w->wake, IDLE_MS);
 		else if (sent == PROGRESS_BROKEN || received == PROGRESS_BROKEN)
 			wait_for(-1, -1, w->wake, BROKEN_MS);

@@ -1,7 +1,7 @@
 /* From the underlay to the TUN; see rx.h. */
 #include "rx.h"
 #include "tun.h"
-#include "turn.h"
+#include "control.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/udp.h>
@@ -44,11 +44,11 @@ static void write_out(void *context, struct burst *b)
 	counters_add(w->block, rx_ok, b->segments);
 }
 
-void rx_open(struct rx *r, struct worker *w, struct rx *first)
+void rx_open(struct rx *r, struct worker *w, struct rx *sparse)
 {
 	memset(r, 0, sizeof *r);
 	r->worker = w;
-	r->first = first;
+	r->sparse = sparse;
 	r->coalescer.write = write_out;
 	r->coalescer.context = w;
 	r->coalescer.merges_udp = (w->features & FEATURE(tun_uso)) != 0;
@@ -115,13 +115,13 @@ static void handle_message(struct rx *r, size_t i)
 	} while (left > 0);
 }
 
-static void serve(struct rx *first)
+static void serve_sparse(struct rx *sparse)
 {
-	struct worker *w = first->worker;
+	struct worker *w = sparse->worker;
 
 	pthread_mutex_lock(&w->lock);
-	for (size_t i = 0; i < FIRST_PACKETS / BATCH_PLACES && turn_begin(w) == TURN_FORWARD; i++)
-		if (rx_turn(first) != PROGRESS_MORE)
+	for (size_t i = 0; i < FIRST_PACKETS / BATCH_PLACES && control_poll(w) == CONTROL_FORWARD; i++)
+		if (rx_poll(sparse) != PROGRESS_MORE)
 			break;
 	pthread_mutex_unlock(&w->lock);
 }
@@ -132,13 +132,13 @@ static enum progress fail(struct rx *r)
 	return ++r->errors < ERRORS_IN_A_ROW ? PROGRESS_MORE : PROGRESS_BROKEN;
 }
 
-enum progress rx_turn(struct rx *r)
+enum progress rx_poll(struct rx *r)
 {
 	int count = recvmmsg(r->worker->udp, r->message, BATCH_PLACES, MSG_DONTWAIT, NULL);
 	int err = count < 0 ? errno : 0;
 
-	if (r->first != NULL)
-		serve(r->first);
+	if (r->sparse != NULL)
+		serve_sparse(r->sparse);
 	if (count < 0)
 		return err == EAGAIN || err == EINTR ? PROGRESS_NONE : fail(r);
 	r->errors = 0;

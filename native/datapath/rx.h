@@ -13,7 +13,7 @@
 
 struct rx {
 	struct worker *worker;
-	struct rx *first; /* of sparse flows, received and written before anything of this one is written; NULL: none */
+	struct rx *sparse; /* of sparse flows, received and written before anything of this one is written; NULL: none */
 	unsigned int errors; /* in a row */
 	struct coalescer coalescer;
 	struct sockaddr_in from[BATCH_PLACES];
@@ -25,9 +25,9 @@ struct rx {
 	} control[BATCH_PLACES];
 };
 
-void rx_open(struct rx *rx, struct worker *worker, struct rx *first);
+void rx_open(struct rx *rx, struct worker *worker, struct rx *sparse);
 
-/* To be called with the worker's lock and after turn_begin(). Everything received is written when it returns. */
-enum progress rx_turn(struct rx *rx);
+/* To be called with the worker's lock and after control_poll(). Everything received is written when it returns. */
+enum progress rx_poll(struct rx *rx);
 
 #endif

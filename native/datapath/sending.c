@@ -118,7 +118,9 @@ void sending_flush(struct worker *w, struct outgoing *o)
 		int err = sent > 0 ? 0 : sent == 0 ? EIO : errno;
 		for (; sent > 0; sent--, i++)
 			count_sent(w, o->run[i].packets, o->run[i].bytes);
-		/* The error is of the first message left; each turn of this loop disposes of one at least. */
+		/*
+		 * The error belongs to the first message that is left; each pass of this loop disposes of at least one.
+		 */
 		if (err == 0 || err == EINTR)
 			continue;
 		if (may_be_the_offload(&o->run[i], err))

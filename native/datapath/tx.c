@@ -3,7 +3,7 @@
 #include "answering.h"
 #include "segment.h"
 #include "sending.h"
-#include "turn.h"
+#include "control.h"
 #include <errno.h>
 #include <unistd.h>
 
@@ -12,22 +12,22 @@
 #define LONGEST_READ (VNET_HEADER_BYTES + BATCH_PACKET_BYTES)
 
 
-/* Order: whoever becomes bulk had all its packets in the sparse queue before the first one in this. */
-static void serve(struct tx *first)
+/* Keeps the order of a flow that becomes bulk: its packets in the sparse queue are older than those in this queue. */
+static void serve_sparse(struct tx *sparse)
 {
-	struct worker *w = first->worker;
+	struct worker *w = sparse->worker;
 
 	pthread_mutex_lock(&w->lock);
-	for (size_t i = 0; i < FIRST_PACKETS / BATCH_PACKETS && turn_begin(w) == TURN_FORWARD; i++)
-		if (tx_turn(first) != PROGRESS_MORE)
+	for (size_t i = 0; i < FIRST_PACKETS / BATCH_PACKETS && control_poll(w) == CONTROL_FORWARD; i++)
+		if (tx_poll(sparse) != PROGRESS_MORE)
 			break;
 	pthread_mutex_unlock(&w->lock);
 }
 
 static void send_all(struct tx *t)
 {
-	if (t->first != NULL)
-		serve(t->first);
+	if (t->sparse != NULL)
+		serve_sparse(t->sparse);
 	sending_flush(t->worker, &t->outgoing);
 	t->cutting.used = 0;
 }
@@ -104,11 +104,11 @@ static void handle(struct tx *t, size_t bytes)
 	counters_add(w->block, out.counter, super.segments);
 }
 
-void tx_open(struct tx *t, struct worker *w, struct tx *first)
+void tx_open(struct tx *t, struct worker *w, struct tx *sparse)
 {
 	*t = (struct tx){
 		.worker = w,
-		.first = first,
+		.sparse = sparse,
 		.reading = batch_reading(&w->batch),
 		.cutting = batch_cutting(&w->batch),
 	};
@@ -121,7 +121,7 @@ static bool has_room(const struct tx *t)
 	       t->cutting.room - t->cutting.used >= LONGEST_READ;
 }
 
-enum progress tx_turn(struct tx *t)
+enum progress tx_poll(struct tx *t)
 {
 	enum progress progress = PROGRESS_MORE;
 

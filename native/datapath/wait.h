@@ -4,7 +4,7 @@
 
 enum wait {
 	WAIT_READY,  /* one of them is readable */
-	WAIT_RUNG,   /* the doorbell rang (and was silenced), time is up, or a signal came: look at the words again */
+	WAIT_RUNG,   /* the doorbell rang (and was read), time is up, or a signal came: read the control words */
 	WAIT_BROKEN, /* error or hang-up on the TUN: it would not let poll(2) sleep */
 };
 

@@ -12,7 +12,7 @@
 #include "refusals.h"
 #include <pthread.h>
 
-/* What a turn found. */
+/* What a poll found. */
 enum progress {
 	PROGRESS_NONE,   /* nothing waits any more */
 	PROGRESS_MORE,   /* there may be more */
@@ -27,10 +27,13 @@ struct worker {
 	int wake; /* eventfd, the doorbell */
 	int path_mtu; /* path-mtu.h; -1: none */
 	uint32_t features; /* FEATURE() */
-	/* Held for each turn, because other threads take turns of the worker for sparse flows before their own (tx.h). */
+	/*
+	 * Held during each poll: other threads poll the worker of sparse flows before they send their own packets
+	 * (tx.h).
+	 */
 	pthread_mutex_t lock;
 	struct batch batch;
-	/* Renewed by turn_begin(). */
+	/* Set anew by control_poll(). */
 	struct route_table routes;
 	uint32_t refused_generation; /* the last one whose slot was no good; counted once */
 	bool has_refused;

@@ -206,7 +206,7 @@ static inline void peer_send(struct lab *l, const void *bytes, size_t length)
 		abort();
 }
 
-/* Sends packets until one ends in the counter: the first may still fall into the turn of before. */
+/* Sends packets until one ends in the counter: the poll of before may still read the first one. */
 static inline bool becomes(struct lab *l, enum counter wanted)
 {
 	const struct recipe r = { .source = OURS, .destination = THEIRS };

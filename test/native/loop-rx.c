@@ -29,7 +29,7 @@ static void rx_follows_the_mtu(struct suite *s)
 	atomic_store(&l->file->mtu, 8000);
 	ring(l);
 	while (count(l, rx_ok) == 0 && count(l, rx_oversize) < WAIT_MS) {
-		peer_send(l, p.bytes, p.length); /* the first may still fall into the turn of before */
+		peer_send(l, p.bytes, p.length); /* the poll of before may still receive the first one */
 		poll(NULL, 0, 1);
 	}
 	CHECK(s, take(l->tun_outside, bytes, 65535) == VNET_HEADER_BYTES + 8000);

@@ -75,7 +75,7 @@ static void tx_too_long_for_the_path(struct suite *s)
 	struct packet p = packet_make(bytes + VNET_HEADER_BYTES, &r);
 
 	atomic_store(&l->file->mtu, 65535);
-	CHECK(s, becomes(l, tx_ok)); /* a turn with the new MTU has begun */
+	CHECK(s, becomes(l, tx_ok)); /* a poll with the new MTU has begun */
 	CHECK(s, write(l->tun_outside, bytes, VNET_HEADER_BYTES + p.length) > 0);
 	CHECK(s, reaches(l, tx_error_msgsize, tx_error_msgsize, 1));
 	CHECK(s, take(l->tun_outside, bytes, 65535) == VNET_HEADER_BYTES + 28 + 28);

@@ -1,5 +1,5 @@
 /*
- * Both loops against the kernel: every packet that goes in is found in exactly one counter, the header words take
+ * Both loops against the kernel: every packet that goes in is found in exactly one counter, the control words take
  * effect, and a TUN that went away does not make a thread spin.
  */
 #include "lab.h"
@@ -66,7 +66,7 @@ static void broken_tun(struct suite *s, bool tx)
 	lab_close(l);
 }
 
-static void words_take_effect(struct suite *s)
+static void control_words_take_effect(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
 
@@ -82,14 +82,14 @@ static void words_take_effect(struct suite *s)
 }
 
 /* Without an MTU nothing is read, so that another process may still have the queue; with one it begins. */
-static void parked_reads_nothing(struct suite *s)
+static void paused_reads_nothing(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
 	struct pollfd outside = { .fd = l->tun_outside, .events = POLLIN };
 
 	atomic_store(&l->file->mtu, 0);
 	ring(l);
-	/* Until the packets stay where they are: those of the turn of before are read first. */
+	/* Until a packet stays in the queue: the poll of before may still read the first ones. */
 	uint64_t seen = UINT64_MAX;
 	while (seen != count(l, tx_ok)) {
 		seen = count(l, tx_ok);
@@ -115,7 +115,7 @@ int main(void)
 	lab_features = LAB_ALL_FEATURES;
 	broken_tun(&s, true);
 	broken_tun(&s, false);
-	words_take_effect(&s);
-	parked_reads_nothing(&s);
+	control_words_take_effect(&s);
+	paused_reads_nothing(&s);
 	return suite_end(&s);
 }

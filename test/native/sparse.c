@@ -1,13 +1,13 @@
 /*
  * Sparse flows first: a bulk thread passes on what waits of sparse flows before anything it has read itself, so that a
- * flow keeps its order when it becomes bulk. Turn by turn at first, then with all three threads of a lane running.
+ * flow keeps its order when it becomes bulk. The first tests poll by hand, the others run all three threads of a lane.
  */
 #include "lab.h"
 #include "test.h"
-#include "turn.h"
+#include "control.h"
 
 #define PROTOCOL 200 /* nothing is known of it, so nothing of it is merged or checked */
-/* More than one turn takes, and less than the sockets hold. */
+/* More than one poll reads, and fewer than the sockets hold. */
 #define WAITING 150u
 #define BULK 40u
 #define ROUNDS 60u
@@ -27,7 +27,7 @@ static void loop_none(struct worker *w)
 	(void)w;
 }
 
-/* A lab whose thread has ended: its turns are taken by hand, or by a thread of another loop. */
+/* A lab whose thread has ended: the test polls its worker, or starts a thread with another loop. */
 static struct lab *idle_open(void)
 {
 	struct lab *l = lab_open(loop_none);
@@ -100,7 +100,7 @@ static void lane_stand(struct lane *lane)
 		abort();
 }
 
-/* Those that take turns of the sparse worker end before it does. */
+/* The threads that poll the sparse worker end before it does. */
 static void lane_close(struct lane *lane)
 {
 	atomic_store(&lane->sparse->file->drain, 1);
@@ -178,8 +178,8 @@ static void tx_serves_sparse_flows_first(struct suite *s)
 		leave(lane->sends, WAITING + i);
 	for (uint32_t i = 0; i < WAITING; i++)
 		leave(lane->sparse, i);
-	CHECK(s, turn_begin(lane->sends->w) == TURN_FORWARD);
-	CHECK(s, tx_turn(&lane->tx) == PROGRESS_NONE);
+	CHECK(s, control_poll(lane->sends->w) == CONTROL_FORWARD);
+	CHECK(s, tx_poll(&lane->tx) == PROGRESS_NONE);
 	CHECK(s, leave_in_order(lane, 0, WAITING + BULK));
 	CHECK(s, count(lane->sparse, tx_ok) == WAITING && count(lane->sends, tx_ok) == BULK);
 	lane_stand(lane);
@@ -190,13 +190,13 @@ static void rx_serves_sparse_flows_first(struct suite *s)
 {
 	struct lane *lane = lane_open();
 
-	/* As many as one turn receives. */
+	/* As many as one poll receives. */
 	for (uint32_t i = 0; i < BATCH_PLACES; i++)
 		arrive(lane, lane->receives, WAITING + i);
 	for (uint32_t i = 0; i < WAITING; i++)
 		arrive(lane, lane->sparse, i);
-	CHECK(s, turn_begin(lane->receives->w) == TURN_FORWARD);
-	CHECK(s, rx_turn(&lane->rx) == PROGRESS_MORE);
+	CHECK(s, control_poll(lane->receives->w) == CONTROL_FORWARD);
+	CHECK(s, rx_poll(&lane->rx) == PROGRESS_MORE);
 	CHECK(s, arrive_in_order(lane, 0, WAITING + BATCH_PLACES));
 	CHECK(s, count(lane->sparse, rx_ok) == WAITING && count(lane->receives, rx_ok) == BATCH_PLACES);
 	lane_stand(lane);
@@ -210,8 +210,8 @@ static void serves_them_with_nothing_of_its_own(struct suite *s)
 
 	leave(lane->sparse, 0);
 	arrive(lane, lane->sparse, 0);
-	CHECK(s, turn_begin(lane->sends->w) == TURN_FORWARD && turn_begin(lane->receives->w) == TURN_FORWARD);
-	CHECK(s, tx_turn(&lane->tx) == PROGRESS_NONE && rx_turn(&lane->rx) == PROGRESS_NONE);
+	CHECK(s, control_poll(lane->sends->w) == CONTROL_FORWARD && control_poll(lane->receives->w) == CONTROL_FORWARD);
+	CHECK(s, tx_poll(&lane->tx) == PROGRESS_NONE && rx_poll(&lane->rx) == PROGRESS_NONE);
 	CHECK(s, leave_in_order(lane, 0, 1) && arrive_in_order(lane, 0, 1));
 	lane_stand(lane);
 	lane_close(lane);

@@ -4,7 +4,7 @@
  */
 #include "fixture.h"
 #include "test.h"
-#include "turn.h"
+#include "control.h"
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
@@ -30,7 +30,7 @@ static void *read_routes(void *argument)
 	struct reader *r = argument;
 	struct worker *w = &r->worker;
 
-	while (turn_begin(w) != TURN_STOP) {
+	while (control_poll(w) != CONTROL_STOP) {
 		for (uint32_t i = 0; i < ROUTES && w->routes.slot != NULL; i++) {
 			const struct route *found = route_table_find(&w->routes, ADDRESS(10, 5, i, 9));
 			r->lookups++;

@@ -1,5 +1,5 @@
-/* turn.c: when a table is adopted, refused or given up, and what the header words do. */
-#include "turn.h"
+/* control.c: when a thread adopts, refuses or gives up a table, and what the control words do. */
+#include "control.h"
 #include "fixture.h"
 #include "test.h"
 
@@ -35,25 +35,25 @@ static void publish(struct bench *b, uint32_t generation, uint32_t count)
 	atomic_store(&b->file->generation, generation);
 }
 
-static void words(struct suite *s)
+static void control_words(struct suite *s)
 {
 	struct bench b = bench_open();
 
-	CHECK(s, turn_begin(b.w) == TURN_FORWARD && b.w->self.gate == GATE_OPEN && b.w->self.mtu == MTU);
+	CHECK(s, control_poll(b.w) == CONTROL_FORWARD && b.w->self.gate == GATE_OPEN && b.w->self.mtu == MTU);
 	CHECK(s, b.w->now_ns > 0);
 	atomic_store(&b.file->forward_until, b.w->now_ns - 1);
-	CHECK(s, turn_begin(b.w) == TURN_FORWARD && b.w->self.gate == GATE_ORPHANED);
+	CHECK(s, control_poll(b.w) == CONTROL_FORWARD && b.w->self.gate == GATE_ORPHANED);
 	atomic_store(&b.file->fence, 1);
-	CHECK(s, turn_begin(b.w) == TURN_FORWARD && b.w->self.gate == GATE_FENCED);
+	CHECK(s, control_poll(b.w) == CONTROL_FORWARD && b.w->self.gate == GATE_FENCED);
 	atomic_store(&b.file->fence, 0);
 	atomic_store(&b.file->forward_until, b.w->now_ns + UINT64_C(3600000000000));
-	CHECK(s, turn_begin(b.w) == TURN_FORWARD && b.w->self.gate == GATE_OPEN);
+	CHECK(s, control_poll(b.w) == CONTROL_FORWARD && b.w->self.gate == GATE_OPEN);
 	atomic_store(&b.file->mtu, 0);
-	CHECK(s, turn_begin(b.w) == TURN_PARKED);
+	CHECK(s, control_poll(b.w) == CONTROL_PAUSED);
 	atomic_store(&b.file->mtu, 0xffffffff);
-	CHECK(s, turn_begin(b.w) == TURN_FORWARD && b.w->self.mtu == 65535);
+	CHECK(s, control_poll(b.w) == CONTROL_FORWARD && b.w->self.mtu == 65535);
 	atomic_store(&b.file->drain, 1);
-	CHECK(s, turn_begin(b.w) == TURN_STOP);
+	CHECK(s, control_poll(b.w) == CONTROL_STOP);
 	bench_close(&b);
 }
 
@@ -61,19 +61,19 @@ static void adoption(struct suite *s)
 {
 	struct bench b = bench_open();
 
-	turn_begin(b.w);
+	control_poll(b.w);
 	CHECK(s, b.w->routes.slot == NULL && b.block->generation == 0);
 	publish(&b, 1, 1);
-	turn_begin(b.w);
+	control_poll(b.w);
 	CHECK(s, b.w->routes.count == 1 && b.block->generation == 1);
 	publish(&b, 2, 2);
 	CHECK(s, b.block->generation == 1 && route_table_find(&b.w->routes, ADDRESS(10, 5, 3, 1)) == NULL);
-	turn_begin(b.w);
+	control_poll(b.w);
 	CHECK(s, b.w->routes.count == 2 && b.block->generation == 2);
 	CHECK(s, route_table_find(&b.w->routes, ADDRESS(10, 5, 3, 1)) != NULL);
 	/* An empty table is a table. */
 	publish(&b, 3, 0);
-	turn_begin(b.w);
+	control_poll(b.w);
 	CHECK(s, b.block->generation == 3 && route_table_find(&b.w->routes, ADDRESS(10, 5, 3, 1)) == NULL);
 	CHECK(s, b.block->counters[table_refused] == 0);
 	bench_close(&b);
@@ -85,17 +85,17 @@ static void refusal_keeps_the_old_table(struct suite *s)
 	struct bench b = bench_open();
 
 	publish(&b, 1, 1);
-	turn_begin(b.w);
+	control_poll(b.w);
 	publish(&b, 2, 2);
 	b.file->slot[0].routes[0].hop ^= 1;
 	for (int i = 0; i < 5; i++)
-		turn_begin(b.w);
+		control_poll(b.w);
 	CHECK(s, b.block->counters[table_refused] == 1 && b.block->generation == 1);
 	CHECK(s, b.w->routes.count == 1 && route_table_find(&b.w->routes, ADDRESS(10, 5, 2, 1)) != NULL);
 	/* Put right, it is adopted when it is looked at again. */
 	b.file->slot[0].routes[0].hop ^= 1;
 	b.w->retry_at_ns = 0;
-	turn_begin(b.w);
+	control_poll(b.w);
 	CHECK(s, b.block->generation == 2 && b.w->routes.count == 2 && b.block->counters[table_refused] == 1);
 	bench_close(&b);
 }
@@ -106,23 +106,23 @@ static void refusal_of_the_slot_in_use(struct suite *s)
 	struct bench b = bench_open();
 
 	publish(&b, 1, 2);
-	turn_begin(b.w);
+	control_poll(b.w);
 	publish(&b, 3, 1);
 	b.file->slot[1].checksum ^= 1;
-	turn_begin(b.w);
+	control_poll(b.w);
 	CHECK(s, b.w->routes.slot == NULL && b.block->generation == 1 && b.block->counters[table_refused] == 1);
 	CHECK(s, route_table_find(&b.w->routes, ADDRESS(10, 5, 2, 1)) == NULL);
 	publish(&b, 4, 2);
-	turn_begin(b.w);
+	control_poll(b.w);
 	CHECK(s, b.w->routes.count == 2 && b.block->generation == 4);
 	bench_close(&b);
 }
 
 int main(void)
 {
-	struct suite s = { .name = "turn", .random = 8 };
+	struct suite s = { .name = "control", .random = 8 };
 
-	words(&s);
+	control_words(&s);
 	adoption(&s);
 	refusal_keeps_the_old_table(&s);
 	refusal_of_the_slot_in_use(&s);

@@ -1,4 +1,4 @@
-/* The words of `routes` that tartand writes (identity, MTU, fence, drain, deadline). */
+/* The identity and the control words (MTU, fence, drain, deadline), which tartand writes at the head of `routes`. */
 #include "addon.h"
 #include "table.h"
 
@@ -51,7 +51,7 @@ static napi_value set_identity_method(napi_env env, napi_callback_info info)
 	return NULL;
 }
 
-static napi_value words_method(napi_env env, napi_callback_info info)
+static napi_value control_method(napi_env env, napi_callback_info info)
 {
 	struct table *t = table_of(env, info, 0, NULL);
 	napi_value object, fence;
@@ -118,11 +118,11 @@ static napi_value set_drain_method(napi_env env, napi_callback_info info)
 	return set_flag(env, info, true);
 }
 
-void table_add_words(napi_env env, napi_value object)
+void table_add_control(napi_env env, napi_value object)
 {
 	add_function(env, object, "identity", identity_method);
 	add_function(env, object, "setIdentity", set_identity_method);
-	add_function(env, object, "words", words_method);
+	add_function(env, object, "words", control_method);
 	add_function(env, object, "generation", generation_method);
 	add_function(env, object, "setMtu", set_mtu_method);
 	add_function(env, object, "setForwardUntil", set_forward_until_method);

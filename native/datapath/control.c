@@ -1,9 +1,9 @@
 /*
- * Adoption of tables and of the header words; see turn.h. The contract with the publisher: a slot is rewritten only
- * after every thread has reported the generation of the other slot, so a generation is reported when nothing of the
- * older table is in use any more, and never when its own slot could not be verified.
+ * Reading of the control words and adoption of tables; see control.h. The contract with the publisher: it rewrites a
+ * slot only after every thread has reported the generation of the other slot. Therefore a thread reports a generation
+ * when it uses nothing of the older table any more, and it never reports a generation whose slot it could not verify.
  */
-#include "turn.h"
+#include "control.h"
 #include <string.h>
 #include <time.h>
 
@@ -21,7 +21,10 @@ static uint64_t boot_now_ns(void)
 
 static void refuse_table(struct worker *w, uint32_t generation)
 {
-	/* A table in the same slot as the refused one was overwritten by it: better no route than a wrong one. */
+	/*
+	 * The refused table has overwritten the one in use if both have the same slot. No route is safer than a wrong
+	 * one.
+	 */
 	if (w->routes.slot != NULL && SLOT_OF(w->routes.generation) == SLOT_OF(generation))
 		w->routes = (struct route_table){ .generation = w->routes.generation };
 	w->retry_at_ns = w->now_ns + RETRY_NS;
@@ -36,10 +39,12 @@ static void adopt_table(struct worker *w)
 {
 	uint32_t generation = atomic_load_explicit(&w->file->generation, memory_order_acquire);
 
-	/* Generation 0 is the empty table of a fresh file, which has no slot. */
+	/* Generation 0 is the empty table of a new file. It has no slot. */
 	if (generation == w->routes.generation && (generation == 0 || w->routes.slot != NULL))
 		return;
-	/* Reading a whole table costs up to a millisecond: not in every turn for one that was refused. */
+	/*
+	 * Verifying a table takes up to a millisecond, so a refused one is read again once a second, not in every poll.
+	 */
 	if (w->has_refused && w->refused_generation == generation && w->now_ns < w->retry_at_ns)
 		return;
 	if (generation == 0)
@@ -78,12 +83,12 @@ static void read_self(struct worker *w)
 	};
 }
 
-enum turn turn_begin(struct worker *w)
+enum control control_poll(struct worker *w)
 {
 	if (atomic_load_explicit(&w->file->drain, memory_order_acquire) != 0)
-		return TURN_STOP;
+		return CONTROL_STOP;
 	w->now_ns = boot_now_ns();
 	adopt_table(w);
 	read_self(w);
-	return w->self.mtu == 0 ? TURN_PARKED : TURN_FORWARD;
+	return w->self.mtu == 0 ? CONTROL_PAUSED : CONTROL_FORWARD;
 }
