@@ -12,7 +12,7 @@
 #define ERRORS_IN_A_ROW 8
 
 /* The kernel's answer goes where the question stood: what it wrote last time is put right. */
-static void prepare(struct rx *r, size_t used)
+static void reset_messages(struct rx *r, size_t used)
 {
 	for (size_t i = 0; i < used; i++) {
 		struct msghdr *m = &r->message[i].msg_hdr;
@@ -26,7 +26,7 @@ static void write_out(void *context, struct burst *b)
 {
 	struct worker *w = context;
 
-	switch (tun_write_pieces(w->tun, &b->vnet, b->piece, b->pieces, b->bytes)) {
+	switch (tun_write_iov(w->tun, &b->vnet, b->piece, b->pieces, b->bytes)) {
 	case TUN_REFUSED_HEADER:
 		counters_add(w->block, rx_gso, b->segments);
 		return;
@@ -52,8 +52,8 @@ void rx_open(struct rx *r, struct worker *w, struct rx *sparse)
 	r->coalescer.write = write_out;
 	r->coalescer.context = w;
 	r->coalescer.merges_udp = (w->features & FEATURE(tun_uso)) != 0;
-	for (size_t i = 0; i < BATCH_PLACES; i++) {
-		r->iov[i] = (struct iovec){ .iov_base = batch_place(&w->batch, i), .iov_len = BATCH_PACKET_BYTES };
+	for (size_t i = 0; i < RX_BUDGET; i++) {
+		r->iov[i] = (struct iovec){ .iov_base = buffers_datagram(&w->buffers, i), .iov_len = DATAGRAM_BYTES_MAX };
 		r->message[i].msg_hdr = (struct msghdr){
 			.msg_name = &r->from[i],
 			.msg_iov = &r->iov[i],
@@ -61,11 +61,11 @@ void rx_open(struct rx *r, struct worker *w, struct rx *sparse)
 			.msg_control = &r->control[i],
 		};
 	}
-	prepare(r, BATCH_PLACES);
+	reset_messages(r, RX_BUDGET);
 }
 
 /* How long each datagram was that the kernel put into this one; 0 when it came alone. */
-static size_t merged_bytes(struct msghdr *m)
+static size_t gro_size(struct msghdr *m)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
 		int bytes;
@@ -77,7 +77,7 @@ static size_t merged_bytes(struct msghdr *m)
 	return 0;
 }
 
-static void handle(struct rx *r, struct packet *p, const struct outer *outer)
+static void handle_packet(struct rx *r, struct packet *p, const struct outer *outer)
 {
 	struct worker *w = r->worker;
 	struct outcome out;
@@ -102,14 +102,14 @@ static void handle_message(struct rx *r, size_t i)
 		.port = ntohs(r->from[i].sin_port),
 		.truncated = (m->msg_hdr.msg_flags & MSG_TRUNC) != 0,
 	};
-	size_t step = merged_bytes(&m->msg_hdr);
+	size_t step = gro_size(&m->msg_hdr);
 	uint8_t *bytes = r->iov[i].iov_base;
 	size_t left = m->msg_len;
 
 	do {
 		size_t length = step == 0 || left < step ? left : step;
 		struct packet p = { .bytes = bytes, .length = length };
-		handle(r, &p, &outer);
+		handle_packet(r, &p, &outer);
 		bytes += length;
 		left -= length;
 	} while (left > 0);
@@ -120,13 +120,13 @@ static void serve_sparse(struct rx *sparse)
 	struct worker *w = sparse->worker;
 
 	pthread_mutex_lock(&w->lock);
-	for (size_t i = 0; i < FIRST_PACKETS / BATCH_PLACES && control_poll(w) == CONTROL_FORWARD; i++)
+	for (size_t i = 0; i < SPARSE_BUDGET / RX_BUDGET && control_poll(w) == CONTROL_FORWARD; i++)
 		if (rx_poll(sparse) != PROGRESS_MORE)
 			break;
 	pthread_mutex_unlock(&w->lock);
 }
 
-static enum progress fail(struct rx *r)
+static enum progress count_error(struct rx *r)
 {
 	counters_add(r->worker->block, rx_socket_errors, 1);
 	return ++r->errors < ERRORS_IN_A_ROW ? PROGRESS_MORE : PROGRESS_BROKEN;
@@ -134,18 +134,18 @@ static enum progress fail(struct rx *r)
 
 enum progress rx_poll(struct rx *r)
 {
-	int count = recvmmsg(r->worker->udp, r->message, BATCH_PLACES, MSG_DONTWAIT, NULL);
+	int count = recvmmsg(r->worker->udp, r->message, RX_BUDGET, MSG_DONTWAIT, NULL);
 	int err = count < 0 ? errno : 0;
 
 	if (r->sparse != NULL)
 		serve_sparse(r->sparse);
 	if (count < 0)
-		return err == EAGAIN || err == EINTR ? PROGRESS_NONE : fail(r);
+		return err == EAGAIN || err == EINTR ? PROGRESS_NONE : count_error(r);
 	r->errors = 0;
 	for (size_t i = 0; i < (size_t)count; i++)
 		handle_message(r, i);
-	/* Nothing waits for packets that may never come, and the places are free again. */
+	/* No packet waits for one that may never come, and the buffers are free again. */
 	coalesce_flush(&r->coalescer);
-	prepare(r, (size_t)count);
-	return (size_t)count < BATCH_PLACES ? PROGRESS_NONE : PROGRESS_MORE;
+	reset_messages(r, (size_t)count);
+	return (size_t)count < RX_BUDGET ? PROGRESS_NONE : PROGRESS_MORE;
 }

@@ -1,7 +1,7 @@
 /*
- * Underlay -> TUN: one recvmmsg(2) for a batch of datagrams, each of which may be several that the kernel has put
- * together (UDP_GRO); a decision about each packet as if it had come alone; packets that pass are merged per flow and
- * written. A datagram gives at most one packet, and never an answer. Sparse flows first, as in tx.h.
+ * Underlay -> TUN: one recvmmsg(2) receives up to RX_BUDGET datagrams, each of which may be several that the kernel has
+ * put together (UDP_GRO); a decision about each packet as if it had come alone; packets that pass are merged per flow
+ * and written. A datagram gives at most one packet, and never an answer. Sparse flows first, as in tx.h.
  */
 #ifndef TARTAN_RX_H
 #define TARTAN_RX_H
@@ -16,13 +16,13 @@ struct rx {
 	struct rx *sparse; /* of sparse flows, received and written before anything of this one is written; NULL: none */
 	unsigned int errors; /* in a row */
 	struct coalescer coalescer;
-	struct sockaddr_in from[BATCH_PLACES];
-	struct iovec iov[BATCH_PLACES];
-	struct mmsghdr message[BATCH_PLACES];
+	struct sockaddr_in from[RX_BUDGET];
+	struct iovec iov[RX_BUDGET];
+	struct mmsghdr message[RX_BUDGET];
 	union {
 		uint8_t space[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr aligned;
-	} control[BATCH_PLACES];
+	} control[RX_BUDGET];
 };
 
 void rx_open(struct rx *rx, struct worker *worker, struct rx *sparse);

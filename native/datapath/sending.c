@@ -4,7 +4,7 @@
 #include "path-mtu.h"
 #include <errno.h>
 
-static enum counter send_error(int err)
+static enum counter counter_of(int err)
 {
 	switch (err) {
 	case EPERM:
@@ -33,8 +33,8 @@ static void count_sent(struct worker *w, size_t packets, size_t bytes)
 	counters_add(w->block, tx_bytes, bytes);
 }
 
-/* The path carries less than the tunnel MTU promises: the sender of the inner packet is told how much. */
-static void tell_mtu(struct worker *w, const struct next_hop *hop, const struct packet *p)
+/* Tells the inner sender how long a packet the path carries; it is less than the MTU of the tunnel. */
+static void report_path_mtu(struct worker *w, const struct next_hop *hop, const struct packet *p)
 {
 	struct ipv4 h;
 
@@ -49,24 +49,24 @@ static void tell_mtu(struct worker *w, const struct next_hop *hop, const struct 
 	answering_send(w, &needed, p, &h);
 }
 
-static void count_failed(struct worker *w, const struct outgoing *o, size_t i, int err)
+static void count_failed(struct worker *w, const struct tx_batch *b, size_t i, int err)
 {
-	const struct run *r = &o->run[i];
+	const struct gso_run *r = &b->gso_run[i];
 
-	counters_add(w->block, send_error(err), r->packets);
+	counters_add(w->block, counter_of(err), r->packets);
 	if (err != EMSGSIZE)
 		return;
-	const struct packet first = outgoing_packet(o, i, 0);
-	tell_mtu(w, &r->hop, &first);
+	const struct packet first = tx_batch_packet(b, i, 0);
+	report_path_mtu(w, &r->hop, &first);
 }
 
-static int send_one(const struct worker *w, const struct outgoing *o, size_t i, const struct packet *p)
+static int send_one(const struct worker *w, const struct tx_batch *b, size_t i, const struct packet *p)
 {
 	struct iovec iov = { .iov_base = p->bytes, .iov_len = p->length };
 	struct mmsghdr m = {
 		.msg_hdr = {
-			.msg_name = o->message[i].msg_hdr.msg_name,
-			.msg_namelen = o->message[i].msg_hdr.msg_namelen,
+			.msg_name = b->message[i].msg_hdr.msg_name,
+			.msg_namelen = b->message[i].msg_hdr.msg_namelen,
 			.msg_iov = &iov,
 			.msg_iovlen = 1,
 		},
@@ -79,55 +79,55 @@ static int send_one(const struct worker *w, const struct outgoing *o, size_t i, 
 	return sent == 1 ? 0 : sent == 0 ? EIO : errno;
 }
 
-/* Packet by packet; where the first one, which is as long as any, passes now, it was the offload that failed. */
-static void send_apart(struct worker *w, const struct outgoing *o, size_t i)
+/* Sends packet by packet. If the first packet, which is as long as any, passes now, UDP_SEGMENT was the cause. */
+static void send_without_gso(struct worker *w, const struct tx_batch *b, size_t i)
 {
-	const struct run *r = &o->run[i];
-	bool told = false;
+	const struct gso_run *r = &b->gso_run[i];
+	bool is_reported = false;
 
 	for (size_t number = 0; number < r->packets; number++) {
-		const struct packet p = outgoing_packet(o, i, number);
-		int err = send_one(w, o, i, &p);
+		const struct packet p = tx_batch_packet(b, i, number);
+		int err = send_one(w, b, i, &p);
 		if (err == 0 && number == 0) {
-			refusals_add(&w->refusals, r->hop.address);
+			gso_denied_add(&w->gso_denied, r->hop.address);
 			counters_add(w->block, tx_gso_off, 1);
 		}
 		if (err == 0) {
 			count_sent(w, 1, p.length);
 			continue;
 		}
-		counters_add(w->block, send_error(err), 1);
-		if (err == EMSGSIZE && !told)
-			tell_mtu(w, &r->hop, &p);
-		told = told || err == EMSGSIZE;
+		counters_add(w->block, counter_of(err), 1);
+		if (err == EMSGSIZE && !is_reported)
+			report_path_mtu(w, &r->hop, &p);
+		is_reported = is_reported || err == EMSGSIZE;
 	}
 }
 
-static bool may_be_the_offload(const struct run *r, int err)
+static bool may_be_gso(const struct gso_run *r, int err)
 {
 	return r->packets > 1 && (err == EIO || err == EINVAL || err == EMSGSIZE);
 }
 
-void sending_flush(struct worker *w, struct outgoing *o)
+void tx_flush(struct worker *w, struct tx_batch *b)
 {
 	size_t i = 0;
 
-	outgoing_close(o);
-	while (i < o->messages) {
-		int sent = sendmmsg(w->udp, &o->message[i], (unsigned int)(o->messages - i), MSG_DONTWAIT);
+	tx_batch_finish(b);
+	while (i < b->messages) {
+		int sent = sendmmsg(w->udp, &b->message[i], (unsigned int)(b->messages - i), MSG_DONTWAIT);
 		int err = sent > 0 ? 0 : sent == 0 ? EIO : errno;
 		for (; sent > 0; sent--, i++)
-			count_sent(w, o->run[i].packets, o->run[i].bytes);
+			count_sent(w, b->gso_run[i].packets, b->gso_run[i].bytes);
 		/*
 		 * The error belongs to the first message that is left; each pass of this loop disposes of at least one.
 		 */
 		if (err == 0 || err == EINTR)
 			continue;
-		if (may_be_the_offload(&o->run[i], err))
-			send_apart(w, o, i);
+		if (may_be_gso(&b->gso_run[i], err))
+			send_without_gso(w, b, i);
 		else
-			count_failed(w, o, i, err);
+			count_failed(w, b, i, err);
 		i++;
 	}
-	outgoing_clear(o);
+	tx_batch_clear(b);
 }

@@ -1,14 +1,14 @@
 /*
- * Messages to the underlay: all of them with as few calls as go, each packet counted. A failure belongs to the message
- * it happened to; one that may be of the offload's making is tried again packet by packet.
+ * Sends messages to the underlay with as few system calls as possible and counts each packet. An error belongs to the
+ * message it happened to. A message that may have failed because of UDP_SEGMENT is sent again packet by packet.
  */
 #ifndef TARTAN_SENDING_H
 #define TARTAN_SENDING_H
 
-#include "outgoing.h"
+#include "tx-batch.h"
 #include "worker.h"
 
-/* Sends and counts everything in `o`, and leaves it empty. */
-void sending_flush(struct worker *w, struct outgoing *o);
+/* Sends and counts all packets of the batch, and empties it. */
+void tx_flush(struct worker *worker, struct tx_batch *batch);
 
 #endif

@@ -36,7 +36,7 @@ static void open_thread(struct threads *threads, size_t i, const struct options 
 		.wake = o->wake.fd[i],
 		.path_mtu = t->role != ROLE_RX ? path_mtu_open(o->udp.fd[queue]) : -1,
 		.features = threads->features,
-		.batch = t->worker.batch,
+		.buffers = t->worker.buffers,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
 	tx_open(&t->tx, &t->worker, t == sparse || sparse == NULL ? NULL : &sparse->tx);
@@ -62,7 +62,7 @@ int threads_prepare(struct threads *threads, const struct options *o, const stru
 		threads->features |= FEATURE(sparse_apart);
 	int err = pthread_barrier_init(&threads->start_barrier, NULL, (unsigned int)threads->count + 1);
 	for (size_t i = 0; i < threads->count && err == 0; i++) {
-		err = batch_open(&threads->thread[i].worker.batch);
+		err = buffers_open(&threads->thread[i].worker.buffers);
 		if (err == 0)
 			open_thread(threads, i, o, files);
 	}

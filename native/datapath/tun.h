@@ -1,4 +1,4 @@
-/* One packet, or one super-packet in pieces, into a TUN queue that was opened with IFF_VNET_HDR. */
+/* Writes one packet, or one GRO packet from several iovs, to a TUN queue that was opened with IFF_VNET_HDR. */
 #ifndef TARTAN_TUN_H
 #define TARTAN_TUN_H
 
@@ -14,9 +14,9 @@ enum tun_result {
 enum tun_result tun_write(int tun, const struct packet *p);
 
 /*
- * `piece[0]` is given to this function for the virtio header; the others, which begin with a piece that has all headers
- * of the packet, are `bytes` together.
+ * Writes `iov[0]` itself, for the virtio header. The other iovs are the packet, `bytes` together; iov[1] holds all of
+ * its headers.
  */
-enum tun_result tun_write_pieces(int tun, const struct vnet_header *v, struct iovec *piece, size_t pieces, size_t bytes);
+enum tun_result tun_write_iov(int tun, const struct vnet_header *v, struct iovec *iov, size_t iovs, size_t bytes);
 
 #endif

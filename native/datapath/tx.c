@@ -9,7 +9,7 @@
 
 /* Packets begin where a cache line does. */
 #define ALIGNMENT 64u
-#define LONGEST_READ (VNET_HEADER_BYTES + BATCH_PACKET_BYTES)
+#define READ_BYTES_MAX (VNET_HEADER_BYTES + DATAGRAM_BYTES_MAX)
 
 
 /* Keeps the order of a flow that becomes bulk: its packets in the sparse queue are older than those in this queue. */
@@ -18,7 +18,7 @@ static void serve_sparse(struct tx *sparse)
 	struct worker *w = sparse->worker;
 
 	pthread_mutex_lock(&w->lock);
-	for (size_t i = 0; i < FIRST_PACKETS / BATCH_PACKETS && control_poll(w) == CONTROL_FORWARD; i++)
+	for (size_t i = 0; i < SPARSE_BUDGET / TX_BUDGET && control_poll(w) == CONTROL_FORWARD; i++)
 		if (tx_poll(sparse) != PROGRESS_MORE)
 			break;
 	pthread_mutex_unlock(&w->lock);
@@ -28,53 +28,53 @@ static void send_all(struct tx *t)
 {
 	if (t->sparse != NULL)
 		serve_sparse(t->sparse);
-	sending_flush(t->worker, &t->outgoing);
-	t->cutting.used = 0;
+	tx_flush(t->worker, &t->batch);
+	t->segments.used = 0;
 }
 
-static bool in_bulk(const struct worker *w, const struct next_hop *hop)
+static bool may_use_gso(const struct worker *w, const struct next_hop *hop)
 {
-	return (w->features & FEATURE(udp_segment)) != 0 && !refusals_have(&w->refusals, hop->address);
+	return (w->features & FEATURE(udp_segment)) != 0 && !gso_denied_has(&w->gso_denied, hop->address);
 }
 
-/* Into the messages piece by piece; the reading arena is not touched, so `p` stays good when they are sent between. */
-static void cut(struct tx *t, const struct super *s, const struct packet *p, const struct outcome *out)
+/* Adds the segments of a TSO packet. It may flush in between: the arena of `p` is not emptied by that. */
+static void add_segments(struct tx *t, const struct super *s, const struct packet *p, const struct outcome *out)
 {
 	for (size_t number = 0; number < s->segments; number++) {
-		struct arena *a = &t->cutting;
+		struct arena *a = &t->segments;
 		struct packet segment = { .bytes = a->bytes + a->used, .length = a->room - a->used };
-		if (!outgoing_has_room(&t->outgoing) || segment.length < s->segment_bytes) {
+		if (!tx_batch_has_room(&t->batch) || segment.length < s->segment_bytes) {
 			send_all(t);
 			segment = (struct packet){ .bytes = a->bytes, .length = a->room };
 		}
 		if (!super_cut(s, p, &out->header, number, &segment))
 			continue; /* not with a room that holds the longest packet */
-		outgoing_add(&t->outgoing, &out->hop, &segment, in_bulk(t->worker, &out->hop));
+		tx_batch_add(&t->batch, &out->hop, &segment, may_use_gso(t->worker, &out->hop));
 		a->used += segment.length;
 	}
 }
 
-static void pass(struct tx *t, const struct super *s, struct packet *p, const struct outcome *out)
+static void add_packet(struct tx *t, const struct super *s, struct packet *p, const struct outcome *out)
 {
 	if (!super_fits(s, &out->header)) {
 		counters_add(t->worker->block, tx_bad_len, s->segments);
 		return;
 	}
 	if (s->segment_bytes != 0) {
-		cut(t, s, p, out);
+		add_segments(t, s, p, out);
 		return;
 	}
 	super_finish(s, p, &out->header);
-	outgoing_add(&t->outgoing, &out->hop, p, in_bulk(t->worker, &out->hop));
-	t->reading.used += VNET_HEADER_BYTES + p->length;
-	t->reading.used += -t->reading.used % ALIGNMENT;
+	tx_batch_add(&t->batch, &out->hop, p, may_use_gso(t->worker, &out->hop));
+	t->packets.used += VNET_HEADER_BYTES + p->length;
+	t->packets.used += -t->packets.used % ALIGNMENT;
 }
 
-/* `bytes` were read at the end of the reading arena, virtio header included. */
-static void handle(struct tx *t, size_t bytes)
+/* `bytes` were read to the end of the arena of packets, virtio header included. */
+static void handle_packet(struct tx *t, size_t bytes)
 {
 	struct worker *w = t->worker;
-	uint8_t *start = t->reading.bytes + t->reading.used;
+	uint8_t *start = t->packets.bytes + t->packets.used;
 	struct packet p = { .bytes = start + VNET_HEADER_BYTES, .length = bytes - VNET_HEADER_BYTES };
 	struct vnet_header vnet;
 	struct super super;
@@ -91,7 +91,7 @@ static void handle(struct tx *t, size_t bytes)
 	}
 	switch (forward_outbound_super(&p, super.segment_bytes, &w->self, &w->routes, &out)) {
 	case SEND_TO_PEER:
-		pass(t, &super, &p, &out); /* counted when it was sent */
+		add_packet(t, &super, &p, &out); /* counted when it was sent */
 		return;
 	case REPLY_ICMP:
 		if (answering_may(w, &out.header))
@@ -109,33 +109,33 @@ void tx_open(struct tx *t, struct worker *w, struct tx *sparse)
 	*t = (struct tx){
 		.worker = w,
 		.sparse = sparse,
-		.reading = batch_reading(&w->batch),
-		.cutting = batch_cutting(&w->batch),
+		.packets = buffers_packets(&w->buffers),
+		.segments = buffers_segments(&w->buffers),
 	};
 }
 
 /* For one more packet of any length; what is cut of it may still have to be sent in between. */
 static bool has_room(const struct tx *t)
 {
-	return outgoing_has_room(&t->outgoing) && t->reading.room - t->reading.used >= LONGEST_READ &&
-	       t->cutting.room - t->cutting.used >= LONGEST_READ;
+	return tx_batch_has_room(&t->batch) && t->packets.room - t->packets.used >= READ_BYTES_MAX &&
+	       t->segments.room - t->segments.used >= READ_BYTES_MAX;
 }
 
 enum progress tx_poll(struct tx *t)
 {
 	enum progress progress = PROGRESS_MORE;
 
-	for (size_t i = 0; i < BATCH_PACKETS && progress == PROGRESS_MORE && has_room(t); i++) {
-		ssize_t bytes = read(t->worker->tun, t->reading.bytes + t->reading.used, LONGEST_READ);
+	for (size_t i = 0; i < TX_BUDGET && progress == PROGRESS_MORE && has_room(t); i++) {
+		ssize_t bytes = read(t->worker->tun, t->packets.bytes + t->packets.used, READ_BYTES_MAX);
 		if (bytes > 0) {
-			handle(t, (size_t)bytes);
+			handle_packet(t, (size_t)bytes);
 		} else {
 			bool is_empty = i > 0 || (bytes < 0 && (errno == EAGAIN || errno == EINTR));
 			progress = is_empty ? PROGRESS_NONE : PROGRESS_BROKEN;
 		}
 	}
 	send_all(t);
-	t->reading.used = 0;
+	t->packets.used = 0;
 	if (progress == PROGRESS_BROKEN)
 		counters_add(t->worker->block, tx_tun_errors, 1);
 	return progress;

@@ -1,6 +1,6 @@
 /*
- * TUN -> underlay: reads packets until the queue is empty or a batch is there, decides about each, finishes and cuts
- * what the kernel left unfinished, and sends. What is counted are packets as they go over the underlay.
+ * TUN -> underlay: reads packets until the queue is empty or the budget is used up, judges each, finishes its checksum
+ * or cuts it into segments, and sends. The counters count packets as they cross the underlay.
  *
  * Sparse flows go first: before a thread sends what it has read of bulk flows, it polls the worker of sparse flows
  * until nothing waits there. This keeps the order of a flow that becomes bulk, because its last packet in the sparse
@@ -9,15 +9,15 @@
 #ifndef TARTAN_TX_H
 #define TARTAN_TX_H
 
-#include "outgoing.h"
+#include "tx-batch.h"
 #include "worker.h"
 
 struct tx {
 	struct worker *worker;
 	struct tx *sparse; /* of sparse flows, read and sent before anything of this one is sent; NULL: none */
-	struct outgoing outgoing;
-	struct arena reading; /* packets that leave as they were read lie here until they are sent */
-	struct arena cutting;
+	struct tx_batch batch;
+	struct arena packets; /* packets that leave as they were read lie here until they are sent */
+	struct arena segments;
 };
 
 void tx_open(struct tx *tx, struct worker *worker, struct tx *sparse);

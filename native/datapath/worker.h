@@ -5,11 +5,11 @@
 #ifndef TARTAN_WORKER_H
 #define TARTAN_WORKER_H
 
-#include "batch.h"
+#include "buffers.h"
 #include "counters.h"
 #include "forward.h"
 #include "limiter.h"
-#include "refusals.h"
+#include "gso-denied.h"
 #include <pthread.h>
 
 /* What a poll found. */
@@ -32,7 +32,7 @@ struct worker {
 	 * (tx.h).
 	 */
 	pthread_mutex_t lock;
-	struct batch batch;
+	struct buffers buffers;
 	/* Set anew by control_poll(). */
 	struct route_table routes;
 	uint32_t refused_generation; /* the last one whose slot was no good; counted once */
@@ -41,7 +41,7 @@ struct worker {
 	struct self self;
 	uint64_t now_ns; /* CLOCK_BOOTTIME */
 	struct limiter limiter;
-	struct refusals refusals;
+	struct gso_denied gso_denied;
 };
 
 #endif

@@ -1,4 +1,4 @@
-/* loop-tx.c with packets in bulk: super-packets and runs arrive as the single packets they are, and are so counted. */
+/* loop-tx.c with packets in bulk: TSO packets and GSO runs arrive as single packets and are counted as such. */
 #include "bulk.h"
 #include "reference.h"
 #include "test.h"
@@ -78,7 +78,7 @@ static void goes_on_without_offload(struct suite *s)
 }
 
 /* Lengths that rise and fall, for two peers, one of which takes nothing: order and counters of the other are whole. */
-static void runs(struct suite *s)
+static void gso_runs(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
 	uint8_t got[2048];
@@ -101,7 +101,7 @@ static void runs(struct suite *s)
 	lab_close(l);
 }
 
-/* More segments than one message may have, and than all messages of a batch have room for. */
+/* More segments than one message may have, and than a batch has room for. */
 static void many_small(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
@@ -152,7 +152,7 @@ int main(void)
 	cuts(&s, 0);
 	dropped_whole(&s);
 	goes_on_without_offload(&s);
-	runs(&s);
+	gso_runs(&s);
 	many_small(&s);
 	vectors_add_up(&s);
 	return suite_end(&s);

@@ -103,7 +103,7 @@ static inline struct lab *lab_open(void (*loop)(struct worker *w))
 	if (lab_tun[0] < 0 ? socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) < 0
 			   : (pair[0] = dup(lab_tun[0])) < 0 || (pair[1] = dup(lab_tun[1])) < 0)
 		abort();
-	if (batch_open(&l->w->batch) != 0)
+	if (buffers_open(&l->w->buffers) != 0)
 		abort();
 	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 	setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);

@@ -191,14 +191,14 @@ static void rx_serves_sparse_flows_first(struct suite *s)
 	struct lane *lane = lane_open();
 
 	/* As many as one poll receives. */
-	for (uint32_t i = 0; i < BATCH_PLACES; i++)
+	for (uint32_t i = 0; i < RX_BUDGET; i++)
 		arrive(lane, lane->receives, WAITING + i);
 	for (uint32_t i = 0; i < WAITING; i++)
 		arrive(lane, lane->sparse, i);
 	CHECK(s, control_poll(lane->receives->w) == CONTROL_FORWARD);
 	CHECK(s, rx_poll(&lane->rx) == PROGRESS_MORE);
-	CHECK(s, arrive_in_order(lane, 0, WAITING + BATCH_PLACES));
-	CHECK(s, count(lane->sparse, rx_ok) == WAITING && count(lane->receives, rx_ok) == BATCH_PLACES);
+	CHECK(s, arrive_in_order(lane, 0, WAITING + RX_BUDGET));
+	CHECK(s, count(lane->sparse, rx_ok) == WAITING && count(lane->receives, rx_ok) == RX_BUDGET);
 	lane_stand(lane);
 	lane_close(lane);
 }

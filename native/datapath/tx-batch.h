@@ -1,0 +1,62 @@
+/*
+ * The messages of one sendmmsg(2): packets to one peer that follow each other with equal lengths, the last one of them
+ * perhaps shorter, go into one message that the kernel or the card takes apart again (UDP_SEGMENT, udp(7)). What is on
+ * the wire is the same. No packet is copied: it stays where it is until the messages are sent.
+ */
+#ifndef TARTAN_TX_BATCH_H
+#define TARTAN_TX_BATCH_H
+
+#include "forward.h"
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#define MESSAGES_MAX 64u
+#define IOVS_MAX 128u
+/* Of one message: what every kernel takes (UDP_MAX_SEGMENTS), and what fits a datagram with room to spare. */
+#define GSO_RUN_PACKETS_MAX 64u
+#define GSO_RUN_BYTES_MAX 65000u
+
+/* The packets of one message, one after another in its iovs. */
+struct gso_run {
+	struct next_hop hop;
+	size_t packets;
+	size_t packet_bytes; /* of each but the last */
+	size_t bytes;
+	bool is_closed; /* no packet can follow: the last one was shorter, or the run is for one packet */
+};
+
+struct tx_batch {
+	size_t messages;
+	size_t iovs;
+	struct gso_run gso_run[MESSAGES_MAX];
+	struct sockaddr_in to[MESSAGES_MAX];
+	struct iovec iov[IOVS_MAX];
+	struct mmsghdr message[MESSAGES_MAX];
+	union {
+		uint8_t space[CMSG_SPACE(sizeof(uint16_t))];
+		struct cmsghdr aligned;
+	} control[MESSAGES_MAX];
+};
+
+/* Whether there is room for one more packet of any length. */
+static inline bool tx_batch_has_room(const struct tx_batch *b)
+{
+	return b->messages < MESSAGES_MAX && b->iovs < IOVS_MAX;
+}
+
+/* Adds a packet, if there is room. Without `use_gso` the packet gets a message of its own. */
+void tx_batch_add(struct tx_batch *b, const struct next_hop *hop, const struct packet *p, bool use_gso);
+
+/* Writes the segment size of each run into its message. Call it once, before the messages are sent. */
+void tx_batch_finish(struct tx_batch *b);
+
+/* Packet `number` of message `i`. */
+struct packet tx_batch_packet(const struct tx_batch *b, size_t i, size_t number);
+
+static inline void tx_batch_clear(struct tx_batch *b)
+{
+	b->messages = 0;
+	b->iovs = 0;
+}
+
+#endif
