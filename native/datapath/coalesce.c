@@ -1,11 +1,12 @@
 /*
- * Merging of packets; see coalesce.h. A packet is a candidate when the kernel would cut a super-packet into packets of
- * its kind; it follows a burst when it is what the kernel would cut next. Its checksum is verified before either: the
- * kernel makes new checksums, and a damaged packet would come out with a right one.
+ * Merging of packets; see coalesce.h. A packet is a candidate if the kernel could have cut a GSO packet into packets of
+ * its kind. It follows a GRO packet that waits if the kernel would cut it next. Its checksum is verified before: the
+ * kernel makes new checksums when it cuts, and would give a damaged packet a right one.
  */
 #include "coalesce.h"
 #include "checksum.h"
-#include "transport.h"
+#include "pseudo-header.h"
+#include "tcp-udp.h"
 
 #define AT_TOS 1u
 #define AT_TOTAL 2u
@@ -13,7 +14,8 @@
 #define AT_FRAGMENT 6u
 #define AT_TTL 8u
 #define AT_CHECKSUM 10u
-/* What a candidate is, as far as merging asks. */
+
+/* What merging needs to know of a packet. */
 struct candidate {
 	const struct packet *p;
 	const struct ipv4 *h;
@@ -21,9 +23,9 @@ struct candidate {
 	size_t header_bytes;
 	size_t payload_bytes;
 	uint32_t sequence;
-	size_t payload_min; /* with less it can only be the last of a burst: vnet_header_check() */
+	size_t payload_min; /* a shorter one can only be the last segment: vnet_header_check() */
 	bool has_ports;
-	bool is_last; /* FIN or PSH: what is merged ends with it */
+	bool is_last; /* FIN or PSH: no packet may follow */
 };
 
 static bool flow_equal(const struct flow *a, const struct flow *b)
@@ -41,7 +43,7 @@ static bool tcp_candidate(struct candidate *c)
 	c->payload_min = GSO_SIZE_MIN_TCP;
 	c->sequence = packet_u32(c->p, at + TCP_AT_SEQUENCE);
 	c->is_last = (flags & (TCP_FIN | TCP_PSH)) != 0;
-	/* Also nothing in the bits that are still reserved. */
+	/* The reserved bits must be 0 too. */
 	return c->header_bytes >= at + TCP_HEADER_MIN && (packet_u8(c->p, at + TCP_AT_WORDS) & 0x0f) == 0 &&
 	       (flags & (TCP_SYN | TCP_RST | TCP_URG | TCP_CWR | TCP_ACK)) == TCP_ACK &&
 	       packet_u16(c->p, at + TCP_AT_URGENT) == 0;
@@ -53,21 +55,21 @@ static bool udp_candidate(struct candidate *c)
 
 	c->header_bytes = at + UDP_HEADER_BYTES;
 	c->payload_min = GSO_SIZE_MIN_UDP;
-	/* 0 is no checksum, and it stays none only when nobody makes a new one. */
+	/* A checksum of 0 means none. The kernel would make one when it cuts. */
 	return packet_u16(c->p, at + UDP_AT_LENGTH) == c->p->length - at && packet_u16(c->p, at + UDP_AT_CHECKSUM) != 0;
 }
 
-/* Whether the packet may be part of a super-packet, its checksum aside. */
+/* Whether the packet may be merged; its checksum is not verified here. */
 static bool make_candidate(struct candidate *c, const struct coalescer *co)
 {
 	const struct ipv4 *h = c->h;
 
 	if (h->header_bytes != IPV4_HEADER_BYTES || ipv4_is_fragment(h) || c->p->length != h->total_bytes)
 		return false;
-	/* A packet may end before its ports; the 0 that is read then is no port. */
+	/* A packet may end before its ports. Ports of 0 are read then, which say nothing about its flow. */
 	c->has_ports = (h->protocol == PROTOCOL_TCP || h->protocol == PROTOCOL_UDP) &&
-		       packet_holds(c->p, h->header_bytes + TRANSPORT_AT_PORTS, sizeof c->flow.ports);
-	c->flow.ports = packet_u32(c->p, h->header_bytes + TRANSPORT_AT_PORTS);
+		       packet_holds(c->p, h->header_bytes + L4_AT_PORTS, sizeof c->flow.ports);
+	c->flow.ports = packet_u32(c->p, h->header_bytes + L4_AT_PORTS);
 	bool is_sound = false;
 	if (h->protocol == PROTOCOL_TCP)
 		is_sound = tcp_candidate(c);
@@ -79,123 +81,123 @@ static bool make_candidate(struct candidate *c, const struct coalescer *co)
 	return true;
 }
 
-/* Headers alike in everything that is the same in all segments of a super-packet. */
-static bool headers_agree(const struct burst *b, const struct candidate *c)
+/* Whether the headers agree in everything that all segments of one GSO packet have in common. */
+static bool headers_agree(const struct gro_packet *g, const struct candidate *c)
 {
-	const struct packet *p = &b->head, *q = c->p;
+	const struct packet *p = &g->head, *q = c->p;
 	const size_t at = IPV4_HEADER_BYTES;
 
-	if (b->header_bytes != c->header_bytes || packet_u8(p, AT_TOS) != packet_u8(q, AT_TOS) ||
+	if (g->header_bytes != c->header_bytes || packet_u8(p, AT_TOS) != packet_u8(q, AT_TOS) ||
 	    packet_u8(p, AT_TTL) != packet_u8(q, AT_TTL) || packet_u16(p, AT_FRAGMENT) != packet_u16(q, AT_FRAGMENT))
 		return false;
-	/* The kernel counts it up; where nothing may be cut in pieces it says nothing (RFC 6864 section 4). */
-	if (!c->h->dont_fragment && packet_u16(q, AT_IDENTIFICATION) != b->identification)
+	/* The kernel counts the identification up. It has no meaning in a packet with DF (RFC 6864 section 4). */
+	if (!c->h->dont_fragment && packet_u16(q, AT_IDENTIFICATION) != g->identification)
 		return false;
-	if (b->flow.protocol == PROTOCOL_UDP)
+	if (g->flow.protocol == PROTOCOL_UDP)
 		return true;
 	const uint8_t ends = TCP_FIN | TCP_PSH;
 	return (packet_u8(p, at + TCP_AT_FLAGS) | ends) == (packet_u8(q, at + TCP_AT_FLAGS) | ends) &&
-	       c->sequence == b->sequence && packet_equal(p, at + TCP_AT_ACKNOWLEDGED, q, at + TCP_AT_ACKNOWLEDGED, 4) &&
+	       c->sequence == g->sequence && packet_equal(p, at + TCP_AT_ACKNOWLEDGED, q, at + TCP_AT_ACKNOWLEDGED, 4) &&
 	       packet_equal(p, at + TCP_AT_WINDOW, q, at + TCP_AT_WINDOW, 2) &&
 	       packet_equal(p, at + TCP_HEADER_MIN, q, at + TCP_HEADER_MIN, c->header_bytes - at - TCP_HEADER_MIN);
 }
 
-static bool follows(const struct burst *b, const struct candidate *c)
+static bool follows(const struct gro_packet *g, const struct candidate *c)
 {
-	return b->segments < GSO_SEGMENTS_MAX && c->payload_bytes <= b->payload_bytes &&
-	       b->bytes + c->payload_bytes <= IPV4_BYTES_MAX && headers_agree(b, c);
+	return g->segments < GSO_SEGMENTS_MAX && c->payload_bytes <= g->payload_bytes &&
+	       g->bytes + c->payload_bytes <= IPV4_BYTES_MAX && headers_agree(g, c);
 }
 
-/* Makes the headers of the first packet those of all, for the kernel to cut (the reverse of super_cut()). */
-static void make_super(struct burst *b)
+/* Makes the headers of the first packet those of the GSO packet: the reverse of tso_packet_cut(). */
+static void make_gso_headers(struct gro_packet *g)
 {
-	struct packet *p = &b->head;
+	struct packet *p = &g->head;
 	const size_t at = IPV4_HEADER_BYTES;
-	const bool is_udp = b->flow.protocol == PROTOCOL_UDP;
+	const bool is_udp = g->flow.protocol == PROTOCOL_UDP;
 	const size_t checksum = is_udp ? UDP_AT_CHECKSUM : TCP_AT_CHECKSUM;
-	const struct ipv4 h = { .source = b->flow.source, .destination = b->flow.destination, .protocol = b->flow.protocol };
+	const struct ipv4 h = { .source = g->flow.source, .destination = g->flow.destination, .protocol = g->flow.protocol };
 
 	packet_put_u16(p, AT_CHECKSUM,
-		       checksum_adjust(packet_u16(p, AT_CHECKSUM), packet_u16(p, AT_TOTAL), (uint16_t)b->bytes));
-	packet_put_u16(p, AT_TOTAL, (uint16_t)b->bytes);
+		       checksum_adjust(packet_u16(p, AT_CHECKSUM), packet_u16(p, AT_TOTAL), (uint16_t)g->bytes));
+	packet_put_u16(p, AT_TOTAL, (uint16_t)g->bytes);
 	if (is_udp)
-		packet_put_u16(p, at + UDP_AT_LENGTH, (uint16_t)(b->bytes - at));
-	packet_put_u16(p, at + checksum, transport_pseudo_sum(&h, b->bytes - at));
-	b->vnet = (struct vnet_header){
+		packet_put_u16(p, at + UDP_AT_LENGTH, (uint16_t)(g->bytes - at));
+	packet_put_u16(p, at + checksum, pseudo_header_sum(&h, g->bytes - at));
+	g->vnet = (struct vnet_header){
 		.flags = VNET_NEEDS_CHECKSUM,
 		.gso_type = is_udp ? GSO_UDP_L4 : GSO_TCP4,
-		.header_bytes = (uint16_t)b->header_bytes,
-		.gso_size = (uint16_t)b->payload_bytes,
+		.header_bytes = (uint16_t)g->header_bytes,
+		.gso_size = (uint16_t)g->payload_bytes,
 		.checksum_start = (uint16_t)at,
 		.checksum_offset = (uint16_t)checksum,
 	};
 }
 
-static void write_burst(struct coalescer *c, struct burst *b)
+static void write_packet(struct coalescer *c, struct gro_packet *g)
 {
-	if (b->segments > 1)
-		make_super(b);
-	c->write(c->context, b);
+	if (g->segments > 1)
+		make_gso_headers(g);
+	c->write(c->context, g);
 }
 
 static void write_waiting(struct coalescer *c, uint32_t i)
 {
 	c->waiting &= ~(UINT32_C(1) << i);
-	write_burst(c, &c->burst[i]);
+	write_packet(c, &c->packet[i]);
 }
 
-static void count(struct burst *b, const struct packet *p, const struct beside *beside)
+static void count_notes(struct gro_packet *g, const struct packet *p, const struct notes *notes)
 {
-	b->segments++;
-	b->received_bytes += p->length;
-	b->trimmed += beside->trimmed;
-	b->options += beside->options;
-	b->strange_ports += beside->strange_port;
+	g->segments++;
+	g->received_bytes += p->length;
+	g->trimmed += notes->trimmed;
+	g->options += notes->options;
+	g->unexpected_ports += notes->unexpected_port;
 }
 
-static void begin(struct burst *b, const struct candidate *c, const struct beside *beside)
+static void begin_packet(struct gro_packet *g, const struct candidate *c, const struct notes *notes)
 {
-	b->vnet = (struct vnet_header){ 0 };
-	b->segments = 0;
-	b->bytes = c->p->length;
-	b->pieces = 2;
-	b->piece[1] = (struct iovec){ .iov_base = c->p->bytes, .iov_len = c->p->length };
-	b->received_bytes = 0;
-	b->trimmed = b->options = b->strange_ports = 0;
-	b->flow = c->flow;
-	b->head = *c->p;
-	b->header_bytes = c->header_bytes;
-	b->payload_bytes = c->payload_bytes;
-	b->sequence = c->sequence + (uint32_t)c->payload_bytes;
-	b->identification = (uint16_t)(packet_u16(c->p, AT_IDENTIFICATION) + 1);
-	count(b, c->p, beside);
+	g->vnet = (struct vnet_header){ 0 };
+	g->segments = 0;
+	g->bytes = c->p->length;
+	g->iovs = 2;
+	g->iov[1] = (struct iovec){ .iov_base = c->p->bytes, .iov_len = c->p->length };
+	g->received_bytes = 0;
+	g->trimmed = g->options = g->unexpected_ports = 0;
+	g->flow = c->flow;
+	g->head = *c->p;
+	g->header_bytes = c->header_bytes;
+	g->payload_bytes = c->payload_bytes;
+	g->sequence = c->sequence + (uint32_t)c->payload_bytes;
+	g->identification = (uint16_t)(packet_u16(c->p, AT_IDENTIFICATION) + 1);
+	count_notes(g, c->p, notes);
 }
 
-static void append(struct burst *b, const struct candidate *c, const struct beside *beside)
+static void append_payload(struct gro_packet *g, const struct candidate *c, const struct notes *notes)
 {
 	const size_t flags = IPV4_HEADER_BYTES + TCP_AT_FLAGS;
 
-	b->piece[b->pieces++] = (struct iovec){ .iov_base = c->p->bytes + c->header_bytes, .iov_len = c->payload_bytes };
-	b->bytes += c->payload_bytes;
-	b->sequence += (uint32_t)c->payload_bytes;
-	b->identification++;
-	if (b->flow.protocol == PROTOCOL_TCP)
-		packet_put_u8(&b->head, flags, packet_u8(&b->head, flags) | packet_u8(c->p, flags));
-	count(b, c->p, beside);
+	g->iov[g->iovs++] = (struct iovec){ .iov_base = c->p->bytes + c->header_bytes, .iov_len = c->payload_bytes };
+	g->bytes += c->payload_bytes;
+	g->sequence += (uint32_t)c->payload_bytes;
+	g->identification++;
+	if (g->flow.protocol == PROTOCOL_TCP)
+		packet_put_u8(&g->head, flags, packet_u8(&g->head, flags) | packet_u8(c->p, flags));
+	count_notes(g, c->p, notes);
 }
 
-/* The burst of the flow that waits, or FLOWS_MAX. */
-static uint32_t find(const struct coalescer *c, const struct flow *flow)
+/* The number of the packet of this flow that waits, or FLOWS_MAX. */
+static uint32_t find_waiting(const struct coalescer *c, const struct flow *flow)
 {
 	for (uint32_t left = c->waiting; left != 0; left &= left - 1) {
 		uint32_t i = (uint32_t)__builtin_ctz(left);
-		if (flow_equal(&c->burst[i].flow, flow))
+		if (flow_equal(&c->packet[i].flow, flow))
 			return i;
 	}
 	return FLOWS_MAX;
 }
 
-static uint32_t take_place(struct coalescer *c)
+static uint32_t take_entry(struct coalescer *c)
 {
 	const uint32_t all = (UINT32_C(1) << FLOWS_MAX) - 1;
 
@@ -206,24 +208,27 @@ static uint32_t take_place(struct coalescer *c)
 	return (uint32_t)__builtin_ctz(~c->waiting);
 }
 
-/* Alone, after what waits of its flow. Without ports (a fragment, a stump) any flow between the two hosts may be it. */
-static void add_alone(struct coalescer *c, const struct candidate *one, const struct beside *beside)
+/*
+ * Writes the packet unmerged, after what waits of its flow. A packet without ports (a fragment, or one that ends too
+ * early) may belong to any flow between the two hosts.
+ */
+static void write_alone(struct coalescer *c, const struct candidate *one, const struct notes *notes)
 {
-	struct burst b;
+	struct gro_packet g;
 
 	for (uint32_t left = c->waiting; left != 0; left &= left - 1) {
 		uint32_t i = (uint32_t)__builtin_ctz(left);
-		const struct flow *f = &c->burst[i].flow;
+		const struct flow *f = &c->packet[i].flow;
 		if (f->source == one->flow.source && f->destination == one->flow.destination &&
 		    (!one->has_ports || (f->ports == one->flow.ports && f->protocol == one->flow.protocol)))
 			write_waiting(c, i);
 	}
-	begin(&b, one, beside);
-	write_burst(c, &b);
+	begin_packet(&g, one, notes);
+	write_packet(c, &g);
 }
 
 void coalesce_add(struct coalescer *c, const struct packet *p, const struct ipv4 *h, uint32_t peer,
-		  const struct beside *beside)
+		  const struct notes *notes)
 {
 	struct candidate one = {
 		.p = p,
@@ -232,27 +237,28 @@ void coalesce_add(struct coalescer *c, const struct packet *p, const struct ipv4
 	};
 
 	if (!make_candidate(&one, c)) {
-		add_alone(c, &one, beside);
+		write_alone(c, &one, notes);
 		return;
 	}
-	uint32_t i = find(c, &one.flow);
-	bool goes_on = i < FLOWS_MAX && follows(&c->burst[i], &one);
-	/* A short one can only be the last: alone it needs no look at its checksum. */
-	if ((!goes_on && (one.payload_bytes < one.payload_min || one.is_last)) || transport_sum(p, h) != 0xffff) {
-		add_alone(c, &one, beside);
+	uint32_t i = find_waiting(c, &one.flow);
+	bool goes_on = i < FLOWS_MAX && follows(&c->packet[i], &one);
+	/* A packet that nothing may follow is written unmerged, so nobody needs to verify its checksum. */
+	const bool is_single = !goes_on && (one.payload_bytes < one.payload_min || one.is_last);
+	if (is_single || pseudo_header_packet_sum(p, h) != 0xffff) {
+		write_alone(c, &one, notes);
 		return;
 	}
 	if (goes_on) {
-		append(&c->burst[i], &one, beside);
+		append_payload(&c->packet[i], &one, notes);
 	} else {
 		if (i < FLOWS_MAX)
 			write_waiting(c, i);
-		i = take_place(c);
-		begin(&c->burst[i], &one, beside);
+		i = take_entry(c);
+		begin_packet(&c->packet[i], &one, notes);
 		c->waiting |= UINT32_C(1) << i;
 	}
-	struct burst *b = &c->burst[i];
-	if (one.is_last || one.payload_bytes < b->payload_bytes || b->segments == GSO_SEGMENTS_MAX)
+	struct gro_packet *g = &c->packet[i];
+	if (one.is_last || one.payload_bytes < g->payload_bytes || g->segments == GSO_SEGMENTS_MAX)
 		write_waiting(c, i);
 }
 

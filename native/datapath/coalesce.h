@@ -1,8 +1,8 @@
 /*
- * The other way round than segment.h: packets of one flow that follow each other become one super-packet, so that one
- * write to the TUN carries them all and the kernel works once for all of them. Only what the kernel can take apart
- * again into the same packets is merged; everything else goes on alone, and never past a packet of its own flow. Pure:
- * what is to be written is given to a function, in order.
+ * Coalescing, the reverse of tso-packet.h: packets of one flow that follow each other are merged into one GSO packet,
+ * so that one write to the TUN carries all of them and the kernel processes them as one. A packet is merged only if the
+ * kernel can cut the result into the same packets again. Any other packet is written unmerged, and no packet overtakes
+ * another of its flow. Pure: a function of the caller writes the packets.
  */
 #ifndef TARTAN_COALESCE_H
 #define TARTAN_COALESCE_H
@@ -11,61 +11,61 @@
 #include "ipv4.h"
 #include <sys/uio.h>
 
-/* Flows with packets that wait for more at one time. */
+/* How many flows may have a packet waiting. */
 #define FLOWS_MAX 16u
 
-/* Who talks to whom, and through which peer. */
+/* A flow of TCP or UDP that arrives from one peer. */
 struct flow {
 	uint32_t peer;
 	uint32_t source;
 	uint32_t destination;
-	uint32_t ports; /* as they stand in the header */
+	uint32_t ports; /* both, as in the header */
 	uint8_t protocol;
 };
 
-/* One packet, or several that are one super-packet now. */
-struct burst {
+/* One packet, or several that are merged. */
+struct gro_packet {
 	struct vnet_header vnet;
 	size_t segments;
-	size_t bytes;   /* of the packet that is written */
-	size_t pieces;  /* the first one is left to the writer; the second one has all headers */
-	struct iovec piece[1 + GSO_SEGMENTS_MAX];
-	/* Of the packets that came in. */
+	size_t bytes; /* of the packet that is written */
+	size_t iovs;  /* iov[0] is the writer's, for the virtio header; iov[1] holds all headers */
+	struct iovec iov[1 + GSO_SEGMENTS_MAX];
+	/* Sums over the packets that arrived. */
 	size_t received_bytes;
 	uint32_t trimmed;
 	uint32_t options;
-	uint32_t strange_ports;
-	/* For the next packet. */
+	uint32_t unexpected_ports;
+	/* What the next packet must have. */
 	struct flow flow;
 	struct packet head;
 	size_t header_bytes; /* IP and transport */
 	size_t payload_bytes; /* of each but the last */
-	uint32_t sequence; /* that a TCP packet must have to follow */
+	uint32_t sequence; /* of TCP */
 	uint16_t identification;
 };
 
-/* What of a packet is counted beside it (forward.h). */
-struct beside {
+/* What is counted in addition to the one counter in which the packet ends (forward.h). */
+struct notes {
 	bool trimmed;
 	bool options;
-	bool strange_port;
+	bool unexpected_port;
 };
 
 struct coalescer {
-	/* Writes the burst; its bytes are good until the next coalesce_flush() has returned. */
-	void (*write)(void *context, struct burst *burst);
+	/* Writes the packet, whose bytes stay valid until the next coalesce_flush() has returned. */
+	void (*write)(void *context, struct gro_packet *packet);
 	void *context;
-	bool merges_udp; /* the kernel can take UDP super-packets (USO) */
-	uint32_t waiting; /* bit i: burst[i] waits */
-	uint32_t next;    /* which one goes when a place is needed */
-	struct burst burst[FLOWS_MAX];
+	bool merges_udp; /* the kernel takes UDP GSO packets (USO) */
+	uint32_t waiting; /* bit i: packet[i] waits */
+	uint32_t next;    /* the one to write when all wait and another flow begins */
+	struct gro_packet packet[FLOWS_MAX];
 };
 
-/* A packet that may pass, of the length its header says. Its bytes stay where they are until coalesce_flush(). */
+/* Adds a packet that may pass and has the length its header says. Its bytes must stay valid until coalesce_flush(). */
 void coalesce_add(struct coalescer *c, const struct packet *p, const struct ipv4 *h, uint32_t peer,
-		  const struct beside *beside);
+		  const struct notes *notes);
 
-/* Writes what waits. */
+/* Writes all packets that wait. */
 void coalesce_flush(struct coalescer *c);
 
 #endif

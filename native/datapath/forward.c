@@ -118,7 +118,7 @@ enum verdict forward_outbound(struct packet *p, const struct self *self, const s
 	return judge_outbound(p, 0, self, routes, out);
 }
 
-enum verdict forward_outbound_super(struct packet *p, size_t segment_bytes, const struct self *self,
+enum verdict forward_outbound_tso(struct packet *p, size_t segment_bytes, const struct self *self,
 				    const struct route_table *routes, struct outcome *out)
 {
 	return judge_outbound(p, segment_bytes, self, routes, out);
@@ -181,7 +181,7 @@ enum verdict forward_inbound(struct packet *p, const struct outer *outer, const 
 		return drop(out, why);
 	out->trimmed = h->total_bytes < p->length;
 	out->options = h->header_bytes > IPV4_HEADER_BYTES;
-	out->strange_port = outer->port != member->port;
+	out->unexpected_port = outer->port != member->port;
 	p->length = h->total_bytes;
 	return WRITE_TO_TUN;
 }

@@ -40,10 +40,10 @@ struct outer {
 
 struct outcome {
 	enum counter counter; /* exactly one; for a packet that passes, the one to use if sending it succeeds */
-	/* Counted beside it. */
+	/* What is counted in addition. */
 	bool trimmed;
 	bool options;
-	bool strange_port;
+	bool unexpected_port;
 	struct next_hop hop;     /* of SEND_TO_PEER */
 	struct icmp_error error; /* of REPLY_ICMP */
 	struct ipv4 header;      /* set from REPLY_ICMP and SEND_TO_PEER on; its TTL is the one received */
@@ -53,8 +53,8 @@ struct outcome {
 enum verdict forward_outbound(struct packet *p, const struct self *self, const struct route_table *routes,
 			      struct outcome *out);
 
-/* The same for a super-packet, of which packets of at most `segment_bytes` will be cut: they are judged as one. */
-enum verdict forward_outbound_super(struct packet *p, size_t segment_bytes, const struct self *self,
+/* The same for a TSO packet, whose segments have at most `segment_bytes`. They are judged as one. */
+enum verdict forward_outbound_tso(struct packet *p, size_t segment_bytes, const struct self *self,
 				    const struct route_table *routes, struct outcome *out);
 
 /* From the underlay: WRITE_TO_TUN (length trimmed) or DROP; never an answer. */

@@ -1,6 +1,7 @@
 /* Rules of the virtio header; see gso.h. */
 #include "gso.h"
-#include "transport.h"
+#include "ipv4.h"
+#include "tcp-udp.h"
 
 struct transport {
 	size_t header_bytes;

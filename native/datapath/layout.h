@@ -95,9 +95,9 @@ _Static_assert(offsetof(struct routes_file, drain) == 48, "a control word has mo
 _Static_assert(offsetof(struct routes_file, forward_until) == 56, "a control word has moved");
 
 /*
- * Counters, in the order in which the checks are made (dataplane.md section 2). X(name). Each packet read ends in
- * exactly one of them, except in the ones of COUNTERS_BESIDE, which are counted in addition. A packet is what crosses
- * the underlay in a datagram of its own: a super-packet counts as what is or would have been cut from it.
+ * Counters, in the order of the checks. X(name). Each packet that is read ends in exactly one counter of COUNTERS_RX or
+ * COUNTERS_TX; those of COUNTERS_NOTES are counted in addition. A packet is what crosses the underlay in a datagram of
+ * its own: a TSO packet counts as the number of its segments, also when it is dropped.
  */
 #define COUNTERS_RX(X) \
 	X(rx_ok) X(rx_fenced) X(rx_orphaned) X(rx_oversize) X(rx_short) X(rx_not_member) X(rx_bad_version) \
@@ -107,10 +107,10 @@ _Static_assert(offsetof(struct routes_file, forward_until) == 56, "a control wor
 	X(tx_ok) X(tx_fenced) X(tx_orphaned) X(tx_short) X(tx_bad_version) X(tx_bad_ihl) X(tx_bad_len) \
 	X(tx_bad_csum) X(tx_bad_src) X(tx_spoof_src) X(tx_noroute) X(tx_ttl) X(tx_oversize) X(tx_error_perm) \
 	X(tx_error_unreach) X(tx_error_nobufs) X(tx_error_msgsize) X(tx_error_other)
-#define COUNTERS_BESIDE(X) \
+#define COUNTERS_NOTES(X) \
 	X(rx_trimmed) X(rx_opts) X(rx_port) X(rx_bytes) X(rx_socket_errors) X(tx_bytes) X(tx_tun_errors) \
 	X(tx_gso_off) X(icmp_sent) X(icmp_limited) X(table_refused)
-#define COUNTERS(X) COUNTERS_RX(X) COUNTERS_TX(X) COUNTERS_BESIDE(X)
+#define COUNTERS(X) COUNTERS_RX(X) COUNTERS_TX(X) COUNTERS_NOTES(X)
 
 enum counter {
 #define COUNTER_ENUM(name) name,

@@ -22,26 +22,26 @@ static void reset_messages(struct rx *r, size_t used)
 	}
 }
 
-static void write_out(void *context, struct burst *b)
+static void write_packet(void *context, struct gro_packet *g)
 {
 	struct worker *w = context;
 
-	switch (tun_write_iov(w->tun, &b->vnet, b->piece, b->pieces, b->bytes)) {
+	switch (tun_write_iov(w->tun, &g->vnet, g->iov, g->iovs, g->bytes)) {
 	case TUN_REFUSED_HEADER:
-		counters_add(w->block, rx_gso, b->segments);
+		counters_add(w->block, rx_gso, g->segments);
 		return;
 	case TUN_FAILED:
-		counters_add(w->block, rx_error_tun, b->segments);
+		counters_add(w->block, rx_error_tun, g->segments);
 		return;
 	case TUN_WRITTEN:
 		break;
 	}
-	counters_add(w->block, rx_bytes, b->received_bytes);
-	counters_add(w->block, rx_trimmed, b->trimmed);
-	counters_add(w->block, rx_opts, b->options);
-	counters_add(w->block, rx_port, b->strange_ports);
+	counters_add(w->block, rx_bytes, g->received_bytes);
+	counters_add(w->block, rx_trimmed, g->trimmed);
+	counters_add(w->block, rx_opts, g->options);
+	counters_add(w->block, rx_port, g->unexpected_ports);
 	/* Last: who waits for a packet in the counters finds all about it. */
-	counters_add(w->block, rx_ok, b->segments);
+	counters_add(w->block, rx_ok, g->segments);
 }
 
 void rx_open(struct rx *r, struct worker *w, struct rx *sparse)
@@ -49,7 +49,7 @@ void rx_open(struct rx *r, struct worker *w, struct rx *sparse)
 	memset(r, 0, sizeof *r);
 	r->worker = w;
 	r->sparse = sparse;
-	r->coalescer.write = write_out;
+	r->coalescer.write = write_packet;
 	r->coalescer.context = w;
 	r->coalescer.merges_udp = (w->features & FEATURE(tun_uso)) != 0;
 	for (size_t i = 0; i < RX_BUDGET; i++) {
@@ -86,12 +86,12 @@ static void handle_packet(struct rx *r, struct packet *p, const struct outer *ou
 		counters_add(w->block, out.counter, 1);
 		return;
 	}
-	const struct beside beside = {
+	const struct notes notes = {
 		.trimmed = out.trimmed,
 		.options = out.options,
-		.strange_port = out.strange_port,
+		.unexpected_port = out.unexpected_port,
 	};
-	coalesce_add(&r->coalescer, p, &out.header, outer->source, &beside);
+	coalesce_add(&r->coalescer, p, &out.header, outer->source, &notes);
 }
 
 static void handle_message(struct rx *r, size_t i)

@@ -1,7 +1,7 @@
 /* From the TUN to the underlay; see tx.h. */
 #include "tx.h"
 #include "answering.h"
-#include "segment.h"
+#include "tso-packet.h"
 #include "sending.h"
 #include "control.h"
 #include <errno.h>
@@ -38,7 +38,7 @@ static bool may_use_gso(const struct worker *w, const struct next_hop *hop)
 }
 
 /* Adds the segments of a TSO packet. It may flush in between: the arena of `p` is not emptied by that. */
-static void add_segments(struct tx *t, const struct super *s, const struct packet *p, const struct outcome *out)
+static void add_segments(struct tx *t, const struct tso_packet *s, const struct packet *p, const struct outcome *out)
 {
 	for (size_t number = 0; number < s->segments; number++) {
 		struct arena *a = &t->segments;
@@ -47,16 +47,16 @@ static void add_segments(struct tx *t, const struct super *s, const struct packe
 			send_all(t);
 			segment = (struct packet){ .bytes = a->bytes, .length = a->room };
 		}
-		if (!super_cut(s, p, &out->header, number, &segment))
+		if (!tso_packet_cut(s, p, &out->header, number, &segment))
 			continue; /* not with a room that holds the longest packet */
 		tx_batch_add(&t->batch, &out->hop, &segment, may_use_gso(t->worker, &out->hop));
 		a->used += segment.length;
 	}
 }
 
-static void add_packet(struct tx *t, const struct super *s, struct packet *p, const struct outcome *out)
+static void add_packet(struct tx *t, const struct tso_packet *s, struct packet *p, const struct outcome *out)
 {
-	if (!super_fits(s, &out->header)) {
+	if (!tso_packet_fits(s, &out->header)) {
 		counters_add(t->worker->block, tx_bad_len, s->segments);
 		return;
 	}
@@ -64,7 +64,7 @@ static void add_packet(struct tx *t, const struct super *s, struct packet *p, co
 		add_segments(t, s, p, out);
 		return;
 	}
-	super_finish(s, p, &out->header);
+	tso_packet_finish(s, p, &out->header);
 	tx_batch_add(&t->batch, &out->hop, p, may_use_gso(t->worker, &out->hop));
 	t->packets.used += VNET_HEADER_BYTES + p->length;
 	t->packets.used += -t->packets.used % ALIGNMENT;
@@ -77,7 +77,7 @@ static void handle_packet(struct tx *t, size_t bytes)
 	uint8_t *start = t->packets.bytes + t->packets.used;
 	struct packet p = { .bytes = start + VNET_HEADER_BYTES, .length = bytes - VNET_HEADER_BYTES };
 	struct vnet_header vnet;
-	struct super super;
+	struct tso_packet tso;
 	struct outcome out;
 
 	if (bytes < VNET_HEADER_BYTES) {
@@ -85,13 +85,13 @@ static void handle_packet(struct tx *t, size_t bytes)
 		return;
 	}
 	vnet_header_get(&vnet, start);
-	if (!super_read(&super, &vnet, &p)) {
+	if (!tso_packet_read(&tso, &vnet, &p)) {
 		counters_add(w->block, tx_bad_len, 1);
 		return;
 	}
-	switch (forward_outbound_super(&p, super.segment_bytes, &w->self, &w->routes, &out)) {
+	switch (forward_outbound_tso(&p, tso.segment_bytes, &w->self, &w->routes, &out)) {
 	case SEND_TO_PEER:
-		add_packet(t, &super, &p, &out); /* counted when it was sent */
+		add_packet(t, &tso, &p, &out); /* counted when it was sent */
 		return;
 	case REPLY_ICMP:
 		if (answering_may(w, &out.header))
@@ -101,7 +101,7 @@ static void handle_packet(struct tx *t, size_t bytes)
 	case DROP:
 		break;
 	}
-	counters_add(w->block, out.counter, super.segments);
+	counters_add(w->block, out.counter, tso.segments);
 }
 
 void tx_open(struct tx *t, struct worker *w, struct tx *sparse)

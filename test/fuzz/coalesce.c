@@ -6,7 +6,9 @@
  * Six bytes a packet: flow, kind, place and value of a change, payload, what is done about checksums.
  */
 #include "collector.h"
+#include "pseudo-header.h"
 #include "target.h"
+#include "tcp-udp.h"
 
 #define RECORD_BYTES 6u
 #define PACKETS_MAX 300u
@@ -38,7 +40,7 @@ static void put_checksums(struct packet *p)
 		return;
 	size_t field = h.header_bytes + (h.protocol == PROTOCOL_UDP ? 6 : 16);
 	packet_put_u16(p, field, 0);
-	packet_put_u16(p, field, (uint16_t)~transport_sum(p, &h));
+	packet_put_u16(p, field, (uint16_t)~pseudo_header_packet_sum(p, &h));
 }
 
 static void change(struct packet *p, const uint8_t *record)
@@ -84,8 +86,8 @@ static void add(struct stream *st, const uint8_t *record)
 {
 	uint8_t *bytes = malloc(20 + 32 + 1432);
 	struct packet p = make(st, bytes, record);
-	const struct beside beside = { .trimmed = record[1] % 2 == 1, .options = record[1] % 3 == 1,
-				       .strange_port = record[1] % 5 == 1 };
+	const struct notes beside = { .trimmed = record[1] % 2 == 1, .options = record[1] % 3 == 1,
+				       .unexpected_port = record[1] % 5 == 1 };
 	struct ipv4 h;
 
 	if (record[5] < 128)
@@ -103,7 +105,7 @@ static void add(struct stream *st, const uint8_t *record)
 		st->in.bytes += p.length;
 		st->in.trimmed += beside.trimmed;
 		st->in.options += beside.options;
-		st->in.strange_ports += beside.strange_port;
+		st->in.strange_ports += beside.unexpected_port;
 		collector_expect(&st->collector, &p);
 		st->collector.coalescer.context = st;
 		coalesce_add(&st->collector.coalescer, &p, &h, 1, &beside);
@@ -111,17 +113,17 @@ static void add(struct stream *st, const uint8_t *record)
 	free(bytes);
 }
 
-static void write_burst(void *context, struct burst *b)
+static void write_packet(void *context, struct gro_packet *g)
 {
 	struct stream *st = context;
 
-	require(b->segments >= 1 && b->segments <= 64 && b->pieces == b->segments + 1);
-	st->out.packets += b->segments;
-	st->out.bytes += b->received_bytes;
-	st->out.trimmed += b->trimmed;
-	st->out.options += b->options;
-	st->out.strange_ports += b->strange_ports;
-	collector_write(&st->collector, b);
+	require(g->segments >= 1 && g->segments <= 64 && g->iovs == g->segments + 1);
+	st->out.packets += g->segments;
+	st->out.bytes += g->received_bytes;
+	st->out.trimmed += g->trimmed;
+	st->out.options += g->options;
+	st->out.strange_ports += g->unexpected_ports;
+	collector_write(&st->collector, g);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
@@ -129,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 	static struct stream st;
 
 	collector_open(&st.collector, length > 0 && (input[0] & 0x80) == 0);
-	st.collector.coalescer.write = write_burst;
+	st.collector.coalescer.write = write_packet;
 	memset(&st.in, 0, sizeof st.in);
 	memset(&st.out, 0, sizeof st.out);
 	memset(st.sequence, 0, sizeof st.sequence);

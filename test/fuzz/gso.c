@@ -7,7 +7,7 @@
 #include "reference.h"
 #include "target.h"
 
-/* Whether a super-packet of `n` bytes may go to the kernel behind this header. */
+/* Whether a GSO packet of `n` bytes may go to the kernel behind this header. */
 static bool may_stand(const struct vnet_header *v, const uint8_t *b, size_t n)
 {
 	const bool is_udp = v->gso_type == 5, is_tcp = v->gso_type == 1 || v->gso_type == 0x81;

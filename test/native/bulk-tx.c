@@ -6,11 +6,11 @@
 
 static void arrives_cut(struct suite *s, struct lab *l, uint8_t protocol)
 {
-	struct super_packet x = super_make(s, protocol, THEIRS);
+	struct tun_packet x = tun_packet_make(s, protocol, THEIRS);
 	uint8_t expected[2048], got[2048];
 	uint64_t before = count(l, tx_ok);
 
-	super_put(l, &x);
+	tun_packet_put(l, &x);
 	ipv4_decrement_ttl(&x.p);
 	for (size_t i = 0; i < 10; i++) {
 		size_t bytes = reference_segment(expected, &x.vnet, &x.p, i);
@@ -36,17 +36,17 @@ static void cuts(struct suite *s, uint32_t features)
 static void dropped_whole(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
-	struct super_packet lost = super_make(s, PROTOCOL_TCP, ADDRESS(10, 5, 200, 9));
-	struct super_packet x = super_make(s, PROTOCOL_TCP, THEIRS);
+	struct tun_packet lost = tun_packet_make(s, PROTOCOL_TCP, ADDRESS(10, 5, 200, 9));
+	struct tun_packet x = tun_packet_make(s, PROTOCOL_TCP, THEIRS);
 	uint8_t got[256];
 
-	super_put(l, &lost);
+	tun_packet_put(l, &lost);
 	CHECK(s, reaches(l, tx_noroute, tx_noroute, 10));
 	CHECK(s, take(l->tun_outside, got, sizeof got) == VNET_HEADER_BYTES + 56);
 	atomic_store(&l->file->mtu, 1439);
 	ring(l);
 	CHECK(s, becomes(l, tx_ok));
-	super_put(l, &x);
+	tun_packet_put(l, &x);
 	CHECK(s, reaches(l, tx_oversize, tx_oversize, 10));
 	CHECK(s, take(l->tun_outside, got, sizeof got) == VNET_HEADER_BYTES + 56);
 	struct packet reply = { .bytes = got + VNET_HEADER_BYTES, .length = 56 };
@@ -56,7 +56,7 @@ static void dropped_whole(struct suite *s)
 	vnet_header_put(&x.vnet, x.framed);
 	atomic_store(&l->file->mtu, MTU);
 	CHECK(s, becomes(l, tx_ok));
-	super_put(l, &x);
+	tun_packet_put(l, &x);
 	CHECK(s, reaches(l, tx_bad_len, tx_bad_len, 10));
 	free(lost.framed);
 	free(x.framed);
@@ -105,13 +105,13 @@ static void gso_runs(struct suite *s)
 static void many_small(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
-	struct super_packet x = super_make(s, PROTOCOL_TCP, THEIRS);
+	struct tun_packet x = tun_packet_make(s, PROTOCOL_TCP, THEIRS);
 	uint8_t got[2048], expected[2048];
-	const size_t segments = (SUPER_PAYLOAD + 99) / 100;
+	const size_t segments = (TSO_PAYLOAD + 99) / 100;
 
 	x.vnet.gso_size = 100;
 	vnet_header_put(&x.vnet, x.framed);
-	super_put(l, &x);
+	tun_packet_put(l, &x);
 	ipv4_decrement_ttl(&x.p);
 	for (size_t i = 0; i < segments; i++) {
 		size_t bytes = reference_segment(expected, &x.vnet, &x.p, i);

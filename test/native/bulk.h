@@ -1,27 +1,27 @@
-/* What the tests of packets in bulk share: super-packets as the TUN hands them over, streams as a peer sends them. */
+/* What the tests of packets in bulk share: TSO packets as the TUN hands them over, streams as a peer sends them. */
 #ifndef TARTAN_BULK_H
 #define TARTAN_BULK_H
 
 #include "lab.h"
+#include "pseudo-header.h"
 #include "test.h"
-#include "transport.h"
 
-#define SUPER_PAYLOAD (9 * 1400 + 7)
+#define TSO_PAYLOAD (9 * 1400 + 7)
 
-struct super_packet {
+struct tun_packet {
 	struct vnet_header vnet;
 	uint8_t *framed; /* virtio header included */
 	struct packet p;
 };
 
-/* TCP or UDP of SUPER_PAYLOAD bytes in segments of 1400, as the kernel hands it over. */
-static inline struct super_packet super_make(struct suite *s, uint8_t protocol, uint32_t destination)
+/* TCP or UDP of TSO_PAYLOAD bytes in segments of 1400, as the kernel hands it over. */
+static inline struct tun_packet tun_packet_make(struct suite *s, uint8_t protocol, uint32_t destination)
 {
 	const bool is_udp = protocol == PROTOCOL_UDP;
 	const size_t transport = is_udp ? 8 : 20;
-	struct super_packet x = { .framed = malloc(VNET_HEADER_BYTES + 65535) };
+	struct tun_packet x = { .framed = malloc(VNET_HEADER_BYTES + 65535) };
 	struct recipe r = { .source = OURS, .destination = destination, .protocol = protocol,
-			    .total = 20 + transport + SUPER_PAYLOAD, .fragment = FRAGMENT_DF };
+			    .total = 20 + transport + TSO_PAYLOAD, .fragment = FRAGMENT_DF };
 	struct ipv4 h;
 
 	x.p = packet_make(x.framed + VNET_HEADER_BYTES, &r);
@@ -32,7 +32,7 @@ static inline struct super_packet super_make(struct suite *s, uint8_t protocol, 
 	else
 		packet_put_u16(&x.p, 32, 0x5018);
 	ipv4_parse(&x.p, &h);
-	packet_put_u16(&x.p, is_udp ? 26 : 36, transport_pseudo_sum(&h, x.p.length - 20));
+	packet_put_u16(&x.p, is_udp ? 26 : 36, pseudo_header_sum(&h, x.p.length - 20));
 	x.vnet = (struct vnet_header){ .flags = VNET_NEEDS_CHECKSUM, .gso_type = is_udp ? GSO_UDP_L4 : GSO_TCP4,
 				       .header_bytes = 40, .gso_size = 1400, .checksum_start = 20,
 				       .checksum_offset = is_udp ? 6 : 16 };
@@ -40,7 +40,7 @@ static inline struct super_packet super_make(struct suite *s, uint8_t protocol, 
 	return x;
 }
 
-static inline void super_put(struct lab *l, const struct super_packet *x)
+static inline void tun_packet_put(struct lab *l, const struct tun_packet *x)
 {
 	if (write(l->tun_outside, x->framed, VNET_HEADER_BYTES + x->p.length) < 0)
 		abort();
@@ -80,7 +80,7 @@ static inline void stream_make(uint8_t *bytes, uint8_t protocol, size_t length, 
 			packet_put_u16(&p, 24, (uint16_t)(length - 20));
 		}
 		ipv4_parse(&p, &h);
-		packet_put_u16(&p, protocol == PROTOCOL_TCP ? 36 : 26, (uint16_t)~transport_sum(&p, &h));
+		packet_put_u16(&p, protocol == PROTOCOL_TCP ? 36 : 26, (uint16_t)~pseudo_header_packet_sum(&p, &h));
 		if (i == damaged)
 			packet_put_u8(&p, 45, (uint8_t)~packet_u8(&p, 45));
 	}

@@ -1,5 +1,7 @@
 /* coalesce.c: what is merged and what is not, rule by rule, and the order within a flow. */
 #include "collector.h"
+#include "pseudo-header.h"
+#include "tcp-udp.h"
 #include "test.h"
 
 struct stream {
@@ -11,7 +13,7 @@ struct stream {
 
 #define MEMORY_BYTES (4u << 20)
 
-static const struct beside nothing = { 0 };
+static const struct notes nothing = { 0 };
 
 static struct stream stream_open(struct suite *s)
 {
@@ -101,7 +103,7 @@ static void add(struct stream *st, struct part f)
 	const size_t field = ip + (is_udp ? 6 : 16);
 	put_transport(&p, &f, ip);
 	packet_put_u16(&p, field, 0);
-	packet_put_u16(&p, field, (uint16_t)~transport_sum(&p, &h));
+	packet_put_u16(&p, field, (uint16_t)~pseudo_header_packet_sum(&p, &h));
 	if (f.no_checksum)
 		packet_put_u16(&p, field, 0);
 	if (f.is_damaged)
@@ -196,7 +198,9 @@ static void damage_takes_only_itself(struct suite *s)
 	CHECK(s, stream_close(&st) == 3);
 }
 
-/* Four packets of each of two hosts, after the second one of another flow that ends early: how many writes they make. */
+/*
+ * Four packets of each of two hosts, after the second one of another flow that ends early: how many writes they make.
+ */
 static size_t around_stump(struct suite *s, uint8_t protocol, size_t total)
 {
 	struct stream st = stream_open(s);

@@ -33,26 +33,26 @@ static inline void collector_keep(struct copy *copy, const uint8_t *bytes, size_
 	memcpy(copy->bytes, bytes, length);
 }
 
-static inline void collector_write(void *context, struct burst *b)
+static inline void collector_write(void *context, struct gro_packet *g)
 {
 	struct collector *c = context;
 	static uint8_t whole[65536], segment[65536];
 	struct packet p = { .bytes = whole };
 
 	c->writes++;
-	for (size_t i = 1; i < b->pieces; i++) {
-		if (p.length + b->piece[i].iov_len > 65535)
+	for (size_t i = 1; i < g->iovs; i++) {
+		if (p.length + g->iov[i].iov_len > 65535)
 			abort();
-		memcpy(whole + p.length, b->piece[i].iov_base, b->piece[i].iov_len);
-		p.length += b->piece[i].iov_len;
+		memcpy(whole + p.length, g->iov[i].iov_base, g->iov[i].iov_len);
+		p.length += g->iov[i].iov_len;
 	}
-	if (p.length != b->bytes || vnet_header_check(&b->vnet, &p) != GSO_SOUND)
+	if (p.length != g->bytes || vnet_header_check(&g->vnet, &p) != GSO_SOUND)
 		c->is_sound = false;
-	for (size_t i = 0; i < b->segments && c->got_count < COLLECTED_MAX; i++) {
-		if (b->vnet.gso_size == 0)
+	for (size_t i = 0; i < g->segments && c->got_count < COLLECTED_MAX; i++) {
+		if (g->vnet.gso_size == 0)
 			collector_keep(&c->got[c->got_count++], whole, p.length);
 		else
-			collector_keep(&c->got[c->got_count++], segment, reference_segment(segment, &b->vnet, &p, i));
+			collector_keep(&c->got[c->got_count++], segment, reference_segment(segment, &g->vnet, &p, i));
 	}
 }
 

@@ -9,7 +9,7 @@
 #include "tun-device.h"
 #include <sys/wait.h>
 
-#define SEGMENTS ((SUPER_PAYLOAD + 1399) / 1400)
+#define SEGMENTS ((TSO_PAYLOAD + 1399) / 1400)
 #define CHILD_SECONDS 60
 #define OF_TUN (FEATURE(tun_csum) | FEATURE(tun_tso) | FEATURE(tun_uso))
 
@@ -72,10 +72,10 @@ static void finish(const struct vnet_header *v, uint8_t *bytes, size_t length)
 	reference_put(bytes + v->checksum_start + v->checksum_offset, sum == 0 && bytes[9] == 17 ? 0xffff : sum);
 }
 
-/* Straight from the TUN: a super-packet in one read when it is taken, else what the kernel cut from it. */
+/* Straight from the TUN: one read of a TSO packet if the TUN takes those, else the segments that the kernel cut. */
 static void handed_over(struct suite *s, uint8_t protocol)
 {
-	struct super_packet x = super_make(s, protocol, THEIRS);
+	struct tun_packet x = tun_packet_make(s, protocol, THEIRS);
 	uint8_t *got = malloc(VNET_HEADER_BYTES + 65535), *packet = got + VNET_HEADER_BYTES, expected[2048];
 	struct vnet_header v;
 
@@ -101,12 +101,12 @@ static void handed_over(struct suite *s, uint8_t protocol)
 }
 
 /* Into the TUN; where no kernel is behind it, cut as the kernel would do it. */
-static void put(struct lab *l, const struct super_packet *x, uint8_t protocol)
+static void put(struct lab *l, const struct tun_packet *x, uint8_t protocol)
 {
 	uint8_t framed[2048] = { 0 };
 
 	if (lab_tun[0] >= 0 || is_taken_whole(protocol)) {
-		super_put(l, x);
+		tun_packet_put(l, x);
 		return;
 	}
 	for (size_t i = 0; i < SEGMENTS; i++) {
@@ -118,7 +118,7 @@ static void put(struct lab *l, const struct super_packet *x, uint8_t protocol)
 
 static void leaves_in_bulk(struct suite *s, struct lab *l, uint8_t protocol)
 {
-	struct super_packet x = super_make(s, protocol, THEIRS);
+	struct tun_packet x = tun_packet_make(s, protocol, THEIRS);
 	uint8_t expected[2048], got[2048];
 	uint64_t before = count(l, tx_ok);
 

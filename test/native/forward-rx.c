@@ -80,7 +80,7 @@ static void rx_options(struct bench *b)
 	}
 }
 
-static void rx_beside(struct bench *b)
+static void rx_notes(struct bench *b)
 {
 	struct outcome out;
 	struct recipe padded = { GOOD, .total = 48, .received = 60 };
@@ -88,9 +88,9 @@ static void rx_beside(struct bench *b)
 	const struct outer other_port = { .source = PEER, .port = 40000 };
 
 	CHECK(&b->s, forward_inbound(&p, &from_peer, &b->self, &b->routes, &out) == WRITE_TO_TUN);
-	CHECK(&b->s, out.counter == rx_ok && out.trimmed && !out.options && !out.strange_port && p.length == 48);
+	CHECK(&b->s, out.counter == rx_ok && out.trimmed && !out.options && !out.unexpected_port && p.length == 48);
 	CHECK(&b->s, inbound(b, &(struct recipe){ GOOD }, &other_port, &out) == WRITE_TO_TUN);
-	CHECK(&b->s, out.counter == rx_ok && out.strange_port && !out.trimmed);
+	CHECK(&b->s, out.counter == rx_ok && out.unexpected_port && !out.trimmed);
 	CHECK(&b->s, packet_u8(&p, 8) == 64); /* receiving does not lower the TTL */
 }
 
@@ -131,7 +131,7 @@ int main(void)
 
 	rx_table(&b);
 	rx_options(&b);
-	rx_beside(&b);
+	rx_notes(&b);
 	rx_version_6(&b);
 	rx_own_address(&b);
 	return bench_close(&b);

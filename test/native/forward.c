@@ -6,7 +6,7 @@
 #include "vectors.h"
 
 /* The counter beside which a packet passes is not the one it ends in. */
-static bool is_beside(enum counter counter)
+static bool is_note(enum counter counter)
 {
 	return counter == rx_opts || counter == rx_trimmed || counter == rx_port;
 }
@@ -16,7 +16,7 @@ static void run_rx_vector(struct bench *b, const struct vector *v, struct packet
 	struct outer outer = { .source = v->source, .port = v->port };
 	struct outcome out;
 	enum verdict verdict = forward_inbound(p, &outer, &b->self, &b->routes, &out);
-	bool passes = v->counter == rx_ok || is_beside(v->counter);
+	bool passes = v->counter == rx_ok || is_note(v->counter);
 
 	CHECK_CASE(&b->s, out.counter == (passes ? rx_ok : v->counter), v->name);
 	CHECK_CASE(&b->s, verdict == (passes ? WRITE_TO_TUN : DROP), v->name);

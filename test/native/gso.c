@@ -8,7 +8,7 @@
 #define UDP_L4 5
 #define NEEDS_CSUM 1
 
-struct super {
+struct gso_case {
 	uint8_t protocol;
 	uint16_t fragment;
 	size_t total;
@@ -17,23 +17,23 @@ struct super {
 	struct vnet_header vnet;
 };
 
-static const struct super tcp = {
+static const struct gso_case tcp = {
 	.protocol = PROTOCOL_TCP, .total = 40 + 3 * 1432, .header = 20, .tcp_words = 5,
 	.vnet = { NEEDS_CSUM, TCP4, 40, 1432, 20, 16 },
 };
-static const struct super udp = {
+static const struct gso_case udp = {
 	.protocol = PROTOCOL_UDP, .total = 28 + 5 * 1000 + 1, .header = 20,
 	.vnet = { NEEDS_CSUM, UDP_L4, 28, 1000, 20, 6 },
 };
 
-static enum gso_fault check(const struct super *super)
+static enum gso_fault check(const struct gso_case *c)
 {
 	uint8_t *bytes = malloc(65535);
-	struct recipe r = { .source = ADDRESS(10, 5, 2, 9), .destination = ADDRESS(10, 5, 1, 9), .total = super->total,
-			    .header = super->header, .protocol = super->protocol, .fragment = super->fragment };
-	r.payload[12] = (uint8_t)(super->tcp_words << 4);
+	struct recipe r = { .source = ADDRESS(10, 5, 2, 9), .destination = ADDRESS(10, 5, 1, 9), .total = c->total,
+			    .header = c->header, .protocol = c->protocol, .fragment = c->fragment };
+	r.payload[12] = (uint8_t)(c->tcp_words << 4);
 	struct packet p = packet_make(bytes, &r);
-	enum gso_fault fault = vnet_header_check(&super->vnet, &p);
+	enum gso_fault fault = vnet_header_check(&c->vnet, &p);
 
 	free(bytes);
 	return fault;
@@ -41,7 +41,7 @@ static enum gso_fault check(const struct super *super)
 
 static void sound(struct suite *s)
 {
-	struct super x = tcp;
+	struct gso_case x = tcp;
 
 	CHECK(s, check(&tcp) == GSO_SOUND);
 	CHECK(s, check(&udp) == GSO_SOUND);
@@ -58,7 +58,7 @@ static void sound(struct suite *s)
 
 #define BROKEN(base, change, fault) \
 	do { \
-		struct super x = base; \
+		struct gso_case x = base; \
 		x.change; \
 		CHECK(s, check(&x) == (fault)); \
 	} while (0)
@@ -101,7 +101,7 @@ static void each_rule_alone(struct suite *s)
 /* Small UDP is what merging is for: down to one byte each. */
 static void small_udp(struct suite *s)
 {
-	struct super x = udp;
+	struct gso_case x = udp;
 
 	x.vnet.gso_size = 535;
 	CHECK(s, check(&x) == GSO_SOUND);
@@ -123,7 +123,7 @@ static void small_udp(struct suite *s)
 
 static void segments(struct suite *s)
 {
-	struct super x = tcp;
+	struct gso_case x = tcp;
 
 	x.vnet.gso_size = 536;
 	x.total = 40 + 64 * 536;
@@ -140,7 +140,7 @@ static void vectors_are_refused(struct suite *s)
 {
 	for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
 		const struct vector *v = &vectors[i];
-		struct super x = v->length == VNET_HEADER_BYTES && v->bytes[8] == 6 ? tcp : udp;
+		struct gso_case x = v->length == VNET_HEADER_BYTES && v->bytes[8] == 6 ? tcp : udp;
 		if (v->direction != VECTOR_VNET)
 			continue;
 		CHECK_CASE(s, v->length == VNET_HEADER_BYTES && v->counter == rx_gso, v->name);

@@ -1,5 +1,5 @@
 /*
- * The slow twin of segment.c, from the headers' documents and without a line in common: one segment of a super-packet,
+ * The slow twin of tso-packet.c, from the headers' documents and without a line in common: one segment of a TSO packet,
  * built byte by byte, checksums by adding up all words. Tests and fuzz targets take apart with it what the data process
  * cut or merged.
  */
@@ -7,7 +7,7 @@
 #define TARTAN_REFERENCE_H
 
 #include "gso.h"
-#include "transport.h"
+#include "packet.h"
 #include <string.h>
 
 static inline uint16_t reference_sum(uint32_t sum, const uint8_t *b, size_t n)

@@ -52,7 +52,7 @@ function writeVectorSeeds(vector, bytes) {
 }
 
 const vectors = JSON.parse(readFileSync(source, 'utf8'));
-for (const target of ['forward', 'icmp', 'gso', 'route-table', 'slot', 'segment', 'coalesce'])
+for (const target of ['forward', 'icmp', 'gso', 'route-table', 'slot', 'tso-packet', 'coalesce'])
   mkdirSync(join(build, 'corpus', target), { recursive: true });
 const texts = vectors.map(vector => {
   const bytes = checkVector(vector);
@@ -77,13 +77,13 @@ for (let seed = 1; seed <= 12; seed++) {
 /** A packet that waits, and one between the same hosts that ends with its IP header. */
 writeSeed('coalesce', 'stump', [4, 0, 0, 0, 0, 0], [4, 207, 3, 20, 40, 40]);
 
-/** Super-packets: a virtio header of TCP or UDP segmentation and the packet, sequence number and payload counting up. */
+/** TSO packets: a virtio header of TCP or UDP segmentation and the packet, sequence number and payload counting up. */
 for (let seed = 0; seed < 8; seed++) {
   const udp = seed % 2 === 1;
   const vnet = [1, seed === 6 ? 0 : udp ? 5 : 1, 0, 0, 100 + seed, seed >> 2, 20, 0, udp ? 6 : 16, 0];
   const ip = [0x45, 0, 3, 0, 0, seed, 0x40, 0, 64, udp ? 17 : 6, 0, 0, 10, 5, 1, 9, 10, 5, 2, 9];
   const rest = Array.from({ length: 748 }, (_, i) => (i === 12 ? (5 + seed) << 4 : i === 13 ? 0x99 : i & 255));
-  writeSeed('segment', `seed-${seed}`, vnet, ip, rest);
+  writeSeed('tso-packet', `seed-${seed}`, vnet, ip, rest);
   writeSeed('gso', `seed-${seed}`, vnet, ip, rest, rest);
 }
 

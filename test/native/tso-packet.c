@@ -1,7 +1,9 @@
-/* segment.c: a super-packet comes apart into the packets it stands for, and headers that make no sense are refused. */
-#include "segment.h"
+/* tso-packet.c: a TSO packet is cut into its segments, and virtio headers that make no sense are refused. */
+#include "tso-packet.h"
 #include "fixture.h"
+#include "pseudo-header.h"
 #include "reference.h"
+#include "tcp-udp.h"
 #include "test.h"
 
 struct shape {
@@ -27,7 +29,7 @@ static const struct shape shapes[] = {
 	{ "UDP of odd length", PROTOCOL_UDP, 20, 8, 10 * 333, 333, 0 },
 };
 
-/* A super-packet as the kernel hands it over, with the sum of the pseudo header where the checksum goes. */
+/* A TSO packet as the kernel hands it over, with the sum of the pseudo header in the checksum field. */
 static struct packet make(struct suite *s, uint8_t *bytes, const struct shape *f, struct vnet_header *v)
 {
 	struct recipe r = { .source = ADDRESS(10, 5, 1, 9), .destination = ADDRESS(10, 5, 2, 9), .protocol = f->protocol,
@@ -49,7 +51,7 @@ static struct packet make(struct suite *s, uint8_t *bytes, const struct shape *f
 		packet_put_u8(&p, f->header + 12, (uint8_t)(f->transport / 4 << 4));
 		packet_put_u8(&p, f->header + 13, f->flags);
 	}
-	packet_put_u16(&p, f->header + (is_udp ? 6 : 16), transport_pseudo_sum(&h, p.length - f->header));
+	packet_put_u16(&p, f->header + (is_udp ? 6 : 16), pseudo_header_sum(&h, p.length - f->header));
 	*v = (struct vnet_header){ .flags = VNET_NEEDS_CHECKSUM, .gso_type = is_udp ? GSO_UDP_L4 : GSO_TCP4,
 				   .header_bytes = 9999, .gso_size = f->gso_size, .checksum_start = (uint16_t)f->header,
 				   .checksum_offset = is_udp ? 6 : 16 };
@@ -62,21 +64,21 @@ static void cuts_like_the_reference(struct suite *s)
 		uint8_t *bytes = malloc(65535), *expected = malloc(65535);
 		struct vnet_header v;
 		struct packet p = make(s, bytes, &shapes[i], &v);
-		struct super super;
+		struct tso_packet tso;
 		struct ipv4 h;
 
 		ipv4_parse(&p, &h);
-		CHECK_CASE(s, super_read(&super, &v, &p) && super_fits(&super, &h), shapes[i].name);
-		CHECK_CASE(s, super.segments == (shapes[i].payload + v.gso_size - 1u) / v.gso_size, shapes[i].name);
-		for (size_t number = 0; number < super.segments; number++) {
+		CHECK_CASE(s, tso_packet_read(&tso, &v, &p) && tso_packet_fits(&tso, &h), shapes[i].name);
+		CHECK_CASE(s, tso.segments == (shapes[i].payload + v.gso_size - 1u) / v.gso_size, shapes[i].name);
+		for (size_t number = 0; number < tso.segments; number++) {
 			size_t length = reference_segment(expected, &v, &p, number);
 			uint8_t *got = malloc(length);
 			struct packet segment = { .bytes = got, .length = length - 1 };
-			CHECK_CASE(s, !super_cut(&super, &p, &h, number, &segment), shapes[i].name);
+			CHECK_CASE(s, !tso_packet_cut(&tso, &p, &h, number, &segment), shapes[i].name);
 			segment.length = length;
-			CHECK_CASE(s, super_cut(&super, &p, &h, number, &segment), shapes[i].name);
+			CHECK_CASE(s, tso_packet_cut(&tso, &p, &h, number, &segment), shapes[i].name);
 			CHECK_CASE(s, segment.length == length && memcmp(got, expected, length) == 0, shapes[i].name);
-			CHECK_CASE(s, ipv4_parse(&segment, &h) == IPV4_SOUND && transport_sum(&segment, &h) == 0xffff,
+			CHECK_CASE(s, ipv4_parse(&segment, &h) == IPV4_SOUND && pseudo_header_packet_sum(&segment, &h) == 0xffff,
 				   shapes[i].name);
 			free(got);
 		}
@@ -90,14 +92,14 @@ static bool accepts(struct suite *s, const struct vnet_header *v, const struct s
 	uint8_t *bytes = malloc(65535);
 	struct vnet_header usual;
 	struct packet p = make(s, bytes, f, &usual);
-	struct super super;
+	struct tso_packet tso;
 	struct ipv4 h;
 
 	packet_put_u16(&p, 6, fragment);
 	packet_put_u16(&p, 10, 0);
 	packet_put_u16(&p, 10, checksum_make(&p, 0, f->header));
 	ipv4_parse(&p, &h);
-	bool taken = super_read(&super, v, &p) && super_fits(&super, &h);
+	bool taken = tso_packet_read(&tso, v, &p) && tso_packet_fits(&tso, &h);
 	free(bytes);
 	return taken;
 }
@@ -136,21 +138,21 @@ static void finishes(struct suite *s)
 		struct recipe r = { .source = suite_random(s), .destination = suite_random(s) };
 		struct packet p = packet_make(bytes, &r);
 		const struct vnet_header v = { .flags = VNET_NEEDS_CHECKSUM, .checksum_start = 20, .checksum_offset = 6 };
-		struct super super;
+		struct tso_packet tso;
 		struct ipv4 h;
 		ipv4_parse(&p, &h);
-		packet_put_u16(&p, 26, transport_pseudo_sum(&h, 28));
-		if (!CHECK(s, super_read(&super, &v, &p) && super_fits(&super, &h) && super.segment_bytes == 0))
+		packet_put_u16(&p, 26, pseudo_header_sum(&h, 28));
+		if (!CHECK(s, tso_packet_read(&tso, &v, &p) && tso_packet_fits(&tso, &h) && tso.segment_bytes == 0))
 			return;
-		super_finish(&super, &p, &h);
-		if (packet_u16(&p, 26) == 0 || transport_sum(&p, &h) != 0xffff)
+		tso_packet_finish(&tso, &p, &h);
+		if (packet_u16(&p, 26) == 0 || pseudo_header_packet_sum(&p, &h) != 0xffff)
 			CHECK(s, false);
 	}
 }
 
 int main(void)
 {
-	struct suite s = { .name = "segment", .random = 31 };
+	struct suite s = { .name = "tso-packet", .random = 31 };
 
 	cuts_like_the_reference(&s);
 	refuses(&s);

@@ -3,7 +3,7 @@
  * out here a second time; what is cut equals, segment by segment, what the reference makes of it; what is only finished
  * has a right checksum; nothing is written past the room.
  */
-#include "segment.h"
+#include "tso-packet.h"
 #include "fixture.h"
 #include "reference.h"
 #include "target.h"
@@ -30,7 +30,7 @@ static bool makes_sense(const struct vnet_header *v, const uint8_t *b, size_t n)
 	return b[9] == 6 && v->checksum_offset == 16 && b[ip + 12] >> 4 >= 5 && ip + (b[ip + 12] >> 4) * 4u < n;
 }
 
-static void check_cut(const struct super *s, const struct vnet_header *v, const struct packet *p, const struct ipv4 *h)
+static void check_cut(const struct tso_packet *s, const struct vnet_header *v, const struct packet *p, const struct ipv4 *h)
 {
 	uint8_t *expected = malloc(p->length);
 	size_t total = 0;
@@ -40,9 +40,9 @@ static void check_cut(const struct super *s, const struct vnet_header *v, const 
 		size_t bytes = reference_segment(expected, v, p, number);
 		uint8_t *got = malloc(bytes);
 		struct packet segment = { .bytes = got, .length = bytes - 1 };
-		require(!super_cut(s, p, h, number, &segment));
+		require(!tso_packet_cut(s, p, h, number, &segment));
 		segment.length = bytes;
-		require(bytes <= s->segment_bytes && super_cut(s, p, h, number, &segment));
+		require(bytes <= s->segment_bytes && tso_packet_cut(s, p, h, number, &segment));
 		require(segment.length == bytes && memcmp(got, expected, bytes) == 0);
 		total += bytes - s->header_bytes;
 		free(got);
@@ -51,7 +51,7 @@ static void check_cut(const struct super *s, const struct vnet_header *v, const 
 	free(expected);
 }
 
-static void check_finished(const struct super *s, struct packet *p, const struct ipv4 *h)
+static void check_finished(const struct tso_packet *s, struct packet *p, const struct ipv4 *h)
 {
 	uint8_t *expected = malloc(p->length);
 
@@ -61,16 +61,17 @@ static void check_finished(const struct super *s, struct packet *p, const struct
 		uint16_t sum = reference_sum(0, expected + s->checksum_start, p->length - s->checksum_start);
 		reference_put(expected + s->checksum_at, sum == 0 && h->protocol == PROTOCOL_UDP ? 0xffff : sum);
 	}
-	super_finish(s, p, h);
+	tso_packet_finish(s, p, h);
 	require(memcmp(p->bytes, expected, p->length) == 0);
 	free(expected);
 }
 
 static void check(const struct vnet_header *v, struct packet *p)
 {
-	struct super s;
+	struct tso_packet s;
 	struct ipv4 h;
-	bool is_read = super_read(&s, v, p), is_taken = is_read && ipv4_parse(p, &h) == IPV4_SOUND && super_fits(&s, &h);
+	bool is_read = tso_packet_read(&s, v, p);
+	bool is_taken = is_read && ipv4_parse(p, &h) == IPV4_SOUND && tso_packet_fits(&s, &h);
 
 	require(is_taken == makes_sense(v, p->bytes, p->length));
 	if (!is_taken)
