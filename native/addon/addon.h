@@ -71,7 +71,7 @@ struct slot_fault {
 	const char *why;
 };
 
-/* `routes` is four numbers a route: network, length, hop, port. */
+/* `routes` is four numbers a route: network, length, endpoint, port. */
 bool slot_check(const uint32_t *routes, uint32_t count, struct slot_fault *fault);
 /* Fills a slot that nobody reads from routes that passed slot_check(). */
 void slot_fill(struct route_slot *slot, uint32_t generation, const uint32_t *routes, uint32_t count);

@@ -10,12 +10,12 @@
 
 static const char *route_fault(const uint32_t *route, uint64_t after)
 {
-	const uint32_t network = route[0], length = route[1], hop = route[2], port = route[3];
+	const uint32_t network = route[0], length = route[1], endpoint = route[2], port = route[3];
 	if (length < 1 || length > 32)
 		return "the prefix length is not 1 to 32";
 	if (length < 32 && (network << length) != 0)
 		return "host bits are set";
-	if (hop == 0)
+	if (endpoint == 0)
 		return "the hop is 0.0.0.0";
 	if (port == 0 || port > UINT16_MAX)
 		return "the port is not 1 to 65535";
@@ -41,13 +41,13 @@ bool slot_check(const uint32_t *routes, uint32_t count, struct slot_fault *fault
 	return true;
 }
 
-/* by_hop keeps the first route of a hop only; networks are distinct, slot_check() saw to it. */
+/* by_endpoint keeps the first route of each endpoint. No two routes have the same network: slot_check(). */
 static void index_add(uint32_t *index, uint32_t size, uint32_t key, uint32_t number, const struct route *routes,
-		      bool by_hop)
+		      bool by_endpoint)
 {
 	uint32_t at = index_hash(key) & (size - 1);
 	for (; index[at] != 0; at = (at + 1) & (size - 1)) {
-		if (by_hop && routes[index[at] - 1].hop == key)
+		if (by_endpoint && routes[index[at] - 1].endpoint == key)
 			return;
 	}
 	index[at] = number + 1;
@@ -64,15 +64,18 @@ void slot_fill(struct route_slot *slot, uint32_t generation, const uint32_t *rou
 	slot->reserved = 0;
 	slot->lengths = 0;
 	memset(slot->by_network, 0, size * sizeof slot->by_network[0]);
-	memset(slot->by_hop, 0, size * sizeof slot->by_hop[0]);
+	memset(slot->by_endpoint, 0, size * sizeof slot->by_endpoint[0]);
 	for (uint32_t i = 0; i < count; i++) {
 		const uint32_t *route = &routes[4 * (size_t)i];
 		slot->routes[i] = (struct route){
-			.network = route[0], .length = (uint8_t)route[1], .hop = route[2], .port = (uint16_t)route[3]
+			.network = route[0],
+			.length = (uint8_t)route[1],
+			.endpoint = route[2],
+			.port = (uint16_t)route[3],
 		};
 		slot->lengths |= UINT64_C(1) << route[1];
 		index_add(slot->by_network, size, route[0], i, slot->routes, false);
-		index_add(slot->by_hop, size, route[2], i, slot->routes, true);
+		index_add(slot->by_endpoint, size, route[2], i, slot->routes, true);
 	}
 	slot->checksum = table_checksum(slot);
 }

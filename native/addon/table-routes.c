@@ -21,11 +21,11 @@ const struct route_slot *table_live_slot(const struct table *t)
 static napi_value throw_slot_fault(napi_env env, const uint32_t *routes, const struct slot_fault *fault)
 {
 	const uint32_t *route = &routes[4 * (size_t)fault->number];
-	struct in_addr network = { .s_addr = htonl(route[0]) }, hop = { .s_addr = htonl(route[2]) };
+	struct in_addr network = { .s_addr = htonl(route[0]) }, endpoint = { .s_addr = htonl(route[2]) };
 	char from[INET_ADDRSTRLEN], to[INET_ADDRSTRLEN], text[160];
 
 	inet_ntop(AF_INET, &network, from, sizeof from);
-	inet_ntop(AF_INET, &hop, to, sizeof to);
+	inet_ntop(AF_INET, &endpoint, to, sizeof to);
 	snprintf(text, sizeof text, "route %u, %s/%u via %s:%u: %s", fault->number, from, route[1], to, route[3],
 		 fault->why);
 	napi_throw_range_error(env, "ERR_OUT_OF_RANGE", text);
@@ -110,7 +110,7 @@ static napi_value routes_method(napi_env env, napi_callback_info info)
 		return NULL;
 	for (size_t i = 0; i < count; i++) {
 		const struct route *r = &slot->routes[i];
-		memcpy((uint32_t *)data + 4 * i, (uint32_t[]){ r->network, r->length, r->hop, r->port }, 16);
+		memcpy((uint32_t *)data + 4 * i, (uint32_t[]){ r->network, r->length, r->endpoint, r->port }, 16);
 	}
 	return array;
 }

@@ -108,7 +108,7 @@ static enum verdict judge_outbound(struct packet *p, size_t segment_bytes, const
 	if ((segment_bytes == 0 ? p->length : segment_bytes) > self->mtu)
 		return refuse_size(out, p, self, r);
 	ipv4_decrement_ttl(p);
-	out->hop = (struct next_hop){ .address = r->hop, .port = r->port };
+	out->endpoint = (struct peer_endpoint){ .address = r->endpoint, .port = r->port };
 	return SEND_TO_PEER;
 }
 
@@ -126,14 +126,14 @@ enum verdict forward_outbound_tso(struct packet *p, size_t segment_bytes, const 
 
 /* What is judged before a byte of it is read; rx_ok when it is worth parsing. */
 static enum counter check_datagram(const struct packet *p, const struct outer *outer, const struct self *self,
-				   const struct route *member)
+				   const struct route *peer)
 {
 	if (outer->truncated || p->length > self->mtu)
 		return rx_oversize;
 	if (p->length < IPV4_HEADER_BYTES)
 		return rx_short;
 	/* Our own address as outer source is forged, whatever a table says. */
-	return member == NULL || outer->source == self->public_ip ? rx_not_member : rx_ok;
+	return peer == NULL || outer->source == self->public_ip ? rx_not_member : rx_ok;
 }
 
 /* The rules about the inner addresses and what the header asks for; rx_ok when the packet may pass. */
@@ -146,7 +146,7 @@ static enum counter check_inner(const struct packet *p, const struct ipv4 *h, co
 		return rx_martian;
 	if (!(self->flags & FLAG_NO_SOURCE_CHECK)) {
 		const struct route *of_source = route_table_find(routes, h->source);
-		if (of_source == NULL || of_source->hop != outer->source)
+		if (of_source == NULL || of_source->endpoint != outer->source)
 			return rx_spoof_src;
 	}
 	if (!(self->flags & FLAG_NO_DESTINATION_CHECK) && !in_own_subnet(self, h->destination))
@@ -169,8 +169,8 @@ enum verdict forward_inbound(struct packet *p, const struct outer *outer, const 
 	*out = (struct outcome){ .counter = rx_ok };
 	if (self->gate != GATE_OPEN)
 		return drop(out, self->gate == GATE_FENCED ? rx_fenced : rx_orphaned);
-	const struct route *member = route_table_member(routes, outer->source);
-	enum counter why = check_datagram(p, outer, self, member);
+	const struct route *peer = route_table_by_endpoint(routes, outer->source);
+	enum counter why = check_datagram(p, outer, self, peer);
 	if (why != rx_ok)
 		return drop(out, why);
 	enum ipv4_fault fault = ipv4_parse(p, h);
@@ -181,7 +181,7 @@ enum verdict forward_inbound(struct packet *p, const struct outer *outer, const 
 		return drop(out, why);
 	out->trimmed = h->total_bytes < p->length;
 	out->options = h->header_bytes > IPV4_HEADER_BYTES;
-	out->unexpected_port = outer->port != member->port;
+	out->unexpected_port = outer->port != peer->port;
 	p->length = h->total_bytes;
 	return WRITE_TO_TUN;
 }

@@ -26,7 +26,7 @@ struct self {
 	enum gate gate;
 };
 
-struct next_hop {
+struct peer_endpoint {
 	uint32_t address;
 	uint16_t port;
 };
@@ -44,7 +44,7 @@ struct outcome {
 	bool trimmed;
 	bool options;
 	bool unexpected_port;
-	struct next_hop hop;     /* of SEND_TO_PEER */
+	struct peer_endpoint endpoint;     /* of SEND_TO_PEER */
 	struct icmp_error error; /* of REPLY_ICMP */
 	struct ipv4 header;      /* set from REPLY_ICMP and SEND_TO_PEER on; its TTL is the one received */
 };

@@ -13,17 +13,17 @@
 
 /* 0 is an empty entry, because no peer has the address 0. */
 struct gso_denied {
-	uint32_t hop[GSO_DENIED_MAX];
+	uint32_t address[GSO_DENIED_MAX];
 };
 
-static inline bool gso_denied_has(const struct gso_denied *d, uint32_t hop)
+static inline bool gso_denied_has(const struct gso_denied *d, uint32_t address)
 {
-	return d->hop[index_hash(hop) % GSO_DENIED_MAX] == hop;
+	return d->address[index_hash(address) % GSO_DENIED_MAX] == address;
 }
 
-static inline void gso_denied_add(struct gso_denied *d, uint32_t hop)
+static inline void gso_denied_add(struct gso_denied *d, uint32_t address)
 {
-	d->hop[index_hash(hop) % GSO_DENIED_MAX] = hop;
+	d->address[index_hash(address) % GSO_DENIED_MAX] = address;
 }
 
 #endif

@@ -37,14 +37,14 @@ struct route {
 	uint8_t length;   /* 1..32 */
 	uint8_t reserved;
 	uint16_t port; /* UDP port of the peer, host order */
-	uint32_t hop;  /* public address of the peer */
+	uint32_t endpoint; /* public address of the peer */
 	uint32_t reserved2;
 };
 
 /*
- * A complete table. `routes` is sorted by network and disjoint. `by_network` and `by_hop` hold route number + 1 at
- * index_hash(key) & (index_size - 1) and after, 0 ends a probe; by_hop holds one route of each hop. `lengths` has bit
- * L set when a route of length L exists, so that a look-up probes the lengths in use only. `checksum` is
+ * A complete table. `routes` is sorted by network and disjoint. `by_network` and `by_endpoint` hold route number + 1 at
+ * index_hash(key) & (index_size - 1) or after it; 0 ends a probe. by_endpoint holds one route of each peer. `lengths`
+ * has bit L set when a route of length L exists, so that a look-up probes the lengths in use only. `checksum` is
  * table_checksum() over what the words before it announce.
  */
 struct route_slot {
@@ -56,7 +56,7 @@ struct route_slot {
 	uint64_t checksum;
 	struct route routes[ROUTES_MAX];
 	uint32_t by_network[INDEX_MAX];
-	uint32_t by_hop[INDEX_MAX];
+	uint32_t by_endpoint[INDEX_MAX];
 };
 
 /* Bits of routes_file.flags */
@@ -207,7 +207,7 @@ static inline uint64_t table_checksum(const struct route_slot *s)
 	h = checksum_words(h, s, __builtin_offsetof(struct route_slot, checksum));
 	h = checksum_words(h, s->routes, (uint64_t)s->count * sizeof s->routes[0]);
 	h = checksum_words(h, s->by_network, (uint64_t)s->index_size * 4);
-	return checksum_words(h, s->by_hop, (uint64_t)s->index_size * 4);
+	return checksum_words(h, s->by_endpoint, (uint64_t)s->index_size * 4);
 }
 
 #endif

@@ -63,9 +63,9 @@ static bool read_error(int fd, uint32_t *mtu)
 	return true;
 }
 
-uint16_t path_mtu_ask(int fd, uint32_t hop, uint16_t port, const struct packet *p)
+uint16_t path_mtu_ask(int fd, uint32_t address, uint16_t port, const struct packet *p)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(hop) };
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(address) };
 	struct iovec iov = { .iov_base = p->bytes, .iov_len = p->length };
 	struct mmsghdr m = { .msg_hdr = { .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &iov, .msg_iovlen = 1 } };
 	uint32_t mtu = 0;

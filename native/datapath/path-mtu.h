@@ -15,6 +15,6 @@ int path_mtu_open(int udp);
  * Sends the packet once more in the hope that it fails. Returns the longest inner packet that the path carries; 0 when
  * that is not known or, because the path has become wider since, the packet has left.
  */
-uint16_t path_mtu_ask(int socket, uint32_t hop, uint16_t port, const struct packet *p);
+uint16_t path_mtu_ask(int socket, uint32_t address, uint16_t port, const struct packet *p);
 
 #endif

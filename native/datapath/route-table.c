@@ -28,7 +28,9 @@ static bool head_is_sound(const struct slot_head *head)
 	return size >= 2 * head->count && (head->lengths & ~LENGTHS_ALLOWED) == 0;
 }
 
-/* table_checksum() of layout.h, with the bounds of the copy: a count that grew after its check leads out of the slot. */
+/*
+ * table_checksum() of layout.h, with the bounds of the copy: a count that grew after its check leads out of the slot.
+ */
 static uint64_t checksum_of(const struct slot_head *head, const struct route_slot *slot)
 {
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
@@ -36,7 +38,7 @@ static uint64_t checksum_of(const struct slot_head *head, const struct route_slo
 	h = checksum_words(h, head, offsetof(struct slot_head, checksum));
 	h = checksum_words(h, slot->routes, (uint64_t)head->count * sizeof slot->routes[0]);
 	h = checksum_words(h, slot->by_network, (uint64_t)head->index_size * 4);
-	return checksum_words(h, slot->by_hop, (uint64_t)head->index_size * 4);
+	return checksum_words(h, slot->by_endpoint, (uint64_t)head->index_size * 4);
 }
 
 bool route_table_open(struct route_table *table, const struct route_slot *slot, uint32_t generation)
@@ -89,13 +91,13 @@ const struct route *route_table_find(const struct route_table *t, uint32_t addre
 	return NULL;
 }
 
-const struct route *route_table_member(const struct route_table *t, uint32_t hop)
+const struct route *route_table_by_endpoint(const struct route_table *t, uint32_t endpoint)
 {
 	if (t->slot == NULL)
 		return NULL;
 	for (uint32_t step = 0; step <= t->index_mask; step++) {
-		const struct route *r = probe(t, t->slot->by_hop, hop, step);
-		if (r == NULL || r->hop == hop)
+		const struct route *r = probe(t, t->slot->by_endpoint, endpoint, step);
+		if (r == NULL || r->endpoint == endpoint)
 			return r;
 	}
 	return NULL;

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 struct route_table {
-	const struct route_slot *slot; /* NULL: no routes and no members */
+	const struct route_slot *slot; /* NULL: no routes and no peers */
 	uint32_t generation;
 	/* Copies: what the file says later is not trusted again. */
 	uint32_t count;
@@ -27,7 +27,7 @@ bool route_table_open(struct route_table *table, const struct route_slot *slot, 
 /* The route whose prefix contains the address, or NULL. */
 const struct route *route_table_find(const struct route_table *table, uint32_t address);
 
-/* Any one route of the peer with this public address; NULL when it is not a member. */
-const struct route *route_table_member(const struct route_table *table, uint32_t hop);
+/* One route of the peer with this public address; NULL if no peer has it. */
+const struct route *route_table_by_endpoint(const struct route_table *table, uint32_t endpoint);
 
 #endif

@@ -53,7 +53,8 @@ void rx_open(struct rx *r, struct worker *w, struct rx *sparse)
 	r->coalescer.context = w;
 	r->coalescer.merges_udp = (w->features & FEATURE(tun_uso)) != 0;
 	for (size_t i = 0; i < RX_BUDGET; i++) {
-		r->iov[i] = (struct iovec){ .iov_base = buffers_datagram(&w->buffers, i), .iov_len = DATAGRAM_BYTES_MAX };
+		r->iov[i].iov_base = buffers_datagram(&w->buffers, i);
+		r->iov[i].iov_len = DATAGRAM_BYTES_MAX;
 		r->message[i].msg_hdr = (struct msghdr){
 			.msg_name = &r->from[i],
 			.msg_iov = &r->iov[i],

@@ -34,13 +34,13 @@ static void count_sent(struct worker *w, size_t packets, size_t bytes)
 }
 
 /* Tells the inner sender how long a packet the path carries; it is less than the MTU of the tunnel. */
-static void report_path_mtu(struct worker *w, const struct next_hop *hop, const struct packet *p)
+static void report_path_mtu(struct worker *w, const struct peer_endpoint *endpoint, const struct packet *p)
 {
 	struct ipv4 h;
 
 	if (ipv4_parse(p, &h) != IPV4_SOUND || !h.dont_fragment || !icmp_may_answer(p, &h) || !answering_may(w, &h))
 		return;
-	uint16_t mtu = path_mtu_ask(w->path_mtu, hop->address, hop->port, p);
+	uint16_t mtu = path_mtu_ask(w->path_mtu, endpoint->address, endpoint->port, p);
 	struct icmp_error needed = {
 		.type = ICMP_UNREACHABLE,
 		.code = ICMP_CODE_FRAGMENTATION_NEEDED,
@@ -57,7 +57,7 @@ static void count_failed(struct worker *w, const struct tx_batch *b, size_t i, i
 	if (err != EMSGSIZE)
 		return;
 	const struct packet first = tx_batch_packet(b, i, 0);
-	report_path_mtu(w, &r->hop, &first);
+	report_path_mtu(w, &r->endpoint, &first);
 }
 
 static int send_one(const struct worker *w, const struct tx_batch *b, size_t i, const struct packet *p)
@@ -89,7 +89,7 @@ static void send_without_gso(struct worker *w, const struct tx_batch *b, size_t 
 		const struct packet p = tx_batch_packet(b, i, number);
 		int err = send_one(w, b, i, &p);
 		if (err == 0 && number == 0) {
-			gso_denied_add(&w->gso_denied, r->hop.address);
+			gso_denied_add(&w->gso_denied, r->endpoint.address);
 			counters_add(w->block, tx_gso_off, 1);
 		}
 		if (err == 0) {
@@ -98,7 +98,7 @@ static void send_without_gso(struct worker *w, const struct tx_batch *b, size_t 
 		}
 		counters_add(w->block, counter_of(err), 1);
 		if (err == EMSGSIZE && !is_reported)
-			report_path_mtu(w, &r->hop, &p);
+			report_path_mtu(w, &r->endpoint, &p);
 		is_reported = is_reported || err == EMSGSIZE;
 	}
 }

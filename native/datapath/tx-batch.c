@@ -3,9 +3,9 @@
 #include <arpa/inet.h>
 #include <netinet/udp.h>
 
-static bool can_append(const struct gso_run *r, const struct next_hop *hop, const struct packet *p)
+static bool can_append(const struct gso_run *r, const struct peer_endpoint *endpoint, const struct packet *p)
 {
-	return !r->is_closed && r->hop.address == hop->address && r->hop.port == hop->port &&
+	return !r->is_closed && r->endpoint.address == endpoint->address && r->endpoint.port == endpoint->port &&
 	       p->length <= r->packet_bytes && p->length > 0 && r->packets < GSO_RUN_PACKETS_MAX &&
 	       r->bytes + p->length <= GSO_RUN_BYTES_MAX;
 }
@@ -22,15 +22,16 @@ static void add_iov(struct tx_batch *b, struct msghdr *m, const struct packet *p
 	m->msg_iovlen++;
 }
 
-static void begin_message(struct tx_batch *b, const struct next_hop *hop, const struct packet *p, bool use_gso)
+static void begin_message(struct tx_batch *b, const struct peer_endpoint *endpoint, const struct packet *p,
+			  bool use_gso)
 {
 	size_t i = b->messages++;
 
-	b->gso_run[i] = (struct gso_run){ .hop = *hop, .packet_bytes = p->length, .is_closed = !use_gso };
+	b->gso_run[i] = (struct gso_run){ .endpoint = *endpoint, .packet_bytes = p->length, .is_closed = !use_gso };
 	b->to[i] = (struct sockaddr_in){
 		.sin_family = AF_INET,
-		.sin_port = htons(hop->port),
-		.sin_addr.s_addr = htonl(hop->address),
+		.sin_port = htons(endpoint->port),
+		.sin_addr.s_addr = htonl(endpoint->address),
 	};
 	b->message[i] = (struct mmsghdr){
 		.msg_hdr = {
@@ -41,12 +42,12 @@ static void begin_message(struct tx_batch *b, const struct next_hop *hop, const 
 	};
 }
 
-void tx_batch_add(struct tx_batch *b, const struct next_hop *hop, const struct packet *p, bool use_gso)
+void tx_batch_add(struct tx_batch *b, const struct peer_endpoint *endpoint, const struct packet *p, bool use_gso)
 {
-	bool follows = use_gso && b->messages > 0 && can_append(&b->gso_run[b->messages - 1], hop, p);
+	bool follows = use_gso && b->messages > 0 && can_append(&b->gso_run[b->messages - 1], endpoint, p);
 
 	if (!follows)
-		begin_message(b, hop, p, use_gso);
+		begin_message(b, endpoint, p, use_gso);
 	struct gso_run *r = &b->gso_run[b->messages - 1];
 	add_iov(b, &b->message[b->messages - 1].msg_hdr, p);
 	r->packets++;

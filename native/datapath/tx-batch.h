@@ -18,7 +18,7 @@
 
 /* The packets of one message, one after another in its iovs. */
 struct gso_run {
-	struct next_hop hop;
+	struct peer_endpoint endpoint;
 	size_t packets;
 	size_t packet_bytes; /* of each but the last */
 	size_t bytes;
@@ -45,7 +45,7 @@ static inline bool tx_batch_has_room(const struct tx_batch *b)
 }
 
 /* Adds a packet, if there is room. Without `use_gso` the packet gets a message of its own. */
-void tx_batch_add(struct tx_batch *b, const struct next_hop *hop, const struct packet *p, bool use_gso);
+void tx_batch_add(struct tx_batch *b, const struct peer_endpoint *endpoint, const struct packet *p, bool use_gso);
 
 /* Writes the segment size of each run into its message. Call it once, before the messages are sent. */
 void tx_batch_finish(struct tx_batch *b);

@@ -32,9 +32,9 @@ static void send_all(struct tx *t)
 	t->segments.used = 0;
 }
 
-static bool may_use_gso(const struct worker *w, const struct next_hop *hop)
+static bool may_use_gso(const struct worker *w, const struct peer_endpoint *endpoint)
 {
-	return (w->features & FEATURE(udp_segment)) != 0 && !gso_denied_has(&w->gso_denied, hop->address);
+	return (w->features & FEATURE(udp_segment)) != 0 && !gso_denied_has(&w->gso_denied, endpoint->address);
 }
 
 /* Adds the segments of a TSO packet. It may flush in between: the arena of `p` is not emptied by that. */
@@ -49,7 +49,7 @@ static void add_segments(struct tx *t, const struct tso_packet *s, const struct 
 		}
 		if (!tso_packet_cut(s, p, &out->header, number, &segment))
 			continue; /* not with a room that holds the longest packet */
-		tx_batch_add(&t->batch, &out->hop, &segment, may_use_gso(t->worker, &out->hop));
+		tx_batch_add(&t->batch, &out->endpoint, &segment, may_use_gso(t->worker, &out->endpoint));
 		a->used += segment.length;
 	}
 }
@@ -65,7 +65,7 @@ static void add_packet(struct tx *t, const struct tso_packet *s, struct packet *
 		return;
 	}
 	tso_packet_finish(s, p, &out->header);
-	tx_batch_add(&t->batch, &out->hop, p, may_use_gso(t->worker, &out->hop));
+	tx_batch_add(&t->batch, &out->endpoint, p, may_use_gso(t->worker, &out->endpoint));
 	t->packets.used += VNET_HEADER_BYTES + p->length;
 	t->packets.used += -t->packets.used % ALIGNMENT;
 }

@@ -40,7 +40,7 @@ static void go_out(struct packet *p, uint8_t choice, const struct self *self, co
 	if (verdict == REPLY_ICMP)
 		check_reply(p, self, &out);
 	if (verdict == SEND_TO_PEER) {
-		require(out.hop.port == PORT && out.hop.address == rules_hop(rules_address(before + 16)));
+		require(out.endpoint.port == PORT && out.endpoint.address == rules_endpoint(rules_address(before + 16)));
 		require(p->length == (size_t)(before[2] << 8 | before[3]) && p->bytes[8] == before[8] - 1);
 		require(reference_sum(0, p->bytes, (before[0] & 15u) * 4u) == 0);
 		before[8]--;

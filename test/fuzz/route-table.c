@@ -11,7 +11,7 @@
 static void change(struct route_slot *s, const uint8_t *input)
 {
 	static const size_t starts[] = { 0, offsetof(struct route_slot, routes), offsetof(struct route_slot, by_network),
-					 offsetof(struct route_slot, by_hop) };
+					 offsetof(struct route_slot, by_endpoint) };
 	size_t place = (size_t)(input[1] | input[2] << 8) % 61;
 
 	memcpy((uint8_t *)s + starts[input[0] % 4] + place, input + 3, 4);
@@ -19,7 +19,7 @@ static void change(struct route_slot *s, const uint8_t *input)
 
 static void look(const struct route_table *t, uint32_t address)
 {
-	const struct route *answers[] = { route_table_find(t, address), route_table_member(t, address) };
+	const struct route *answers[] = { route_table_find(t, address), route_table_by_endpoint(t, address) };
 
 	for (size_t i = 0; i < 2; i++)
 		if (answers[i] != NULL && (answers[i] < t->slot->routes || answers[i] >= t->slot->routes + t->count))
@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 		slot = fixture_open(&table);
 	memset(slot, 0, offsetof(struct route_slot, routes) + 8 * sizeof slot->routes[0]);
 	memset(slot->by_network, 0, 128);
-	memset(slot->by_hop, 0, 128);
+	memset(slot->by_endpoint, 0, 128);
 	fixture_pack(slot, 1, fixture_routes, 2);
 	if (!route_table_open(&verified, slot, 1))
 		abort();

@@ -14,7 +14,7 @@ static inline uint32_t rules_address(const uint8_t *b)
 }
 
 /* The peer with this address in its subnet, or 0. */
-static inline uint32_t rules_hop(uint32_t address)
+static inline uint32_t rules_endpoint(uint32_t address)
 {
 	const uint32_t subnet = address >> 8;
 
@@ -72,7 +72,7 @@ static inline enum counter rules_inbound(const uint8_t *b, size_t n, const struc
 		return rx_ttl;
 	if (rules_martian(rules_address(b + 12)))
 		return rx_martian;
-	if (!(flags & FLAG_NO_SOURCE_CHECK) && rules_hop(rules_address(b + 12)) != outer->source)
+	if (!(flags & FLAG_NO_SOURCE_CHECK) && rules_endpoint(rules_address(b + 12)) != outer->source)
 		return rx_spoof_src;
 	if (!(flags & FLAG_NO_DESTINATION_CHECK) && rules_address(b + 16) >> 8 != 0x0a0501)
 		return rx_bad_dst;
@@ -94,7 +94,7 @@ static inline enum counter rules_outbound(const uint8_t *b, size_t n, size_t lon
 		return tx_bad_src;
 	if (!(flags & FLAG_NO_SOURCE_CHECK) && rules_address(b + 12) >> 8 != 0x0a0501)
 		return tx_spoof_src;
-	if (rules_hop(rules_address(b + 16)) == 0)
+	if (rules_endpoint(rules_address(b + 16)) == 0)
 		return tx_noroute;
 	if (b[8] < 2)
 		return tx_ttl;

@@ -3,7 +3,7 @@
  * rules allow when every pair of routes is compared; what the data process then finds is what reading all routes one
  * after another finds; and a published slot with one bit changed is refused by both.
  *
- * Eight bytes a route: network, length, hop, port.
+ * Eight bytes a route: network, length, endpoint, port.
  */
 #include "addon.h"
 #include "fixture.h"
@@ -13,7 +13,7 @@
 #define COUNT_MAX 200u
 
 struct words {
-	uint32_t network, length, hop, port;
+	uint32_t network, length, endpoint, port;
 };
 
 static uint64_t last(const struct words *r)
@@ -23,7 +23,7 @@ static uint64_t last(const struct words *r)
 
 static bool is_sound(const struct words *r)
 {
-	return r->length >= 1 && r->length <= 32 && r->network % (UINT64_C(1) << (32 - r->length)) == 0 && r->hop != 0 &&
+	return r->length >= 1 && r->length <= 32 && r->network % (UINT64_C(1) << (32 - r->length)) == 0 && r->endpoint != 0 &&
 	       r->port >= 1 && r->port <= 65535;
 }
 
@@ -40,13 +40,13 @@ static uint32_t first_fault(const struct words *routes, uint32_t count)
 	return count;
 }
 
-/* Few values, so that routes overlap and hops come again; lengths and ports also where they are wrong. */
+/* Few values, so that routes overlap and endpoints come again; lengths and ports also where they are wrong. */
 static struct words read_record(const uint8_t *b, bool mend)
 {
 	/* Also at both ends of all addresses. */
 	const uint32_t first = b[0] < 16 ? 0 : b[0] >= 240 ? 255 : 10;
 	struct words r = { .network = ADDRESS(first, first == 255 ? 255 : b[0] & 3, b[1], b[2]), .length = b[3] % 35u,
-			   .hop = (b[4] & 31) == 0 ? 0 : ADDRESS(192, 0, 2, b[4] & 31),
+			   .endpoint = (b[4] & 31) == 0 ? 0 : ADDRESS(192, 0, 2, b[4] & 31),
 			   .port = (uint32_t)b[5] << 16 | (uint32_t)b[6] << 8 | b[7] };
 
 	if (b[3] >= 250)
@@ -55,7 +55,7 @@ static struct words read_record(const uint8_t *b, bool mend)
 		return r;
 	r.length = r.length < 1 || r.length > 32 ? 24 : r.length;
 	r.network &= ipv4_mask(r.length);
-	r.hop |= 1;
+	r.endpoint |= 1;
 	r.port = 1 + r.port % 65535;
 	return r;
 }
@@ -77,27 +77,27 @@ static uint32_t insert(struct words *routes, uint32_t count, const struct words 
 static void look(const struct route_table *t, const struct words *routes, uint32_t count, uint32_t address)
 {
 	const struct words *of = NULL;
-	bool is_member = false;
+	bool has_endpoint = false;
 
 	for (uint32_t i = 0; i < count; i++) {
 		if (address >= routes[i].network && address <= last(&routes[i]))
 			of = &routes[i];
-		is_member = is_member || routes[i].hop == address;
+		has_endpoint = has_endpoint || routes[i].endpoint == address;
 	}
-	const struct route *found = route_table_find(t, address), *member = route_table_member(t, address);
-	require((found == NULL) == (of == NULL) && (member != NULL) == is_member);
+	const struct route *found = route_table_find(t, address), *by_endpoint = route_table_by_endpoint(t, address);
+	require((found == NULL) == (of == NULL) && (by_endpoint != NULL) == has_endpoint);
 	if (found != NULL)
-		require(found->network == of->network && found->length == of->length && found->hop == of->hop &&
+		require(found->network == of->network && found->length == of->length && found->endpoint == of->endpoint &&
 			found->port == of->port);
-	if (member != NULL)
-		require(member->hop == address);
+	if (by_endpoint != NULL)
+		require(by_endpoint->endpoint == address);
 }
 
 /* Any bit of the words in use: the checksum sees it. */
 static void change(struct route_slot *s, const uint8_t *record)
 {
 	struct route_table table = { 0 };
-	uint8_t *const parts[] = { (uint8_t *)s, (uint8_t *)s->routes, (uint8_t *)s->by_network, (uint8_t *)s->by_hop };
+	uint8_t *const parts[] = { (uint8_t *)s, (uint8_t *)s->routes, (uint8_t *)s->by_network, (uint8_t *)s->by_endpoint };
 	const size_t sizes[] = { offsetof(struct route_slot, routes), s->count * sizeof s->routes[0], s->index_size * 4,
 				 s->index_size * 4 };
 	const size_t part = record[0] % 4, at = (size_t)(record[1] << 8 | record[2]);
@@ -125,7 +125,7 @@ static void check_table(const struct words *routes, uint32_t count, const uint8_
 		look(&table, routes, count, routes[i].network - 1);
 		look(&table, routes, count, (uint32_t)last(&routes[i]));
 		look(&table, routes, count, (uint32_t)last(&routes[i]) + 1);
-		look(&table, routes, count, routes[i].hop);
+		look(&table, routes, count, routes[i].endpoint);
 	}
 	for (size_t i = 0; i < records; i++) {
 		const uint8_t *b = input + i * RECORD_BYTES;

@@ -87,13 +87,13 @@ static void refusal_keeps_the_old_table(struct suite *s)
 	publish(&b, 1, 1);
 	control_poll(b.w);
 	publish(&b, 2, 2);
-	b.file->slot[0].routes[0].hop ^= 1;
+	b.file->slot[0].routes[0].endpoint ^= 1;
 	for (int i = 0; i < 5; i++)
 		control_poll(b.w);
 	CHECK(s, b.block->counters[table_refused] == 1 && b.block->generation == 1);
 	CHECK(s, b.w->routes.count == 1 && route_table_find(&b.w->routes, ADDRESS(10, 5, 2, 1)) != NULL);
 	/* Put right, it is adopted when it is looked at again. */
-	b.file->slot[0].routes[0].hop ^= 1;
+	b.file->slot[0].routes[0].endpoint ^= 1;
 	b.w->retry_at_ns = 0;
 	control_poll(b.w);
 	CHECK(s, b.block->generation == 2 && b.w->routes.count == 2 && b.block->counters[table_refused] == 1);

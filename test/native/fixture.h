@@ -16,8 +16,8 @@
 #define MTU 1472
 
 static const struct route fixture_routes[] = {
-	{ .network = ADDRESS(10, 5, 2, 0), .length = 24, .port = PORT, .hop = ADDRESS(192, 0, 2, 2) },
-	{ .network = ADDRESS(10, 5, 3, 0), .length = 24, .port = PORT, .hop = ADDRESS(192, 0, 2, 3) },
+	{ .network = ADDRESS(10, 5, 2, 0), .length = 24, .port = PORT, .endpoint = ADDRESS(192, 0, 2, 2) },
+	{ .network = ADDRESS(10, 5, 3, 0), .length = 24, .port = PORT, .endpoint = ADDRESS(192, 0, 2, 3) },
 };
 
 static const struct self fixture_self = {
@@ -51,14 +51,14 @@ static inline void fixture_pack(struct route_slot *s, uint32_t generation, const
 	s->index_size = size;
 	s->lengths = 0;
 	memset(s->by_network, 0, size * sizeof s->by_network[0]);
-	memset(s->by_hop, 0, size * sizeof s->by_hop[0]);
+	memset(s->by_endpoint, 0, size * sizeof s->by_endpoint[0]);
 	for (uint32_t i = 0; i < count; i++) {
 		struct route_table known = { .slot = s, .count = i, .index_mask = size - 1 };
 		s->routes[i] = routes[i];
 		s->lengths |= UINT64_C(1) << routes[i].length;
 		fixture_put_index(s->by_network, size, routes[i].network, i + 1);
-		if (route_table_member(&known, routes[i].hop) == NULL)
-			fixture_put_index(s->by_hop, size, routes[i].hop, i + 1);
+		if (route_table_by_endpoint(&known, routes[i].endpoint) == NULL)
+			fixture_put_index(s->by_endpoint, size, routes[i].endpoint, i + 1);
 	}
 	s->checksum = table_checksum(s);
 }

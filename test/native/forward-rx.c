@@ -113,7 +113,7 @@ static void rx_version_6(struct bench *b)
 	}
 }
 
-/* Our own address is no member even when a table lists it. */
+/* Our own address is no peer's, even if a table lists it. */
 static void rx_own_address(struct bench *b)
 {
 	struct self self = b->self;

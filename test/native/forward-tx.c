@@ -87,7 +87,7 @@ static void tx_changes_only_the_ttl(struct bench *b)
 
 	memcpy(before, b->bytes, sizeof before);
 	CHECK(&b->s, forward_outbound(&p, &b->self, &b->routes, &out) == SEND_TO_PEER);
-	CHECK(&b->s, out.hop.address == PEER && out.hop.port == PORT);
+	CHECK(&b->s, out.endpoint.address == PEER && out.endpoint.port == PORT);
 	CHECK(&b->s, p.length == 48 && packet_u8(&p, 8) == 63 && checksum_sum(&p, 0, 20) == 0xffff);
 	before[8] = 63;
 	before[10] = b->bytes[10];

@@ -84,7 +84,7 @@ static void gates(struct bench *b)
 	b->self.gate = GATE_OPEN;
 }
 
-/* Without a table nobody is a member and nothing has a route: a fresh process fails closed. */
+/* Without a table there is no peer and no route: a new process fails closed. */
 static void no_table(struct bench *b)
 {
 	const struct route_table none = { 0 };

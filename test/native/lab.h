@@ -80,9 +80,9 @@ static inline void *run(void *argument)
 static inline void lab_publish(struct lab *l, uint32_t generation, uint16_t peer_port)
 {
 	const struct route routes[] = {
-		{ .network = ADDRESS(10, 5, 2, 0), .length = 24, .port = peer_port, .hop = PEER_IP },
+		{ .network = ADDRESS(10, 5, 2, 0), .length = 24, .port = peer_port, .endpoint = PEER_IP },
 		/* The kernel refuses a broadcast without SO_BROADCAST: this peer's packets end in EACCES. */
-		{ .network = ADDRESS(10, 5, 3, 0), .length = 24, .port = peer_port, .hop = 0xffffffff },
+		{ .network = ADDRESS(10, 5, 3, 0), .length = 24, .port = peer_port, .endpoint = 0xffffffff },
 	};
 	fixture_pack(&l->file->slot[generation % 2], generation, routes, 2);
 	atomic_store(&l->file->generation, generation);

@@ -10,16 +10,16 @@ static const struct route *naive_find(const struct route *routes, uint32_t count
 	return NULL;
 }
 
-static bool naive_is_member(const struct route *routes, uint32_t count, uint32_t hop)
+static bool naive_has_endpoint(const struct route *routes, uint32_t count, uint32_t endpoint)
 {
 	for (uint32_t i = 0; i < count; i++)
-		if (routes[i].hop == hop)
+		if (routes[i].endpoint == endpoint)
 			return true;
 	return false;
 }
 
 /* Sorted, disjoint routes of mixed lengths; returns how many fitted below the end of the address space. */
-static uint32_t random_routes(struct suite *s, struct route *routes, uint32_t count, uint32_t hops)
+static uint32_t random_routes(struct suite *s, struct route *routes, uint32_t count, uint32_t endpoints)
 {
 	uint64_t at = ADDRESS(10, 0, 0, 0);
 
@@ -30,7 +30,7 @@ static uint32_t random_routes(struct suite *s, struct route *routes, uint32_t co
 		if (at + size > UINT64_C(0xe0000000))
 			return i;
 		routes[i] = (struct route){ .network = (uint32_t)at, .length = length, .port = PORT,
-					    .hop = ADDRESS(192, 0, 0, 0) + suite_below(s, hops) };
+					    .endpoint = ADDRESS(192, 0, 0, 0) + suite_below(s, endpoints) };
 		at += size;
 	}
 	return count;
@@ -53,9 +53,9 @@ static void equals_twin(struct suite *s, uint32_t wanted, int queries)
 		const struct route *found = route_table_find(&t, address);
 		CHECK(s, (expected == NULL) == (found == NULL));
 		CHECK(s, expected == NULL || found == NULL || memcmp(expected, found, sizeof *found) == 0);
-		uint32_t hop = ADDRESS(192, 0, 0, 0) + suite_below(s, wanted + 4);
-		const struct route *member = route_table_member(&t, hop);
-		CHECK(s, (member != NULL) == naive_is_member(routes, count, hop) && (member == NULL || member->hop == hop));
+		uint32_t endpoint = ADDRESS(192, 0, 0, 0) + suite_below(s, wanted + 4);
+		const struct route *by_endpoint = route_table_by_endpoint(&t, endpoint);
+		CHECK(s, (by_endpoint != NULL) == naive_has_endpoint(routes, count, endpoint) && (by_endpoint == NULL || by_endpoint->endpoint == endpoint));
 	}
 	free(slot);
 	free(routes);
@@ -65,19 +65,19 @@ static void extremes(struct suite *s)
 {
 	struct route_slot *slot = calloc(1, sizeof *slot);
 	const struct route routes[] = {
-		{ .network = 0, .length = 1, .port = 1, .hop = 5 },
-		{ .network = 0xffffffff, .length = 32, .port = 1, .hop = 0xffffffff },
+		{ .network = 0, .length = 1, .port = 1, .endpoint = 5 },
+		{ .network = 0xffffffff, .length = 32, .port = 1, .endpoint = 0xffffffff },
 	};
 	struct route_table t = { 0 };
 
-	CHECK(s, route_table_find(&t, 1) == NULL && route_table_member(&t, 1) == NULL);
+	CHECK(s, route_table_find(&t, 1) == NULL && route_table_by_endpoint(&t, 1) == NULL);
 	fixture_pack(slot, 2, routes, 2);
 	CHECK(s, route_table_open(&t, slot, 2));
 	CHECK(s, route_table_find(&t, 0x7fffffff) == &slot->routes[0]);
 	CHECK(s, route_table_find(&t, 0x80000000) == NULL);
 	CHECK(s, route_table_find(&t, 0xffffffff) == &slot->routes[1]);
-	CHECK(s, route_table_member(&t, 0xffffffff) == &slot->routes[1]);
-	CHECK(s, route_table_member(&t, 6) == NULL);
+	CHECK(s, route_table_by_endpoint(&t, 0xffffffff) == &slot->routes[1]);
+	CHECK(s, route_table_by_endpoint(&t, 6) == NULL);
 	free(slot);
 }
 
@@ -86,8 +86,8 @@ static void refuses_damage(struct suite *s)
 {
 	struct route_table t = { 0 };
 	struct route_slot *slot = fixture_open(&t);
-	uint32_t *words[] = { &slot->generation, &slot->count, &slot->index_size, &slot->reserved, &slot->routes[1].hop,
-			      &slot->by_network[3], &slot->by_hop[0] };
+	uint32_t *words[] = { &slot->generation, &slot->count, &slot->index_size, &slot->reserved, &slot->routes[1].endpoint,
+			      &slot->by_network[3], &slot->by_endpoint[0] };
 
 	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
 		uint32_t before = *words[i];
@@ -134,15 +134,15 @@ static void survives_damage(struct suite *s)
 	for (int round = 0; round < 20000; round++) {
 		for (uint32_t i = 0; i <= t.index_mask; i++) {
 			slot->by_network[i] = round % 3 == 0 ? 1 + suite_below(s, t.count) : suite_random(s);
-			slot->by_hop[i] = round % 3 == 0 ? 1 + suite_below(s, t.count) : suite_random(s);
+			slot->by_endpoint[i] = round % 3 == 0 ? 1 + suite_below(s, t.count) : suite_random(s);
 		}
 		slot->count = suite_random(s);
 		slot->index_size = suite_random(s);
 		slot->lengths = suite_random(s);
 		const struct route *found = route_table_find(&t, ADDRESS(10, 5, 2, 9));
-		const struct route *member = route_table_member(&t, suite_random(s));
+		const struct route *by_endpoint = route_table_by_endpoint(&t, suite_random(s));
 		CHECK(s, (found == NULL || (found >= slot->routes && found < end)) &&
-				 (member == NULL || (member >= slot->routes && member < end)));
+				 (by_endpoint == NULL || (by_endpoint >= slot->routes && by_endpoint < end)));
 	}
 	free(slot);
 }

@@ -1,6 +1,7 @@
 /*
  * The contract between publisher and threads, run for real: one publisher rewrites slots by the rule, several threads
- * adopt and look up. Each table says its generation in every hop, so that a torn one is seen; TSan watches the rest.
+ * adopt and look up. Each table says its generation in every endpoint, so that a torn one is seen; TSan watches the
+ * rest.
  */
 #include "fixture.h"
 #include "test.h"
@@ -20,7 +21,7 @@ struct reader {
 	unsigned long torn;
 };
 
-static uint32_t hop_of(uint32_t generation)
+static uint32_t endpoint_of(uint32_t generation)
 {
 	return ADDRESS(192, 0, 0, 0) + generation;
 }
@@ -34,8 +35,8 @@ static void *read_routes(void *argument)
 		for (uint32_t i = 0; i < ROUTES && w->routes.slot != NULL; i++) {
 			const struct route *found = route_table_find(&w->routes, ADDRESS(10, 5, i, 9));
 			r->lookups++;
-			if (found == NULL || found->hop != hop_of(w->routes.generation) ||
-			    route_table_member(&w->routes, hop_of(w->routes.generation)) == NULL)
+			if (found == NULL || found->endpoint != endpoint_of(w->routes.generation) ||
+			    route_table_by_endpoint(&w->routes, endpoint_of(w->routes.generation)) == NULL)
 				r->torn++;
 		}
 	}
@@ -55,7 +56,7 @@ static void publish(struct routes_file *f, uint32_t generation)
 	struct route routes[ROUTES];
 
 	for (uint32_t i = 0; i < ROUTES; i++)
-		routes[i] = (struct route){ .network = ADDRESS(10, 5, i, 0), .length = 24, .port = PORT, .hop = hop_of(generation) };
+		routes[i] = (struct route){ .network = ADDRESS(10, 5, i, 0), .length = 24, .port = PORT, .endpoint = endpoint_of(generation) };
 	fixture_pack(&f->slot[generation % 2], generation, routes, ROUTES);
 	atomic_store_explicit(&f->generation, generation, memory_order_release);
 }

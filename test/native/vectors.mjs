@@ -63,7 +63,7 @@ for (let seed = 1; seed <= 8; seed++) {
   const noise = Array.from({ length: 64 * seed }, (_, i) => (i * 37 + seed * 101) & 255);
   writeSeed('route-table', `seed-${seed}`, noise);
   writeSeed('slot', `noise-${seed}`, noise);
-  /** A sound table: 10.<seed>.<i>.0/24 in order, hops that come again, one port. */
+  /** A sound table: 10.<seed>.<i>.0/24 in order, endpoints that come again, one port. */
   const route = i => [32 + (seed & 3), i, 0, 24, (i % seed) + 1, 0, 32, 93];
   writeSeed('slot', `seed-${seed}`, Array.from({ length: 16 * seed }, (_, i) => route(i)).flat());
 }
