@@ -13,7 +13,7 @@ static napi_value init(napi_env env, napi_value exports)
 	udp_init(env, exports);
 	steering_init(env, exports);
 	table_init(env, exports);
-	handover_init(env, exports);
+	adopt_init(env, exports);
 	netlink_init(env, exports);
 	watch_init(env, exports);
 	system_init(env, exports);

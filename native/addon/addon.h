@@ -21,7 +21,7 @@ void tun_init(napi_env env, napi_value exports);
 void udp_init(napi_env env, napi_value exports);
 void steering_init(napi_env env, napi_value exports);
 void table_init(napi_env env, napi_value exports);
-void handover_init(napi_env env, napi_value exports);
+void adopt_init(napi_env env, napi_value exports);
 void netlink_init(napi_env env, napi_value exports);
 void watch_init(napi_env env, napi_value exports);
 void system_init(napi_env env, napi_value exports);

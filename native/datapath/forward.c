@@ -47,7 +47,7 @@ static enum verdict refuse(struct outcome *out, const struct packet *p, const st
 
 	if (is_broadcast(self, r, h->source) || is_broadcast(self, r, h->destination))
 		return DROP;
-	return icmp_may_answer(p, h) ? REPLY_ICMP : DROP;
+	return icmp_may_reply(p, h) ? REPLY_ICMP : DROP;
 }
 
 static enum verdict refuse_route(struct outcome *out, const struct packet *p, const struct self *self)

@@ -57,7 +57,7 @@ enum verdict forward_outbound(struct packet *p, const struct self *self, const s
 enum verdict forward_outbound_tso(struct packet *p, size_t segment_bytes, const struct self *self,
 				    const struct route_table *routes, struct outcome *out);
 
-/* From the underlay: WRITE_TO_TUN (length trimmed) or DROP; never an answer. */
+/* From the underlay: WRITE_TO_TUN (length trimmed) or DROP; never a reply. */
 enum verdict forward_inbound(struct packet *p, const struct outer *outer, const struct self *self,
 			     const struct route_table *routes, struct outcome *out);
 

@@ -34,7 +34,7 @@ static bool is_icmp_error(const struct packet *p, const struct ipv4 *h)
 	}
 }
 
-bool icmp_may_answer(const struct packet *p, const struct ipv4 *h)
+bool icmp_may_reply(const struct packet *p, const struct ipv4 *h)
 {
 	if (ipv4_is_martian(h->source) || ipv4_is_martian(h->destination))
 		return false;

@@ -23,7 +23,7 @@ struct icmp_error {
 #define ICMP_BYTES_MAX (IPV4_HEADER_BYTES + 8u + IPV4_HEADER_MAX + 8u)
 
 /* False for ICMP errors, later fragments, and addresses that are not one host's. */
-bool icmp_may_answer(const struct packet *about, const struct ipv4 *header);
+bool icmp_may_reply(const struct packet *about, const struct ipv4 *header);
 
 /* Writes the whole packet with both checksums into `reply`, whose length is room on entry and what was built after. */
 void icmp_build(struct packet *reply, const struct icmp_error *error, uint32_t from, const struct packet *about,

@@ -157,10 +157,10 @@ struct counters_file {
 };
 
 /*
- * The answer on datapath.sock (SOCK_SEQPACKET): one message of this form with `descriptors` descriptors in
- * SCM_RIGHTS, in this order: routes (read-only), counters, the listening socket, TUN queues, UDP sockets, one eventfd
- * per thread. The connection then stays open; its end means that the process is dead. An eventfd is the doorbell of
- * a thread: it carries no value, the thread reads the control words when it rings.
+ * What datapath.sock (SOCK_SEQPACKET) sends to a new connection: one message of this form with `descriptors`
+ * descriptors in SCM_RIGHTS, in this order: routes (read-only), counters, the listening socket, TUN queues, UDP
+ * sockets, one eventfd per thread. The connection then stays open; its end means that the process is dead. An eventfd
+ * is the doorbell of a thread: it carries no value, the thread reads the control words when it rings.
  */
 struct hello {
 	uint32_t magic;
@@ -175,7 +175,7 @@ struct hello {
 
 /*
  * How tartand starts the data process: `tartan-datapath STATUS ROUTES COUNTERS LISTEN UID GID OWNER TUN... -1 UDP...
- * -1 WAKE...`, all numbers: descriptors, the user and group to become, and the uid whose connections are answered.
+ * -1 WAKE...`, all numbers: descriptors, the user and group to become, and the uid whose connections are served.
  * As many sockets as TUN queues: one, or one for each lane and a last one for sparse flows. Each lane is two threads
  * and the sparse flows are one, with one WAKE each. STATUS is a pipe: an error at start is written to it as one line
  * "step: text (errno N)"; it is closed without a byte just before forwarding begins.

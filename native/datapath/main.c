@@ -1,12 +1,12 @@
 /*
  * tartan-datapath: carries packets between the TUN queues and the UDP sockets it inherits, by the table that tartand
  * publishes in shared memory. It opens nothing itself; before the first packet it becomes an unprivileged user and
- * shuts the door on every system call it does not need. A failure at the start is one line on the status pipe;
+ * gives up every system call that it does not need. A failure at the start is one line on the status pipe;
  * afterwards there are counters only.
  *
  *   argv -> map the files -> drop privileges -> start threads -> seccomp -> close status -> forward until drained
  */
-#include "answer.h"
+#include "takeover-socket.h"
 #include "threads.h"
 #include "descriptors.h"
 #include "sandbox.h"
@@ -55,14 +55,14 @@ static int start(const struct options *o, struct threads *threads, struct hello 
 		err = sandbox_drop(o->uid, o->gid, step);
 	if (err != 0)
 		return err;
-	answer_prepare(hello, o);
+	takeover_socket_hello(hello, o);
 	announce(o, files.counters, hello, threads->features);
 	*step = "threads";
 	err = threads_start(threads);
 	if (err != 0)
 		return err;
 	*step = "seccomp";
-	return sandbox_seal();
+	return sandbox_install_filter();
 }
 
 int main(int argc, char **argv)
@@ -81,7 +81,7 @@ int main(int argc, char **argv)
 		fail(o.status, step, err);
 	close(o.status);
 	threads_release(threads);
-	answer_serve(&o, &hello, threads->done);
+	takeover_socket_serve(&o, &hello, threads->done);
 	threads_join(threads);
 	_exit(0);
 }

@@ -1,7 +1,7 @@
 /*
  * A thread's view of the published routes: a slot of the shared file that was verified once, and look-ups in it whose
  * cost does not grow with the number of peers. Every index read from the file is checked against the bounds that were
- * verified, so damaged memory gives a wrong answer at worst, never a crash or an endless probe.
+ * verified, so damaged memory leads to a wrong route at worst, never to a crash or an endless probe.
  */
 #ifndef TARTAN_ROUTE_TABLE_H
 #define TARTAN_ROUTE_TABLE_H

@@ -11,7 +11,7 @@
 /* Errors in a row, with no datagram between them, that are taken for a broken socket and not for one peer's trouble. */
 #define ERRORS_IN_A_ROW 8
 
-/* The kernel's answer goes where the question stood: what it wrote last time is put right. */
+/* Restores the lengths and flags of messages, which recvmmsg(2) reads and overwrites. */
 static void reset_messages(struct rx *r, size_t used)
 {
 	for (size_t i = 0; i < used; i++) {

@@ -1,7 +1,7 @@
 /*
  * Underlay -> TUN: one recvmmsg(2) receives up to RX_BUDGET datagrams, each of which may be several that the kernel has
  * put together (UDP_GRO); a decision about each packet as if it had come alone; packets that pass are merged per flow
- * and written. A datagram gives at most one packet, and never an answer. Sparse flows first, as in tx.h.
+ * and written. A datagram gives at most one packet, and never a reply. Sparse flows go first, as in tx.h.
  */
 #ifndef TARTAN_RX_H
 #define TARTAN_RX_H

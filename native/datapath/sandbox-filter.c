@@ -1,5 +1,5 @@
 /*
- * The system call filter (seccomp(2)): an allow-list of what the loops, the answering thread and the end of a thread
+ * The system call filter (seccomp(2)): an allow-list of what the loops, the takeover socket and the end of a thread
  * need. No file is opened, no socket made, nothing executed or mapped; anything else ends the process with SIGSYS.
  * Builds with sanitizers define SANDBOX_WIDE, because their runtimes map memory and read files at any time.
  */
@@ -26,7 +26,7 @@ static const unsigned int allowed[] = {
 #ifdef SYS_poll
 	SYS_poll, /* x86_64; elsewhere libc uses ppoll */
 #endif
-	SYS_clock_gettime, /* where the vdso cannot answer */
+	SYS_clock_gettime, /* where the vdso has no clock */
 	/* datapath.sock */
 	SYS_accept4, SYS_getsockopt, SYS_sendmsg, SYS_recvfrom, SYS_close,
 	/* signals, and the end of a thread and of the process */
@@ -72,7 +72,7 @@ static void build(struct sock_filter *f)
 	f[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 }
 
-int sandbox_seal(void)
+int sandbox_install_filter(void)
 {
 	struct sock_filter filter[PROLOGUE + ALLOWED + EPILOGUE];
 	struct sock_fprog program = { .len = (unsigned short)(sizeof filter / sizeof filter[0]), .filter = filter };

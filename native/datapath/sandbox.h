@@ -14,9 +14,9 @@
 int sandbox_drop(uid_t uid, gid_t gid, const char **step);
 
 /*
- * From here on any system call outside the list kills the process, in every thread (SECCOMP_FILTER_FLAG_TSYNC).
- * Returns 0 or an errno: without the filter nothing may be forwarded.
+ * Installs the filter in every thread (SECCOMP_FILTER_FLAG_TSYNC). After it any system call outside the list kills the
+ * process. Returns 0 or an errno: without the filter nothing may be forwarded.
  */
-int sandbox_seal(void);
+int sandbox_install_filter(void);
 
 #endif

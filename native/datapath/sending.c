@@ -1,6 +1,6 @@
 /* See sending.h. */
 #include "sending.h"
-#include "answering.h"
+#include "icmp-reply.h"
 #include "path-mtu.h"
 #include <errno.h>
 
@@ -38,7 +38,7 @@ static void report_path_mtu(struct worker *w, const struct peer_endpoint *endpoi
 {
 	struct ipv4 h;
 
-	if (ipv4_parse(p, &h) != IPV4_SOUND || !h.dont_fragment || !icmp_may_answer(p, &h) || !answering_may(w, &h))
+	if (ipv4_parse(p, &h) != IPV4_SOUND || !h.dont_fragment || !icmp_may_reply(p, &h) || !icmp_reply_allow(w, &h))
 		return;
 	uint16_t mtu = path_mtu_ask(w->path_mtu, endpoint->address, endpoint->port, p);
 	struct icmp_error needed = {
@@ -46,7 +46,7 @@ static void report_path_mtu(struct worker *w, const struct peer_endpoint *endpoi
 		.code = ICMP_CODE_FRAGMENTATION_NEEDED,
 		.mtu = mtu != 0 ? mtu : icmp_smaller_mtu(p->length),
 	};
-	answering_send(w, &needed, p, &h);
+	icmp_reply_send(w, &needed, p, &h);
 }
 
 static void count_failed(struct worker *w, const struct tx_batch *b, size_t i, int err)

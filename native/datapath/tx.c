@@ -1,6 +1,6 @@
 /* From the TUN to the underlay; see tx.h. */
 #include "tx.h"
-#include "answering.h"
+#include "icmp-reply.h"
 #include "tso-packet.h"
 #include "sending.h"
 #include "control.h"
@@ -94,8 +94,8 @@ static void handle_packet(struct tx *t, size_t bytes)
 		add_packet(t, &tso, &p, &out); /* counted when it was sent */
 		return;
 	case REPLY_ICMP:
-		if (answering_may(w, &out.header))
-			answering_send(w, &out.error, &p, &out.header);
+		if (icmp_reply_allow(w, &out.header))
+			icmp_reply_send(w, &out.error, &p, &out.header);
 		break;
 	case WRITE_TO_TUN:
 	case DROP:

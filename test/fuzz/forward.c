@@ -1,6 +1,6 @@
 /*
  * Fuzz target: any bytes through the packet rules, as they are and with a header checksum put right. The counter, the
- * answer and what became of the bytes are what the twins in rules.h and answer.h say.
+ * reply and what became of the bytes are what the twins in rules.h and icmp-reference.h say.
  *
  * The first byte of the input chooses: bit 0 the direction (1: from the TUN), bits 1 and 2 the switches, bits 3 to 7
  * the outer source and truncation, or the length of the pieces in which the packet would leave.
@@ -19,7 +19,7 @@ static void check_reply(const struct packet *p, const struct self *self, const s
 	};
 
 	icmp_build(&reply, &out->error, self->subnet, p, &out->header);
-	size_t n = answer_make(expected, sizeof expected, &error, self->subnet, p->bytes, p->length);
+	size_t n = reference_icmp(expected, sizeof expected, &error, self->subnet, p->bytes, p->length);
 	require(reply.length == n && memcmp(room, expected, n) == 0);
 	free(room);
 }

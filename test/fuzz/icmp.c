@@ -1,10 +1,10 @@
 /*
  * Fuzz target: ICMP errors about any packet. Whether one may be sent, and every byte of it, is what the twin in
- * answer.h says; nothing is quoted that was not received, and nobody answers the answer.
+ * icmp-reference.h says; nothing is quoted that was not received, and no reply gets a reply.
  *
- * Six bytes before the packet: type, code, MTU, how much of the packet is there, how much room the answer has.
+ * Six bytes before the packet: type, code, MTU, how much of the packet is there, how much room the reply has.
  */
-#include "answer.h"
+#include "icmp-reference.h"
 #include "fixture.h"
 #include "target.h"
 
@@ -29,9 +29,9 @@ static void check_built(const struct packet *whole, const struct ipv4 *h, const 
 	memcpy(bytes, whole->bytes, received);
 	icmp_build(&reply, &error, from, &about, h);
 	require(memcmp(bytes, whole->bytes, received) == 0);
-	size_t n = answer_make(expected, room, &error, from, bytes, received);
+	size_t n = reference_icmp(expected, room, &error, from, bytes, received);
 	require(reply.length == n && memcmp(got, expected, n) == 0);
-	require(ipv4_parse(&reply, &of_reply) == IPV4_SOUND && !icmp_may_answer(&reply, &of_reply));
+	require(ipv4_parse(&reply, &of_reply) == IPV4_SOUND && !icmp_may_reply(&reply, &of_reply));
 	free(bytes);
 	free(got);
 }
@@ -42,7 +42,7 @@ static void check(const struct packet *p, const uint8_t *before)
 
 	if (ipv4_parse(p, &h) != IPV4_SOUND)
 		return;
-	require(icmp_may_answer(p, &h) == answer_allowed(p->bytes));
+	require(icmp_may_reply(p, &h) == reference_icmp_allowed(p->bytes));
 	check_built(p, &h, before);
 }
 

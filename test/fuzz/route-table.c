@@ -19,10 +19,10 @@ static void change(struct route_slot *s, const uint8_t *input)
 
 static void look(const struct route_table *t, uint32_t address)
 {
-	const struct route *answers[] = { route_table_find(t, address), route_table_by_endpoint(t, address) };
+	const struct route *routes[] = { route_table_find(t, address), route_table_by_endpoint(t, address) };
 
 	for (size_t i = 0; i < 2; i++)
-		if (answers[i] != NULL && (answers[i] < t->slot->routes || answers[i] >= t->slot->routes + t->count))
+		if (routes[i] != NULL && (routes[i] < t->slot->routes || routes[i] >= t->slot->routes + t->count))
 			abort();
 }
 

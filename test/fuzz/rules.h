@@ -5,7 +5,7 @@
 #ifndef TARTAN_RULES_H
 #define TARTAN_RULES_H
 
-#include "answer.h"
+#include "icmp-reference.h"
 #include "fixture.h"
 
 static inline uint32_t rules_address(const uint8_t *b)
@@ -114,7 +114,7 @@ static inline bool rules_told(const uint8_t *b, enum counter why)
 		if (why != tx_noroute && address == (rules_address(b + 16) | 0xff))
 			return false;
 	}
-	return answer_allowed(b);
+	return reference_icmp_allowed(b);
 }
 
 #endif

@@ -32,7 +32,7 @@ static void cuts(struct suite *s, uint32_t features)
 	lab_features = LAB_ALL_FEATURES;
 }
 
-/* What is dropped counts as the packets it would have been; it is answered once. */
+/* A dropped TSO packet counts as its segments; it gets one reply. */
 static void dropped_whole(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);

@@ -1,16 +1,16 @@
-/* icmp.c: which packets are answered, and every byte of the answer. */
+/* icmp.c: which packets get a reply, and every byte of it. */
 #include "fixture.h"
 #include "test.h"
 
 static const struct recipe usual = { .source = ADDRESS(10, 5, 1, 9), .destination = ADDRESS(10, 5, 200, 9) };
 
-static bool answered(const struct recipe *r)
+static bool replied(const struct recipe *r)
 {
 	uint8_t bytes[2048];
 	struct packet p = packet_make(bytes, r);
 	struct ipv4 h;
 
-	return ipv4_parse(&p, &h) == IPV4_SOUND && icmp_may_answer(&p, &h);
+	return ipv4_parse(&p, &h) == IPV4_SOUND && icmp_may_reply(&p, &h);
 }
 
 static void never_about_icmp_errors(struct suite *s)
@@ -20,12 +20,12 @@ static void never_about_icmp_errors(struct suite *s)
 		r.protocol = PROTOCOL_ICMP;
 		r.payload[0] = (uint8_t)type;
 		bool query = type == 0 || type == 8 || type == 9 || type == 10 || (type >= 13 && type <= 18);
-		CHECK(s, answered(&r) == query);
+		CHECK(s, replied(&r) == query);
 	}
 	struct recipe without_type = usual;
 	without_type.protocol = PROTOCOL_ICMP;
 	without_type.total = 20;
-	CHECK(s, !answered(&without_type));
+	CHECK(s, !replied(&without_type));
 }
 
 static void never_about_these(struct suite *s)
@@ -34,26 +34,26 @@ static void never_about_these(struct suite *s)
 				    ADDRESS(239, 255, 255, 250), ADDRESS(240, 0, 0, 1), 0xffffffff };
 	struct recipe r = usual;
 
-	CHECK(s, answered(&r));
+	CHECK(s, replied(&r));
 	for (size_t i = 0; i < sizeof nobody / sizeof nobody[0]; i++) {
 		r = usual;
 		r.source = nobody[i];
-		CHECK(s, !answered(&r));
+		CHECK(s, !replied(&r));
 		r = usual;
 		r.destination = nobody[i];
-		CHECK(s, !answered(&r));
+		CHECK(s, !replied(&r));
 	}
 	r = usual;
 	r.fragment = FRAGMENT_MF;
-	CHECK(s, answered(&r)); /* the first fragment */
+	CHECK(s, replied(&r)); /* the first fragment */
 	r.fragment = FRAGMENT_MF | 1;
-	CHECK(s, !answered(&r));
+	CHECK(s, !replied(&r));
 	r.fragment = 0x1fff;
-	CHECK(s, !answered(&r));
+	CHECK(s, !replied(&r));
 }
 
 /* `quote` bytes of the packet must come back. */
-static void check_answer(struct suite *s, const struct recipe *r, struct icmp_error error, size_t quote)
+static void check_reply(struct suite *s, const struct recipe *r, struct icmp_error error, size_t quote)
 {
 	uint8_t bytes[2048];
 	/* Exact room, so that a write past it is seen. */
@@ -75,7 +75,7 @@ static void check_answer(struct suite *s, const struct recipe *r, struct icmp_er
 	free(room);
 }
 
-static void answers(struct suite *s)
+static void replies(struct suite *s)
 {
 	const struct icmp_error unreachable = { .type = 3, .code = 0 };
 	const struct icmp_error exceeded = { .type = 11, .code = 0 };
@@ -83,18 +83,18 @@ static void answers(struct suite *s)
 	struct recipe r = usual;
 
 	memcpy(r.payload, "abcdefghijklmnop", 16);
-	check_answer(s, &r, unreachable, 28);
-	check_answer(s, &r, exceeded, 28);
-	check_answer(s, &r, needed, 28);
+	check_reply(s, &r, unreachable, 28);
+	check_reply(s, &r, exceeded, 28);
+	check_reply(s, &r, needed, 28);
 	for (size_t payload = 0; payload < 12; payload++) {
 		r.total = 20 + payload;
-		check_answer(s, &r, unreachable, 20 + (payload < 8 ? payload : 8));
+		check_reply(s, &r, unreachable, 20 + (payload < 8 ? payload : 8));
 	}
 	r.total = 1400;
 	r.header = 60;
-	check_answer(s, &r, needed, 68);
+	check_reply(s, &r, needed, 68);
 	r.total = 63;
-	check_answer(s, &r, needed, 63);
+	check_reply(s, &r, needed, 63);
 }
 
 /* Only what the total length covers is the packet; the bytes after it are padding of some link. */
@@ -104,7 +104,7 @@ static void quotes_no_padding(struct suite *s)
 
 	r.total = 22;
 	r.received = 46;
-	check_answer(s, &r, (struct icmp_error){ .type = 3 }, 22);
+	check_reply(s, &r, (struct icmp_error){ .type = 3 }, 22);
 }
 
 static void smaller_mtu(struct suite *s)
@@ -123,7 +123,7 @@ int main(void)
 
 	never_about_icmp_errors(&s);
 	never_about_these(&s);
-	answers(&s);
+	replies(&s);
 	quotes_no_padding(&s);
 	smaller_mtu(&s);
 	return suite_end(&s);

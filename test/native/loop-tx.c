@@ -16,7 +16,7 @@ static void tx_delivers(struct suite *s)
 	lab_close(l);
 }
 
-static void tx_answers_with_icmp(struct suite *s)
+static void tx_replies_with_icmp(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
 	const struct recipe r = { .source = OURS, .destination = ADDRESS(10, 5, 200, 9) };
@@ -66,7 +66,7 @@ static void tx_refuses_offloads(struct suite *s)
 	lab_close(l);
 }
 
-/* Longer than any UDP datagram: refused by the kernel like a packet too long for the path, and answered like one. */
+/* Longer than any UDP datagram: refused by the kernel like a packet too long for the path, and gets the same reply. */
 static void tx_too_long_for_the_path(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
@@ -90,7 +90,7 @@ int main(void)
 	struct suite s = { .name = "loop-tx", .random = 11 };
 
 	tx_delivers(&s);
-	tx_answers_with_icmp(&s);
+	tx_replies_with_icmp(&s);
 	tx_error_is_of_one_peer(&s);
 	tx_refuses_offloads(&s);
 	tx_too_long_for_the_path(&s);

@@ -99,7 +99,7 @@ static void *perform(void *argument)
 	struct stage *stage = argument;
 
 	pthread_barrier_wait(&stage->ready); /* the thread stands */
-	pthread_barrier_wait(&stage->ready); /* the process is sealed */
+	pthread_barrier_wait(&stage->ready); /* the filter is in place */
 	stage->run();
 	return NULL;
 }
@@ -115,7 +115,7 @@ static void child(int (*run)(void), bool in_thread)
 	if (drop() != 0 || pthread_create(&thread, NULL, perform, &stage) != 0)
 		_exit(90);
 	pthread_barrier_wait(&stage.ready);
-	if (sandbox_seal() != 0)
+	if (sandbox_install_filter() != 0)
 		_exit(91);
 	if (!in_thread)
 		run();
@@ -124,7 +124,7 @@ static void child(int (*run)(void), bool in_thread)
 	_exit(0);
 }
 
-/* How a sealed child ended; `run` in the main thread or in another one. */
+/* How a child with the filter ended; `run` in the main thread or in another one. */
 static int end_of(int (*run)(void), bool in_thread)
 {
 	int status = 0;

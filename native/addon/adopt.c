@@ -1,6 +1,6 @@
 /*
- * The meeting point of tartand and the data process (unix(7), SOCK_SEQPACKET): the listening socket that a data
- * process inherits, and the question by which a new tartand receives its descriptors.
+ * Adoption of a running data process over its takeover socket (unix(7), SOCK_SEQPACKET): making the listening socket
+ * that a data process inherits, and receiving the descriptors of one that runs.
  */
 #include "addon.h"
 
@@ -19,7 +19,7 @@
 /* More than any hello carries, so that an excess is seen as a wrong count and not cut off. */
 #define RECEIVED_MAX 64
 
-struct handover {
+struct adoption {
 	struct hello hello;
 	int connection;
 	size_t count;
@@ -73,7 +73,7 @@ static napi_value listen_seqpacket(napi_env env, napi_callback_info info)
 	return new_descriptor(env, fd);
 }
 
-static void close_all(struct handover *h)
+static void close_all(struct adoption *h)
 {
 	for (size_t i = 0; i < h->count; i++)
 		close(h->fds[i]);
@@ -105,7 +105,7 @@ static int connect_to(const char *path, int timeout_ms)
 	return fd;
 }
 
-static void keep_descriptors(struct msghdr *message, struct handover *h)
+static void keep_descriptors(struct msghdr *message, struct adoption *h)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
@@ -121,7 +121,7 @@ static void keep_descriptors(struct msghdr *message, struct handover *h)
 	}
 }
 
-static bool hello_consistent(const struct handover *h)
+static bool hello_consistent(const struct adoption *h)
 {
 	const struct hello *hello = &h->hello;
 	return hello->magic == LAYOUT_MAGIC && hello->tun_queues <= QUEUES_MAX && hello->udp_sockets <= QUEUES_MAX &&
@@ -131,7 +131,7 @@ static bool hello_consistent(const struct handover *h)
 }
 
 /* Returns 0 with descriptors in `h`, or an errno with none. */
-static int receive_hello(struct handover *h)
+static int receive_hello(struct adoption *h)
 {
 	/* One byte more than the message, so that a longer one is seen. */
 	char bytes[sizeof(struct hello) + 1];
@@ -160,7 +160,7 @@ static int receive_hello(struct handover *h)
 	return length == 0 ? ECONNRESET : EPROTO;
 }
 
-static napi_value hello_result(napi_env env, const struct handover *h)
+static napi_value hello_result(napi_env env, const struct adoption *h)
 {
 	char build[sizeof h->hello.build + 1];
 	const int *udp = h->fds + 3 + h->hello.tun_queues;
@@ -184,7 +184,7 @@ static napi_value hello_result(napi_env env, const struct handover *h)
 
 static napi_value adopt(napi_env env, napi_callback_info info)
 {
-	struct handover h = { .connection = -1 };
+	struct adoption h = { .connection = -1 };
 	char path[PATH_BYTES];
 	napi_value argv[2], result;
 	int timeout_ms, err;
@@ -208,7 +208,7 @@ static napi_value adopt(napi_env env, napi_callback_info info)
 	return result;
 }
 
-void handover_init(napi_env env, napi_value exports)
+void adopt_init(napi_env env, napi_value exports)
 {
 	add_function(env, exports, "listenSeqpacket", listen_seqpacket);
 	add_function(env, exports, "adopt", adopt);

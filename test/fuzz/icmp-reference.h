@@ -1,14 +1,14 @@
 /*
  * The slow twin of icmp.c over plain bytes, from RFC 792, RFC 1122 section 3.2.2 and RFC 1812 section 4.3: whether a
- * packet with a sound header may be answered, and the answer, byte by byte.
+ * packet with a sound header may get an error as reply, and the reply, byte by byte.
  */
-#ifndef TARTAN_ANSWER_REFERENCE_H
-#define TARTAN_ANSWER_REFERENCE_H
+#ifndef TARTAN_ICMP_REFERENCE_H
+#define TARTAN_ICMP_REFERENCE_H
 
 #include "icmp.h"
 #include "reference.h"
 
-static inline bool answer_allowed(const uint8_t *b)
+static inline bool reference_icmp_allowed(const uint8_t *b)
 {
 	static const uint8_t queries[] = { 0, 8, 9, 10, 13, 14, 15, 16, 17, 18 };
 	const size_t ip = (b[0] & 15u) * 4u, total = (size_t)(b[2] << 8 | b[3]);
@@ -22,7 +22,7 @@ static inline bool answer_allowed(const uint8_t *b)
 }
 
 /* About the first `received` bytes of `b`, 20 or more, into `room` bytes, 28 or more, at `o`; returns its length. */
-static inline size_t answer_make(uint8_t *o, size_t room, const struct icmp_error *e, uint32_t from, const uint8_t *b,
+static inline size_t reference_icmp(uint8_t *o, size_t room, const struct icmp_error *e, uint32_t from, const uint8_t *b,
 				 size_t received)
 {
 	const size_t total = (size_t)(b[2] << 8 | b[3]);

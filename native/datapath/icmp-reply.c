@@ -1,8 +1,8 @@
-/* See answering.h. */
-#include "answering.h"
+/* see icmp-reply.h. */
+#include "icmp-reply.h"
 #include "tun.h"
 
-bool answering_may(struct worker *w, const struct ipv4 *about)
+bool icmp_reply_allow(struct worker *w, const struct ipv4 *about)
 {
 	if (limiter_take(&w->limiter, about->source, w->now_ns))
 		return true;
@@ -10,7 +10,7 @@ bool answering_may(struct worker *w, const struct ipv4 *about)
 	return false;
 }
 
-void answering_send(struct worker *w, const struct icmp_error *error, const struct packet *about,
+void icmp_reply_send(struct worker *w, const struct icmp_error *error, const struct packet *about,
 		    const struct ipv4 *header)
 {
 	uint8_t room[ICMP_BYTES_MAX];

@@ -1,5 +1,5 @@
-/* answer.c over a real socket: the message and its descriptors, who is turned away, and when serving ends. */
-#include "answer.h"
+/* takeover-socket.c over a real socket: the message and its descriptors, who is turned away, and when serving ends. */
+#include "takeover-socket.h"
 #include "test.h"
 #include <fcntl.h>
 #include <poll.h>
@@ -14,7 +14,7 @@
 
 #define FDS_MAX 32
 #define WAIT_MS 5000
-#define CONNECTIONS 16 /* CONNECTIONS_MAX of answer.c */
+#define CONNECTIONS 16 /* CONNECTIONS_MAX of takeover-socket.c */
 
 struct lab {
 	struct options options;
@@ -29,7 +29,7 @@ static void *serve(void *argument)
 {
 	struct lab *l = argument;
 
-	answer_serve(&l->options, &l->hello, l->done);
+	takeover_socket_serve(&l->options, &l->hello, l->done);
 	return NULL;
 }
 
@@ -57,7 +57,7 @@ static struct lab *lab_open(uid_t owner)
 	o->udp = (struct descriptors){ .count = 1, .fd = { some_file() } };
 	o->wake = (struct descriptors){ .count = 2, .fd = { eventfd(0, 0), eventfd(0, 0) } };
 	l->done = eventfd(0, EFD_NONBLOCK);
-	answer_prepare(&l->hello, o);
+	takeover_socket_hello(&l->hello, o);
 	pthread_create(&l->thread, NULL, serve, l);
 	return l;
 }
@@ -84,7 +84,7 @@ static void lab_close(struct lab *l)
 	free(l);
 }
 
-static int enter(const struct lab *l)
+static int connect_to(const struct lab *l)
 {
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
@@ -129,10 +129,10 @@ static bool same_file(int a, int b)
 	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static void hands_over(struct suite *s)
+static void sends_hello(struct suite *s)
 {
 	struct lab *l = lab_open(getuid());
-	int connection = enter(l), fds[FDS_MAX];
+	int connection = connect_to(l), fds[FDS_MAX];
 	struct pollfd quiet = { .fd = connection, .events = POLLIN };
 	struct hello hello;
 	size_t count;
@@ -146,7 +146,7 @@ static void hands_over(struct suite *s)
 	/* The last two are the doorbells, in their order. */
 	CHECK(s, write(fds[6], &value, sizeof value) == sizeof value);
 	CHECK(s, read(l->options.wake.fd[1], &value, sizeof value) == sizeof value && value == 1);
-	/* What is said on the connection is not answered and does not end it. */
+	/* What is sent on the connection gets no reply and does not end it. */
 	CHECK(s, send(connection, "x", 1, 0) == 1 && poll(&quiet, 1, 50) == 0);
 	close_all(fds, count);
 	close(connection);
@@ -156,7 +156,7 @@ static void hands_over(struct suite *s)
 static void turns_strangers_away(struct suite *s)
 {
 	struct lab *l = lab_open(getuid() + 1);
-	int connection = enter(l), fds[FDS_MAX];
+	int connection = connect_to(l), fds[FDS_MAX];
 	struct hello hello;
 	size_t count;
 
@@ -165,7 +165,7 @@ static void turns_strangers_away(struct suite *s)
 	lab_close(l);
 }
 
-/* One too many is turned away, the others stay; a place that was left is given again. */
+/* One too many is turned away, the others stay; an entry that is free again is used again. */
 static void bounds_connections(struct suite *s)
 {
 	struct lab *l = lab_open(getuid());
@@ -174,11 +174,11 @@ static void bounds_connections(struct suite *s)
 	size_t count;
 
 	for (int i = 0; i < CONNECTIONS; i++) {
-		connections[i] = enter(l);
+		connections[i] = connect_to(l);
 		CHECK(s, receive(connections[i], &hello, fds, &count) == sizeof hello);
 		close_all(fds, count);
 	}
-	int one_more = enter(l);
+	int one_more = connect_to(l);
 	CHECK(s, receive(one_more, &hello, fds, &count) == 0);
 	close(one_more);
 	struct pollfd first = { .fd = connections[0], .events = POLLIN };
@@ -186,7 +186,7 @@ static void bounds_connections(struct suite *s)
 	close(connections[0]);
 	bool given = false;
 	for (int i = 0; i < 100 && !given; i++) {
-		connections[0] = enter(l);
+		connections[0] = connect_to(l);
 		given = receive(connections[0], &hello, fds, &count) > 0;
 		close_all(fds, count);
 		if (!given)
@@ -205,7 +205,7 @@ static void ends_with_the_last_worker(struct suite *s)
 	int fds[FDS_MAX];
 
 	one_is_done(l);
-	int connection = enter(l);
+	int connection = connect_to(l);
 	CHECK(s, receive(connection, &hello, fds, &count) == sizeof hello);
 	close_all(fds, count);
 	close(connection);
@@ -215,9 +215,9 @@ static void ends_with_the_last_worker(struct suite *s)
 
 int main(void)
 {
-	struct suite s = { .name = "answer", .random = 13 };
+	struct suite s = { .name = "takeover-socket", .random = 13 };
 
-	hands_over(&s);
+	sends_hello(&s);
 	turns_strangers_away(&s);
 	bounds_connections(&s);
 	ends_with_the_last_worker(&s);
