@@ -3,7 +3,7 @@
  * built with gcc and the headers of the node-api-headers package alone.
  */
 #include "addon.h"
-#include "../datapath/layout.h"
+#include "../shared/layout.h"
 
 static napi_value init(napi_env env, napi_value exports)
 {

@@ -12,8 +12,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct route_slot;
-
 /* Longest file name taken from JavaScript, with its NUL. */
 #define PATH_BYTES 4096
 
@@ -62,20 +60,5 @@ napi_value new_number(napi_env env, double number);
 napi_value new_descriptor(napi_env env, int fd);
 /* The object, or NULL when an exception is pending from an add_ function. */
 napi_value finished(napi_env env, napi_value object);
-
-/* slot.c */
-
-/* Why a table is refused, and the number of the first route at fault. */
-struct slot_fault {
-	uint32_t number;
-	const char *why;
-};
-
-/* `routes` is four numbers a route: network, length, endpoint, port. */
-bool slot_check(const uint32_t *routes, uint32_t count, struct slot_fault *fault);
-/* Fills a slot that nobody reads from routes that passed slot_check(). */
-void slot_fill(struct route_slot *slot, uint32_t generation, const uint32_t *routes, uint32_t count);
-/* Bounds, generation and checksum of a slot are as they must be. */
-bool slot_intact(const struct route_slot *slot, uint32_t generation);
 
 #endif

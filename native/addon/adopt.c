@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../datapath/layout.h"
+#include "../shared/layout.h"
 
 #define BACKLOG 8
 /* More than any hello carries, so that an excess is seen as a wrong count and not cut off. */

@@ -3,8 +3,8 @@
  * the last lane for the sparse flows of all.
  *
  * TUN (TUNSETSTEERINGEBPF), about packets that leave: a flow is sparse until it has sent FLOW_BURST bytes faster than
- * they drain from its bucket; then it is bulk until it was silent for QUIET_NS, by when the bulk queue was read past its
- * last packet unless the machine is starved. It is never a packet that is judged, always its flow: none passes an
+ * they drain from its bucket; then it is bulk until it was silent for QUIET_NS, by when the bulk queue was read past
+ * its last packet unless the machine is starved. It is never a packet that is judged, always its flow: none passes an
  * earlier one.
  *
  * Sockets of one address (SO_ATTACH_REUSEPORT_EBPF), about datagrams that arrive: the sender has judged, and said so in
@@ -13,7 +13,7 @@
  *
  * Sources: bpf(2), Documentation/bpf/standardization/instruction-set.rst, socket(7), linux/if_tun.h, linux/filter.h.
  */
-#include "../datapath/layout.h"
+#include "../shared/layout.h"
 #include "addon.h"
 
 #include <errno.h>

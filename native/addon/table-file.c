@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../shared/route-slot.h"
 #include "addon.h"
 
 /* Older headers. */
@@ -148,7 +149,7 @@ int table_create(struct table *table, const char *label, const char **step)
 	table->routes->magic = LAYOUT_MAGIC;
 	table->routes->version = LAYOUT_VERSION;
 	table->routes->size = sizeof *table->routes;
-	slot_fill(&table->routes->slot[0], 0, NULL, 0);
+	route_slot_pack(&table->routes->slot[0], 0, NULL, 0);
 	return 0;
 }
 

@@ -1,4 +1,5 @@
 /* Publishing route tables and reading back the one that is live. */
+#include "../shared/route-slot.h"
 #include "addon.h"
 #include "table.h"
 
@@ -9,16 +10,17 @@
 const struct route_slot *table_live_slot(const struct table *t)
 {
 	const struct routes_file *f = t->routes;
+	struct route_slot_head head;
 	if (!t->counters)
 		return NULL;
 	const uint32_t generation = atomic_load_explicit(&f->generation, memory_order_acquire);
 	const struct route_slot *slot = &f->slot[generation % 2];
 	if (f->magic != LAYOUT_MAGIC || f->version != LAYOUT_VERSION || f->size != sizeof *f)
 		return NULL;
-	return slot_intact(slot, generation) ? slot : NULL;
+	return route_slot_verify(slot, generation, &head) ? slot : NULL;
 }
 
-static napi_value throw_slot_fault(napi_env env, const uint32_t *routes, const struct slot_fault *fault)
+static napi_value throw_slot_fault(napi_env env, const uint32_t *routes, const struct route_slot_fault *fault)
 {
 	const uint32_t *route = &routes[4 * (size_t)fault->number];
 	struct in_addr network = { .s_addr = htonl(route[0]) }, endpoint = { .s_addr = htonl(route[2]) };
@@ -36,7 +38,7 @@ static napi_value throw_slot_fault(napi_env env, const uint32_t *routes, const s
 static bool read_routes(napi_env env, napi_value value, const uint32_t **routes, uint32_t *count)
 {
 	napi_typedarray_type type;
-	struct slot_fault fault;
+	struct route_slot_fault fault;
 	size_t length;
 	void *words;
 
@@ -47,7 +49,7 @@ static bool read_routes(napi_env env, napi_value value, const uint32_t **routes,
 	}
 	*routes = words;
 	*count = length / 4 > ROUTES_MAX ? ROUTES_MAX + 1 : (uint32_t)(length / 4);
-	if (slot_check(*routes, *count, &fault))
+	if (route_slot_check(*routes, *count, &fault))
 		return true;
 	throw_slot_fault(env, *routes, &fault);
 	return false;
@@ -79,7 +81,7 @@ static napi_value publish_method(napi_env env, napi_callback_info info)
 	if (!t->counters || !slot_is_free(t))
 		return new_number(env, 0);
 	next = atomic_load(&t->routes->generation) + 1;
-	slot_fill(&t->routes->slot[next % 2], next, routes, count);
+	route_slot_pack(&t->routes->slot[next % 2], next, routes, count);
 	atomic_store_explicit(&t->routes->generation, next, memory_order_release);
 	return new_number(env, next);
 }

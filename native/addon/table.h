@@ -4,7 +4,7 @@
 
 #include <node_api.h>
 
-#include "../datapath/layout.h"
+#include "../shared/layout.h"
 
 struct table {
 	int routes_fd;

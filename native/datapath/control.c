@@ -32,7 +32,7 @@ static void refuse_table(struct worker *w, uint32_t generation)
 		return;
 	w->has_refused = true;
 	w->refused_generation = generation;
-	counters_add(w->block, table_refused, 1);
+	count_add(w->block, table_refused, 1);
 }
 
 static void adopt_table(struct worker *w)

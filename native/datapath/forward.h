@@ -6,7 +6,7 @@
 #define TARTAN_FORWARD_H
 
 #include "icmp.h"
-#include "layout.h"
+#include "../shared/layout.h"
 #include "route-table.h"
 
 enum verdict { SEND_TO_PEER, WRITE_TO_TUN, REPLY_ICMP, DROP };

@@ -6,7 +6,7 @@
 #ifndef TARTAN_GSO_DENIED_H
 #define TARTAN_GSO_DENIED_H
 
-#include "layout.h"
+#include "../shared/layout.h"
 #include <stdbool.h>
 
 #define GSO_DENIED_MAX 64u

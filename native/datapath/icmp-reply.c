@@ -6,7 +6,7 @@ bool icmp_reply_allow(struct worker *w, const struct ipv4 *about)
 {
 	if (limiter_take(&w->limiter, about->source, w->now_ns))
 		return true;
-	counters_add(w->block, icmp_limited, 1);
+	count_add(w->block, icmp_limited, 1);
 	return false;
 }
 
@@ -18,7 +18,7 @@ void icmp_reply_send(struct worker *w, const struct icmp_error *error, const str
 
 	icmp_build(&reply, error, w->self.subnet, about, header);
 	if (tun_write(w->tun, &reply) == TUN_WRITTEN)
-		counters_add(w->block, icmp_sent, 1);
+		count_add(w->block, icmp_sent, 1);
 	else
-		counters_add(w->block, tx_tun_errors, 1);
+		count_add(w->block, tx_tun_errors, 1);
 }

@@ -2,7 +2,7 @@
 #ifndef TARTAN_OPTIONS_H
 #define TARTAN_OPTIONS_H
 
-#include "layout.h"
+#include "../shared/layout.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>

@@ -1,52 +1,13 @@
-/* Verification and look-up of a route slot; see route-table.h, and layout.h for the form of the table. */
+/* Look-up in a verified slot; see route-table.h, and layout.h for the form of the table. */
 #include "route-table.h"
+#include "../shared/route-slot.h"
 #include "ipv4.h"
-#include <stddef.h>
-#include <string.h>
-
-/* The words of a slot before its arrays, to be copied once: the file may be rewritten while we read. */
-struct slot_head {
-	uint32_t generation;
-	uint32_t count;
-	uint32_t index_size;
-	uint32_t reserved;
-	uint64_t lengths;
-	uint64_t checksum;
-};
-_Static_assert(sizeof(struct slot_head) == offsetof(struct route_slot, routes), "head and slot differ");
-_Static_assert(offsetof(struct slot_head, checksum) == offsetof(struct route_slot, checksum), "head and slot differ");
-
-/* Bits 1..32; bit 0 would be a default route. */
-#define LENGTHS_ALLOWED UINT64_C(0x1fffffffe)
-
-static bool head_is_sound(const struct slot_head *head)
-{
-	uint32_t size = head->index_size;
-
-	if (head->count > ROUTES_MAX || size < 2 || size > INDEX_MAX || (size & (size - 1)) != 0)
-		return false;
-	return size >= 2 * head->count && (head->lengths & ~LENGTHS_ALLOWED) == 0;
-}
-
-/*
- * table_checksum() of layout.h, with the bounds of the copy: a count that grew after its check leads out of the slot.
- */
-static uint64_t checksum_of(const struct slot_head *head, const struct route_slot *slot)
-{
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-	h = checksum_words(h, head, offsetof(struct slot_head, checksum));
-	h = checksum_words(h, slot->routes, (uint64_t)head->count * sizeof slot->routes[0]);
-	h = checksum_words(h, slot->by_network, (uint64_t)head->index_size * 4);
-	return checksum_words(h, slot->by_endpoint, (uint64_t)head->index_size * 4);
-}
 
 bool route_table_open(struct route_table *table, const struct route_slot *slot, uint32_t generation)
 {
-	struct slot_head head;
+	struct route_slot_head head;
 
-	memcpy(&head, slot, sizeof head);
-	if (head.generation != generation || !head_is_sound(&head) || checksum_of(&head, slot) != head.checksum)
+	if (!route_slot_verify(slot, generation, &head))
 		return false;
 	*table = (struct route_table){
 		.slot = slot,

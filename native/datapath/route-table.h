@@ -6,7 +6,7 @@
 #ifndef TARTAN_ROUTE_TABLE_H
 #define TARTAN_ROUTE_TABLE_H
 
-#include "layout.h"
+#include "../shared/layout.h"
 #include <stdbool.h>
 
 struct route_table {

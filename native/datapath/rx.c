@@ -28,20 +28,20 @@ static void write_packet(void *context, struct gro_packet *g)
 
 	switch (tun_write_iov(w->tun, &g->vnet, g->iov, g->iovs, g->bytes)) {
 	case TUN_REFUSED_HEADER:
-		counters_add(w->block, rx_gso, g->segments);
+		count_add(w->block, rx_gso, g->segments);
 		return;
 	case TUN_FAILED:
-		counters_add(w->block, rx_error_tun, g->segments);
+		count_add(w->block, rx_error_tun, g->segments);
 		return;
 	case TUN_WRITTEN:
 		break;
 	}
-	counters_add(w->block, rx_bytes, g->received_bytes);
-	counters_add(w->block, rx_trimmed, g->trimmed);
-	counters_add(w->block, rx_opts, g->options);
-	counters_add(w->block, rx_port, g->unexpected_ports);
+	count_add(w->block, rx_bytes, g->received_bytes);
+	count_add(w->block, rx_trimmed, g->trimmed);
+	count_add(w->block, rx_opts, g->options);
+	count_add(w->block, rx_port, g->unexpected_ports);
 	/* Last: who waits for a packet in the counters finds all about it. */
-	counters_add(w->block, rx_ok, g->segments);
+	count_add(w->block, rx_ok, g->segments);
 }
 
 void rx_open(struct rx *r, struct worker *w, struct rx *sparse)
@@ -84,7 +84,7 @@ static void handle_packet(struct rx *r, struct packet *p, const struct outer *ou
 	struct outcome out;
 
 	if (forward_inbound(p, outer, &w->self, &w->routes, &out) != WRITE_TO_TUN) {
-		counters_add(w->block, out.counter, 1);
+		count_add(w->block, out.counter, 1);
 		return;
 	}
 	const struct notes notes = {
@@ -129,7 +129,7 @@ static void serve_sparse(struct rx *sparse)
 
 static enum progress count_error(struct rx *r)
 {
-	counters_add(r->worker->block, rx_socket_errors, 1);
+	count_add(r->worker->block, rx_socket_errors, 1);
 	return ++r->errors < ERRORS_IN_A_ROW ? PROGRESS_MORE : PROGRESS_BROKEN;
 }
 

@@ -29,8 +29,8 @@ static enum counter counter_of(int err)
 
 static void count_sent(struct worker *w, size_t packets, size_t bytes)
 {
-	counters_add(w->block, tx_ok, packets);
-	counters_add(w->block, tx_bytes, bytes);
+	count_add(w->block, tx_ok, packets);
+	count_add(w->block, tx_bytes, bytes);
 }
 
 /* Tells the inner sender how long a packet the path carries; it is less than the MTU of the tunnel. */
@@ -53,7 +53,7 @@ static void count_failed(struct worker *w, const struct tx_batch *b, size_t i, i
 {
 	const struct gso_run *r = &b->gso_run[i];
 
-	counters_add(w->block, counter_of(err), r->packets);
+	count_add(w->block, counter_of(err), r->packets);
 	if (err != EMSGSIZE)
 		return;
 	const struct packet first = tx_batch_packet(b, i, 0);
@@ -90,13 +90,13 @@ static void send_without_gso(struct worker *w, const struct tx_batch *b, size_t 
 		int err = send_one(w, b, i, &p);
 		if (err == 0 && number == 0) {
 			gso_denied_add(&w->gso_denied, r->endpoint.address);
-			counters_add(w->block, tx_gso_off, 1);
+			count_add(w->block, tx_gso_off, 1);
 		}
 		if (err == 0) {
 			count_sent(w, 1, p.length);
 			continue;
 		}
-		counters_add(w->block, counter_of(err), 1);
+		count_add(w->block, counter_of(err), 1);
 		if (err == EMSGSIZE && !is_reported)
 			report_path_mtu(w, &r->endpoint, &p);
 		is_reported = is_reported || err == EMSGSIZE;

@@ -2,7 +2,7 @@
 #ifndef TARTAN_SHARED_FILES_H
 #define TARTAN_SHARED_FILES_H
 
-#include "layout.h"
+#include "../shared/layout.h"
 
 struct shared_files {
 	const struct routes_file *routes; /* not writable by this process, whatever it may come to do */

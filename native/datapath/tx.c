@@ -57,7 +57,7 @@ static void add_segments(struct tx *t, const struct tso_packet *s, const struct 
 static void add_packet(struct tx *t, const struct tso_packet *s, struct packet *p, const struct outcome *out)
 {
 	if (!tso_packet_fits(s, &out->header)) {
-		counters_add(t->worker->block, tx_bad_len, s->segments);
+		count_add(t->worker->block, tx_bad_len, s->segments);
 		return;
 	}
 	if (s->segment_bytes != 0) {
@@ -81,12 +81,12 @@ static void handle_packet(struct tx *t, size_t bytes)
 	struct outcome out;
 
 	if (bytes < VNET_HEADER_BYTES) {
-		counters_add(w->block, tx_short, 1);
+		count_add(w->block, tx_short, 1);
 		return;
 	}
 	vnet_header_get(&vnet, start);
 	if (!tso_packet_read(&tso, &vnet, &p)) {
-		counters_add(w->block, tx_bad_len, 1);
+		count_add(w->block, tx_bad_len, 1);
 		return;
 	}
 	switch (forward_outbound_tso(&p, tso.segment_bytes, &w->self, &w->routes, &out)) {
@@ -101,7 +101,7 @@ static void handle_packet(struct tx *t, size_t bytes)
 	case DROP:
 		break;
 	}
-	counters_add(w->block, out.counter, tso.segments);
+	count_add(w->block, out.counter, tso.segments);
 }
 
 void tx_open(struct tx *t, struct worker *w, struct tx *sparse)
@@ -137,6 +137,6 @@ enum progress tx_poll(struct tx *t)
 	send_all(t);
 	t->packets.used = 0;
 	if (progress == PROGRESS_BROKEN)
-		counters_add(t->worker->block, tx_tun_errors, 1);
+		count_add(t->worker->block, tx_tun_errors, 1);
 	return progress;
 }

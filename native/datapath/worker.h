@@ -6,7 +6,7 @@
 #define TARTAN_WORKER_H
 
 #include "buffers.h"
-#include "counters.h"
+#include "count.h"
 #include "forward.h"
 #include "limiter.h"
 #include "gso-denied.h"

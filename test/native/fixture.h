@@ -8,6 +8,7 @@
 
 #include "checksum.h"
 #include "forward.h"
+#include "route-slot.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,37 +31,28 @@ static const struct self fixture_self = {
 	.gate = GATE_OPEN,
 };
 
-static inline void fixture_put_index(uint32_t *index, uint32_t size, uint32_t key, uint32_t number)
-{
-	uint32_t at = index_hash(key) & (size - 1);
-
-	while (index[at] != 0)
-		at = (at + 1) & (size - 1);
-	index[at] = number;
-}
-
 /* Packs a table as the publisher does; routes sorted and disjoint. */
 static inline void fixture_pack(struct route_slot *s, uint32_t generation, const struct route *routes, uint32_t count)
 {
-	uint32_t size = 2;
+	uint32_t(*numbers)[4] = calloc(count + 1, sizeof *numbers);
 
-	while (size < 2 * count)
-		size *= 2;
-	s->generation = generation;
-	s->count = count;
-	s->index_size = size;
-	s->lengths = 0;
-	memset(s->by_network, 0, size * sizeof s->by_network[0]);
-	memset(s->by_endpoint, 0, size * sizeof s->by_endpoint[0]);
+	if (numbers == NULL)
+		abort();
 	for (uint32_t i = 0; i < count; i++) {
-		struct route_table known = { .slot = s, .count = i, .index_mask = size - 1 };
-		s->routes[i] = routes[i];
-		s->lengths |= UINT64_C(1) << routes[i].length;
-		fixture_put_index(s->by_network, size, routes[i].network, i + 1);
-		if (route_table_by_endpoint(&known, routes[i].endpoint) == NULL)
-			fixture_put_index(s->by_endpoint, size, routes[i].endpoint, i + 1);
+		const struct route *r = &routes[i];
+		memcpy(numbers[i], (uint32_t[]){ r->network, r->length, r->endpoint, r->port }, sizeof numbers[i]);
 	}
-	s->checksum = table_checksum(s);
+	route_slot_pack(s, generation, numbers[0], count);
+	free(numbers);
+}
+
+/* The checksum that fits what the slot says now. */
+static inline uint64_t fixture_checksum(const struct route_slot *s)
+{
+	struct route_slot_head head;
+
+	memcpy(&head, s, sizeof head);
+	return route_slot_checksum(&head, s);
 }
 
 /* The table of the fixture in memory of its own; the caller frees t->slot. */

@@ -52,7 +52,7 @@ function writeVectorSeeds(vector, bytes) {
 }
 
 const vectors = JSON.parse(readFileSync(source, 'utf8'));
-for (const target of ['forward', 'icmp', 'gso', 'route-table', 'slot', 'tso-packet', 'coalesce'])
+for (const target of ['forward', 'icmp', 'gso', 'route-slot', 'route-table', 'tso-packet', 'coalesce'])
   mkdirSync(join(build, 'corpus', target), { recursive: true });
 const texts = vectors.map(vector => {
   const bytes = checkVector(vector);
@@ -62,10 +62,10 @@ const texts = vectors.map(vector => {
 for (let seed = 1; seed <= 8; seed++) {
   const noise = Array.from({ length: 64 * seed }, (_, i) => (i * 37 + seed * 101) & 255);
   writeSeed('route-table', `seed-${seed}`, noise);
-  writeSeed('slot', `noise-${seed}`, noise);
+  writeSeed('route-slot', `noise-${seed}`, noise);
   /** A sound table: 10.<seed>.<i>.0/24 in order, endpoints that come again, one port. */
   const route = i => [32 + (seed & 3), i, 0, 24, (i % seed) + 1, 0, 32, 93];
-  writeSeed('slot', `seed-${seed}`, Array.from({ length: 16 * seed }, (_, i) => route(i)).flat());
+  writeSeed('route-slot', `seed-${seed}`, Array.from({ length: 16 * seed }, (_, i) => route(i)).flat());
 }
 /** Streams for the coalescer: six bytes a packet, see the target. Seed n changes every n-th packet; the last are small. */
 for (let seed = 1; seed <= 12; seed++) {
@@ -90,8 +90,9 @@ for (let seed = 0; seed < 8; seed++) {
 writeFileSync(
   join(build, 'vectors.h'),
   `/* Made by vectors.mjs from packets.json. */
-#include "layout.h"
+#include "counters.h"
 #include <stddef.h>
+#include <stdint.h>
 
 enum vector_direction { VECTOR_RX, VECTOR_TX, VECTOR_VNET };
 

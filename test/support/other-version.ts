@@ -34,10 +34,10 @@ export async function treeOf(version: Version): Promise<string> {
 async function build(kept: string, alter: (text: string) => string): Promise<void> {
   const tree = mkdtempSync(`${kept}.`);
   try {
-    for (const part of ['native/addon', 'native/datapath', 'native/Makefile', 'package.json'])
+    for (const part of ['native/addon', 'native/datapath', 'native/shared', 'native/Makefile', 'package.json'])
       cpSync(join(root, part), join(tree, part), { recursive: true });
     symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'));
-    const header = join(tree, 'native/datapath/layout.h');
+    const header = join(tree, 'native/shared/layout.h');
     const text = readFileSync(header, 'utf8');
     if (alter(text) === text) throw new Error(`nothing was altered in ${header}`);
     writeFileSync(header, alter(text));

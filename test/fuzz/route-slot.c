@@ -1,34 +1,33 @@
 /*
- * Fuzz target: a route table from the words that were handed in to the look-up. What the publisher takes is what the
- * rules allow when every pair of routes is compared; what the data process then finds is what reading all routes one
- * after another finds; and a published slot with one bit changed is refused by both.
+ * Fuzz target: a route table from the numbers that tartand publishes to the look-up. route_slot_check() takes what the
+ * rules allow when every pair of routes is compared; the look-up finds what reading all routes one after another finds;
+ * a packed slot with one bit changed is refused.
  *
  * Eight bytes a route: network, length, endpoint, port.
  */
-#include "addon.h"
 #include "fixture.h"
 #include "target.h"
 
 #define RECORD_BYTES 8u
 #define COUNT_MAX 200u
 
-struct words {
+struct route_numbers {
 	uint32_t network, length, endpoint, port;
 };
 
-static uint64_t last(const struct words *r)
+static uint64_t last(const struct route_numbers *r)
 {
 	return (uint64_t)r->network + (UINT64_C(1) << (32 - r->length)) - 1;
 }
 
-static bool is_sound(const struct words *r)
+static bool is_sound(const struct route_numbers *r)
 {
 	return r->length >= 1 && r->length <= 32 && r->network % (UINT64_C(1) << (32 - r->length)) == 0 && r->endpoint != 0 &&
 	       r->port >= 1 && r->port <= 65535;
 }
 
 /* The number of the first route that is no good, or `count`. */
-static uint32_t first_fault(const struct words *routes, uint32_t count)
+static uint32_t first_fault(const struct route_numbers *routes, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
 		if (!is_sound(&routes[i]))
@@ -41,11 +40,11 @@ static uint32_t first_fault(const struct words *routes, uint32_t count)
 }
 
 /* Few values, so that routes overlap and endpoints come again; lengths and ports also where they are wrong. */
-static struct words read_record(const uint8_t *b, bool mend)
+static struct route_numbers read_record(const uint8_t *b, bool mend)
 {
 	/* Also at both ends of all addresses. */
 	const uint32_t first = b[0] < 16 ? 0 : b[0] >= 240 ? 255 : 10;
-	struct words r = { .network = ADDRESS(first, first == 255 ? 255 : b[0] & 3, b[1], b[2]), .length = b[3] % 35u,
+	struct route_numbers r = { .network = ADDRESS(first, first == 255 ? 255 : b[0] & 3, b[1], b[2]), .length = b[3] % 35u,
 			   .endpoint = (b[4] & 31) == 0 ? 0 : ADDRESS(192, 0, 2, b[4] & 31),
 			   .port = (uint32_t)b[5] << 16 | (uint32_t)b[6] << 8 | b[7] };
 
@@ -61,7 +60,7 @@ static struct words read_record(const uint8_t *b, bool mend)
 }
 
 /* Puts the route where it belongs, or leaves it out where it overlaps one that is there. */
-static uint32_t insert(struct words *routes, uint32_t count, const struct words *r)
+static uint32_t insert(struct route_numbers *routes, uint32_t count, const struct route_numbers *r)
 {
 	uint32_t at = 0;
 
@@ -74,9 +73,9 @@ static uint32_t insert(struct words *routes, uint32_t count, const struct words 
 	return count + 1;
 }
 
-static void look(const struct route_table *t, const struct words *routes, uint32_t count, uint32_t address)
+static void look(const struct route_table *t, const struct route_numbers *routes, uint32_t count, uint32_t address)
 {
-	const struct words *of = NULL;
+	const struct route_numbers *of = NULL;
 	bool has_endpoint = false;
 
 	for (uint32_t i = 0; i < count; i++) {
@@ -97,6 +96,7 @@ static void look(const struct route_table *t, const struct words *routes, uint32
 static void change(struct route_slot *s, const uint8_t *record)
 {
 	struct route_table table = { 0 };
+	struct route_slot_head head;
 	uint8_t *const parts[] = { (uint8_t *)s, (uint8_t *)s->routes, (uint8_t *)s->by_network, (uint8_t *)s->by_endpoint };
 	const size_t sizes[] = { offsetof(struct route_slot, routes), s->count * sizeof s->routes[0], s->index_size * 4,
 				 s->index_size * 4 };
@@ -106,19 +106,20 @@ static void change(struct route_slot *s, const uint8_t *record)
 		return;
 	uint8_t *byte = &parts[part][at % sizes[part]];
 	*byte = (uint8_t)(*byte ^ 1u << record[3] % 8);
-	require(!slot_intact(s, 7) && !route_table_open(&table, s, 7));
+	require(!route_slot_verify(s, 7, &head) && !route_table_open(&table, s, 7));
 	*byte = (uint8_t)(*byte ^ 1u << record[3] % 8);
 }
 
-static void check_table(const struct words *routes, uint32_t count, const uint8_t *input, size_t records)
+static void check_table(const struct route_numbers *routes, uint32_t count, const uint8_t *input, size_t records)
 {
 	static struct route_slot *slot; /* megabytes: made once, all words in use are written anew */
 	struct route_table table = { 0 };
+	struct route_slot_head head;
 
 	if (slot == NULL)
 		slot = calloc(1, sizeof *slot);
-	slot_fill(slot, 7, &routes->network, count);
-	require(slot_intact(slot, 7) && !slot_intact(slot, 8));
+	route_slot_pack(slot, 7, &routes->network, count);
+	require(route_slot_verify(slot, 7, &head) && head.count == count && !route_slot_verify(slot, 8, &head));
 	require(route_table_open(&table, slot, 7) && table.count == count);
 	for (uint32_t i = 0; i < count; i++) {
 		look(&table, routes, count, routes[i].network);
@@ -139,22 +140,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 {
 	const size_t records = length / RECORD_BYTES < COUNT_MAX ? length / RECORD_BYTES : COUNT_MAX;
 	/* Of the exact length, so that a read of one word more is seen. */
-	struct words *given = calloc(records, sizeof *given);
-	struct words mended[COUNT_MAX + 1];
-	struct slot_fault fault;
+	struct route_numbers *given = calloc(records, sizeof *given);
+	struct route_numbers mended[COUNT_MAX + 1];
+	struct route_slot_fault fault;
 	uint32_t count = 0;
 
 	for (size_t i = 0; i < records; i++) {
 		given[i] = read_record(input + i * RECORD_BYTES, false);
-		const struct words good = read_record(input + i * RECORD_BYTES, true);
+		const struct route_numbers good = read_record(input + i * RECORD_BYTES, true);
 		count = insert(mended, count, &good);
 	}
 	const uint32_t good = first_fault(given, (uint32_t)records);
-	require(slot_check((const uint32_t *)given, (uint32_t)records, &fault) == (good == records));
+	require(route_slot_check((const uint32_t *)given, (uint32_t)records, &fault) == (good == records));
 	require(good == records || fault.number == good);
 	check_table(given, good, input, records);
 	free(given);
-	require(slot_check((const uint32_t *)mended, count, &fault));
+	require(route_slot_check((const uint32_t *)mended, count, &fault));
 	check_table(mended, count, input, records);
 	return 0;
 }

@@ -14,6 +14,7 @@
 #ifndef TARTAN_LAYOUT_H
 #define TARTAN_LAYOUT_H
 
+#include "counters.h"
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -45,7 +46,7 @@ struct route {
  * A complete table. `routes` is sorted by network and disjoint. `by_network` and `by_endpoint` hold route number + 1 at
  * index_hash(key) & (index_size - 1) or after it; 0 ends a probe. by_endpoint holds one route of each peer. `lengths`
  * has bit L set when a route of length L exists, so that a look-up probes the lengths in use only. `checksum` is
- * table_checksum() over what the words before it announce.
+ * route_slot_checksum() over what the words before it announce.
  */
 struct route_slot {
 	uint32_t generation;
@@ -93,49 +94,6 @@ _Static_assert(offsetof(struct routes_file, mtu) == 40, "a control word has move
 _Static_assert(offsetof(struct routes_file, fence) == 44, "a control word has moved");
 _Static_assert(offsetof(struct routes_file, drain) == 48, "a control word has moved");
 _Static_assert(offsetof(struct routes_file, forward_until) == 56, "a control word has moved");
-
-/*
- * Counters, in the order of the checks. X(name). Each packet that is read ends in exactly one counter of COUNTERS_RX or
- * COUNTERS_TX; those of COUNTERS_NOTES are counted in addition. A packet is what crosses the underlay in a datagram of
- * its own: a TSO packet counts as the number of its segments, also when it is dropped.
- */
-#define COUNTERS_RX(X) \
-	X(rx_ok) X(rx_fenced) X(rx_orphaned) X(rx_oversize) X(rx_short) X(rx_not_member) X(rx_bad_version) \
-	X(rx_bad_ihl) X(rx_bad_len) X(rx_bad_csum) X(rx_ttl) X(rx_martian) X(rx_spoof_src) X(rx_bad_dst) \
-	X(rx_srcroute) X(rx_bad_frag) X(rx_gso) X(rx_error_tun)
-#define COUNTERS_TX(X) \
-	X(tx_ok) X(tx_fenced) X(tx_orphaned) X(tx_short) X(tx_bad_version) X(tx_bad_ihl) X(tx_bad_len) \
-	X(tx_bad_csum) X(tx_bad_src) X(tx_spoof_src) X(tx_noroute) X(tx_ttl) X(tx_oversize) X(tx_error_perm) \
-	X(tx_error_unreach) X(tx_error_nobufs) X(tx_error_msgsize) X(tx_error_other)
-#define COUNTERS_NOTES(X) \
-	X(rx_trimmed) X(rx_opts) X(rx_port) X(rx_bytes) X(rx_socket_errors) X(tx_bytes) X(tx_tun_errors) \
-	X(tx_gso_off) X(icmp_sent) X(icmp_limited) X(table_refused)
-#define COUNTERS(X) COUNTERS_RX(X) COUNTERS_TX(X) COUNTERS_NOTES(X)
-
-enum counter {
-#define COUNTER_ENUM(name) name,
-	COUNTERS(COUNTER_ENUM)
-#undef COUNTER_ENUM
-	COUNTER_COUNT
-};
-
-/*
- * What the kernel takes over from us or lets us take over from it, as found at the start. X(name); a bit of
- * counters_file.features each.
- *   tun_csum, tun_tso, tun_uso   packets from the TUN without checksums, uncut TCP, uncut UDP (TUNSETOFFLOAD)
- *   udp_segment, udp_gro         many datagrams in one message, to and from the underlay (udp(7))
- *   path_mtu                     the underlay's path MTU can be asked for when a datagram was too long for it
- *   sparse_apart                 flows that send little have a queue and a socket of their own
- */
-#define FEATURES(X) X(tun_csum) X(tun_tso) X(tun_uso) X(udp_segment) X(udp_gro) X(path_mtu) X(sparse_apart)
-
-enum feature_number {
-#define FEATURE_ENUM(name) number_##name,
-	FEATURES(FEATURE_ENUM)
-#undef FEATURE_ENUM
-	FEATURE_COUNT
-};
-#define FEATURE(name) (1u << number_##name)
 
 /* Of one thread, its only writer; aligned so that threads do not share a cache line. */
 struct thread_block {
@@ -185,29 +143,6 @@ static inline uint32_t index_hash(uint32_t key)
 {
 	uint32_t h = key * 0x9e3779b1u;
 	return h ^ (h >> 15);
-}
-
-/* FNV-1a over 64-bit words (a tail shorter than a word is left out: all parts are multiples of 8 bytes or padded). */
-static inline uint64_t checksum_words(uint64_t h, const void *data, uint64_t bytes)
-{
-	const uint8_t *p = data;
-	for (uint64_t i = 0; i + 8 <= bytes; i += 8) {
-		uint64_t w;
-		__builtin_memcpy(&w, p + i, 8);
-		h = (h ^ w) * 0x100000001b3u;
-		h ^= h >> 29;
-	}
-	return h;
-}
-
-/* The caller has checked count and index_size against the maxima. */
-static inline uint64_t table_checksum(const struct route_slot *s)
-{
-	uint64_t h = 0xcbf29ce484222325u;
-	h = checksum_words(h, s, __builtin_offsetof(struct route_slot, checksum));
-	h = checksum_words(h, s->routes, (uint64_t)s->count * sizeof s->routes[0]);
-	h = checksum_words(h, s->by_network, (uint64_t)s->index_size * 4);
-	return checksum_words(h, s->by_endpoint, (uint64_t)s->index_size * 4);
 }
 
 #endif
