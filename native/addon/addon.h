@@ -1,7 +1,7 @@
 /*
- * Shared by the files of the addon: reading arguments, making results, throwing. Every reader throws a JavaScript
- * exception and returns false when the value is not what was expected; a function that gets false or NULL closes what
- * it opened and returns NULL at once.
+ * What all files of the addon use: exceptions, arguments, results. A reader throws a JavaScript exception and returns
+ * false if the value is not the expected one. A function that gets false or NULL closes what it opened and returns NULL
+ * at once.
  */
 #ifndef TARTAN_ADDON_H
 #define TARTAN_ADDON_H
@@ -24,7 +24,7 @@ void netlink_init(napi_env env, napi_value exports);
 void watch_init(napi_env env, napi_value exports);
 void system_init(napi_env env, napi_value exports);
 
-/* error.c */
+/* napi-values.c: exceptions. */
 
 /* True for napi_ok; otherwise makes sure that an exception is pending. */
 bool ok(napi_env env, napi_status status);
@@ -34,10 +34,13 @@ napi_value throw_type(napi_env env, const char *name, const char *expected);
 /* The constant name of an errno, such as "EBUSY". */
 const char *errno_name(int err);
 
-/* argument.c */
+/* napi-values.c: arguments. */
 
-/* Exactly `count` arguments; a missing one reads as undefined. `self` may be NULL. */
-bool read_arguments(napi_env env, napi_callback_info info, size_t count, napi_value *arguments, napi_value *self);
+/* Exactly `count` arguments; a missing one reads as undefined. */
+bool read_arguments(napi_env env, napi_callback_info info, size_t count, napi_value *arguments);
+/* The same, and the data that was wrapped in `this`. NULL after an exception, also when `this` has not this tag. */
+void *read_this(napi_env env, napi_callback_info info, size_t count, napi_value *arguments, const napi_type_tag *tag,
+		const char *expected);
 bool read_u32(napi_env env, napi_value value, const char *name, uint32_t *result);
 bool read_u16(napi_env env, napi_value value, const char *name, uint16_t *result);
 /* A positive number of bytes or milliseconds that fits an int. */
@@ -48,7 +51,7 @@ bool read_bool(napi_env env, napi_value value, const char *name, bool *result);
 bool read_text(napi_env env, napi_value value, const char *name, char *text, size_t size);
 bool read_number(napi_env env, napi_value value, const char *name, double *result);
 
-/* result.c */
+/* napi-values.c: results. */
 
 void add_function(napi_env env, napi_value object, const char *name, napi_callback function);
 void add_string(napi_env env, napi_value object, const char *name, const char *text);

@@ -60,7 +60,7 @@ static napi_value listen_seqpacket(napi_env env, napi_callback_info info)
 	napi_value argv[1];
 	int fd, err;
 
-	if (!read_arguments(env, info, 1, argv, NULL) || !read_text(env, argv[0], "the path", path, sizeof path))
+	if (!read_arguments(env, info, 1, argv) || !read_text(env, argv[0], "the path", path, sizeof path))
 		return NULL;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -189,7 +189,7 @@ static napi_value adopt(napi_env env, napi_callback_info info)
 	napi_value argv[2], result;
 	int timeout_ms, err;
 
-	if (!read_arguments(env, info, 2, argv, NULL) || !read_text(env, argv[0], "the path", path, sizeof path) ||
+	if (!read_arguments(env, info, 2, argv) || !read_text(env, argv[0], "the path", path, sizeof path) ||
 	    !read_int(env, argv[1], "timeoutMs", &timeout_ms))
 		return NULL;
 	h.connection = connect_to(path, timeout_ms);

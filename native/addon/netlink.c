@@ -50,7 +50,7 @@ static napi_value netlink_open(napi_env env, napi_callback_info info)
 	uint32_t count;
 	napi_value argv[3];
 
-	if (!read_arguments(env, info, 3, argv, NULL) || !read_u16(env, argv[0], "protocol", &protocol) ||
+	if (!read_arguments(env, info, 3, argv) || !read_u16(env, argv[0], "protocol", &protocol) ||
 	    !read_groups(env, argv[1], groups, &count) ||
 	    !read_int(env, argv[2], "receiveBufferBytes", &buffer_bytes))
 		return NULL;
@@ -74,7 +74,7 @@ static napi_value netlink_send(napi_env env, napi_callback_info info)
 	void *bytes;
 	int fd;
 
-	if (!read_arguments(env, info, 2, argv, NULL) || !read_descriptor(env, argv[0], &fd))
+	if (!read_arguments(env, info, 2, argv) || !read_descriptor(env, argv[0], &fd))
 		return NULL;
 	if (napi_get_typedarray_info(env, argv[1], &type, &length, &bytes, NULL, NULL) != napi_ok ||
 	    type != napi_uint8_array)

@@ -283,7 +283,7 @@ static napi_value steer(napi_env env, napi_callback_info info, int (*attach)(int
 	uint32_t lanes;
 	int fd;
 
-	if (!read_arguments(env, info, 2, argv, NULL) || !read_descriptor(env, argv[0], &fd) ||
+	if (!read_arguments(env, info, 2, argv) || !read_descriptor(env, argv[0], &fd) ||
 	    !read_u32(env, argv[1], "lanes", &lanes))
 		return NULL;
 	if (lanes < 1 || lanes >= QUEUES_MAX)

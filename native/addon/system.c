@@ -26,7 +26,7 @@ static napi_value ring(napi_env env, napi_callback_info info)
 	napi_value argv[1];
 	int fd;
 
-	if (!read_arguments(env, info, 1, argv, NULL) || !read_descriptor(env, argv[0], &fd))
+	if (!read_arguments(env, info, 1, argv) || !read_descriptor(env, argv[0], &fd))
 		return NULL;
 	/* EAGAIN: it has been rung 2^64 times and nobody looked; it still rings. */
 	if (write(fd, &one, sizeof one) < 0 && errno != EAGAIN)
@@ -39,7 +39,7 @@ static napi_value close_fd(napi_env env, napi_callback_info info)
 	napi_value argv[1];
 	int fd;
 
-	if (!read_arguments(env, info, 1, argv, NULL) || !read_descriptor(env, argv[0], &fd))
+	if (!read_arguments(env, info, 1, argv) || !read_descriptor(env, argv[0], &fd))
 		return NULL;
 	/* On Linux the descriptor is gone after EINTR too. */
 	if (close(fd) < 0 && errno != EINTR)
@@ -53,7 +53,7 @@ static napi_value lock_file(napi_env env, napi_callback_info info)
 	napi_value argv[1];
 	int fd, err;
 
-	if (!read_arguments(env, info, 1, argv, NULL) || !read_text(env, argv[0], "the path", path, sizeof path))
+	if (!read_arguments(env, info, 1, argv) || !read_text(env, argv[0], "the path", path, sizeof path))
 		return NULL;
 	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -73,7 +73,7 @@ static napi_value notify(napi_env env, napi_callback_info info)
 	size_t length;
 	int fd, err = 0;
 
-	if (!read_arguments(env, info, 2, argv, NULL) || !read_text(env, argv[0], "the socket", path, sizeof path) ||
+	if (!read_arguments(env, info, 2, argv) || !read_text(env, argv[0], "the socket", path, sizeof path) ||
 	    !read_text(env, argv[1], "the state", state, sizeof state))
 		return NULL;
 	length = strlen(path);

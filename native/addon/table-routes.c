@@ -91,7 +91,7 @@ napi_value table_check_routes(napi_env env, napi_callback_info info)
 	const uint32_t *routes;
 	uint32_t count;
 	napi_value argv[1];
-	if (read_arguments(env, info, 1, argv, NULL))
+	if (read_arguments(env, info, 1, argv))
 		read_routes(env, argv[0], &routes, &count);
 	return NULL;
 }

@@ -1,126 +1,223 @@
-/* The JavaScript object over the two shared memories; its methods are in table-control.c, -routes.c and -counters.c. */
-#include "addon.h"
+/*
+ * The two shared memories as tartand holds them: making, mapping and closing them, and the table behind a JavaScript
+ * object. layout.h says what is in them. They have no name in any directory and can neither shrink nor grow, so what is
+ * mapped stays there (memfd_create(2)).
+ */
 #include "table.h"
 
-#include <stdlib.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-static const napi_type_tag table_tag = { 0x2b7e151628aed2a6, 0xabf7158809cf4f3c };
+#include "../shared/route-slot.h"
+#include "addon.h"
 
-static void table_finalize(napi_env env, void *data, void *hint)
+const napi_type_tag table_tag = { 0x2b7e151628aed2a6, 0xabf7158809cf4f3c };
+
+/* Older headers. */
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+/* What is mapped of another layout: in each of them the control words lie in the first page (layout.h). */
+#define HEAD_BYTES 4096
+
+void table_clear(struct table *table)
 {
-	(void)env;
-	(void)hint;
-	table_close(data);
-	free(data);
+	*table = (struct table){ .routes_fd = -1, .routes_read_only_fd = -1, .counters_fd = -1 };
 }
 
-/* The table behind `this`, open or not, and the arguments. NULL after an exception. */
-static struct table *table_or_closed(napi_env env, napi_callback_info info, size_t count, napi_value *argv)
+static void close_one(int fd)
 {
-	napi_value self;
-	bool same = false;
-	void *data;
-	if (!read_arguments(env, info, count, argv, &self))
-		return NULL;
-	if (napi_check_object_type_tag(env, self, &table_tag, &same) != napi_ok || !same ||
-	    napi_unwrap(env, self, &data) != napi_ok) {
-		throw_type(env, "this", "a table");
-		return NULL;
+	if (fd >= 0)
+		close(fd);
+}
+
+void table_close(struct table *table)
+{
+	if (table->routes)
+		munmap(table->routes, table->counters ? sizeof *table->routes : HEAD_BYTES);
+	if (table->counters)
+		munmap((void *)(uintptr_t)table->counters, sizeof *table->counters);
+	close_one(table->routes_fd);
+	close_one(table->routes_read_only_fd);
+	close_one(table->counters_fd);
+	table_clear(table);
+}
+
+static int map_both(struct table *table, const char **step)
+{
+	void *routes, *counters;
+
+	*step = "mmap";
+	routes = mmap(NULL, sizeof *table->routes, PROT_READ | PROT_WRITE, MAP_SHARED, table->routes_fd, 0);
+	if (routes == MAP_FAILED)
+		return errno;
+	table->routes = routes;
+	counters = mmap(NULL, sizeof *table->counters, PROT_READ, MAP_SHARED, table->counters_fd, 0);
+	if (counters == MAP_FAILED) {
+		int err = errno;
+		munmap(table->routes, sizeof *table->routes);
+		table->routes = NULL;
+		return err;
 	}
-	return data;
+	table->counters = counters;
+	return 0;
+}
+
+/* Of that size for ever, all zero, with its pages reserved; the label is shown by /proc/<pid>/maps. */
+static int make_memory(const char *what, const char *label, size_t size, int *result, const char **step)
+{
+	const unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	char name[PATH_BYTES];
+	int err;
+
+	*step = "memfd_create";
+	if (snprintf(name, sizeof name, "%s:%s", what, label) >= (int)sizeof name)
+		return ENAMETOOLONG;
+	int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
+	if (fd < 0 && errno == EINVAL) /* Linux before 6.3 */
+		fd = memfd_create(name, flags);
+	if (fd < 0)
+		return errno == EINVAL ? ENAMETOOLONG : errno;
+	*step = "posix_fallocate";
+	err = posix_fallocate(fd, 0, (off_t)size);
+	/* The data process holds a read-only descriptor and must not open another one by /proc. */
+	if (!err && fchmod(fd, 0600) < 0)
+		err = errno;
+	if (!err && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		err = errno;
+	if (err) {
+		close(fd);
+		return err;
+	}
+	*result = fd;
+	return 0;
+}
+
+/* The same memory by another descriptor (proc(5)); returns it or -1. */
+static int open_again(int fd, int flags)
+{
+	char path[32];
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	return open(path, flags | O_CLOEXEC);
+}
+
+static int make_memories(struct table *table, const char *label, const char **step)
+{
+	int err = make_memory("routes", label, sizeof *table->routes, &table->routes_fd, step);
+	if (!err)
+		err = make_memory("counters", label, sizeof *table->counters, &table->counters_fd, step);
+	if (err)
+		return err;
+	*step = "open";
+	table->routes_read_only_fd = open_again(table->routes_fd, O_RDONLY);
+	return table->routes_read_only_fd < 0 ? errno : map_both(table, step);
+}
+
+/* The data process checks it before it writes its first counter; after that the file is its own. */
+static int write_counters_header(int fd)
+{
+	const struct counters_file header = {
+		.magic = LAYOUT_MAGIC,
+		.version = LAYOUT_VERSION,
+		.size = sizeof header,
+		.counter_count = COUNTER_COUNT,
+	};
+	const size_t bytes = offsetof(struct counters_file, pid);
+	ssize_t written = pwrite(fd, &header, bytes, 0);
+	if (written < 0)
+		return errno;
+	return written == (ssize_t)bytes ? 0 : EIO;
+}
+
+int table_create(struct table *table, const char *label, const char **step)
+{
+	int err;
+
+	table_clear(table);
+	err = make_memories(table, label, step);
+	if (!err) {
+		*step = "pwrite";
+		err = write_counters_header(table->counters_fd);
+	}
+	if (err) {
+		table_close(table);
+		return err;
+	}
+	table->routes->magic = LAYOUT_MAGIC;
+	table->routes->version = LAYOUT_VERSION;
+	table->routes->size = sizeof *table->routes;
+	route_slot_pack(&table->routes->slot[0], 0, NULL, 0);
+	return 0;
+}
+
+/* A page past the end of a mapped file is SIGBUS: the size is what we would map or the file is refused. */
+static int check_size(int fd, size_t size)
+{
+	struct stat info;
+	if (fstat(fd, &info) < 0)
+		return errno;
+	return S_ISREG(info.st_mode) && info.st_size == (off_t)size ? 0 : EPROTO;
+}
+
+static int check_head(int fd)
+{
+	struct stat info;
+	if (fstat(fd, &info) < 0)
+		return errno;
+	return S_ISREG(info.st_mode) && info.st_size >= (off_t)HEAD_BYTES ? 0 : EPROTO;
+}
+
+/* Of another layout nothing but the head is known. */
+static int map_head(struct table *table, const char **step)
+{
+	*step = "mmap";
+	void *head = mmap(NULL, HEAD_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, table->routes_fd, 0);
+	if (head == MAP_FAILED)
+		return errno;
+	table->routes = head;
+	return 0;
+}
+
+int table_adopt(struct table *table, int routes_fd, int counters_fd, uint32_t version, const char **step)
+{
+	const bool is_known = version == LAYOUT_VERSION;
+	int err;
+
+	table_clear(table);
+	*step = "fstat";
+	err = is_known ? check_size(routes_fd, sizeof *table->routes) : check_head(routes_fd);
+	if (!err && is_known)
+		err = check_size(counters_fd, sizeof *table->counters);
+	if (err)
+		return err;
+	*step = "open";
+	/* The data process holds it read-only. */
+	table->routes_fd = open_again(routes_fd, O_RDWR);
+	if (table->routes_fd < 0)
+		return errno;
+	table->counters_fd = counters_fd;
+	err = is_known ? map_both(table, step) : map_head(table, step);
+	if (err) {
+		table->counters_fd = -1;
+		table_close(table);
+		return err;
+	}
+	table->routes_read_only_fd = routes_fd;
+	return 0;
 }
 
 struct table *table_of(napi_env env, napi_callback_info info, size_t count, napi_value *argv)
 {
-	struct table *t = table_or_closed(env, info, count, argv);
+	struct table *t = read_this(env, info, count, argv, &table_tag, "a table");
 	if (t && !t->routes) {
 		napi_throw_error(env, "ERR_CLOSED", "the route table is closed");
 		return NULL;
 	}
 	return t;
-}
-
-static napi_value close_method(napi_env env, napi_callback_info info)
-{
-	struct table *t = table_or_closed(env, info, 0, NULL);
-	if (t)
-		table_close(t);
-	return NULL;
-}
-
-static napi_value table_object(napi_env env, const struct table *opened)
-{
-	struct table *t = malloc(sizeof *t);
-	napi_value object = new_object(env);
-
-	if (t)
-		table_clear(t);
-	if (!t || !object || !ok(env, napi_wrap(env, object, t, table_finalize, NULL, NULL))) {
-		free(t);
-		return NULL;
-	}
-	/* Until the object is whole the caller owns what was opened, and a collected one closes nothing. */
-	ok(env, napi_type_tag_object(env, object, &table_tag));
-	add_number(env, object, "routesFd", opened->routes_fd);
-	add_number(env, object, "routesReadOnlyFd", opened->routes_read_only_fd);
-	add_number(env, object, "countersFd", opened->counters_fd);
-	table_add_control(env, object);
-	table_add_routes(env, object);
-	table_add_counters(env, object);
-	add_function(env, object, "close", close_method);
-	object = finished(env, object);
-	if (object)
-		*t = *opened;
-	return object;
-}
-
-static napi_value create_table(napi_env env, napi_callback_info info)
-{
-	char label[PATH_BYTES];
-	struct table t;
-	const char *step;
-	napi_value argv[1], object;
-	int err;
-
-	if (!read_arguments(env, info, 1, argv, NULL) ||
-	    !read_text(env, argv[0], "the label", label, sizeof label))
-		return NULL;
-	err = table_create(&t, label, &step);
-	if (err)
-		return throw_errno(env, err, step, label);
-	object = table_object(env, &t);
-	if (!object)
-		table_close(&t);
-	return object;
-}
-
-static napi_value adopt_table(napi_env env, napi_callback_info info)
-{
-	int routes_fd, counters_fd, err;
-	uint32_t version;
-	struct table t;
-	const char *step;
-	napi_value argv[3], object;
-
-	if (!read_arguments(env, info, 3, argv, NULL) || !read_descriptor(env, argv[0], &routes_fd) ||
-	    !read_descriptor(env, argv[1], &counters_fd) || !read_u32(env, argv[2], "version", &version))
-		return NULL;
-	err = table_adopt(&t, routes_fd, counters_fd, version, &step);
-	if (err)
-		return throw_errno(env, err, step, NULL);
-	object = table_object(env, &t);
-	if (!object) {
-		/* The two that were passed in are still the caller's. */
-		t.routes_read_only_fd = -1;
-		t.counters_fd = -1;
-		table_close(&t);
-	}
-	return object;
-}
-
-void table_init(napi_env env, napi_value exports)
-{
-	add_function(env, exports, "createTable", create_table);
-	add_function(env, exports, "adoptTable", adopt_table);
-	add_function(env, exports, "checkRoutes", table_check_routes);
 }

@@ -12,32 +12,35 @@ struct table {
 	int counters_fd;
 	struct routes_file *routes;
 	/*
-	 * Mapped read-only: the data process is its one writer. NULL when the memories are of another layout; then
+	 * Mapped read-only, because the data process is its only writer. NULL if the memories are of another layout: then
 	 * only the head of `routes` with its control words is mapped.
 	 */
 	const struct counters_file *counters;
 };
 
-/* table-file.c: return 0 or an errno, with the call that failed in `step`; on failure nothing is left open. */
+/* table.c: return 0 or an errno, with the call that failed in `step`; nothing stays open after a failure. */
 int table_create(struct table *table, const char *label, const char **step);
-/* Takes the descriptors over when it succeeds. */
+/* Takes the descriptors over if it succeeds. */
 int table_adopt(struct table *table, int routes_fd, int counters_fd, uint32_t version, const char **step);
-/* May be called again and on a table that was never opened. */
+/* May be called again, and on a table that was never opened. */
 void table_close(struct table *table);
 void table_clear(struct table *table);
 
-/* table.c: the open table behind `this`, and the arguments; NULL after an exception. */
+/* The tag of the JavaScript objects that are tables. */
+extern const napi_type_tag table_tag;
+/* The open table behind `this`, and the arguments; NULL after an exception. */
 struct table *table_of(napi_env env, napi_callback_info info, size_t count, napi_value *argv);
 
-/* The methods of the JavaScript object. */
-void table_add_control(napi_env env, napi_value object);
-void table_add_routes(napi_env env, napi_value object);
+/* table-counters.c: never more than the memory has room for, whatever it says. */
+uint32_t table_threads(const struct counters_file *counters);
 void table_add_counters(napi_env env, napi_value object);
+
+/* table-routes.c: the slot in use, or NULL if the memory does not hold what tartand writes. */
+const struct route_slot *table_live_slot(const struct table *table);
+void table_add_routes(napi_env env, napi_value object);
 napi_value table_check_routes(napi_env env, napi_callback_info info);
 
-/* The slot in use, or NULL when the memory is not as we would have written it. */
-const struct route_slot *table_live_slot(const struct table *table);
-/* Never more than the file has room for, whatever it says. */
-uint32_t table_threads(const struct counters_file *counters);
+/* table-control.c */
+void table_add_control(napi_env env, napi_value object);
 
 #endif

@@ -52,7 +52,7 @@ static napi_value open_tun(napi_env env, napi_callback_info info)
 	bool first;
 	int fd, err;
 
-	if (!read_arguments(env, info, 2, argv, NULL) ||
+	if (!read_arguments(env, info, 2, argv) ||
 	    !read_text(env, argv[0], "the link name", request.ifr_name, sizeof request.ifr_name) ||
 	    !read_bool(env, argv[1], "first", &first))
 		return NULL;
@@ -81,7 +81,7 @@ static napi_value tun_name(napi_env env, napi_callback_info info)
 	napi_value argv[1], name;
 	int fd;
 
-	if (!read_arguments(env, info, 1, argv, NULL) || !read_descriptor(env, argv[0], &fd))
+	if (!read_arguments(env, info, 1, argv) || !read_descriptor(env, argv[0], &fd))
 		return NULL;
 	if (ioctl(fd, TUNGETIFF, &request) < 0)
 		return throw_errno(env, errno, "TUNGETIFF", NULL);

@@ -63,7 +63,7 @@ static napi_value open_udp(napi_env env, napi_callback_info info)
 	bool reuse_port;
 	int fd, err, buffer_bytes;
 
-	if (!read_arguments(env, info, 4, argv, NULL) || !read_u32(env, argv[0], "address", &ip) ||
+	if (!read_arguments(env, info, 4, argv) || !read_u32(env, argv[0], "address", &ip) ||
 	    !read_u16(env, argv[1], "port", &port) || !read_int(env, argv[2], "bufferBytes", &buffer_bytes) ||
 	    !read_bool(env, argv[3], "reusePort", &reuse_port))
 		return NULL;
@@ -92,7 +92,7 @@ static napi_value share_udp(napi_env env, napi_callback_info info)
 	bool share;
 	int fd;
 
-	if (!read_arguments(env, info, 2, argv, NULL) || !read_descriptor(env, argv[0], &fd) ||
+	if (!read_arguments(env, info, 2, argv) || !read_descriptor(env, argv[0], &fd) ||
 	    !read_bool(env, argv[1], "share", &share))
 		return NULL;
 	const int on = share;
@@ -108,7 +108,7 @@ static napi_value udp_name(napi_env env, napi_callback_info info)
 	napi_value argv[1], name;
 	int fd;
 
-	if (!read_arguments(env, info, 1, argv, NULL) || !read_descriptor(env, argv[0], &fd))
+	if (!read_arguments(env, info, 1, argv) || !read_descriptor(env, argv[0], &fd))
 		return NULL;
 	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
 		return throw_errno(env, errno, "getsockname", NULL);

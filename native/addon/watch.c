@@ -176,17 +176,7 @@ static void deliver(napi_env env, napi_value listener, void *context, void *data
 
 static struct watch *watch_of(napi_env env, napi_callback_info info)
 {
-	napi_value self;
-	bool same = false;
-	void *data;
-	if (!read_arguments(env, info, 0, NULL, &self))
-		return NULL;
-	if (napi_check_object_type_tag(env, self, &watch_tag, &same) != napi_ok || !same ||
-	    napi_unwrap(env, self, &data) != napi_ok) {
-		throw_type(env, "this", "a watch");
-		return NULL;
-	}
-	return data;
+	return read_this(env, info, 0, NULL, &watch_tag, "a watch");
 }
 
 static napi_value close_method(napi_env env, napi_callback_info info)
@@ -261,7 +251,7 @@ static napi_value watch(napi_env env, napi_callback_info info)
 	struct watch *w;
 	int fd, size;
 
-	if (!read_arguments(env, info, 3, argv, NULL) || !read_descriptor(env, argv[0], &fd) ||
+	if (!read_arguments(env, info, 3, argv) || !read_descriptor(env, argv[0], &fd) ||
 	    !read_int(env, argv[1], "bufferBytes", &size))
 		return NULL;
 	if (napi_typeof(env, argv[2], &type) != napi_ok || type != napi_function)
