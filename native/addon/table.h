@@ -12,8 +12,8 @@ struct table {
 	int counters_fd;
 	struct routes_file *routes;
 	/*
-	 * Mapped read-only, because the data process is its only writer. NULL if the memories are of another layout: then
-	 * only the head of `routes` with its control words is mapped.
+	 * Mapped read-only, because the data process is its only writer. NULL if the memories are of another layout:
+	 * then only the head of `routes` with its control words is mapped.
 	 */
 	const struct counters_file *counters;
 };
