@@ -1,6 +1,6 @@
 /*
- * The Node-API addon: one init function per file, each adds its functions to `exports`. Plain C, no node-gyp: it is
- * built with gcc and the headers of the node-api-headers package alone.
+ * The Node-API addon: the init function of each file adds its functions to `exports`. The addon is built with gcc and
+ * the headers of the package node-api-headers, without node-gyp.
  */
 #include "addon.h"
 #include "../shared/layout.h"

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Longest file name taken from JavaScript, with its NUL. */
+/* The longest file name that is taken from JavaScript, with its NUL. */
 #define PATH_BYTES 4096
 
 void tun_init(napi_env env, napi_value exports);
@@ -26,12 +26,12 @@ void system_init(napi_env env, napi_value exports);
 
 /* napi-values.c: exceptions. */
 
-/* True for napi_ok; otherwise makes sure that an exception is pending. */
+/* True for napi_ok. For any other status an exception is pending afterwards. */
 bool ok(napi_env env, napi_status status);
-/* Throws an Error in Node's shape; `subject` is the file, link or address at fault, or NULL. Returns NULL. */
+/* Throws an Error as Node's modules do; `subject` is the file, link or address at fault, or NULL. Returns NULL. */
 napi_value throw_errno(napi_env env, int err, const char *syscall, const char *subject);
 napi_value throw_type(napi_env env, const char *name, const char *expected);
-/* The constant name of an errno, such as "EBUSY". */
+/* The name of an errno, such as "EBUSY"; a constant. */
 const char *errno_name(int err);
 
 /* napi-values.c: arguments. */
@@ -59,9 +59,9 @@ void add_number(napi_env env, napi_value object, const char *name, double number
 void add_descriptors(napi_env env, napi_value object, const char *name, const int *descriptors, size_t count);
 napi_value new_object(napi_env env);
 napi_value new_number(napi_env env, double number);
-/* A number for JavaScript, or NULL with the descriptor closed. */
+/* A number for JavaScript. It closes the descriptor if it returns NULL. */
 napi_value new_descriptor(napi_env env, int fd);
-/* The object, or NULL when an exception is pending from an add_ function. */
+/* The object, or NULL if an add_ function has left an exception pending. */
 napi_value finished(napi_env env, napi_value object);
 
 #endif

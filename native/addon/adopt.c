@@ -16,7 +16,7 @@
 #include "../shared/layout.h"
 
 #define BACKLOG 8
-/* More than any hello carries, so that an excess is seen as a wrong count and not cut off. */
+/* More than any hello carries: too many are seen as a wrong count then, and not cut off by the kernel. */
 #define RECEIVED_MAX 64
 
 struct adoption {
@@ -36,7 +36,7 @@ static int unix_address(const char *path, struct sockaddr_un *address)
 	return 0;
 }
 
-/* Returns 0 or an errno, with the call that failed. */
+/* Returns 0 or an errno, with the call that failed in `step`. */
 static int listen_at(int fd, const char *path, const char **step)
 {
 	struct sockaddr_un address;
@@ -44,7 +44,7 @@ static int listen_at(int fd, const char *path, const char **step)
 	*step = "bind";
 	if (err)
 		return err;
-	/* The mode of the socket becomes that of the file (less the umask), so it is never open to others. */
+	/* The file gets the mode of the socket, less the umask. So no other user can ever connect. */
 	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0)
 		return errno;
 	*step = "listen";
@@ -73,11 +73,11 @@ static napi_value listen_seqpacket(napi_env env, napi_callback_info info)
 	return new_descriptor(env, fd);
 }
 
-static void close_all(struct adoption *h)
+static void close_all(struct adoption *a)
 {
-	for (size_t i = 0; i < h->count; i++)
-		close(h->fds[i]);
-	h->count = 0;
+	for (size_t i = 0; i < a->count; i++)
+		close(a->fds[i]);
+	a->count = 0;
 }
 
 static int connect_to(const char *path, int timeout_ms)
@@ -105,7 +105,7 @@ static int connect_to(const char *path, int timeout_ms)
 	return fd;
 }
 
-static void keep_descriptors(struct msghdr *message, struct adoption *h)
+static void keep_descriptors(struct msghdr *message, struct adoption *a)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
@@ -113,27 +113,27 @@ static void keep_descriptors(struct msghdr *message, struct adoption *h)
 		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
 			int fd;
 			memcpy(&fd, (const char *)c + at, sizeof fd);
-			if (h->count < RECEIVED_MAX)
-				h->fds[h->count++] = fd;
+			if (a->count < RECEIVED_MAX)
+				a->fds[a->count++] = fd;
 			else
 				close(fd);
 		}
 	}
 }
 
-static bool hello_consistent(const struct adoption *h)
+static bool hello_consistent(const struct adoption *a)
 {
-	const struct hello *hello = &h->hello;
+	const struct hello *hello = &a->hello;
 	return hello->magic == LAYOUT_MAGIC && hello->tun_queues <= QUEUES_MAX && hello->udp_sockets <= QUEUES_MAX &&
 	       hello->threads <= THREADS_MAX &&
 	       hello->descriptors == 3 + hello->tun_queues + hello->udp_sockets + hello->threads &&
-	       hello->descriptors == h->count;
+	       hello->descriptors == a->count;
 }
 
-/* Returns 0 with descriptors in `h`, or an errno with none. */
-static int receive_hello(struct adoption *h)
+/* Returns 0 with descriptors in `a`, or an errno with none. */
+static int receive_hello(struct adoption *a)
 {
-	/* One byte more than the message, so that a longer one is seen. */
+	/* Room for one byte more than a hello, so that a longer message is detected. */
 	char bytes[sizeof(struct hello) + 1];
 	union {
 		char space[CMSG_SPACE(RECEIVED_MAX * sizeof(int))];
@@ -146,45 +146,45 @@ static int receive_hello(struct adoption *h)
 	ssize_t length;
 
 	do
-		length = recvmsg(h->connection, &message, MSG_CMSG_CLOEXEC);
+		length = recvmsg(a->connection, &message, MSG_CMSG_CLOEXEC);
 	while (length < 0 && errno == EINTR);
 	if (length < 0)
 		return errno == EAGAIN ? ETIMEDOUT : errno;
-	keep_descriptors(&message, h);
-	if (length == (ssize_t)sizeof h->hello && !(message.msg_flags & MSG_CTRUNC)) {
-		memcpy(&h->hello, bytes, sizeof h->hello);
-		if (hello_consistent(h))
+	keep_descriptors(&message, a);
+	if (length == (ssize_t)sizeof a->hello && !(message.msg_flags & MSG_CTRUNC)) {
+		memcpy(&a->hello, bytes, sizeof a->hello);
+		if (hello_consistent(a))
 			return 0;
 	}
-	close_all(h);
+	close_all(a);
 	return length == 0 ? ECONNRESET : EPROTO;
 }
 
-static napi_value hello_result(napi_env env, const struct adoption *h)
+static napi_value hello_result(napi_env env, const struct adoption *a)
 {
-	char build[sizeof h->hello.build + 1];
-	const int *udp = h->fds + 3 + h->hello.tun_queues;
+	char build[sizeof a->hello.build + 1];
+	const int *udp = a->fds + 3 + a->hello.tun_queues;
 	napi_value object = new_object(env);
 
 	if (!object)
 		return NULL;
-	snprintf(build, sizeof build, "%.*s", (int)sizeof h->hello.build, h->hello.build);
-	add_number(env, object, "version", h->hello.version);
-	add_number(env, object, "pid", h->hello.pid);
+	snprintf(build, sizeof build, "%.*s", (int)sizeof a->hello.build, a->hello.build);
+	add_number(env, object, "version", a->hello.version);
+	add_number(env, object, "pid", a->hello.pid);
 	add_string(env, object, "build", build);
-	add_number(env, object, "routesFd", h->fds[0]);
-	add_number(env, object, "countersFd", h->fds[1]);
-	add_number(env, object, "listenFd", h->fds[2]);
-	add_descriptors(env, object, "tunFds", h->fds + 3, h->hello.tun_queues);
-	add_descriptors(env, object, "udpFds", udp, h->hello.udp_sockets);
-	add_descriptors(env, object, "wakeFds", udp + h->hello.udp_sockets, h->hello.threads);
-	add_number(env, object, "connectionFd", h->connection);
+	add_number(env, object, "routesFd", a->fds[0]);
+	add_number(env, object, "countersFd", a->fds[1]);
+	add_number(env, object, "listenFd", a->fds[2]);
+	add_descriptors(env, object, "tunFds", a->fds + 3, a->hello.tun_queues);
+	add_descriptors(env, object, "udpFds", udp, a->hello.udp_sockets);
+	add_descriptors(env, object, "wakeFds", udp + a->hello.udp_sockets, a->hello.threads);
+	add_number(env, object, "connectionFd", a->connection);
 	return finished(env, object);
 }
 
 static napi_value adopt(napi_env env, napi_callback_info info)
 {
-	struct adoption h = { .connection = -1 };
+	struct adoption a = { .connection = -1 };
 	char path[PATH_BYTES];
 	napi_value argv[2], result;
 	int timeout_ms, err;
@@ -192,18 +192,18 @@ static napi_value adopt(napi_env env, napi_callback_info info)
 	if (!read_arguments(env, info, 2, argv) || !read_text(env, argv[0], "the path", path, sizeof path) ||
 	    !read_int(env, argv[1], "timeoutMs", &timeout_ms))
 		return NULL;
-	h.connection = connect_to(path, timeout_ms);
-	if (h.connection < 0)
+	a.connection = connect_to(path, timeout_ms);
+	if (a.connection < 0)
 		return throw_errno(env, errno == EAGAIN ? ETIMEDOUT : errno, "connect", path);
-	err = receive_hello(&h);
+	err = receive_hello(&a);
 	if (err) {
-		close(h.connection);
+		close(a.connection);
 		return throw_errno(env, err, "recvmsg", path);
 	}
-	result = hello_result(env, &h);
+	result = hello_result(env, &a);
 	if (!result) {
-		close_all(&h);
-		close(h.connection);
+		close_all(&a);
+		close(a.connection);
 	}
 	return result;
 }

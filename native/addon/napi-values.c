@@ -37,7 +37,7 @@ napi_value throw_errno(napi_env env, int err, const char *syscall, const char *s
 	if (ok(env, napi_create_string_utf8(env, errno_name(err), NAPI_AUTO_LENGTH, &code)) &&
 	    ok(env, napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message)) &&
 	    ok(env, napi_create_error(env, code, message, &error)) &&
-	    /* Node's own errors carry it negated. */
+	    /* Node's own errors have a negative errno. */
 	    ok(env, napi_create_int32(env, -err, &number)) &&
 	    ok(env, napi_set_named_property(env, error, "errno", number))) {
 		add_string(env, error, "syscall", syscall);

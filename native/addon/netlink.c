@@ -1,4 +1,4 @@
-/* netlink(7) sockets: opening and sending; what arrives is read by `watch`. */
+/* Opens netlink(7) sockets and sends on them. watch.c reads what arrives. */
 #include "addon.h"
 
 #include <errno.h>

@@ -22,9 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/*
- * Flows in one bucket are judged together. A sparse flow that shares the bucket of a bulk one is slower, nothing else.
- */
+/* Flows in one bucket are judged together. A sparse flow beside a bulk one is slower then, and nothing else. */
 #define BUCKETS 4096
 #define FLOW_BURST 65536
 /* Added to the bytes of each packet: a flood of small packets is a bulk flow too. */

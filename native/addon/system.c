@@ -1,4 +1,4 @@
-/* Small system calls: doorbells, locks, closing, sd_notify, the boot clock, capabilities. */
+/* Single system calls: doorbells, locks, closing, sd_notify, the boot clock, capabilities. */
 #include "addon.h"
 
 #include <errno.h>
@@ -28,7 +28,7 @@ static napi_value ring(napi_env env, napi_callback_info info)
 
 	if (!read_arguments(env, info, 1, argv) || !read_descriptor(env, argv[0], &fd))
 		return NULL;
-	/* EAGAIN: it has been rung 2^64 times and nobody looked; it still rings. */
+	/* EAGAIN: the count is at its maximum, so the doorbell is ringing already. */
 	if (write(fd, &one, sizeof one) < 0 && errno != EAGAIN)
 		return throw_errno(env, errno, "write", NULL);
 	return NULL;
@@ -41,7 +41,7 @@ static napi_value close_fd(napi_env env, napi_callback_info info)
 
 	if (!read_arguments(env, info, 1, argv) || !read_descriptor(env, argv[0], &fd))
 		return NULL;
-	/* On Linux the descriptor is gone after EINTR too. */
+	/* Linux has closed the descriptor after EINTR too. */
 	if (close(fd) < 0 && errno != EINTR)
 		return throw_errno(env, errno, "close", NULL);
 	return NULL;
@@ -83,7 +83,7 @@ static napi_value notify(napi_env env, napi_callback_info info)
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return throw_errno(env, errno, "socket", NULL);
-	/* An abstract name is exactly its bytes: no NUL after it counts. */
+	/* The length excludes the NUL, which would become part of an abstract name. */
 	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
 		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
 		err = errno;

@@ -36,7 +36,8 @@ static napi_value set_identity_method(napi_env env, napi_callback_info info)
 
 	if (!t || !read_member(env, argv[0], "network", &network) ||
 	    !read_member(env, argv[0], "networkLength", &network_length) ||
-	    !read_member(env, argv[0], "subnet", &subnet) || !read_member(env, argv[0], "subnetLength", &subnet_length) ||
+	    !read_member(env, argv[0], "subnet", &subnet) ||
+	    !read_member(env, argv[0], "subnetLength", &subnet_length) ||
 	    !read_member(env, argv[0], "publicIp", &public_ip) || !read_member(env, argv[0], "port", &port) ||
 	    !read_member(env, argv[0], "flags", &flags) || !read_member(env, argv[0], "mtu", &mtu))
 		return NULL;
@@ -89,7 +90,7 @@ static napi_value set_forward_until_method(napi_env env, napi_callback_info info
 	struct table *t = table_of(env, info, 1, argv);
 	if (!t || !read_number(env, argv[0], "bootMs", &ms))
 		return NULL;
-	/* Below 2^53 milliseconds the product fits 64 bits with ease; before the boot is past as well. */
+	/* Any deadline before the boot is past, like one at the boot. The upper limit keeps the product in 64 bits. */
 	if (ms < 0)
 		ms = 0;
 	if (ms > 9e12)

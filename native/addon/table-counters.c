@@ -1,4 +1,4 @@
-/* What the data process reports; every value is taken as a number to show and nothing more. */
+/* Reads what the data process reports. Its values are numbers to show, and nothing is decided by them. */
 #include "addon.h"
 #include "table.h"
 
@@ -39,7 +39,7 @@ static uint32_t lowest_adopted(const struct counters_file *c)
 	return lowest == UINT32_MAX ? 0 : lowest;
 }
 
-/* An array of names; NULL after an exception. Bits that we do not know are of no interest. */
+/* An array of names; NULL after an exception. Unknown bits are ignored. */
 static napi_value features_in_force(napi_env env, const struct counters_file *c)
 {
 	const uint32_t features = atomic_load(&c->features);

@@ -31,7 +31,7 @@ static napi_value table_object(napi_env env, const struct table *opened)
 		free(t);
 		return NULL;
 	}
-	/* Until the object is whole the caller owns what was opened, and a collected one closes nothing. */
+	/* The caller owns what was opened until the object is complete. One collected before closes nothing. */
 	ok(env, napi_type_tag_object(env, object, &table_tag));
 	add_number(env, object, "routesFd", opened->routes_fd);
 	add_number(env, object, "routesReadOnlyFd", opened->routes_read_only_fd);
@@ -82,7 +82,7 @@ static napi_value adopt_table(napi_env env, napi_callback_info info)
 		return throw_errno(env, err, step, NULL);
 	object = table_object(env, &t);
 	if (!object) {
-		/* The two that were passed in are still the caller's. */
+		/* The caller still owns the two descriptors that it passed in. */
 		t.routes_read_only_fd = -1;
 		t.counters_fd = -1;
 		table_close(&t);

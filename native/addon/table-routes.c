@@ -1,4 +1,4 @@
-/* Publishing route tables and reading back the one that is live. */
+/* Publishes route tables and reads back the live one. */
 #include "../shared/route-slot.h"
 #include "addon.h"
 #include "table.h"
@@ -34,7 +34,7 @@ static napi_value throw_slot_fault(napi_env env, const uint32_t *routes, const s
 	return NULL;
 }
 
-/* Reads and checks the argument of publish and checkRoutes. */
+/* Reads and checks the argument of `publish` and `checkRoutes`. */
 static bool read_routes(napi_env env, napi_value value, const uint32_t **routes, uint32_t *count)
 {
 	napi_typedarray_type type;
@@ -56,8 +56,8 @@ static bool read_routes(napi_env env, napi_value value, const uint32_t **routes,
 }
 
 /*
- * Whether nobody reads the slot that is not live any more. A thread that has not begun yet reports 0 and holds up a
- * second publication too: it may be about to open the table that was live when it looked.
+ * Whether no thread reads the slot that is not live any more. A thread that has not begun yet reports 0 and also delays
+ * a second publication, because it may be about to open the table that was live when it read the generation.
  */
 static bool slot_is_free(const struct table *t)
 {

@@ -17,7 +17,7 @@
 
 const napi_type_tag table_tag = { 0x2b7e151628aed2a6, 0xabf7158809cf4f3c };
 
-/* Older headers. */
+/* Older headers do not have it. */
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
@@ -68,7 +68,7 @@ static int map_both(struct table *table, const char **step)
 	return 0;
 }
 
-/* Of that size for ever, all zero, with its pages reserved; the label is shown by /proc/<pid>/maps. */
+/* Makes a memory of zeros with reserved pages and a sealed size. /proc/<pid>/maps shows the label. */
 static int make_memory(const char *what, const char *label, size_t size, int *result, const char **step)
 {
 	const unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -85,7 +85,7 @@ static int make_memory(const char *what, const char *label, size_t size, int *re
 		return errno == EINVAL ? ENAMETOOLONG : errno;
 	*step = "posix_fallocate";
 	err = posix_fallocate(fd, 0, (off_t)size);
-	/* The data process holds a read-only descriptor and must not open another one by /proc. */
+	/* The data process has a read-only descriptor. The mode keeps it from opening a writable one by /proc. */
 	if (!err && fchmod(fd, 0600) < 0)
 		err = errno;
 	if (!err && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
@@ -98,7 +98,7 @@ static int make_memory(const char *what, const char *label, size_t size, int *re
 	return 0;
 }
 
-/* The same memory by another descriptor (proc(5)); returns it or -1. */
+/* Opens another descriptor of the same memory (proc(5)). Returns it or -1. */
 static int open_again(int fd, int flags)
 {
 	char path[32];
@@ -119,7 +119,7 @@ static int make_memories(struct table *table, const char *label, const char **st
 	return table->routes_read_only_fd < 0 ? errno : map_both(table, step);
 }
 
-/* The data process checks it before it writes its first counter; after that the file is its own. */
+/* The data process checks the header before it writes its first counter. Afterwards it is the only writer. */
 static int write_counters_header(int fd)
 {
 	const struct counters_file header = {
@@ -156,7 +156,7 @@ int table_create(struct table *table, const char *label, const char **step)
 	return 0;
 }
 
-/* A page past the end of a mapped file is SIGBUS: the size is what we would map or the file is refused. */
+/* Reading a page past the end of a mapped file is SIGBUS, so a memory of any other size is refused. */
 static int check_size(int fd, size_t size)
 {
 	struct stat info;
@@ -173,7 +173,7 @@ static int check_head(int fd)
 	return S_ISREG(info.st_mode) && info.st_size >= (off_t)HEAD_BYTES ? 0 : EPROTO;
 }
 
-/* Of another layout nothing but the head is known. */
+/* Only the head of another layout is known. */
 static int map_head(struct table *table, const char **step)
 {
 	*step = "mmap";
@@ -197,7 +197,7 @@ int table_adopt(struct table *table, int routes_fd, int counters_fd, uint32_t ve
 	if (err)
 		return err;
 	*step = "open";
-	/* The data process holds it read-only. */
+	/* The descriptor of the data process is read-only. */
 	table->routes_fd = open_again(routes_fd, O_RDWR);
 	if (table->routes_fd < 0)
 		return errno;

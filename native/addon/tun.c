@@ -1,4 +1,4 @@
-/* TUN links (Documentation/networking/tuntap.rst): the first queue makes the link and fails when it exists. */
+/* TUN links (Documentation/networking/tuntap.rst). The first queue makes the link, and fails if the link exists. */
 #include "addon.h"
 
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Packets that wait in the link while the data process is replaced or paused; the kernel's 500 are half a second. */
+/* The packets that may wait in the link while the data process is replaced or paused. The kernel's default is 500. */
 #define TUN_QUEUE_PACKETS 5000
 
 static int set_queue_length(const char *name)
@@ -28,7 +28,7 @@ static int set_queue_length(const char *name)
 	return err;
 }
 
-/* Returns 0 or an errno, with the step that failed. */
+/* Returns 0 or an errno, with the call that failed in `step`. */
 static int attach(int fd, struct ifreq *request, bool first, const char **step)
 {
 	unsigned flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;

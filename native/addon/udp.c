@@ -1,4 +1,4 @@
-/* UDP sockets of the underlay: bound to one address, so that the outer source is what peers expect. */
+/* UDP sockets of the underlay. They are bound to one address, so that peers see the outer source they expect. */
 #include "addon.h"
 
 #include <arpa/inet.h>
@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* The FORCE option passes the limit of sysctl net.core.[rw]mem_max but wants CAP_NET_ADMIN. */
+/* The FORCE option ignores the limit of sysctl net.core.[rw]mem_max, but needs CAP_NET_ADMIN. */
 static int set_buffer(int fd, int force, int plain, int bytes)
 {
 	if (setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof bytes) == 0)
@@ -21,11 +21,11 @@ static int get_buffer(int fd, int option)
 {
 	int bytes = 0;
 	socklen_t length = sizeof bytes;
-	/* The kernel counts its own overhead as one half of it (socket(7)). */
+	/* The kernel returns twice the size, for its own overhead (socket(7)). */
 	return getsockopt(fd, SOL_SOCKET, option, &bytes, &length) < 0 ? 0 : bytes / 2;
 }
 
-/* Returns 0 or an errno, with the call that failed. */
+/* Returns 0 or an errno, with the call that failed in `step`. */
 static int prepare(int fd, const struct sockaddr_in *address, int buffer_bytes, bool reuse_port, const char **step)
 {
 	int on = 1;
@@ -85,7 +85,7 @@ static napi_value open_udp(napi_env env, napi_callback_info info)
 	return udp;
 }
 
-/* For a socket that has its address to itself so far: whether those that come after it may share it. */
+/* Sets whether later sockets may share the address of a socket, which was the only one until now. */
 static napi_value share_udp(napi_env env, napi_callback_info info)
 {
 	napi_value argv[2];

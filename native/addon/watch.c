@@ -1,9 +1,10 @@
 /*
- * A thread that waits for datagrams of one descriptor and hands them to a listener on the event loop. When the loop
- * is busy and the queue full the thread waits, so that memory is bounded and the kernel counts the overrun.
+ * A watch: a thread that receives the datagrams of one descriptor and passes them to a listener on the event loop. If
+ * the loop is busy and the queue is full, the thread waits. So the memory is bounded, and the kernel counts what
+ * overruns.
  *
- * The thread is joined by `close`, by the end of the descriptor, by garbage collection of the handle and by the exit
- * of the environment, all through watch_close(). The descriptor stays the caller's.
+ * `close`, the end of the descriptor, the garbage collection of the handle and the exit of the environment join the
+ * thread, all of them by watch_close(). The caller keeps the descriptor.
  */
 #include "addon.h"
 
@@ -49,7 +50,7 @@ static void watch_close(struct watch *w)
 		return;
 	w->open = false;
 	napi_remove_env_cleanup_hook(w->env, watch_at_exit, w);
-	/* First: a thread that waits for room in the queue comes back with napi_closing. */
+	/* This comes first: it makes a thread that waits for room in the queue return with napi_closing. */
 	napi_release_threadsafe_function(w->listener, napi_tsfn_abort);
 	while (write(w->stop, &one, sizeof one) < 0 && errno == EINTR)
 		;
@@ -71,7 +72,7 @@ static void watch_finalize(napi_env env, void *data, void *hint)
 	free(data);
 }
 
-/* Returns false when the watch is closing or memory is short: the thread ends. */
+/* Returns false if the watch is closing or memory is short. The thread ends then. */
 static bool push(struct watch *w, const char *error, bool last, size_t length)
 {
 	struct message *m = malloc(sizeof *m + length);
@@ -88,7 +89,7 @@ static bool push(struct watch *w, const char *error, bool last, size_t length)
 	return false;
 }
 
-/* Reads one datagram; a descriptor that is no socket is read as a stream. */
+/* Reads one datagram. A descriptor that is not a socket is read as a stream. */
 static ssize_t receive(struct watch *w, bool *truncated, bool *foreign)
 {
 	struct sockaddr_nl from = { .nl_family = AF_UNSPEC };
@@ -103,7 +104,7 @@ static ssize_t receive(struct watch *w, bool *truncated, bool *foreign)
 	if (length < 0)
 		return length;
 	*truncated = message.msg_flags & MSG_TRUNC;
-	/* Only the kernel has netlink port 0; another sender's word is not taken for it (netlink(7)). */
+	/* Only the kernel has netlink port 0 (netlink(7)). A message of another sender is ignored. */
 	*foreign = message.msg_namelen == sizeof from && from.nl_family == AF_NETLINK && from.nl_pid != 0;
 	return length;
 }
@@ -157,13 +158,13 @@ static void call_listener(napi_env env, napi_value listener, const struct messag
 				  : napi_create_buffer_copy(env, m->length, m->bytes, NULL, &argv[1]);
 	if (status == napi_ok)
 		napi_call_function(env, nobody, listener, 2, argv, NULL);
-	/* Node 20 only warns of what is left pending here; it is an uncaught exception like any other. */
+	/* Node 20 only warns about a pending exception here. This makes it an uncaught exception like any other. */
 	if (napi_is_exception_pending(env, &pending) == napi_ok && pending &&
 	    napi_get_and_clear_last_exception(env, &thrown) == napi_ok)
 		napi_fatal_exception(env, thrown);
 }
 
-/* Runs on the event loop; `env` is NULL for what is left in the queue after a close, when `context` may be gone. */
+/* Runs on the event loop. After a close `env` is NULL for what is left in the queue, and `context` may be freed. */
 static void deliver(napi_env env, napi_value listener, void *context, void *data)
 {
 	struct message *m = data;
@@ -195,7 +196,7 @@ static napi_value unref_method(napi_env env, napi_callback_info info)
 	return NULL;
 }
 
-/* Signals are for the threads of Node. Returns 0 or an errno. */
+/* The thread blocks all signals, which are for the threads of Node. Returns 0 or an errno. */
 static int start_thread(struct watch *w)
 {
 	sigset_t all, before;
@@ -207,7 +208,7 @@ static int start_thread(struct watch *w)
 	return err;
 }
 
-/* Opens what the thread needs and starts it, or leaves nothing open. */
+/* Opens what the thread needs and starts it. After a failure nothing stays open. */
 static bool watch_start(napi_env env, struct watch *w, napi_value listener)
 {
 	napi_value name;

@@ -42,9 +42,7 @@ static void adopt_table(struct worker *w)
 	/* Generation 0 is the empty table of a new file. It has no slot. */
 	if (generation == w->routes.generation && (generation == 0 || w->routes.slot != NULL))
 		return;
-	/*
-	 * Verifying a table takes up to a millisecond, so a refused one is read again once a second, not in every poll.
-	 */
+	/* Verifying takes up to a millisecond, so a refused table is read again once a second, not in every poll. */
 	if (w->has_refused && w->refused_generation == generation && w->now_ns < w->retry_at_ns)
 		return;
 	if (generation == 0)

@@ -118,9 +118,7 @@ void tx_flush(struct worker *w, struct tx_batch *b)
 		int err = sent > 0 ? 0 : sent == 0 ? EIO : errno;
 		for (; sent > 0; sent--, i++)
 			count_sent(w, b->gso_run[i].packets, b->gso_run[i].bytes);
-		/*
-		 * The error belongs to the first message that is left; each pass of this loop disposes of at least one.
-		 */
+		/* The error is that of the first message left. Each pass of this loop disposes of one at least. */
 		if (err == 0 || err == EINTR)
 			continue;
 		if (may_be_gso(&b->gso_run[i], err))

@@ -15,9 +15,7 @@
 struct server {
 	const struct options *options;
 	const struct hello *hello;
-	/*
-	 * `done`, the listening socket, then the connections. A free entry has the descriptor -1, which poll(2) skips.
-	 */
+	/* `done`, the listening socket, then the connections. A free entry is -1, which poll(2) skips. */
 	struct pollfd polls[FIXED_POLLS + CONNECTIONS_MAX];
 };
 
@@ -91,9 +89,7 @@ static void accept_connection(struct server *s)
 	int connection = accept4(s->options->listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (connection < 0) {
-		/*
-		 * The connection stays in the queue, so the socket stays readable: the pause keeps this from spinning.
-		 */
+		/* The connection stays queued and the socket readable: without a pause this would spin. */
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
 			poll(&s->polls[0], 1, ACCEPT_FAILED_MS);
 		return;

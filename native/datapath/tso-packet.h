@@ -24,9 +24,7 @@ struct tso_packet {
 /* False if the virtio header makes no sense for a packet of this length. Then the packet cannot be sent. */
 bool tso_packet_read(struct tso_packet *t, const struct vnet_header *v, const struct packet *p);
 
-/*
- * Whether the virtio header agrees with the IPv4 header, which is sound. Only then may the packet be cut or finished.
- */
+/* Whether the virtio header agrees with the sound IPv4 header. Only then may the packet be cut or finished. */
 bool tso_packet_fits(const struct tso_packet *t, const struct ipv4 *h);
 
 /* Finishes the checksum of a packet that wants one and is not cut. */
