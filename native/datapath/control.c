@@ -90,3 +90,12 @@ enum control control_poll(struct worker *w)
 	read_self(w);
 	return w->self.mtu == 0 ? CONTROL_PAUSED : CONTROL_FORWARD;
 }
+
+void control_poll_sparse(struct worker *sparse, enum progress (*poll)(void *direction), void *direction, size_t polls)
+{
+	pthread_mutex_lock(&sparse->lock);
+	for (size_t i = 0; i < polls && control_poll(sparse) == CONTROL_FORWARD; i++)
+		if (poll(direction) != PROGRESS_MORE)
+			break;
+	pthread_mutex_unlock(&sparse->lock);
+}

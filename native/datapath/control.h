@@ -15,4 +15,11 @@ enum control {
 
 enum control control_poll(struct worker *worker);
 
+/*
+ * Polls the worker of sparse flows, with its lock, until nothing waits there or `polls` are done. A bulk thread calls
+ * it before it forwards its own packets; tx.c says why. `poll` polls one direction, the struct tx or struct rx of the
+ * worker.
+ */
+void control_poll_sparse(struct worker *sparse, enum progress (*poll)(void *direction), void *direction, size_t polls);
+
 #endif

@@ -1,4 +1,28 @@
-/* From the underlay to the TUN; see rx.h. */
+/*
+ * The inbound path, from the underlay to the TUN, in processing order:
+ *
+ *   UDP socket
+ *      | recvmmsg(2) up to RX_BUDGET messages                      one rx_poll()
+ *      v
+ *   control_poll_sparse()    receives and writes what waits of sparse flows
+ *      v
+ *   handle_message()         cuts a message that the kernel merged (UDP_GRO) into its datagrams
+ *      |                     <- a later version opens the packet here, before the verdict and before coalescing
+ *      v
+ *   forward_inbound()        the verdict --- DROP -->  one counter
+ *      | WRITE_TO_TUN
+ *      v
+ *   coalesce_add()           merges packets of one flow that follow each other into a GRO packet
+ *      v
+ *   coalesce_flush()         at the end of the poll
+ *      v
+ *   write_packet()           writev(2), and counts each packet that was merged
+ *      v
+ *   TUN queue
+ *
+ * The lock rule and the reason why sparse flows go first are those of tx.c: the RX thread of a lane takes the lock of
+ * the sparse worker inside its own, and what it has received is written after what waits there.
+ */
 #include "rx.h"
 #include "tun.h"
 #include "control.h"
@@ -8,10 +32,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Errors in a row, with no datagram between them, that are taken for a broken socket and not for one peer's trouble. */
+/*
+ * So many errors in a row, without a datagram between them, mean a broken socket. Fewer may be those of a single peer.
+ */
 #define ERRORS_IN_A_ROW 8
 
-/* Restores the lengths and flags of messages, which recvmmsg(2) reads and overwrites. */
+/* Sets lengths and flags of messages again, which recvmmsg(2) reads and overwrites. */
 static void reset_messages(struct rx *r, size_t used)
 {
 	for (size_t i = 0; i < used; i++) {
@@ -40,7 +66,7 @@ static void write_packet(void *context, struct gro_packet *g)
 	count_add(w->block, rx_trimmed, g->trimmed);
 	count_add(w->block, rx_opts, g->options);
 	count_add(w->block, rx_port, g->unexpected_ports);
-	/* Last: who waits for a packet in the counters finds all about it. */
+	/* This comes last: whoever waits for a packet in rx_ok finds its other counters complete. */
 	count_add(w->block, rx_ok, g->segments);
 }
 
@@ -65,7 +91,7 @@ void rx_open(struct rx *r, struct worker *w, struct rx *sparse)
 	reset_messages(r, RX_BUDGET);
 }
 
-/* How long each datagram was that the kernel put into this one; 0 when it came alone. */
+/* The length of the datagrams that the kernel merged into this message; 0 if it is a single one. */
 static size_t gro_size(struct msghdr *m)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
@@ -116,15 +142,9 @@ static void handle_message(struct rx *r, size_t i)
 	} while (left > 0);
 }
 
-static void serve_sparse(struct rx *sparse)
+static enum progress poll_sparse(void *rx)
 {
-	struct worker *w = sparse->worker;
-
-	pthread_mutex_lock(&w->lock);
-	for (size_t i = 0; i < SPARSE_BUDGET / RX_BUDGET && control_poll(w) == CONTROL_FORWARD; i++)
-		if (rx_poll(sparse) != PROGRESS_MORE)
-			break;
-	pthread_mutex_unlock(&w->lock);
+	return rx_poll(rx);
 }
 
 static enum progress count_error(struct rx *r)
@@ -139,13 +159,13 @@ enum progress rx_poll(struct rx *r)
 	int err = count < 0 ? errno : 0;
 
 	if (r->sparse != NULL)
-		serve_sparse(r->sparse);
+		control_poll_sparse(r->sparse->worker, poll_sparse, r->sparse, SPARSE_BUDGET / RX_BUDGET);
 	if (count < 0)
 		return err == EAGAIN || err == EINTR ? PROGRESS_NONE : count_error(r);
 	r->errors = 0;
 	for (size_t i = 0; i < (size_t)count; i++)
 		handle_message(r, i);
-	/* No packet waits for one that may never come, and the buffers are free again. */
+	/* No packet is kept waiting for one that may never come. The buffers are free again. */
 	coalesce_flush(&r->coalescer);
 	reset_messages(r, (size_t)count);
 	return (size_t)count < RX_BUDGET ? PROGRESS_NONE : PROGRESS_MORE;

@@ -1,7 +1,6 @@
 /*
- * Underlay -> TUN: one recvmmsg(2) receives up to RX_BUDGET datagrams, each of which may be several that the kernel has
- * put together (UDP_GRO); a decision about each packet as if it had come alone; packets that pass are merged per flow
- * and written. A datagram gives at most one packet, and never a reply. Sparse flows go first, as in tx.h.
+ * The inbound direction of a worker, from the underlay to the TUN; rx.c starts with a picture of the path. A datagram
+ * leads to one packet at most, and never to a reply.
  */
 #ifndef TARTAN_RX_H
 #define TARTAN_RX_H
@@ -13,7 +12,7 @@
 
 struct rx {
 	struct worker *worker;
-	struct rx *sparse; /* of sparse flows, received and written before anything of this one is written; NULL: none */
+	struct rx *sparse; /* of the sparse flows, polled before this one writes anything; NULL: none */
 	unsigned int errors; /* in a row */
 	struct coalescer coalescer;
 	struct sockaddr_in from[RX_BUDGET];
@@ -27,7 +26,7 @@ struct rx {
 
 void rx_open(struct rx *rx, struct worker *worker, struct rx *sparse);
 
-/* To be called with the worker's lock and after control_poll(). Everything received is written when it returns. */
+/* Call it with the worker's lock and after control_poll(). Everything that was received is written when it returns. */
 enum progress rx_poll(struct rx *rx);
 
 #endif
