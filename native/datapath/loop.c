@@ -1,10 +1,31 @@
 /* See loop.h. */
 #include "loop.h"
 #include "control.h"
-#include "wait.h"
+#include <poll.h>
+#include <unistd.h>
 
 /* The longest sleep of a thread. It reads the control words after it even when a doorbell was lost. */
 #define IDLE_MS 1000
+
+/*
+ * Sleeps until one of the descriptors is readable, the doorbell rings, a signal comes or time is up. -1 is a descriptor
+ * that is not waited for. False after an error or a hang-up on the TUN, which would not let poll(2) sleep.
+ */
+static bool wait_for(int tun, int udp, int wake, int timeout_ms)
+{
+	struct pollfd fds[3] = { { .fd = wake, .events = POLLIN },
+				 { .fd = tun, .events = POLLIN },
+				 { .fd = udp, .events = POLLIN } };
+	uint64_t rings;
+
+	if (poll(fds, 3, timeout_ms) <= 0)
+		return true;
+	/* Reading silences the doorbell. If another process has read it before, it is silent already. */
+	if ((fds[0].revents & POLLIN) && read(wake, &rings, sizeof rings) < 0)
+		return true;
+	/* An error on the socket is that of one peer. The next receive reports and clears it. */
+	return (fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
+}
 
 static enum control poll_worker(struct worker *w, struct tx *tx, struct rx *rx, enum progress *sent,
 				enum progress *received)
@@ -31,8 +52,7 @@ void loop_run(struct worker *w, struct tx *tx, struct rx *rx)
 			wait_for(-1, -1, w->wake, IDLE_MS);
 		else if (sent == PROGRESS_BROKEN || received == PROGRESS_BROKEN)
 			wait_for(-1, -1, w->wake, BROKEN_MS);
-		else if (sent == PROGRESS_NONE && received == PROGRESS_NONE &&
-			 wait_for(tun, udp, w->wake, IDLE_MS) == WAIT_BROKEN)
+		else if (sent == PROGRESS_NONE && received == PROGRESS_NONE && !wait_for(tun, udp, w->wake, IDLE_MS))
 			wait_for(-1, -1, w->wake, BROKEN_MS);
 	}
 }

@@ -8,7 +8,6 @@
  */
 #include "takeover-socket.h"
 #include "threads.h"
-#include "descriptors.h"
 #include "sandbox.h"
 #include <errno.h>
 #include <signal.h>
@@ -48,7 +47,7 @@ static int start(const struct options *o, struct threads *threads, struct hello 
 	if (err != 0)
 		return err;
 	*step = "descriptors";
-	err = descriptors_take(o);
+	err = options_take_descriptors(o);
 	if (err == 0)
 		err = threads_prepare(threads, o, &files, step);
 	if (err == 0)

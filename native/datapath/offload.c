@@ -44,8 +44,9 @@ static uint32_t open_udp(int udp)
 	uint32_t features = 0;
 
 	/*
-	 * A datagram too long for the path fails here or, after an ICMP error, the next time: forward_outbound() promised
-	 * a packet, so its sender hears of it; pieces of outer packets would be lost one by one and merge slowly.
+	 * A datagram too long for the path fails here or, after an ICMP error, the next time: forward_outbound()
+	 * promised a packet, so its sender hears of it; pieces of outer packets would be lost one by one and merge
+	 * slowly.
 	 */
 	set(udp, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
 	/* 0: each message says for itself. Kernel 4.18. */

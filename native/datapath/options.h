@@ -1,4 +1,7 @@
-/* The command line: nothing but numbers, see the end of layout.h. Written by tartand, so one message for all faults. */
+/*
+ * The command line, which is nothing but numbers (see the end of layout.h), and the descriptors that it names. tartand
+ * writes it, so all faults share one message.
+ */
 #ifndef TARTAN_OPTIONS_H
 #define TARTAN_OPTIONS_H
 
@@ -20,10 +23,10 @@ struct options {
 	uid_t uid;
 	gid_t gid;
 	uid_t owner;
-	/* As many of one as of the other: one for each lane and, when there are several, the last for sparse flows. */
+	/* As many of one as of the other: one for each lane and, if there are several, the last for sparse flows. */
 	struct descriptors tun;
 	struct descriptors udp;
-	struct descriptors wake; /* one for each thread: those that send, those that receive, the one for sparse flows */
+	struct descriptors wake; /* of the TX threads, then of the RX threads, then of the sparse thread */
 };
 
 static inline size_t options_lanes(const struct options *o)
@@ -32,5 +35,11 @@ static inline size_t options_lanes(const struct options *o)
 }
 
 bool options_parse(struct options *options, int argc, char **argv);
+
+/*
+ * Makes the named descriptors non-blocking and closes all others but 0, 1 and 2: a log or a store connection of tartand
+ * would outlive tartand here, within reach of whoever takes this process over. Returns 0 or an errno.
+ */
+int options_take_descriptors(const struct options *options);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Giving up every privilege, in two steps: identity and capabilities before the threads exist (they inherit the loss),
- * the system call filter over all threads at once when they do exist.
+ * Giving up every privilege, in two steps. Identity and capabilities are given up before the threads exist, which
+ * inherit the loss. The system call filter is installed in all threads at once after they have started.
  */
 #ifndef TARTAN_SANDBOX_H
 #define TARTAN_SANDBOX_H
@@ -8,7 +8,7 @@
 #include <sys/types.h>
 
 /*
- * Becomes this user and group for good: no groups, no capability in any set, no new privileges, no core dump. Call it
+ * Becomes this user and group for good, without groups, capabilities in any set, new privileges and core dumps. Call it
  * while there is one thread. User or group 0 is refused with EINVAL. Returns 0 or an errno with the step that failed.
  */
 int sandbox_drop(uid_t uid, gid_t gid, const char **step);

@@ -1,6 +1,5 @@
-/* options.c, shared-files.c and descriptors.c: what a start refuses, before anything is believed or kept. */
+/* options.c and shared-files.c: what a start refuses, and which descriptors it keeps. */
 #include "options.h"
-#include "descriptors.h"
 #include "shared-files.h"
 #include "test.h"
 #include <errno.h>
@@ -128,7 +127,7 @@ static int take_in_child(void)
 			return 1;
 	snprintf(line, sizeof line, "%d %d %d %d 1 1 1 %d -1 %d -1 %d %d", pipes[0][0], pipes[1][0], pipes[2][0], pipes[3][0],
 		 pipes[4][0], pipes[5][0], pipes[6][0], pipes[7][0]);
-	if (!parse(line, &o) || descriptors_take(&o) != 0)
+	if (!parse(line, &o) || options_take_descriptors(&o) != 0)
 		return 2;
 	for (int i = 0; i < 8; i++) {
 		int flags = fcntl(pipes[i][0], F_GETFL);
@@ -138,7 +137,7 @@ static int take_in_child(void)
 			return 4;
 	}
 	o.wake.fd[0] = 0x7fffffff;
-	return descriptors_take(&o) == EBADF && fcntl(pipes[0][0], F_GETFL) >= 0 ? 0 : 5;
+	return options_take_descriptors(&o) == EBADF && fcntl(pipes[0][0], F_GETFL) >= 0 ? 0 : 5;
 }
 
 static void descriptors(struct suite *s)

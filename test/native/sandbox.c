@@ -1,5 +1,5 @@
 /*
- * sandbox.c and sandbox-filter.c as the release has them: what is forbidden kills the whole process from any thread,
+ * sandbox.c as the release has it: what is forbidden kills the whole process from any thread,
  * what is needed still works, and no thread has a capability left.
  */
 #include "sandbox.h"
