@@ -48,22 +48,24 @@ void table_close(struct table *table)
 	table_clear(table);
 }
 
-static int map_both(struct table *table, const char **step)
+/* Of another layout only the head of the routes is mapped. */
+static int map_memories(struct table *table, bool is_known, const char **step)
 {
-	void *routes, *counters;
+	const size_t bytes = is_known ? sizeof *table->routes : HEAD_BYTES;
+	void *routes, *counters = NULL;
 
 	*step = "mmap";
-	routes = mmap(NULL, sizeof *table->routes, PROT_READ | PROT_WRITE, MAP_SHARED, table->routes_fd, 0);
+	routes = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, table->routes_fd, 0);
 	if (routes == MAP_FAILED)
 		return errno;
-	table->routes = routes;
-	counters = mmap(NULL, sizeof *table->counters, PROT_READ, MAP_SHARED, table->counters_fd, 0);
+	if (is_known)
+		counters = mmap(NULL, sizeof *table->counters, PROT_READ, MAP_SHARED, table->counters_fd, 0);
 	if (counters == MAP_FAILED) {
 		int err = errno;
-		munmap(table->routes, sizeof *table->routes);
-		table->routes = NULL;
+		munmap(routes, bytes);
 		return err;
 	}
+	table->routes = routes;
 	table->counters = counters;
 	return 0;
 }
@@ -116,7 +118,7 @@ static int make_memories(struct table *table, const char *label, const char **st
 		return err;
 	*step = "open";
 	table->routes_read_only_fd = open_again(table->routes_fd, O_RDONLY);
-	return table->routes_read_only_fd < 0 ? errno : map_both(table, step);
+	return table->routes_read_only_fd < 0 ? errno : map_memories(table, true, step);
 }
 
 /* The data process checks the header before it writes its first counter. Afterwards it is the only writer. */
@@ -157,31 +159,13 @@ int table_create(struct table *table, const char *label, const char **step)
 }
 
 /* Reading a page past the end of a mapped file is SIGBUS, so a memory of any other size is refused. */
-static int check_size(int fd, size_t size)
+static int check_size(int fd, size_t least, size_t most)
 {
 	struct stat info;
 	if (fstat(fd, &info) < 0)
 		return errno;
-	return S_ISREG(info.st_mode) && info.st_size == (off_t)size ? 0 : EPROTO;
-}
-
-static int check_head(int fd)
-{
-	struct stat info;
-	if (fstat(fd, &info) < 0)
-		return errno;
-	return S_ISREG(info.st_mode) && info.st_size >= (off_t)HEAD_BYTES ? 0 : EPROTO;
-}
-
-/* Only the head of another layout is known. */
-static int map_head(struct table *table, const char **step)
-{
-	*step = "mmap";
-	void *head = mmap(NULL, HEAD_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, table->routes_fd, 0);
-	if (head == MAP_FAILED)
-		return errno;
-	table->routes = head;
-	return 0;
+	const size_t size = (size_t)info.st_size;
+	return S_ISREG(info.st_mode) && size >= least && size <= most ? 0 : EPROTO;
 }
 
 int table_adopt(struct table *table, int routes_fd, int counters_fd, uint32_t version, const char **step)
@@ -191,9 +175,10 @@ int table_adopt(struct table *table, int routes_fd, int counters_fd, uint32_t ve
 
 	table_clear(table);
 	*step = "fstat";
-	err = is_known ? check_size(routes_fd, sizeof *table->routes) : check_head(routes_fd);
+	err = is_known ? check_size(routes_fd, sizeof *table->routes, sizeof *table->routes)
+		       : check_size(routes_fd, HEAD_BYTES, SIZE_MAX);
 	if (!err && is_known)
-		err = check_size(counters_fd, sizeof *table->counters);
+		err = check_size(counters_fd, sizeof *table->counters, sizeof *table->counters);
 	if (err)
 		return err;
 	*step = "open";
@@ -202,7 +187,7 @@ int table_adopt(struct table *table, int routes_fd, int counters_fd, uint32_t ve
 	if (table->routes_fd < 0)
 		return errno;
 	table->counters_fd = counters_fd;
-	err = is_known ? map_both(table, step) : map_head(table, step);
+	err = map_memories(table, is_known, step);
 	if (err) {
 		table->counters_fd = -1;
 		table_close(table);

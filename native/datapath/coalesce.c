@@ -8,13 +8,6 @@
 #include "pseudo-header.h"
 #include "tcp-udp.h"
 
-#define AT_TOS 1u
-#define AT_TOTAL 2u
-#define AT_IDENTIFICATION 4u
-#define AT_FRAGMENT 6u
-#define AT_TTL 8u
-#define AT_CHECKSUM 10u
-
 /* What merging needs to know of a packet. */
 struct candidate {
 	const struct packet *p;
@@ -85,20 +78,20 @@ static bool make_candidate(struct candidate *c, const struct coalescer *co)
 static bool headers_agree(const struct gro_packet *g, const struct candidate *c)
 {
 	const struct packet *p = &g->head, *q = c->p;
-	const size_t at = IPV4_HEADER_BYTES;
+	const size_t at = IPV4_HEADER_BYTES, ack = at + TCP_AT_ACKNOWLEDGED, window = at + TCP_AT_WINDOW;
+	const uint8_t ends = TCP_FIN | TCP_PSH;
 
-	if (g->header_bytes != c->header_bytes || packet_u8(p, AT_TOS) != packet_u8(q, AT_TOS) ||
-	    packet_u8(p, AT_TTL) != packet_u8(q, AT_TTL) || packet_u16(p, AT_FRAGMENT) != packet_u16(q, AT_FRAGMENT))
+	if (g->header_bytes != c->header_bytes || !packet_equal(p, IPV4_AT_TOS, q, IPV4_AT_TOS, 1) ||
+	    !packet_equal(p, IPV4_AT_FRAGMENT, q, IPV4_AT_FRAGMENT, 2) ||
+	    !packet_equal(p, IPV4_AT_TTL, q, IPV4_AT_TTL, 1))
 		return false;
 	/* The kernel counts the identification up. It has no meaning in a packet with DF (RFC 6864 section 4). */
-	if (!c->h->dont_fragment && packet_u16(q, AT_IDENTIFICATION) != g->identification)
+	if (!c->h->dont_fragment && packet_u16(q, IPV4_AT_IDENTIFICATION) != g->identification)
 		return false;
 	if (g->flow.protocol == PROTOCOL_UDP)
 		return true;
-	const uint8_t ends = TCP_FIN | TCP_PSH;
 	return (packet_u8(p, at + TCP_AT_FLAGS) | ends) == (packet_u8(q, at + TCP_AT_FLAGS) | ends) &&
-	       c->sequence == g->sequence && packet_equal(p, at + TCP_AT_ACKNOWLEDGED, q, at + TCP_AT_ACKNOWLEDGED, 4) &&
-	       packet_equal(p, at + TCP_AT_WINDOW, q, at + TCP_AT_WINDOW, 2) &&
+	       c->sequence == g->sequence && packet_equal(p, ack, q, ack, 4) && packet_equal(p, window, q, window, 2) &&
 	       packet_equal(p, at + TCP_HEADER_MIN, q, at + TCP_HEADER_MIN, c->header_bytes - at - TCP_HEADER_MIN);
 }
 
@@ -115,11 +108,10 @@ static void make_gso_headers(struct gro_packet *g)
 	const size_t at = IPV4_HEADER_BYTES;
 	const bool is_udp = g->flow.protocol == PROTOCOL_UDP;
 	const size_t checksum = is_udp ? UDP_AT_CHECKSUM : TCP_AT_CHECKSUM;
-	const struct ipv4 h = { .source = g->flow.source, .destination = g->flow.destination, .protocol = g->flow.protocol };
+	const struct flow *f = &g->flow;
+	const struct ipv4 h = { .source = f->source, .destination = f->destination, .protocol = f->protocol };
 
-	packet_put_u16(p, AT_CHECKSUM,
-		       checksum_adjust(packet_u16(p, AT_CHECKSUM), packet_u16(p, AT_TOTAL), (uint16_t)g->bytes));
-	packet_put_u16(p, AT_TOTAL, (uint16_t)g->bytes);
+	ipv4_put_u16(p, IPV4_AT_TOTAL, (uint16_t)g->bytes);
 	if (is_udp)
 		packet_put_u16(p, at + UDP_AT_LENGTH, (uint16_t)(g->bytes - at));
 	packet_put_u16(p, at + checksum, pseudo_header_sum(&h, g->bytes - at));
@@ -169,7 +161,7 @@ static void begin_packet(struct gro_packet *g, const struct candidate *c, const 
 	g->header_bytes = c->header_bytes;
 	g->payload_bytes = c->payload_bytes;
 	g->sequence = c->sequence + (uint32_t)c->payload_bytes;
-	g->identification = (uint16_t)(packet_u16(c->p, AT_IDENTIFICATION) + 1);
+	g->identification = (uint16_t)(packet_u16(c->p, IPV4_AT_IDENTIFICATION) + 1);
 	count_notes(g, c->p, notes);
 }
 

@@ -7,6 +7,7 @@
 #ifndef TARTAN_COALESCE_H
 #define TARTAN_COALESCE_H
 
+#include "count.h"
 #include "gso.h"
 #include "ipv4.h"
 #include <sys/uio.h>
@@ -42,13 +43,6 @@ struct gro_packet {
 	size_t payload_bytes; /* of each but the last */
 	uint32_t sequence; /* of TCP */
 	uint16_t identification;
-};
-
-/* What is counted in addition to the one counter in which the packet ends (forward.h). */
-struct notes {
-	bool trimmed;
-	bool options;
-	bool unexpected_port;
 };
 
 struct coalescer {

@@ -6,6 +6,14 @@
 #define TARTAN_COUNT_H
 
 #include "../shared/layout.h"
+#include <stdbool.h>
+
+/* What is counted of a packet in addition to the one counter in which it ends. */
+struct notes {
+	bool trimmed;
+	bool options;
+	bool unexpected_port;
+};
 
 static inline void count_add(struct thread_block *block, enum counter name, uint64_t amount)
 {

@@ -1,6 +1,6 @@
 /*
- * The packet rules (see forward.h). The order of the checks is the order of the counters in layout.h: what is cheap
- * and says most about the sender comes first, so that a stranger's bytes are not even parsed.
+ * The packet rules; see forward.h. The checks come in the order of the counters (shared/counters.h). Those that are
+ * cheap and say most about the sender come first, so that the packet of a stranger is not even parsed.
  */
 #include "forward.h"
 
@@ -28,10 +28,7 @@ static bool is_broadcast_of(uint32_t address, uint32_t network, uint32_t length)
 	return length < 31 && address == (network | ~ipv4_mask(length));
 }
 
-static const struct icmp_error net_unreachable = { .type = ICMP_UNREACHABLE, .code = ICMP_CODE_NETWORK };
-static const struct icmp_error time_exceeded = { .type = ICMP_TIME_EXCEEDED, .code = ICMP_CODE_TTL };
-
-/* A broadcast as far as this node knows the prefixes; `r` may be NULL. */
+/* Whether the address is a broadcast of any prefix that this node knows; `r` may be NULL. */
 static bool is_broadcast(const struct self *self, const struct route *r, uint32_t address)
 {
 	if (is_broadcast_of(address, self->network, self->network_length) ||
@@ -40,52 +37,40 @@ static bool is_broadcast(const struct self *self, const struct route *r, uint32_
 	return r != NULL && is_broadcast_of(address, r->network, r->length);
 }
 
-/* Dropped, and the sender is told when the rules of ICMP allow it. */
-static enum verdict refuse(struct outcome *out, const struct packet *p, const struct self *self, const struct route *r)
+/* Drops the packet, and has the sender told if the rules of ICMP allow it. */
+static enum verdict refuse(struct outcome *out, enum counter why, struct icmp_error error, const struct packet *p,
+			   const struct self *self, const struct route *r)
 {
 	const struct ipv4 *h = &out->header;
 
+	out->counter = why;
+	out->error = error;
 	if (is_broadcast(self, r, h->source) || is_broadcast(self, r, h->destination))
 		return DROP;
 	return icmp_may_reply(p, h) ? REPLY_ICMP : DROP;
 }
 
-static enum verdict refuse_route(struct outcome *out, const struct packet *p, const struct self *self)
-{
-	out->counter = tx_noroute;
-	out->error = net_unreachable;
-	return refuse(out, p, self, NULL);
-}
-
-static enum verdict refuse_ttl(struct outcome *out, const struct packet *p, const struct self *self,
-			       const struct route *r)
-{
-	out->counter = tx_ttl;
-	out->error = time_exceeded;
-	return refuse(out, p, self, r);
-}
-
 static enum verdict refuse_size(struct outcome *out, const struct packet *p, const struct self *self,
 				const struct route *r)
 {
-	out->counter = tx_oversize;
-	out->error = (struct icmp_error){
+	const struct icmp_error too_long = {
 		.type = ICMP_UNREACHABLE,
 		.code = ICMP_CODE_FRAGMENTATION_NEEDED,
 		.mtu = (uint16_t)self->mtu, /* below the packet's length, which fits 16 bits */
 	};
-	return out->header.dont_fragment ? refuse(out, p, self, r) : DROP;
+
+	return out->header.dont_fragment ? refuse(out, tx_oversize, too_long, p, self, r) : drop(out, tx_oversize);
 }
 
-/* `segment_bytes` 0: it leaves as it is. */
-static enum verdict judge_outbound(struct packet *p, size_t segment_bytes, const struct self *self,
-				   const struct route_table *routes, struct outcome *out)
+enum verdict forward_outbound(struct packet *p, size_t segment_bytes, const struct self *self,
+			      const struct route_table *routes, struct outcome *out)
 {
-	static const enum counter counter_of[IPV4_FAULTS] = {
-		[IPV4_SHORT] = tx_short,           [IPV4_BAD_VERSION] = tx_bad_version,
-		[IPV4_BAD_IHL] = tx_bad_ihl,       [IPV4_BAD_LENGTH] = tx_bad_len,
-		[IPV4_BAD_CHECKSUM] = tx_bad_csum,
+	static const enum counter faults[IPV4_FAULTS] = {
+		[IPV4_SHORT] = tx_short,        [IPV4_BAD_VERSION] = tx_bad_version,  [IPV4_BAD_IHL] = tx_bad_ihl,
+		[IPV4_BAD_LENGTH] = tx_bad_len, [IPV4_BAD_CHECKSUM] = tx_bad_csum,
 	};
+	const struct icmp_error net_unreachable = { .type = ICMP_UNREACHABLE, .code = ICMP_CODE_NETWORK };
+	const struct icmp_error time_exceeded = { .type = ICMP_TIME_EXCEEDED, .code = ICMP_CODE_TTL };
 	struct ipv4 *h = &out->header;
 
 	*out = (struct outcome){ .counter = tx_ok };
@@ -93,18 +78,18 @@ static enum verdict judge_outbound(struct packet *p, size_t segment_bytes, const
 		return drop(out, self->gate == GATE_FENCED ? tx_fenced : tx_orphaned);
 	enum ipv4_fault fault = ipv4_parse(p, h);
 	if (fault != IPV4_SOUND)
-		return drop(out, counter_of[fault]);
+		return drop(out, faults[fault]);
 	p->length = h->total_bytes;
 	if (ipv4_is_martian(h->source))
 		return drop(out, tx_bad_src);
 	if (!(self->flags & FLAG_NO_SOURCE_CHECK) && !in_own_subnet(self, h->source))
 		return drop(out, tx_spoof_src);
-	/* Our own subnet would come straight back through the bridge and the TUN. */
+	/* A packet for our own subnet would come back through the bridge and the TUN at once. */
 	const struct route *r = in_own_subnet(self, h->destination) ? NULL : route_table_find(routes, h->destination);
 	if (r == NULL)
-		return refuse_route(out, p, self);
+		return refuse(out, tx_noroute, net_unreachable, p, self, NULL);
 	if (h->ttl <= 1)
-		return refuse_ttl(out, p, self, r);
+		return refuse(out, tx_ttl, time_exceeded, p, self, r);
 	if ((segment_bytes == 0 ? p->length : segment_bytes) > self->mtu)
 		return refuse_size(out, p, self, r);
 	ipv4_decrement_ttl(p);
@@ -112,19 +97,7 @@ static enum verdict judge_outbound(struct packet *p, size_t segment_bytes, const
 	return SEND_TO_PEER;
 }
 
-enum verdict forward_outbound(struct packet *p, const struct self *self, const struct route_table *routes,
-			      struct outcome *out)
-{
-	return judge_outbound(p, 0, self, routes, out);
-}
-
-enum verdict forward_outbound_tso(struct packet *p, size_t segment_bytes, const struct self *self,
-				    const struct route_table *routes, struct outcome *out)
-{
-	return judge_outbound(p, segment_bytes, self, routes, out);
-}
-
-/* What is judged before a byte of it is read; rx_ok when it is worth parsing. */
+/* The checks before any byte of the datagram is read; rx_ok if it may be parsed. */
 static enum counter check_datagram(const struct packet *p, const struct outer *outer, const struct self *self,
 				   const struct route *peer)
 {
@@ -132,11 +105,11 @@ static enum counter check_datagram(const struct packet *p, const struct outer *o
 		return rx_oversize;
 	if (p->length < IPV4_HEADER_BYTES)
 		return rx_short;
-	/* Our own address as outer source is forged, whatever a table says. */
+	/* Our own address as outer source is forged, even if a table lists it. */
 	return peer == NULL || outer->source == self->public_ip ? rx_not_member : rx_ok;
 }
 
-/* The rules about the inner addresses and what the header asks for; rx_ok when the packet may pass. */
+/* The checks of the inner addresses, options and fragments; rx_ok if the packet may pass. */
 static enum counter check_inner(const struct packet *p, const struct ipv4 *h, const struct outer *outer,
 				const struct self *self, const struct route_table *routes)
 {
@@ -159,10 +132,9 @@ static enum counter check_inner(const struct packet *p, const struct ipv4 *h, co
 enum verdict forward_inbound(struct packet *p, const struct outer *outer, const struct self *self,
 			     const struct route_table *routes, struct outcome *out)
 {
-	static const enum counter counter_of[IPV4_FAULTS] = {
-		[IPV4_SHORT] = rx_short,           [IPV4_BAD_VERSION] = rx_bad_version,
-		[IPV4_BAD_IHL] = rx_bad_ihl,       [IPV4_BAD_LENGTH] = rx_bad_len,
-		[IPV4_BAD_CHECKSUM] = rx_bad_csum,
+	static const enum counter faults[IPV4_FAULTS] = {
+		[IPV4_SHORT] = rx_short,        [IPV4_BAD_VERSION] = rx_bad_version,  [IPV4_BAD_IHL] = rx_bad_ihl,
+		[IPV4_BAD_LENGTH] = rx_bad_len, [IPV4_BAD_CHECKSUM] = rx_bad_csum,
 	};
 	struct ipv4 *h = &out->header;
 
@@ -175,13 +147,15 @@ enum verdict forward_inbound(struct packet *p, const struct outer *outer, const 
 		return drop(out, why);
 	enum ipv4_fault fault = ipv4_parse(p, h);
 	if (fault != IPV4_SOUND)
-		return drop(out, counter_of[fault]);
+		return drop(out, faults[fault]);
 	why = check_inner(p, h, outer, self, routes);
 	if (why != rx_ok)
 		return drop(out, why);
-	out->trimmed = h->total_bytes < p->length;
-	out->options = h->header_bytes > IPV4_HEADER_BYTES;
-	out->unexpected_port = outer->port != peer->port;
+	out->notes = (struct notes){
+		.trimmed = h->total_bytes < p->length,
+		.options = h->header_bytes > IPV4_HEADER_BYTES,
+		.unexpected_port = outer->port != peer->port,
+	};
 	p->length = h->total_bytes;
 	return WRITE_TO_TUN;
 }

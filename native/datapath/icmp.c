@@ -1,22 +1,20 @@
 /* Building ICMP errors; see icmp.h. */
 #include "icmp.h"
 #include "checksum.h"
+#include "tcp-udp.h"
 
-/* What routers use for their own ICMP: internetwork control, as RFC 1812 section 4.3.2.5 asks. */
+/* Internetwork control, which RFC 1812 section 4.3.2.5 demands for the ICMP errors of routers. */
 #define TOS_CONTROL 0xc0u
 #define REPLY_TTL 64u
 #define AT_ICMP IPV4_HEADER_BYTES
 #define AT_QUOTE (IPV4_HEADER_BYTES + 8u)
-
-/* IP and UDP header around an inner packet. */
-#define OUTER_BYTES 28u
 
 static bool is_icmp_error(const struct packet *p, const struct ipv4 *h)
 {
 	if (h->protocol != PROTOCOL_ICMP)
 		return false;
 	if (h->header_bytes >= h->total_bytes)
-		return true; /* no type to read: an error for all we know */
+		return true; /* there is no type, so it may be an error */
 	switch (packet_u8(p, h->header_bytes)) {
 	case 0: /* echo reply */
 	case 8: /* echo */
@@ -49,13 +47,14 @@ static size_t smaller(size_t a, size_t b)
 static void put_header(struct packet *r, uint32_t from, uint32_t to)
 {
 	packet_put_u16(r, 0, 0x4500 | TOS_CONTROL);
-	packet_put_u16(r, 2, (uint16_t)r->length);
-	packet_put_u32(r, 4, 0x00004000); /* DF, no identification needed (RFC 6864) */
-	packet_put_u16(r, 8, (uint16_t)(REPLY_TTL << 8 | PROTOCOL_ICMP));
-	packet_put_u16(r, 10, 0);
-	packet_put_u32(r, 12, from);
-	packet_put_u32(r, 16, to);
-	packet_put_u16(r, 10, checksum_make(r, 0, IPV4_HEADER_BYTES));
+	packet_put_u16(r, IPV4_AT_TOTAL, (uint16_t)r->length);
+	packet_put_u16(r, IPV4_AT_IDENTIFICATION, 0); /* needs none with DF (RFC 6864) */
+	packet_put_u16(r, IPV4_AT_FRAGMENT, IPV4_DONT_FRAGMENT);
+	packet_put_u16(r, IPV4_AT_TTL, (uint16_t)(REPLY_TTL << 8 | PROTOCOL_ICMP));
+	packet_put_u16(r, IPV4_AT_CHECKSUM, 0);
+	packet_put_u32(r, IPV4_AT_SOURCE, from);
+	packet_put_u32(r, IPV4_AT_DESTINATION, to);
+	packet_put_u16(r, IPV4_AT_CHECKSUM, checksum_make(r, 0, IPV4_HEADER_BYTES));
 }
 
 void icmp_build(struct packet *r, const struct icmp_error *error, uint32_t from, const struct packet *about,
@@ -77,10 +76,9 @@ void icmp_build(struct packet *r, const struct icmp_error *error, uint32_t from,
 uint16_t icmp_smaller_mtu(size_t inner_bytes)
 {
 	static const uint16_t plateaus[] = { 32000, 17914, 8166, 4352, 2002, 1492, 1280, 1006, 508, 296 };
-	const size_t lowest = 68; /* RFC 791: every link carries this */
 
 	for (size_t i = 0; i < sizeof plateaus / sizeof plateaus[0]; i++)
 		if (plateaus[i] < inner_bytes + OUTER_BYTES)
 			return (uint16_t)(plateaus[i] - OUTER_BYTES);
-	return (uint16_t)lowest;
+	return IPV4_MTU_MIN;
 }

@@ -1,17 +1,6 @@
-/* Checks of the IPv4 header; see ipv4.h. Nothing here trusts a length that was not received. */
+/* Checks of the IPv4 header; see ipv4.h. No length is trusted that was not received. */
 #include "ipv4.h"
 #include "checksum.h"
-
-#define AT_TOTAL 2u
-#define AT_FRAGMENT 6u
-#define AT_TTL 8u
-#define AT_CHECKSUM 10u
-#define AT_SOURCE 12u
-#define AT_DESTINATION 16u
-
-#define FLAG_DONT_FRAGMENT 0x4000u
-#define FLAG_MORE_FRAGMENTS 0x2000u
-#define OFFSET_MASK 0x1fffu
 
 #define OPTION_END 0u
 #define OPTION_NOP 1u
@@ -27,20 +16,20 @@ enum ipv4_fault ipv4_parse(const struct packet *p, struct ipv4 *h)
 	h->header_bytes = (size_t)(packet_u8(p, 0) & 0x0f) * 4;
 	if (h->header_bytes < IPV4_HEADER_BYTES || h->header_bytes > p->length)
 		return IPV4_BAD_IHL;
-	h->total_bytes = packet_u16(p, AT_TOTAL);
+	h->total_bytes = packet_u16(p, IPV4_AT_TOTAL);
 	if (h->total_bytes < h->header_bytes || h->total_bytes > p->length)
 		return IPV4_BAD_LENGTH;
 	if (checksum_sum(p, 0, h->header_bytes) != 0xffff)
 		return IPV4_BAD_CHECKSUM;
 
-	uint16_t fragment = packet_u16(p, AT_FRAGMENT);
-	h->fragment_offset = (size_t)(fragment & OFFSET_MASK) * 8;
-	h->more_fragments = (fragment & FLAG_MORE_FRAGMENTS) != 0;
-	h->dont_fragment = (fragment & FLAG_DONT_FRAGMENT) != 0;
-	h->ttl = packet_u8(p, AT_TTL);
-	h->protocol = packet_u8(p, AT_TTL + 1);
-	h->source = packet_u32(p, AT_SOURCE);
-	h->destination = packet_u32(p, AT_DESTINATION);
+	uint16_t fragment = packet_u16(p, IPV4_AT_FRAGMENT);
+	h->fragment_offset = (size_t)(fragment & IPV4_OFFSET_MASK) * 8;
+	h->more_fragments = (fragment & IPV4_MORE_FRAGMENTS) != 0;
+	h->dont_fragment = (fragment & IPV4_DONT_FRAGMENT) != 0;
+	h->ttl = packet_u8(p, IPV4_AT_TTL);
+	h->protocol = packet_u8(p, IPV4_AT_TTL + 1);
+	h->source = packet_u32(p, IPV4_AT_SOURCE);
+	h->destination = packet_u32(p, IPV4_AT_DESTINATION);
 	return IPV4_SOUND;
 }
 
@@ -67,7 +56,7 @@ bool ipv4_has_source_route(const struct packet *p, const struct ipv4 *h)
 			at++;
 			continue;
 		}
-		/* A length below 2 would stand still; one past the header, or none at all, has nothing after it. */
+		/* A length below 2 would never advance. One that is missing or past the header ends the options. */
 		size_t bytes = at + 1 < h->header_bytes ? packet_u8(p, at + 1) : 0;
 		if (bytes < 2)
 			return false;
@@ -76,11 +65,15 @@ bool ipv4_has_source_route(const struct packet *p, const struct ipv4 *h)
 	return false;
 }
 
+void ipv4_put_u16(struct packet *p, size_t at, uint16_t value)
+{
+	uint16_t checksum = checksum_adjust(packet_u16(p, IPV4_AT_CHECKSUM), packet_u16(p, at), value);
+
+	packet_put_u16(p, at, value);
+	packet_put_u16(p, IPV4_AT_CHECKSUM, checksum);
+}
+
 void ipv4_decrement_ttl(struct packet *p)
 {
-	uint16_t before = packet_u16(p, AT_TTL);
-	uint16_t after = (uint16_t)(before - 0x0100);
-
-	packet_put_u16(p, AT_TTL, after);
-	packet_put_u16(p, AT_CHECKSUM, checksum_adjust(packet_u16(p, AT_CHECKSUM), before, after));
+	ipv4_put_u16(p, IPV4_AT_TTL, (uint16_t)(packet_u16(p, IPV4_AT_TTL) - 0x0100));
 }

@@ -1,6 +1,6 @@
 /*
- * The IPv4 header of one packet: its fields after the checks that both directions share, and the address classes that
- * never belong on a tunnel (RFC 1122 section 3.2.1.3).
+ * The IPv4 header of one packet: its offsets, its fields after the checks that both directions share, and the classes
+ * of addresses that never belong on a tunnel (RFC 1122 section 3.2.1.3).
  */
 #ifndef TARTAN_IPV4_H
 #define TARTAN_IPV4_H
@@ -10,6 +10,21 @@
 #define IPV4_HEADER_BYTES 20u
 #define IPV4_HEADER_MAX 60u
 #define IPV4_BYTES_MAX 65535u
+#define IPV4_MTU_MIN 68u /* RFC 791: every link carries as much */
+
+/* Offsets in the header. */
+#define IPV4_AT_TOS 1u
+#define IPV4_AT_TOTAL 2u
+#define IPV4_AT_IDENTIFICATION 4u
+#define IPV4_AT_FRAGMENT 6u
+#define IPV4_AT_TTL 8u
+#define IPV4_AT_CHECKSUM 10u
+#define IPV4_AT_SOURCE 12u
+#define IPV4_AT_DESTINATION 16u
+
+#define IPV4_DONT_FRAGMENT 0x4000u
+#define IPV4_MORE_FRAGMENTS 0x2000u
+#define IPV4_OFFSET_MASK 0x1fffu
 
 #define PROTOCOL_ICMP 1u
 #define PROTOCOL_TCP 6u
@@ -28,7 +43,15 @@ struct ipv4 {
 };
 
 /* In the order of the checks. */
-enum ipv4_fault { IPV4_SOUND, IPV4_SHORT, IPV4_BAD_VERSION, IPV4_BAD_IHL, IPV4_BAD_LENGTH, IPV4_BAD_CHECKSUM, IPV4_FAULTS };
+enum ipv4_fault {
+	IPV4_SOUND,
+	IPV4_SHORT,
+	IPV4_BAD_VERSION,
+	IPV4_BAD_IHL,
+	IPV4_BAD_LENGTH,
+	IPV4_BAD_CHECKSUM,
+	IPV4_FAULTS,
+};
 
 enum ipv4_fault ipv4_parse(const struct packet *p, struct ipv4 *header);
 
@@ -42,16 +65,19 @@ static inline bool ipv4_is_fragment(const struct ipv4 *h)
 	return h->more_fragments || h->fragment_offset != 0;
 }
 
-/* Offset and length that no datagram can have been cut into (RFC 791 section 3.2). */
+/* Whether no datagram can have been fragmented into this offset and length (RFC 791 section 3.2). */
 bool ipv4_fragment_impossible(const struct ipv4 *h);
 
-/* A strict or loose source route among the options; options whose lengths make no sense end the search. */
+/* Whether a strict or loose source route is among the options. An option with a senseless length ends the search. */
 bool ipv4_has_source_route(const struct packet *p, const struct ipv4 *h);
 
-/* Lower the TTL by one and adjust the checksum. */
+/* Writes a 16-bit word of the header and adjusts the checksum. */
+void ipv4_put_u16(struct packet *p, size_t at, uint16_t value);
+
+/* Lowers the TTL by one and adjusts the checksum. */
 void ipv4_decrement_ttl(struct packet *p);
 
-/* 0/8, 127/8, 224/4, 240/4 with the limited broadcast: never one host's address. */
+/* 0/8, 127/8, 224/4 and 240/4 with the limited broadcast: never the address of one host. */
 static inline bool ipv4_is_martian(uint32_t address)
 {
 	uint32_t high = address >> 24;
@@ -59,7 +85,7 @@ static inline bool ipv4_is_martian(uint32_t address)
 	return high == 0 || high == 127 || high >= 224;
 }
 
-/* Netmask of a prefix length; no bits for 0 and for lengths that no prefix has (a shift by 32 is undefined). */
+/* The netmask of a prefix length; 0 for 0 and for lengths that no prefix has (a shift by 32 is undefined). */
 static inline uint32_t ipv4_mask(uint32_t length)
 {
 	return length == 0 || length > 32 ? 0 : 0xffffffffu << (32 - length);

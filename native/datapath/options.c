@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define FIXED_ARGUMENTS 7
@@ -66,70 +67,49 @@ bool options_parse(struct options *o, int argc, char **argv)
 	       o->wake.count == 2 * options_lanes(o) + (o->tun.count > 1);
 }
 
-static bool in_list(const struct descriptors *list, int fd)
+static size_t append(int *fds, size_t at, const struct descriptors *list)
 {
-	for (size_t i = 0; i < list->count; i++)
-		if (list->fd[i] == fd)
+	memcpy(fds + at, list->fd, list->count * sizeof list->fd[0]);
+	return at + list->count;
+}
+
+size_t options_descriptors(const struct options *o, int *fds)
+{
+	fds[0] = o->routes;
+	fds[1] = o->counters;
+	fds[2] = o->listen;
+	return append(fds, append(fds, append(fds, 3, &o->tun), &o->udp), &o->wake);
+}
+
+static bool is_in(const int *fds, size_t count, int fd)
+{
+	while (count > 0)
+		if (fds[--count] == fd)
 			return true;
 	return false;
 }
 
-static bool is_named(const struct options *o, int fd)
-{
-	return fd == o->status || fd == o->routes || fd == o->counters || fd == o->listen || in_list(&o->tun, fd) ||
-	       in_list(&o->udp, fd) || in_list(&o->wake, fd);
-}
-
-static int larger(int a, int b)
-{
-	return a > b ? a : b;
-}
-
-static int highest_of(const struct descriptors *list)
-{
-	int fd = STANDARD_END;
-
-	for (size_t i = 0; i < list->count; i++)
-		fd = larger(fd, list->fd[i]);
-	return fd;
-}
-
-static int highest(const struct options *o)
-{
-	int files = larger(larger(o->status, o->routes), larger(o->counters, o->listen));
-	int queues = larger(highest_of(&o->tun), highest_of(&o->udp));
-
-	return larger(files, larger(queues, highest_of(&o->wake)));
-}
-
-static int set_nonblocking(const struct descriptors *list)
-{
-	for (size_t i = 0; i < list->count; i++) {
-		int flags = fcntl(list->fd[i], F_GETFL);
-		if (flags < 0 || fcntl(list->fd[i], F_SETFL, flags | O_NONBLOCK) < 0)
-			return errno;
-	}
-	return 0;
-}
-
 int options_take_descriptors(const struct options *o)
 {
-	const struct descriptors listen = { .count = 1, .fd = { o->listen } };
-	int last = highest(o);
+	int fds[DESCRIPTORS_MAX], last = o->status > STANDARD_END ? o->status : STANDARD_END;
+	const size_t count = options_descriptors(o, fds);
 
-	/* A wrong number must not make the loop below count to two thousand million. */
+	for (size_t i = 0; i < count; i++)
+		last = fds[i] > last ? fds[i] : last;
+	/* A wrong number must not make the next loop count to two thousand million. */
 	if (last >= sysconf(_SC_OPEN_MAX))
 		return EBADF;
 	for (int fd = STANDARD_END; fd < last; fd++)
-		if (!is_named(o, fd))
+		if (fd != o->status && !is_in(fds, count, fd))
 			close(fd);
 	/* Linux before 5.9 does not have the call. There tartand's own close-on-exec has closed the rest. */
 	if (close_range((unsigned int)last + 1, ~0u, 0) < 0 && errno != ENOSYS)
 		return errno;
-	int err = set_nonblocking(&listen);
-	if (err == 0)
-		err = set_nonblocking(&o->tun);
-	if (err == 0)
-		err = set_nonblocking(&o->udp);
-	return err == 0 ? set_nonblocking(&o->wake) : err;
+	/* All but the two memories, which are mapped. */
+	for (size_t i = 2; i < count; i++) {
+		int flags = fcntl(fds[i], F_GETFL);
+		if (flags < 0 || fcntl(fds[i], F_SETFL, flags | O_NONBLOCK) < 0)
+			return errno;
+	}
+	return 0;
 }

@@ -36,6 +36,10 @@ static inline size_t options_lanes(const struct options *o)
 
 bool options_parse(struct options *options, int argc, char **argv);
 
+/* Gathers the descriptors of a hello, in its order. `fds` has room for DESCRIPTORS_MAX. Returns how many there are. */
+#define DESCRIPTORS_MAX (3 + 2 * QUEUES_MAX + THREADS_MAX)
+size_t options_descriptors(const struct options *options, int *fds);
+
 /*
  * Makes the named descriptors non-blocking and closes all others but 0, 1 and 2: a log or a store connection of tartand
  * would outlive tartand here, within reach of whoever takes this process over. Returns 0 or an errno.

@@ -1,16 +1,12 @@
 /* Asking the kernel for a path MTU; see path-mtu.h. */
 #include "path-mtu.h"
+#include "tcp-udp.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/errqueue.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-/* IP and UDP header of a datagram of ours. */
-#define OUTER_BYTES 28u
-/* RFC 791: every link carries as much. */
-#define MTU_LOWEST 68u
 
 static bool prepare(int fd, int udp)
 {
@@ -67,7 +63,9 @@ uint16_t path_mtu_ask(int fd, uint32_t address, uint16_t port, const struct pack
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(address) };
 	struct iovec iov = { .iov_base = p->bytes, .iov_len = p->length };
-	struct mmsghdr m = { .msg_hdr = { .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &iov, .msg_iovlen = 1 } };
+	struct mmsghdr m = {
+		.msg_hdr = { .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &iov, .msg_iovlen = 1 },
+	};
 	uint32_t mtu = 0;
 
 	/* What came of an earlier question is read first, and cleared with it. */
@@ -79,5 +77,5 @@ uint16_t path_mtu_ask(int fd, uint32_t address, uint16_t port, const struct pack
 	while (read_error(fd, &mtu))
 		;
 	/* A longer one than the packet would not have refused it; a shorter one than any link's is a mistake. */
-	return mtu >= MTU_LOWEST + OUTER_BYTES && mtu - OUTER_BYTES < p->length ? (uint16_t)(mtu - OUTER_BYTES) : 0;
+	return mtu >= IPV4_MTU_MIN + OUTER_BYTES && mtu - OUTER_BYTES < p->length ? (uint16_t)(mtu - OUTER_BYTES) : 0;
 }

@@ -113,12 +113,7 @@ static void handle_packet(struct rx *r, struct packet *p, const struct outer *ou
 		count_add(w->block, out.counter, 1);
 		return;
 	}
-	const struct notes notes = {
-		.trimmed = out.trimmed,
-		.options = out.options,
-		.unexpected_port = out.unexpected_port,
-	};
-	coalesce_add(&r->coalescer, p, &out.header, outer->source, &notes);
+	coalesce_add(&r->coalescer, p, &out.header, outer->source, &out.notes);
 }
 
 static void handle_message(struct rx *r, size_t i)

@@ -6,7 +6,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define DESCRIPTORS_MAX (3 + 2 * QUEUES_MAX + THREADS_MAX)
 /* Far more than tartand and an operator's tool need. A further connection is closed; none that is open ever is. */
 #define CONNECTIONS_MAX 16
 #define FIXED_POLLS 2
@@ -33,17 +32,10 @@ void takeover_socket_hello(struct hello *h, const struct options *o)
 	};
 }
 
-static size_t append(int *fds, size_t at, const struct descriptors *list)
-{
-	memcpy(fds + at, list->fd, list->count * sizeof list->fd[0]);
-	return at + list->count;
-}
-
 static bool send_hello(const struct server *s, int connection)
 {
-	const struct options *o = s->options;
-	int fds[DESCRIPTORS_MAX] = { o->routes, o->counters, o->listen };
-	size_t count = append(fds, append(fds, append(fds, 3, &o->tun), &o->udp), &o->wake);
+	int fds[DESCRIPTORS_MAX];
+	size_t count = options_descriptors(s->options, fds);
 	union {
 		char space[CMSG_SPACE(sizeof fds)];
 		struct cmsghdr aligned;

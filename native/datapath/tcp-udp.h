@@ -2,7 +2,7 @@
 #ifndef TARTAN_TCP_UDP_H
 #define TARTAN_TCP_UDP_H
 
-#include "packet.h"
+#include "ipv4.h"
 
 /* Offsets from the start of the TCP or UDP header. */
 #define L4_AT_PORTS 0u
@@ -17,6 +17,9 @@
 #define UDP_AT_LENGTH 4u
 #define UDP_AT_CHECKSUM 6u
 #define UDP_HEADER_BYTES 8u
+
+/* What the underlay adds to an inner packet: an IPv4 and a UDP header. */
+#define OUTER_BYTES (IPV4_HEADER_BYTES + UDP_HEADER_BYTES)
 
 #define TCP_FIN 0x01u
 #define TCP_SYN 0x02u

@@ -6,10 +6,6 @@
 #include "pseudo-header.h"
 #include "tcp-udp.h"
 
-#define AT_TOTAL 2u
-#define AT_IDENTIFICATION 4u
-#define AT_CHECKSUM 10u
-
 static bool read_segmentation(struct tso_packet *t, const struct vnet_header *v, const struct packet *p)
 {
 	bool is_udp = v->gso_type == GSO_UDP_L4;
@@ -66,13 +62,6 @@ void tso_packet_finish(const struct tso_packet *t, struct packet *p, const struc
 	packet_put_u16(p, t->checksum_at, h->protocol == PROTOCOL_UDP && checksum == 0 ? 0xffff : checksum);
 }
 
-/* Writes a 16-bit word of the IP header and adjusts the header's checksum. */
-static void put_header_u16(struct packet *p, size_t at, uint16_t value)
-{
-	packet_put_u16(p, AT_CHECKSUM, checksum_adjust(packet_u16(p, AT_CHECKSUM), packet_u16(p, at), value));
-	packet_put_u16(p, at, value);
-}
-
 static void patch_tcp(struct packet *p, size_t at, uint32_t skipped, bool is_first, bool is_last)
 {
 	uint8_t flags = packet_u8(p, at + TCP_AT_FLAGS);
@@ -100,8 +89,8 @@ bool tso_packet_cut(const struct tso_packet *t, const struct packet *p, const st
 	into->length = t->header_bytes + payload;
 	packet_copy(into, 0, p, 0, t->header_bytes);
 	packet_copy(into, t->header_bytes, p, t->header_bytes + skipped, payload);
-	put_header_u16(into, AT_TOTAL, (uint16_t)into->length);
-	put_header_u16(into, AT_IDENTIFICATION, (uint16_t)(packet_u16(p, AT_IDENTIFICATION) + number));
+	ipv4_put_u16(into, IPV4_AT_TOTAL, (uint16_t)into->length);
+	ipv4_put_u16(into, IPV4_AT_IDENTIFICATION, (uint16_t)(packet_u16(p, IPV4_AT_IDENTIFICATION) + number));
 	if (t->protocol == PROTOCOL_TCP)
 		patch_tcp(into, t->checksum_start, (uint32_t)skipped, number == 0, is_last);
 	else

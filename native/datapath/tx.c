@@ -6,7 +6,7 @@
  *      v
  *   tso_packet_read()        what the kernel left unfinished
  *      v
- *   forward_outbound_tso()   the verdict --- DROP, REPLY_ICMP -->  one counter; icmp_reply_send() writes to the TUN
+ *   forward_outbound()       the verdict --- DROP, REPLY_ICMP -->  one counter; icmp_reply_send() writes to the TUN
  *      | SEND_TO_PEER
  *      v
  *   add_packet()             finishes the checksum, or cuts a TSO packet into segments
@@ -135,7 +135,7 @@ static void handle_packet(struct tx *t, size_t bytes)
 		count_add(w->block, tx_bad_len, 1);
 		return;
 	}
-	switch (forward_outbound_tso(&p, tso.segment_bytes, &w->self, &w->routes, &out)) {
+	switch (forward_outbound(&p, tso.segment_bytes, &w->self, &w->routes, &out)) {
 	case SEND_TO_PEER:
 		add_packet(t, &tso, &p, &out); /* counted when it is sent */
 		return;

@@ -33,8 +33,7 @@ static void go_out(struct packet *p, uint8_t choice, const struct self *self, co
 
 	memcpy(before, p->bytes, received);
 	const enum counter counter = rules_outbound(before, received, longest, self->flags);
-	enum verdict verdict = longest == 0 ? forward_outbound(p, self, routes, &out)
-					    : forward_outbound_tso(p, longest, self, routes, &out);
+	enum verdict verdict = forward_outbound(p, longest, self, routes, &out);
 	require(out.counter == counter);
 	require(verdict == (counter == tx_ok ? SEND_TO_PEER : rules_told(before, counter) ? REPLY_ICMP : DROP));
 	if (verdict == REPLY_ICMP)
@@ -66,8 +65,8 @@ static void come_in(struct packet *p, uint8_t choice, const struct self *self, c
 	enum verdict verdict = forward_inbound(p, &outer, self, routes, &out);
 	require(out.counter == counter && verdict == (counter == rx_ok ? WRITE_TO_TUN : DROP));
 	if (verdict == WRITE_TO_TUN) {
-		require(p->length == (size_t)(before[2] << 8 | before[3]) && out.trimmed == (p->length < received));
-		require(out.options == (before[0] != 0x45) && out.unexpected_port == (outer.port != PORT));
+		require(p->length == (size_t)(before[2] << 8 | before[3]) && out.notes.trimmed == (p->length < received));
+		require(out.notes.options == (before[0] != 0x45) && out.notes.unexpected_port == (outer.port != PORT));
 	}
 	require(memcmp(p->bytes, before, received) == 0);
 	free(before);

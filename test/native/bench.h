@@ -33,7 +33,7 @@ static inline enum verdict outbound(struct bench *b, const struct recipe *r, str
 {
 	struct packet p = packet_make(b->bytes, r);
 
-	return forward_outbound(&p, &b->self, &b->routes, out);
+	return forward_outbound(&p, 0, &b->self, &b->routes, out);
 }
 
 static inline struct bench bench_open(const char *name, uint64_t seed)

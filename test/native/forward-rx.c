@@ -67,7 +67,7 @@ static void rx_options(struct bench *b)
 		if (i == 9)
 			r.header = 24;
 		memcpy(r.options, options[i], 8);
-		CHECK(&b->s, inbound(b, &r, &from_peer, &out) == WRITE_TO_TUN && out.counter == rx_ok && out.options);
+		CHECK(&b->s, inbound(b, &r, &from_peer, &out) == WRITE_TO_TUN && out.counter == rx_ok && out.notes.options);
 	}
 	/* Random options of every length: an end always comes. */
 	for (int i = 0; i < 5000; i++) {
@@ -76,7 +76,7 @@ static void rx_options(struct bench *b)
 		for (size_t at = 0; at < sizeof r.options; at++)
 			r.options[at] = (uint8_t)(suite_below(&b->s, 2) ? suite_below(&b->s, 4) : suite_random(&b->s));
 		inbound(b, &r, &from_peer, &out);
-		CHECK(&b->s, out.counter == rx_srcroute || (out.counter == rx_ok && out.options));
+		CHECK(&b->s, out.counter == rx_srcroute || (out.counter == rx_ok && out.notes.options));
 	}
 }
 
@@ -88,9 +88,9 @@ static void rx_notes(struct bench *b)
 	const struct outer other_port = { .source = PEER, .port = 40000 };
 
 	CHECK(&b->s, forward_inbound(&p, &from_peer, &b->self, &b->routes, &out) == WRITE_TO_TUN);
-	CHECK(&b->s, out.counter == rx_ok && out.trimmed && !out.options && !out.unexpected_port && p.length == 48);
+	CHECK(&b->s, out.counter == rx_ok && out.notes.trimmed && !out.notes.options && !out.notes.unexpected_port && p.length == 48);
 	CHECK(&b->s, inbound(b, &(struct recipe){ GOOD }, &other_port, &out) == WRITE_TO_TUN);
-	CHECK(&b->s, out.counter == rx_ok && out.unexpected_port && !out.trimmed);
+	CHECK(&b->s, out.counter == rx_ok && out.notes.unexpected_port && !out.notes.trimmed);
 	CHECK(&b->s, packet_u8(&p, 8) == 64); /* receiving does not lower the TTL */
 }
 

@@ -73,7 +73,7 @@ static void tx_header_faults(struct bench *b)
 		struct outcome out;
 		p.bytes[faults[i].at] = faults[i].value;
 		p.length = faults[i].length;
-		enum verdict verdict = forward_outbound(&p, &b->self, &b->routes, &out);
+		enum verdict verdict = forward_outbound(&p, 0, &b->self, &b->routes, &out);
 		CHECK(&b->s, verdict == DROP && out.counter == faults[i].counter);
 	}
 }
@@ -86,7 +86,7 @@ static void tx_changes_only_the_ttl(struct bench *b)
 	struct packet p = packet_make(b->bytes, &r);
 
 	memcpy(before, b->bytes, sizeof before);
-	CHECK(&b->s, forward_outbound(&p, &b->self, &b->routes, &out) == SEND_TO_PEER);
+	CHECK(&b->s, forward_outbound(&p, 0, &b->self, &b->routes, &out) == SEND_TO_PEER);
 	CHECK(&b->s, out.endpoint.address == PEER && out.endpoint.port == PORT);
 	CHECK(&b->s, p.length == 48 && packet_u8(&p, 8) == 63 && checksum_sum(&p, 0, 20) == 0xffff);
 	before[8] = 63;

@@ -20,13 +20,13 @@ static void run_rx_vector(struct bench *b, const struct vector *v, struct packet
 
 	CHECK_CASE(&b->s, out.counter == (passes ? rx_ok : v->counter), v->name);
 	CHECK_CASE(&b->s, verdict == (passes ? WRITE_TO_TUN : DROP), v->name);
-	CHECK_CASE(&b->s, out.options == (v->counter == rx_opts), v->name);
+	CHECK_CASE(&b->s, out.notes.options == (v->counter == rx_opts), v->name);
 }
 
 static void run_tx_vector(struct bench *b, const struct vector *v, struct packet *p)
 {
 	struct outcome out;
-	enum verdict verdict = forward_outbound(p, &b->self, &b->routes, &out);
+	enum verdict verdict = forward_outbound(p, 0, &b->self, &b->routes, &out);
 
 	CHECK_CASE(&b->s, out.counter == v->counter, v->name);
 	CHECK_CASE(&b->s, verdict != SEND_TO_PEER || v->counter == tx_ok, v->name);
@@ -93,7 +93,7 @@ static void no_table(struct bench *b)
 
 	CHECK(&b->s, forward_inbound(&p, &from_peer, &b->self, &none, &out) == DROP && out.counter == rx_not_member);
 	p = packet_make(b->bytes, &(struct recipe){ TO_PEER });
-	CHECK(&b->s, forward_outbound(&p, &b->self, &none, &out) == REPLY_ICMP && out.counter == tx_noroute);
+	CHECK(&b->s, forward_outbound(&p, 0, &b->self, &none, &out) == REPLY_ICMP && out.counter == tx_noroute);
 }
 
 /* Vectors with a few bytes changed: one counter each, of the right direction, and a good packet still passes. */
@@ -112,7 +112,7 @@ static void mutations(struct bench *b)
 			enum verdict verdict = forward_inbound(&p, &from_peer, &b->self, &b->routes, &out);
 			CHECK(&b->s, out.counter <= rx_error_tun && (verdict == WRITE_TO_TUN) == (out.counter == rx_ok));
 		} else {
-			enum verdict verdict = forward_outbound(&p, &b->self, &b->routes, &out);
+			enum verdict verdict = forward_outbound(&p, 0, &b->self, &b->routes, &out);
 			CHECK(&b->s, out.counter >= tx_ok && out.counter <= tx_error_other);
 			CHECK(&b->s, (verdict == SEND_TO_PEER) == (out.counter == tx_ok));
 		}
