@@ -1,7 +1,7 @@
 /*
  * A watch: a thread that receives the datagrams of one descriptor and passes them to a listener on the event loop. If
- * the loop is busy and the queue is full, the thread waits. So the memory is bounded, and the kernel counts what
- * overruns.
+ * the loop is busy and the queue is full, the thread waits. So the memory is bounded, and the kernel counts the
+ * overrun.
  *
  * `close`, the end of the descriptor, the garbage collection of the handle and the exit of the environment join the
  * thread, all of them by watch_close(). The caller keeps the descriptor.

@@ -1,5 +1,5 @@
 /*
- * Sums over whole packets; see checksum.h. The sum is made in the processor's own byte order and turned at the end,
+ * Sums over whole packets; see checksum.h. They are computed in the processor's byte order and swapped at the end,
  * which RFC 1071 section 2 (B) allows.
  */
 #include "checksum.h"
@@ -8,7 +8,7 @@
 #include <immintrin.h>
 #endif
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the result is turned for little-endian processors");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the result is swapped for little-endian processors");
 
 static uint64_t load64(const uint8_t *bytes)
 {
@@ -27,7 +27,7 @@ static uint16_t fold(uint64_t sum)
 	return __builtin_bswap16((uint16_t)sum);
 }
 
-/* What wraps around is added at the bottom again: 2^64 - 1 is a multiple of 2^16 - 1. */
+/* Adds the carry at the low end again, which is right because 2^64 - 1 is a multiple of 2^16 - 1. */
 static uint64_t add64(uint64_t a, uint64_t b)
 {
 	uint64_t sum;
@@ -45,8 +45,8 @@ static uint64_t sum_tail(uint64_t sum, const uint8_t *bytes, size_t count)
 	return add64(sum, last);
 }
 
-/* Four chains, so that an addition need not wait for the carry of the one before. */
-static uint64_t sum_plain(const uint8_t *bytes, size_t count)
+/* Uses four sums, so that no addition waits for the carry of the one before. */
+static uint64_t sum_scalar(const uint8_t *bytes, size_t count)
 {
 	uint64_t a = 0, b = 0, c = 0, d = 0;
 
@@ -60,7 +60,7 @@ static uint64_t sum_plain(const uint8_t *bytes, size_t count)
 }
 
 #if defined(__x86_64__)
-/* 32-bit words into 64-bit lanes: no carry is lost in less than 2^32 of them. */
+/* Adds 32-bit words into 64-bit lanes. No carry is lost in fewer than 2^32 additions. */
 __attribute__((target("avx2"))) static uint64_t sum_avx2(const uint8_t *bytes, size_t count)
 {
 	const __m256i low = _mm256_set1_epi64x(0xffffffff);
@@ -80,7 +80,7 @@ __attribute__((target("avx2"))) static uint64_t sum_avx2(const uint8_t *bytes, s
 }
 #endif
 
-/* The part of the range that is there. */
+/* How much of the range lies in the packet. */
 static size_t present(const struct packet *p, size_t at, size_t bytes)
 {
 	size_t left = at < p->length ? p->length - at : 0;
@@ -88,14 +88,14 @@ static size_t present(const struct packet *p, size_t at, size_t bytes)
 	return bytes < left ? bytes : left;
 }
 
-uint16_t checksum_bulk_plain(const struct packet *p, size_t at, size_t bytes)
+uint16_t checksum_scalar(const struct packet *p, size_t at, size_t bytes)
 {
 	size_t count = present(p, at, bytes);
 
-	return count == 0 ? 0 : fold(sum_plain(p->bytes + at, count));
+	return count == 0 ? 0 : fold(sum_scalar(p->bytes + at, count));
 }
 
-uint16_t checksum_bulk(const struct packet *p, size_t at, size_t bytes)
+uint16_t checksum_fast(const struct packet *p, size_t at, size_t bytes)
 {
 #if defined(__x86_64__)
 	size_t count = present(p, at, bytes);
@@ -103,5 +103,5 @@ uint16_t checksum_bulk(const struct packet *p, size_t at, size_t bytes)
 	if (count >= 64 && __builtin_cpu_supports("avx2"))
 		return fold(sum_avx2(p->bytes + at, count));
 #endif
-	return checksum_bulk_plain(p, at, bytes);
+	return checksum_scalar(p, at, bytes);
 }

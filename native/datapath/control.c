@@ -21,10 +21,7 @@ static uint64_t boot_now_ns(void)
 
 static void refuse_table(struct worker *w, uint32_t generation)
 {
-	/*
-	 * The refused table has overwritten the one in use if both have the same slot. No route is safer than a wrong
-	 * one.
-	 */
+	/* In the same slot the refused table has overwritten the one in use. No route is safer than a wrong one. */
 	if (w->routes.slot != NULL && SLOT_OF(w->routes.generation) == SLOT_OF(generation))
 		w->routes = (struct route_table){ .generation = w->routes.generation };
 	w->retry_at_ns = w->now_ns + RETRY_NS;

@@ -1,4 +1,4 @@
-/* Rules of the virtio header; see gso.h. */
+/* The rules of the virtio header; see gso.h. */
 #include "gso.h"
 #include "ipv4.h"
 #include "tcp-udp.h"
@@ -8,7 +8,7 @@ struct transport {
 	size_t checksum_at;
 };
 
-/* The transport header that the type of segmentation needs, when it is there whole. */
+/* Finds the transport header that the type of segmentation needs, if the packet holds all of it. */
 static enum gso_fault find_transport(uint8_t type, const struct packet *p, const struct ipv4 *h, struct transport *t)
 {
 	if (h->protocol != (type == GSO_UDP_L4 ? PROTOCOL_UDP : PROTOCOL_TCP))
@@ -25,7 +25,7 @@ enum gso_fault vnet_header_check(const struct vnet_header *v, const struct packe
 {
 	if (vnet_header_is_plain(v))
 		return GSO_SOUND;
-	/* We finish checksums ourselves except in a packet that the kernel is to cut. */
+	/* Checksums are always complete, except in a packet that the kernel cuts. */
 	if (v->flags != VNET_NEEDS_CHECKSUM)
 		return GSO_BAD_FLAGS;
 	uint8_t type = (uint8_t)(v->gso_type & ~GSO_ECN);

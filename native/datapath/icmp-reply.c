@@ -1,4 +1,4 @@
-/* see icmp-reply.h. */
+/* See icmp-reply.h. */
 #include "icmp-reply.h"
 #include "tun.h"
 

@@ -1,4 +1,4 @@
-/* Building ICMP errors; see icmp.h. */
+/* Building of ICMP errors; see icmp.h. */
 #include "icmp.h"
 #include "checksum.h"
 #include "tcp-udp.h"

@@ -1,6 +1,6 @@
 /*
- * Token buckets kept as one word each: the time when the bucket is full again. A token costs 1/rate of waiting; a
- * bucket is empty when that time is a second away.
+ * A token bucket is one word: the time at which it is full again. Taking a token moves that time by 1/rate. A bucket is
+ * empty when the time is a second away.
  */
 #include "limiter.h"
 

@@ -1,8 +1,8 @@
 /*
- * tartan-datapath: carries packets between the TUN queues and the UDP sockets it inherits, by the table that tartand
- * publishes in shared memory. It opens nothing itself; before the first packet it becomes an unprivileged user and
- * gives up every system call that it does not need. A failure at the start is one line on the status pipe;
- * afterwards there are counters only.
+ * tartan-datapath: carries packets between the TUN queues and the UDP sockets that it inherits, by the table that
+ * tartand publishes in shared memory. Before the first packet it becomes an unprivileged user and gives up every system
+ * call that it does not need. It reports an error at its start as one line on the status pipe; later there are counters
+ * only.
  *
  *   argv -> map the files -> drop privileges -> start threads -> seccomp -> close status -> forward until drained
  */
@@ -18,13 +18,13 @@
 
 #define STDERR_END 3
 
-/* Says why on the status pipe and ends; _exit, because there is nothing to flush and no handler to run. */
+/* Writes the error to the status pipe and ends, with _exit: nothing is to be flushed, and no handler is to run. */
 static _Noreturn void fail(int status, const char *step, int err)
 {
 	char line[160];
 	int bytes = snprintf(line, sizeof line, "%s: %s (errno %d)\n", step, strerror(err), err);
 
-	/* Where even the pipe is gone there is nobody left to tell. */
+	/* If the pipe is gone too, only the exit code tells. */
 	_exit(bytes > 0 && write(status, line, (size_t)bytes) == bytes ? EXIT_FAILURE : EXIT_FAILURE + 1);
 }
 
@@ -38,7 +38,7 @@ static void announce(const struct options *o, struct counters_file *counters, co
 	atomic_store(&counters->pid, hello->pid);
 }
 
-/* Everything up to the moment when packets may flow; returns an errno and the step that failed. */
+/* Does everything that comes before the first packet. Returns 0 or an errno with the step that failed. */
 static int start(const struct options *o, struct threads *threads, struct hello *hello, const char **step)
 {
 	struct shared_files files;

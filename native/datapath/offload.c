@@ -1,4 +1,4 @@
-/* Probing of TUN queues and UDP sockets; see offload.h. */
+/* Set-up of TUN queues and UDP sockets; see offload.h. */
 #include "offload.h"
 #include <linux/if_tun.h>
 #include <netinet/in.h>
@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-/* Of kernel 6.2; one goes only with the other. */
+/* Since kernel 6.2. Each needs the other. */
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20u
 #define TUN_F_USO6 0x40u
@@ -44,15 +44,14 @@ static uint32_t open_udp(int udp)
 	uint32_t features = 0;
 
 	/*
-	 * A datagram too long for the path fails here or, after an ICMP error, the next time: forward_outbound()
-	 * promised a packet, so its sender hears of it; pieces of outer packets would be lost one by one and merge
-	 * slowly.
+	 * A datagram that is too long for the path fails here, or the next one does after an ICMP error, and the inner
+	 * sender hears of it. Fragments of outer packets would be lost one by one, and slow to reassemble.
 	 */
 	set(udp, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
-	/* 0: each message says for itself. Kernel 4.18. */
+	/* 0, because each message names its own segment size. Since kernel 4.18. */
 	if (set(udp, IPPROTO_UDP, UDP_SEGMENT, 0))
 		features |= FEATURE(udp_segment);
-	/* Kernel 5.0. */
+	/* Since kernel 5.0. */
 	if (set(udp, IPPROTO_UDP, UDP_GRO, 1))
 		features |= FEATURE(udp_gro);
 	return features;
@@ -67,7 +66,7 @@ uint32_t offload_open(const struct descriptors *tun, const struct descriptors *u
 		of_tun &= open_tun(tun->fd[i]);
 	for (size_t i = 0; i < udp->count; i++) {
 		of_udp &= open_udp(udp->fd[i]);
-		/* The receiver's kernel merges none of them with bulk ones, and tells them apart by it. */
+		/* The receiver tells sparse flows by the TOS, and its kernel merges no datagrams of different TOS. */
 		if (i > 0 && i == udp->count - 1)
 			set(udp->fd[i], IPPROTO_IP, IP_TOS, SPARSE_TOS);
 	}

@@ -1,6 +1,6 @@
 /*
- * What the kernel offers for packets in bulk, asked for once while system calls are still free. What it refuses is done
- * without: the loops look at the features that came back.
+ * The offloads of the kernel, which are set up once, before the system call filter. What the kernel refuses is not
+ * used: tx.c and rx.c go by the features that are in force.
  */
 #ifndef TARTAN_OFFLOAD_H
 #define TARTAN_OFFLOAD_H
@@ -8,8 +8,8 @@
 #include "options.h"
 
 /*
- * Sets up all queues and sockets alike and returns the bits FEATURE() that are in force on all of them. The underlay's
- * datagrams leave with DF from here on (IP_PMTUDISC_DO).
+ * Sets up all queues and sockets and returns the bits FEATURE() that are in force on all of them. From here on
+ * datagrams leave with DF (IP_PMTUDISC_DO).
  */
 uint32_t offload_open(const struct descriptors *tun, const struct descriptors *udp);
 

@@ -1,6 +1,6 @@
 /*
- * Checked access to the bytes of one packet. A read past the received length gives 0 and a write past it does nothing,
- * whatever the header claims: no other file of the data process indexes packet bytes.
+ * Checked access to the bytes of one packet. A read past the received length gives 0, and a write past it does nothing,
+ * whatever the header claims. No other file of the data process indexes packet bytes.
  */
 #ifndef TARTAN_PACKET_H
 #define TARTAN_PACKET_H
@@ -61,14 +61,14 @@ static inline void packet_put_u32(struct packet *p, size_t at, uint32_t value)
 	packet_put_u16(p, at + 2, (uint16_t)value);
 }
 
-/* All of the range or, where one of the two does not hold it, nothing. The two do not overlap. */
+/* Copies the range, or nothing if one of the packets does not hold all of it. They must not overlap. */
 static inline void packet_copy(struct packet *to, size_t to_at, const struct packet *from, size_t from_at, size_t bytes)
 {
 	if (packet_holds(to, to_at, bytes) && packet_holds(from, from_at, bytes))
 		memcpy(to->bytes + to_at, from->bytes + from_at, bytes);
 }
 
-/* Whether the range is in both and the same. */
+/* Whether both packets hold the range and it is equal. */
 static inline bool packet_equal(const struct packet *a, size_t a_at, const struct packet *b, size_t b_at, size_t bytes)
 {
 	return packet_holds(a, a_at, bytes) && packet_holds(b, b_at, bytes) &&

@@ -1,4 +1,4 @@
-/* Asking the kernel for a path MTU; see path-mtu.h. */
+/* See path-mtu.h. */
 #include "path-mtu.h"
 #include "tcp-udp.h"
 #include <arpa/inet.h>
@@ -33,7 +33,7 @@ int path_mtu_open(int udp)
 	return fd;
 }
 
-/* One entry of the error queue; false when it is empty. */
+/* Reads one entry of the error queue. False if the queue is empty. */
 static bool read_error(int fd, uint32_t *mtu)
 {
 	union {
@@ -52,7 +52,7 @@ static bool read_error(int fd, uint32_t *mtu)
 		if (c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_RECVERR || c->cmsg_len < CMSG_LEN(sizeof error))
 			continue;
 		memcpy(&error, CMSG_DATA(c), sizeof error);
-		/* The kernel's own word about what we have just sent, not what somebody wrote into an ICMP error. */
+		/* This is the kernel's own result for what was just sent, and not the content of an ICMP error. */
 		if (error.ee_errno == EMSGSIZE && error.ee_origin == SO_EE_ORIGIN_LOCAL)
 			*mtu = error.ee_info;
 	}
@@ -68,7 +68,7 @@ uint16_t path_mtu_ask(int fd, uint32_t address, uint16_t port, const struct pack
 	};
 	uint32_t mtu = 0;
 
-	/* What came of an earlier question is read first, and cleared with it. */
+	/* The results of earlier calls are read first, so that they are gone. */
 	while (fd >= 0 && read_error(fd, &mtu))
 		;
 	mtu = 0;
@@ -76,6 +76,6 @@ uint16_t path_mtu_ask(int fd, uint32_t address, uint16_t port, const struct pack
 		return 0;
 	while (read_error(fd, &mtu))
 		;
-	/* A longer one than the packet would not have refused it; a shorter one than any link's is a mistake. */
+	/* An MTU that fits the packet would not have refused it. One that is below that of any link is a mistake. */
 	return mtu >= IPV4_MTU_MIN + OUTER_BYTES && mtu - OUTER_BYTES < p->length ? (uint16_t)(mtu - OUTER_BYTES) : 0;
 }

@@ -1,7 +1,4 @@
-/*
- * Checksums of TCP and UDP: they cover a pseudo header, the header and the payload (RFC 9293 section 3.1, RFC 768).
- * Pure.
- */
+/* Checksums of TCP and UDP, which cover a pseudo header too (RFC 9293 section 3.1, RFC 768). Pure. */
 #ifndef TARTAN_PSEUDO_HEADER_H
 #define TARTAN_PSEUDO_HEADER_H
 

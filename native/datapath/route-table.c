@@ -19,7 +19,7 @@ bool route_table_open(struct route_table *table, const struct route_slot *slot, 
 	return true;
 }
 
-/* The `step`th place to look for the key; NULL ends the probe. */
+/* The route at the `step`th entry of the probe for a key; NULL ends the probe. */
 static const struct route *probe(const struct route_table *t, const uint32_t *index, uint32_t key, uint32_t step)
 {
 	uint32_t number = index[(index_hash(key) + step) & t->index_mask];
@@ -43,7 +43,7 @@ static const struct route *find_length(const struct route_table *t, uint32_t add
 
 const struct route *route_table_find(const struct route_table *t, uint32_t address)
 {
-	/* Routes are disjoint, so the order of the lengths does not matter. */
+	/* The routes are disjoint, so the order of the lengths does not matter. */
 	for (uint64_t left = t->slot == NULL ? 0 : t->lengths; left != 0; left &= left - 1) {
 		const struct route *r = find_length(t, address, (uint32_t)__builtin_ctzll(left));
 		if (r != NULL)

@@ -1,7 +1,7 @@
 /*
- * A thread's view of the published routes: a slot of the shared file that was verified once, and look-ups in it whose
- * cost does not grow with the number of peers. Every index read from the file is checked against the bounds that were
- * verified, so damaged memory leads to a wrong route at worst, never to a crash or an endless probe.
+ * The route table as a thread sees it: a slot that was verified once, and look-ups whose cost does not grow with the
+ * number of peers. Every index from the slot is checked against the verified bounds, so memory that is damaged later
+ * leads to a wrong route at worst, never to a crash or an endless probe.
  */
 #ifndef TARTAN_ROUTE_TABLE_H
 #define TARTAN_ROUTE_TABLE_H
@@ -12,16 +12,13 @@
 struct route_table {
 	const struct route_slot *slot; /* NULL: no routes and no peers */
 	uint32_t generation;
-	/* Copies: what the file says later is not trusted again. */
+	/* Copies, because the words of the slot are not trusted again. */
 	uint32_t count;
 	uint32_t index_mask;
 	uint64_t lengths;
 };
 
-/*
- * Looks at the slot of `generation`. False, and `table` unchanged, when the slot is of another generation, out of
- * bounds or its checksum is wrong.
- */
+/* Verifies the slot of `generation`. False, and the table is unchanged, if route_slot_verify() refuses it. */
 bool route_table_open(struct route_table *table, const struct route_slot *slot, uint32_t generation);
 
 /* The route whose prefix contains the address, or NULL. */

@@ -20,8 +20,8 @@
  *      v
  *   TUN queue
  *
- * The lock rule and the reason why sparse flows go first are those of tx.c: the RX thread of a lane takes the lock of
- * the sparse worker inside its own, and what it has received is written after what waits there.
+ * The lock rule and the reason why sparse flows go first are those of tx.c: the RX thread of a lane takes the sparse
+ * worker's lock too, and writes what it has received after what waits there.
  */
 #include "rx.h"
 #include "tun.h"
@@ -32,9 +32,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/*
- * So many errors in a row, without a datagram between them, mean a broken socket. Fewer may be those of a single peer.
- */
+/* So many errors in a row, without a datagram between them, mean a broken socket; fewer may come from one peer. */
 #define ERRORS_IN_A_ROW 8
 
 /* Sets lengths and flags of messages again, which recvmmsg(2) reads and overwrites. */

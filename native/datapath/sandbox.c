@@ -20,10 +20,7 @@
 /* The version 3 interface numbers capabilities below 64. For a number that the kernel does not know prctl fails. */
 #define CAPABILITIES 64
 
-/*
- * Without CAP_SETPCAP the bounding set stays. Nothing can be regained from it, because no_new_privs is set and execve
- * is not allowed.
- */
+/* Without CAP_SETPCAP the bounding set stays. no_new_privs keeps it useless, and so does the ban on execve. */
 static int drop_bounding_set(void)
 {
 	for (unsigned long cap = 0; cap < CAPABILITIES; cap++) {
@@ -46,9 +43,7 @@ static int drop_capabilities(void)
 	return syscall(SYS_capset, &header, none) < 0 ? errno : 0;
 }
 
-/*
- * Giving up the bounding set and the groups needs privilege. A caller without privilege has nothing to give up there.
- */
+/* Giving up the bounding set and the groups needs privilege. Without privilege there is nothing to give up. */
 static int drop_privileged_parts(const char **step)
 {
 	if (geteuid() != 0)

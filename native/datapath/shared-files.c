@@ -1,4 +1,4 @@
-/* Mapping of the two files; see shared-files.h. */
+/* Mapping of the two shared memories; see shared-files.h. */
 #include "shared-files.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <stddef.h>
 
-/* A file shorter than the mapping would be SIGBUS at the first touch of what is missing. */
+/* Reading a page past the end of a mapped file is SIGBUS, so a shorter file is refused. */
 static int map(int fd, size_t bytes, int protection, void **mapped)
 {
 	struct stat st;

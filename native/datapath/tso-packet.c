@@ -1,6 +1,4 @@
-/*
- * Cutting of TSO packets; see tso-packet.h. The segments differ in the same fields as those of the kernel and of cards.
- */
+/* See tso-packet.h. The segments differ in the same fields as those that the kernel and network cards make. */
 #include "tso-packet.h"
 #include "checksum.h"
 #include "pseudo-header.h"
@@ -57,7 +55,7 @@ void tso_packet_finish(const struct tso_packet *t, struct packet *p, const struc
 {
 	if (!t->wants_checksum)
 		return;
-	uint16_t checksum = (uint16_t)~checksum_bulk(p, t->checksum_start, p->length - t->checksum_start);
+	uint16_t checksum = (uint16_t)~checksum_fast(p, t->checksum_start, p->length - t->checksum_start);
 	/* In UDP a checksum of 0 means none, and 0xffff stands for 0 (RFC 768). */
 	packet_put_u16(p, t->checksum_at, h->protocol == PROTOCOL_UDP && checksum == 0 ? 0xffff : checksum);
 }

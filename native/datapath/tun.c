@@ -1,4 +1,4 @@
-/* Writing to the TUN; see tun.h. The virtio header is built here and checked like one that somebody else built. */
+/* Writing to the TUN; see tun.h. Our own virtio header is checked like any other. */
 #include "tun.h"
 
 enum tun_result tun_write_iov(int tun, const struct vnet_header *v, struct iovec *iov, size_t iovs, size_t bytes)

@@ -7,16 +7,13 @@
 
 enum tun_result {
 	TUN_WRITTEN,
-	TUN_REFUSED_HEADER, /* by our own check of the virtio header, before the kernel saw it */
+	TUN_REFUSED_HEADER, /* vnet_header_check() refused the virtio header; nothing was written */
 	TUN_FAILED,         /* link down, deleted, or out of memory */
 };
 
 enum tun_result tun_write(int tun, const struct packet *p);
 
-/*
- * Writes `iov[0]` itself, for the virtio header. The other iovs are the packet, `bytes` together; iov[1] holds all of
- * its headers.
- */
+/* iov[0] is filled in here, with the virtio header. The others are the packet of `bytes`; iov[1] has all its headers. */
 enum tun_result tun_write_iov(int tun, const struct vnet_header *v, struct iovec *iov, size_t iovs, size_t bytes);
 
 #endif

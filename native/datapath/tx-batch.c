@@ -1,4 +1,4 @@
-/* Grouping of packets into messages; see tx-batch.h. */
+/* See tx-batch.h. */
 #include "tx-batch.h"
 #include <arpa/inet.h>
 #include <netinet/udp.h>

@@ -1,7 +1,8 @@
 /*
- * The messages of one sendmmsg(2): packets to one peer that follow each other with equal lengths, the last one of them
- * perhaps shorter, go into one message that the kernel or the card takes apart again (UDP_SEGMENT, udp(7)). What is on
- * the wire is the same. No packet is copied: it stays where it is until the messages are sent.
+ * The transmit batch: the messages of one sendmmsg(2). Packets to one peer that follow each other with equal lengths,
+ * of which the last may be shorter, are one GSO run. A run is one message, which the kernel or the card cuts
+ * (UDP_SEGMENT, udp(7)); the wire carries the same datagrams. No packet is copied: it stays where it is until it is
+ * sent.
  */
 #ifndef TARTAN_TX_BATCH_H
 #define TARTAN_TX_BATCH_H
@@ -12,7 +13,7 @@
 
 #define MESSAGES_MAX 64u
 #define IOVS_MAX 128u
-/* Of one message: what every kernel takes (UDP_MAX_SEGMENTS), and what fits a datagram with room to spare. */
+/* The limits of one message: what every kernel takes (UDP_MAX_SEGMENTS), and less than the longest datagram. */
 #define GSO_RUN_PACKETS_MAX 64u
 #define GSO_RUN_BYTES_MAX 65000u
 

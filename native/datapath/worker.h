@@ -1,6 +1,6 @@
 /*
- * What forwards: its TUN queue and its socket, its view of the routes, its counters. One thread runs it (loop.h); the
- * rest of the world speaks to it through the two shared files.
+ * A worker: a TUN queue and a UDP socket with all that forwarding between them needs. One thread runs it (loop.h).
+ * tartand controls it through the two shared memories only.
  */
 #ifndef TARTAN_WORKER_H
 #define TARTAN_WORKER_H
@@ -8,15 +8,15 @@
 #include "buffers.h"
 #include "count.h"
 #include "forward.h"
-#include "limiter.h"
 #include "gso-denied.h"
+#include "limiter.h"
 #include <pthread.h>
 
 /* What a poll found. */
 enum progress {
 	PROGRESS_NONE,   /* nothing waits any more */
 	PROGRESS_MORE,   /* there may be more */
-	PROGRESS_BROKEN, /* link down or deleted, or a socket that only fails: to be left alone for a while */
+	PROGRESS_BROKEN, /* link down or deleted, or a socket that only fails: try again later */
 };
 
 struct worker {
@@ -27,17 +27,14 @@ struct worker {
 	int wake; /* eventfd, the doorbell */
 	int path_mtu; /* path-mtu.h; -1: none */
 	uint32_t features; /* FEATURE() */
-	/*
-	 * Held during each poll: other threads poll the worker of sparse flows before they send their own packets
-	 * (tx.h).
-	 */
+	/* Held during each poll, because the threads of bulk flows poll the worker of sparse flows too (tx.c). */
 	pthread_mutex_t lock;
 	struct buffers buffers;
 	/* Set anew by control_poll(). */
 	struct route_table routes;
-	uint32_t refused_generation; /* the last one whose slot was no good; counted once */
+	uint32_t refused_generation; /* the last one whose slot was refused; it is counted once */
 	bool has_refused;
-	uint64_t retry_at_ns; /* when a refused slot is looked at again */
+	uint64_t retry_at_ns; /* when a refused slot is verified again */
 	struct self self;
 	uint64_t now_ns; /* CLOCK_BOOTTIME */
 	struct limiter limiter;
