@@ -20,7 +20,7 @@
 /* The version 3 interface numbers capabilities below 64. For a number that the kernel does not know prctl fails. */
 #define CAPABILITIES 64
 
-/* Without CAP_SETPCAP the bounding set stays. no_new_privs keeps it useless, and so does the ban on execve. */
+/* Without CAP_SETPCAP the bounding set stays. It gives nothing back: no_new_privs is set, execve is not allowed. */
 static int drop_bounding_set(void)
 {
 	for (unsigned long cap = 0; cap < CAPABILITIES; cap++) {

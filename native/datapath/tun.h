@@ -13,7 +13,7 @@ enum tun_result {
 
 enum tun_result tun_write(int tun, const struct packet *p);
 
-/* iov[0] is filled in here, with the virtio header. The others are the packet of `bytes`; iov[1] has all its headers. */
+/* Fills in iov[0], for the virtio header. The other iovs are the packet of `bytes`; iov[1] has all its headers. */
 enum tun_result tun_write_iov(int tun, const struct vnet_header *v, struct iovec *iov, size_t iovs, size_t bytes);
 
 #endif

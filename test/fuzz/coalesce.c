@@ -1,9 +1,9 @@
 /*
- * Fuzz target: a stream of packets of more flows than may wait at once, most of them in sequence, some changed
- * anywhere. What the coalescer writes, taken apart by the reference, is what went in, in the order of each flow; what
- * it counts adds up.
+ * Fuzz target: a stream of packets of more flows than may wait at once. Most packets are in sequence, and some are
+ * changed anywhere. What the coalescer writes, cut by the reference, is what went in, in the order of each flow, and
+ * its counts add up.
  *
- * Six bytes a packet: flow, kind, place and value of a change, payload, what is done about checksums.
+ * A packet is six bytes: flow, kind, place and value of a change, payload, which checksums are right.
  */
 #include "collector.h"
 #include "pseudo-header.h"
@@ -14,7 +14,7 @@
 #define PACKETS_MAX 300u
 #define FLOWS (FLOWS_MAX + 8u)
 
-/* Of all packets, in and out. */
+/* Sums over all packets, in and out. */
 struct totals {
 	size_t packets, bytes, trimmed, options, strange_ports;
 };
@@ -45,21 +45,21 @@ static void put_checksums(struct packet *p)
 
 static void change(struct packet *p, const uint8_t *record)
 {
-	/* Kind 0 to 199: none. */
+	/* Kinds 0 to 199 change nothing. */
 	if (record[1] >= 200)
 		packet_put_u8(p, (size_t)record[2] % 64, record[3]);
 	if (record[1] >= 250)
 		packet_put_u8(p, (size_t)record[2] + record[3], record[2]);
 }
 
-/* Odd flows are UDP; every fourth has TCP options; of the last ones packets may be cut, and are numbered. */
+/* Odd flows are UDP, every fourth flow has TCP options, and the packets of the last flows are numbered, without DF. */
 static struct packet make(struct stream *st, uint8_t *bytes, const uint8_t *record)
 {
 	const uint32_t flow = record[0] % FLOWS;
-	const bool is_udp = flow % 2 == 1, may_be_cut = flow >= FLOWS - 6;
+	const bool is_udp = flow % 2 == 1, may_be_fragmented = flow >= FLOWS - 6;
 	const size_t payload = payloads[record[4] % 16], transport = is_udp ? 8 : flow % 4 == 2 ? 32 : 20;
 	struct recipe r = { .source = ADDRESS(10, 5, 2, flow / 4), .destination = ADDRESS(10, 5, 1, 9),
-			    .fragment = may_be_cut ? 0 : FRAGMENT_DF, .protocol = is_udp ? PROTOCOL_UDP : PROTOCOL_TCP,
+			    .fragment = may_be_fragmented ? 0 : FRAGMENT_DF, .protocol = is_udp ? PROTOCOL_UDP : PROTOCOL_TCP,
 			    .total = 20 + transport + payload };
 	struct packet p = packet_make(bytes, &r);
 
@@ -96,7 +96,7 @@ static void add(struct stream *st, const uint8_t *record)
 	if (record[5] < 200 && record[5] >= 32)
 		put_checksums(&p);
 	if (ipv4_parse(&p, &h) == IPV4_SOUND) {
-		/* Of the exact length, so that a read of one byte more is seen. */
+		/* The copy has the exact length, so that the sanitizer sees a read past it. */
 		uint8_t *exact = malloc(h.total_bytes);
 		memcpy(exact, bytes, h.total_bytes);
 		p = (struct packet){ .bytes = exact, .length = h.total_bytes };
@@ -135,7 +135,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 	memset(&st.in, 0, sizeof st.in);
 	memset(&st.out, 0, sizeof st.out);
 	memset(st.sequence, 0, sizeof st.sequence);
-	/* One short of where it begins again. */
+	/* The identification starts at its maximum, so it wraps around at once. */
 	memset(st.identification, 0xff, sizeof st.identification);
 	for (st.count = 0; length >= RECORD_BYTES && st.count < PACKETS_MAX; length -= RECORD_BYTES, input += RECORD_BYTES)
 		add(&st, input);

@@ -1,9 +1,9 @@
 /*
- * Fuzz target: any bytes through the packet rules, as they are and with a header checksum put right. The counter, the
- * reply and what became of the bytes are what the twins in rules.h and icmp-reference.h say.
+ * Fuzz target: any bytes through the packet rules, as they are and with a right header checksum. The counter, the reply
+ * and the bytes afterwards are what the second implementations in rules.h and icmp-reference.h say.
  *
- * The first byte of the input chooses: bit 0 the direction (1: from the TUN), bits 1 and 2 the switches, bits 3 to 7
- * the outer source and truncation, or the length of the pieces in which the packet would leave.
+ * The first byte of the input chooses: bit 0 the direction (1: from the TUN), bits 1 and 2 the flags, bits 3 to 7 the
+ * outer source and truncation, or the length of the segments into which the packet would be cut.
  */
 #include "rules.h"
 #include "target.h"
@@ -72,7 +72,7 @@ static void come_in(struct packet *p, uint8_t choice, const struct self *self, c
 	free(before);
 }
 
-/* Of the exact length, so that a read of one byte more is seen. */
+/* The copy has the exact length, so that the sanitizer sees a read past it. */
 static void judge(uint8_t choice, const uint8_t *input, size_t length, bool mend, const struct route_table *routes)
 {
 	struct self self = fixture_self;
@@ -95,7 +95,7 @@ static void judge(uint8_t choice, const uint8_t *input, size_t length, bool mend
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 {
-	static struct route_table routes; /* megabytes: made once, nothing writes to it */
+	static struct route_table routes; /* megabytes, so it is made once; nothing writes to it */
 
 	if (length == 0)
 		return 0;

@@ -1,6 +1,6 @@
 /*
- * Fuzz target: any virtio header before any packet. vnet_header_check() lets through exactly what the rules allow that
- * are spelled out here a second time, in another form and over plain bytes.
+ * Fuzz target: any virtio header before any packet. vnet_header_check() accepts exactly what the rules allow, which are
+ * implemented here a second time, in another form and over plain bytes.
  */
 #include "fixture.h"
 #include "gso.h"
@@ -47,7 +47,7 @@ static void check(const struct vnet_header *v, const struct packet *p)
 	require(vnet_header_check(v, p) == GSO_SOUND); /* a plain packet */
 }
 
-/* The packet's header put right, so that the fuzzer gets past the first rules. */
+/* Repairs the header of the packet, so that the fuzzer gets past the first rules. */
 static void mend_packet(struct packet *p)
 {
 	packet_put_u8(p, 0, 0x45);
@@ -56,7 +56,7 @@ static void mend_packet(struct packet *p)
 	packet_put_u16(p, 10, checksum_make(p, 0, 20));
 }
 
-/* All of the virtio header but the size of a segment, and what of the packet it speaks of. */
+/* Repairs the virtio header except the segment size, and what it says of the packet. */
 static void mend_header(struct vnet_header *v, struct packet *p)
 {
 	const bool is_udp = v->gso_type % 2 == 0;
@@ -69,7 +69,7 @@ static void mend_header(struct vnet_header *v, struct packet *p)
 				   .checksum_start = 20, .checksum_offset = is_udp ? 6 : 16 };
 }
 
-/* Also where the rules turn. */
+/* Also checks the sizes at which the verdict changes. */
 static void check_sizes(struct vnet_header *v, const struct packet *p)
 {
 	static const uint16_t edges[] = { 0, 1, 535, 536 };

@@ -1,6 +1,6 @@
 /*
- * The slow twin of icmp.c over plain bytes, from RFC 792, RFC 1122 section 3.2.2 and RFC 1812 section 4.3: whether a
- * packet with a sound header may get an error as reply, and the reply, byte by byte.
+ * A slow second implementation of icmp.c over plain bytes, from RFC 792, RFC 1122 section 3.2.2 and RFC 1812 section
+ * 4.3: whether a packet with a sound header may get an error as reply, and the reply, byte by byte.
  */
 #ifndef TARTAN_ICMP_REFERENCE_H
 #define TARTAN_ICMP_REFERENCE_H
@@ -21,9 +21,9 @@ static inline bool reference_icmp_allowed(const uint8_t *b)
 	return b[9] != 1 || (total > ip && memchr(queries, b[ip], sizeof queries) != NULL);
 }
 
-/* About the first `received` bytes of `b`, 20 or more, into `room` bytes, 28 or more, at `o`; returns its length. */
-static inline size_t reference_icmp(uint8_t *o, size_t room, const struct icmp_error *e, uint32_t from, const uint8_t *b,
-				 size_t received)
+/* Writes the reply about `received` bytes of `b` (20 or more) to `o`, into `room` (28 or more). Returns its length. */
+static inline size_t reference_icmp(uint8_t *o, size_t room, const struct icmp_error *e, uint32_t from,
+				    const uint8_t *b, size_t received)
 {
 	const size_t total = (size_t)(b[2] << 8 | b[3]);
 	size_t n = 28 + (b[0] & 15u) * 4u + 8;

@@ -1,8 +1,8 @@
 /*
- * Fuzz target: ICMP errors about any packet. Whether one may be sent, and every byte of it, is what the twin in
- * icmp-reference.h says; nothing is quoted that was not received, and no reply gets a reply.
+ * Fuzz target: ICMP errors about any packet. Whether one may be sent, and every byte of it, is what the second
+ * implementation in icmp-reference.h says. Nothing is quoted that was not received, and no reply gets a reply.
  *
- * Six bytes before the packet: type, code, MTU, how much of the packet is there, how much room the reply has.
+ * Six bytes stand before the packet: type, code, MTU, how much of the packet was received, how much room the reply has.
  */
 #include "icmp-reference.h"
 #include "fixture.h"
@@ -16,11 +16,11 @@ static void check_built(const struct packet *whole, const struct ipv4 *h, const 
 	const struct icmp_error error = { .type = types[before[0] % 3], .code = before[1],
 					  .mtu = (uint16_t)(before[2] << 8 | before[3]) };
 	const uint32_t from = fixture_self.subnet;
-	/* A header is always there; of the rest all or less. */
+	/* The header is received in any case, the rest of the packet in part or as a whole. */
 	const size_t less = before[4] < 128 ? 0 : before[4] - 127u;
 	const size_t received = whole->length - h->header_bytes < less ? h->header_bytes : whole->length - less;
 	const size_t room = before[5] < 128 ? ICMP_BYTES_MAX : 28 + before[5] % (ICMP_BYTES_MAX - 27);
-	/* Of the exact lengths, so that a byte more is seen. */
+	/* The lengths are exact, so that the sanitizer sees an access past them. */
 	uint8_t *bytes = malloc(received), *got = malloc(room), expected[ICMP_BYTES_MAX];
 	const struct packet about = { .bytes = bytes, .length = received };
 	struct packet reply = { .bytes = got, .length = room };
@@ -50,12 +50,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 {
 	if (length < BEFORE_BYTES)
 		return 0;
-	/* Of the exact length, so that a read of one byte more is seen. */
+	/* The copy has the exact length, so that the sanitizer sees a read past it. */
 	struct packet p = { .bytes = malloc(length - BEFORE_BYTES), .length = length - BEFORE_BYTES };
 	if (p.length > 0)
 		memcpy(p.bytes, input + BEFORE_BYTES, p.length);
 	check(&p, input);
-	/* Put right, so that the fuzzer gets past the checks of the header; some bytes may be behind its end. */
+	/* The header is repaired, so that the fuzzer gets past its checks. Some bytes may lie behind the packet. */
 	const size_t padding = p.length < 20 ? 0 : packet_u8(&p, 3) % 32u;
 	packet_put_u8(&p, 0, (uint8_t)(0x45 + packet_u8(&p, 0) % 11));
 	if (p.length >= (size_t)(packet_u8(&p, 0) & 15) * 4 + padding) {

@@ -1,7 +1,7 @@
 /*
- * The main of a fuzz target without libFuzzer: `TARGET FILE...` runs each file once, then each again with some
- * bytes changed by a generator of fixed seed, so that a plain compiler still gives a useful test. Its last line says
- * how many runs that were.
+ * The main function of a fuzz target without libFuzzer. `TARGET FILE...` runs each file once, and then many times with
+ * some bytes changed by a generator with a fixed seed, so that a compiler without libFuzzer gives a useful test too.
+ * The last line says how many runs there were.
  */
 #include "target.h"
 #include "test.h"

@@ -3,7 +3,7 @@
  * rules allow when every pair of routes is compared; the look-up finds what reading all routes one after another finds;
  * a packed slot with one bit changed is refused.
  *
- * Eight bytes a route: network, length, endpoint, port.
+ * A route is eight bytes: network, length, endpoint, port.
  */
 #include "fixture.h"
 #include "target.h"
@@ -26,7 +26,7 @@ static bool is_sound(const struct route_numbers *r)
 	       r->port >= 1 && r->port <= 65535;
 }
 
-/* The number of the first route that is no good, or `count`. */
+/* The number of the first route at fault, or `count`. */
 static uint32_t first_fault(const struct route_numbers *routes, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
@@ -39,10 +39,10 @@ static uint32_t first_fault(const struct route_numbers *routes, uint32_t count)
 	return count;
 }
 
-/* Few values, so that routes overlap and endpoints come again; lengths and ports also where they are wrong. */
+/* There are few values, so that routes overlap and endpoints repeat. Lengths and ports may be wrong. */
 static struct route_numbers read_record(const uint8_t *b, bool mend)
 {
-	/* Also at both ends of all addresses. */
+	/* Some routes lie at either end of the address space. */
 	const uint32_t first = b[0] < 16 ? 0 : b[0] >= 240 ? 255 : 10;
 	struct route_numbers r = { .network = ADDRESS(first, first == 255 ? 255 : b[0] & 3, b[1], b[2]), .length = b[3] % 35u,
 			   .endpoint = (b[4] & 31) == 0 ? 0 : ADDRESS(192, 0, 2, b[4] & 31),
@@ -59,7 +59,7 @@ static struct route_numbers read_record(const uint8_t *b, bool mend)
 	return r;
 }
 
-/* Puts the route where it belongs, or leaves it out where it overlaps one that is there. */
+/* Inserts the route in order, or leaves it out if it overlaps another. Returns the number of routes. */
 static uint32_t insert(struct route_numbers *routes, uint32_t count, const struct route_numbers *r)
 {
 	uint32_t at = 0;
@@ -92,7 +92,7 @@ static void look(const struct route_table *t, const struct route_numbers *routes
 		require(by_endpoint->endpoint == address);
 }
 
-/* Any bit of the words in use: the checksum sees it. */
+/* Changes any bit of the words in use. The checksum must detect it. */
 static void change(struct route_slot *s, const uint8_t *record)
 {
 	struct route_table table = { 0 };
@@ -112,7 +112,7 @@ static void change(struct route_slot *s, const uint8_t *record)
 
 static void check_table(const struct route_numbers *routes, uint32_t count, const uint8_t *input, size_t records)
 {
-	static struct route_slot *slot; /* megabytes: made once, all words in use are written anew */
+	static struct route_slot *slot; /* megabytes, so it is made once; all words in use are written again */
 	struct route_table table = { 0 };
 	struct route_slot_head head;
 
@@ -139,7 +139,7 @@ static void check_table(const struct route_numbers *routes, uint32_t count, cons
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 {
 	const size_t records = length / RECORD_BYTES < COUNT_MAX ? length / RECORD_BYTES : COUNT_MAX;
-	/* Of the exact length, so that a read of one word more is seen. */
+	/* The length is exact, so that the sanitizer sees a read past it. */
 	struct route_numbers *given = calloc(records, sizeof *given);
 	struct route_numbers mended[COUNT_MAX + 1];
 	struct route_slot_fault fault;

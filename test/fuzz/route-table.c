@@ -1,13 +1,13 @@
 /*
- * Fuzz target: a route slot with bytes changed anywhere, before and after it was verified. Answers may be wrong; they
- * come, and they lie inside the slot.
+ * Fuzz target: a route slot with bytes changed anywhere, before and after it was verified. A look-up may find a wrong
+ * route, but it ends, and the route lies inside the slot.
  */
 #include "fixture.h"
 #include "target.h"
 
 #define CHANGE_BYTES 7
 
-/* Three bytes of place, folded into the words in use, and four of value. */
+/* Changes four bytes. Three bytes of the input are the place, folded into the words in use, and four are the value. */
 static void change(struct route_slot *s, const uint8_t *input)
 {
 	static const size_t starts[] = { 0, offsetof(struct route_slot, routes), offsetof(struct route_slot, by_network),
@@ -28,7 +28,7 @@ static void look(const struct route_table *t, uint32_t address)
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 {
-	static struct route_slot *slot; /* megabytes: made once, the words in use are packed anew for each input */
+	static struct route_slot *slot; /* megabytes, so it is made once; the words in use are packed for each input */
 	struct route_table verified = { 0 };
 	struct route_table table = { 0 };
 
@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 		look(&verified, address);
 		look(&verified, ADDRESS(10, 5, 2, input[3]));
 		look(&verified, ADDRESS(192, 0, 2, 2));
-		/* A checksum that fits what was changed: the bounds alone must hold. */
+		/* The checksum fits what was changed, so only the checks of the bounds can refuse the slot. */
 		if (slot->count <= ROUTES_MAX && slot->index_size <= INDEX_MAX)
 			slot->checksum = fixture_checksum(slot);
 		if (route_table_open(&table, slot, slot->generation))

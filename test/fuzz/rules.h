@@ -1,6 +1,6 @@
 /*
- * The slow twin of forward.c for the overlay of fixture.h, over plain bytes: the counter that a packet ends in, rule
- * after rule in the order in which they are documented.
+ * A slow second implementation of forward.c for the overlay of fixture.h, over plain bytes: the counter in which a
+ * packet ends, rule after rule in the order of the counters.
  */
 #ifndef TARTAN_RULES_H
 #define TARTAN_RULES_H
@@ -13,7 +13,7 @@ static inline uint32_t rules_address(const uint8_t *b)
 	return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
 }
 
-/* The peer with this address in its subnet, or 0. */
+/* The endpoint of the peer that has this address in its subnet, or 0. */
 static inline uint32_t rules_endpoint(uint32_t address)
 {
 	const uint32_t subnet = address >> 8;
@@ -26,7 +26,7 @@ static inline bool rules_martian(uint32_t address)
 	return address >> 24 == 0 || address >> 24 == 127 || address >> 24 >= 224;
 }
 
-/* 0 for a sound header, else which of the shared checks fails, from 1: short, version, IHL, length, checksum. */
+/* 0 for a sound header, else the number of the check that fails: 1 short, 2 version, 3 IHL, 4 length, 5 checksum. */
 static inline unsigned int rules_header(const uint8_t *b, size_t n)
 {
 	if (n < 20)
@@ -83,7 +83,7 @@ static inline enum counter rules_inbound(const uint8_t *b, size_t n, const struc
 	return (b[6] & 0x20) != 0 && (payload == 0 || payload % 8 != 0) ? rx_bad_frag : rx_ok;
 }
 
-/* Of a packet that leaves in pieces of `longest` bytes; 0: as it is. */
+/* `longest` is the length of the longest segment of a packet that would be cut, else 0. */
 static inline enum counter rules_outbound(const uint8_t *b, size_t n, size_t longest, uint32_t flags)
 {
 	static const enum counter faults[] = { tx_ok, tx_short, tx_bad_version, tx_bad_ihl, tx_bad_len, tx_bad_csum };
@@ -101,7 +101,7 @@ static inline enum counter rules_outbound(const uint8_t *b, size_t n, size_t lon
 	return (longest != 0 ? longest : (size_t)(b[2] << 8 | b[3])) > MTU ? tx_oversize : tx_ok;
 }
 
-/* Whether the sender of a packet that ended in this counter is told. */
+/* Whether the sender of a packet that ended in this counter gets a reply. */
 static inline bool rules_told(const uint8_t *b, enum counter why)
 {
 	if (why != tx_noroute && why != tx_ttl && (why != tx_oversize || (b[6] & 0x40) == 0))
@@ -110,7 +110,7 @@ static inline bool rules_told(const uint8_t *b, enum counter why)
 		const uint32_t address = rules_address(b + at);
 		if (address == 0x0a05ffff || address == 0x0a0501ff)
 			return false;
-		/* The broadcast of a peer's subnet is known by the route the packet would have taken. */
+		/* The broadcast of a peer's subnet is known from the route of the packet. */
 		if (why != tx_noroute && address == (rules_address(b + 16) | 0xff))
 			return false;
 	}

@@ -1,4 +1,4 @@
-/* What every fuzz target shares: the function that libFuzzer calls, and how a target says that something is wrong. */
+/* Shared by all fuzz targets: the function that libFuzzer calls, and a check that ends the process. */
 #ifndef TARTAN_TARGET_H
 #define TARTAN_TARGET_H
 

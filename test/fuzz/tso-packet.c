@@ -1,14 +1,14 @@
 /*
- * Fuzz target: any virtio header before any packet from the TUN. What is taken is what the rules allow that are spelled
- * out here a second time; what is cut equals, segment by segment, what the reference makes of it; what is only finished
- * has a right checksum; nothing is written past the room.
+ * Fuzz target: any virtio header before any packet from the TUN. A packet is taken exactly if the rules allow it, which
+ * are implemented here a second time. Its segments equal those of the reference. A packet that is not cut gets the
+ * right checksum. Nothing is written past the room.
  */
 #include "tso-packet.h"
 #include "fixture.h"
 #include "reference.h"
 #include "target.h"
 
-/* Whether the kernel can mean anything with this header before this packet. */
+/* Whether this header makes sense before this packet. */
 static bool makes_sense(const struct vnet_header *v, const uint8_t *b, size_t n)
 {
 	const size_t start = v->checksum_start, field = start + v->checksum_offset, ip = n < 20 ? 0 : (b[0] & 15u) * 4u;
@@ -30,7 +30,8 @@ static bool makes_sense(const struct vnet_header *v, const uint8_t *b, size_t n)
 	return b[9] == 6 && v->checksum_offset == 16 && b[ip + 12] >> 4 >= 5 && ip + (b[ip + 12] >> 4) * 4u < n;
 }
 
-static void check_cut(const struct tso_packet *s, const struct vnet_header *v, const struct packet *p, const struct ipv4 *h)
+static void check_cut(const struct tso_packet *s, const struct vnet_header *v, const struct packet *p,
+		      const struct ipv4 *h)
 {
 	uint8_t *expected = malloc(p->length);
 	size_t total = 0;
@@ -91,13 +92,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 		return 0;
 	vnet_header_get(&v, input);
 	size_t bytes = length - VNET_HEADER_BYTES;
-	/* Of the exact length, so that a read of one byte more is seen. */
+	/* The copy has the exact length, so that the sanitizer sees a read past it. */
 	uint8_t *copy = malloc(bytes);
 	struct packet p = { .bytes = copy, .length = bytes };
 	if (bytes > 0)
 		memcpy(copy, input + VNET_HEADER_BYTES, bytes);
 	check(&v, &p);
-	/* Put right, so that the fuzzer gets past the first rules; some bytes may be behind the packet's end. */
+	/* The header is repaired, so that the fuzzer gets past the first rules. Bytes may lie behind the packet. */
 	p.length = bytes;
 	if (bytes > 0)
 		memcpy(copy, input + VNET_HEADER_BYTES, bytes);

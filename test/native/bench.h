@@ -1,4 +1,4 @@
-/* What the tests of forward.c share: the fixture's node and routes, room for a packet, and one call per direction. */
+/* Shared by the tests of forward.c: the fixture's node and routes, room for a packet, and a call for each direction. */
 #ifndef TARTAN_BENCH_H
 #define TARTAN_BENCH_H
 
@@ -9,7 +9,7 @@
 #define OURS ADDRESS(10, 5, 1, 9)
 #define THEIRS ADDRESS(10, 5, 2, 9)
 
-/* Fields of a recipe that passes. */
+/* The addresses of a packet that passes. */
 #define GOOD .source = THEIRS, .destination = OURS
 #define TO_PEER .source = OURS, .destination = THEIRS
 

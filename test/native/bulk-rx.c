@@ -1,10 +1,10 @@
-/* loop-rx.c with packets in bulk: what came in one message is judged packet by packet, merged per flow, and written. */
+/* rx.c with packets in bulk: it judges each packet of a message, merges those of one flow, and writes. */
 #include "bulk.h"
 #include "collector.h"
 #include "test.h"
 #include "vectors.h"
 
-/* Reads writes until `count` packets are out of them, and compares each with what was sent. */
+/* Reads what was written until it has `count` packets of it, and compares each with what was sent. */
 static size_t compare(struct suite *s, struct lab *l, const uint8_t *sent, size_t length, size_t count)
 {
 	uint8_t *got = malloc(VNET_HEADER_BYTES + 65535), *segment = malloc(65535);
@@ -64,7 +64,7 @@ static void without_offloads(struct suite *s)
 	lab_features = LAB_ALL_FEATURES;
 }
 
-/* Each vector between two good packets of its length in one message: it takes only itself. */
+/* Sends each vector between two good packets of its length in one message. A bad one costs only itself. */
 static void vectors_take_only_themselves(struct suite *s)
 {
 	struct lab *l = lab_open(loop_rx);

@@ -1,4 +1,4 @@
-/* loop-tx.c with packets in bulk: TSO packets and GSO runs arrive as single packets and are counted as such. */
+/* tx.c with packets in bulk: TSO packets and GSO runs arrive as single packets and are counted as such. */
 #include "bulk.h"
 #include "reference.h"
 #include "test.h"
@@ -63,7 +63,7 @@ static void dropped_whole(struct suite *s)
 	lab_close(l);
 }
 
-/* A socket without checksums refuses UDP_SEGMENT: everything arrives all the same, and it is not asked again. */
+/* A socket without checksums refuses UDP_SEGMENT. Everything arrives nevertheless, and no second try is made. */
 static void goes_on_without_offload(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
@@ -77,7 +77,7 @@ static void goes_on_without_offload(struct suite *s)
 	lab_close(l);
 }
 
-/* Lengths that rise and fall, for two peers, one of which takes nothing: order and counters of the other are whole. */
+/* The lengths rise and fall, for two peers. One takes nothing; the packets of the other arrive, in order. */
 static void gso_runs(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
@@ -123,7 +123,7 @@ static void many_small(struct suite *s)
 	lab_close(l);
 }
 
-/* Every vector as a packet that wants no, a good, or an impossible checksum: always one counter each. */
+/* Every vector with a checksum to finish at good and at impossible places ends in one counter. */
 static void vectors_add_up(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);

@@ -1,4 +1,4 @@
-/* What the tests of packets in bulk share: TSO packets as the TUN hands them over, streams as a peer sends them. */
+/* Shared by the tests of packets in bulk: TSO packets as the TUN hands them over, streams as a peer sends them. */
 #ifndef TARTAN_BULK_H
 #define TARTAN_BULK_H
 
@@ -14,7 +14,7 @@ struct tun_packet {
 	struct packet p;
 };
 
-/* TCP or UDP of TSO_PAYLOAD bytes in segments of 1400, as the kernel hands it over. */
+/* Makes a packet of TCP or UDP with TSO_PAYLOAD bytes in segments of 1400, as the kernel hands it over. */
 static inline struct tun_packet tun_packet_make(struct suite *s, uint8_t protocol, uint32_t destination)
 {
 	const bool is_udp = protocol == PROTOCOL_UDP;
@@ -46,7 +46,7 @@ static inline void tun_packet_put(struct lab *l, const struct tun_packet *x)
 		abort();
 }
 
-/* Several packets of one length in one message, as a peer with UDP_SEGMENT sends them. */
+/* Sends several packets of one length in one message, as a peer with UDP_SEGMENT does. */
 static inline void bulk_send(struct lab *l, const uint8_t *bytes, size_t length, uint16_t each)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(l->self_port), .sin_addr.s_addr = htonl(SELF_IP) };
@@ -63,7 +63,7 @@ static inline void bulk_send(struct lab *l, const uint8_t *bytes, size_t length,
 		abort();
 }
 
-/* `count` packets of `length`, of TCP in sequence; the one with number `damaged` has a wrong checksum. */
+/* Makes `count` packets of `length`, those of TCP in sequence. Packet number `damaged` has a wrong checksum. */
 static inline void stream_make(uint8_t *bytes, uint8_t protocol, size_t length, size_t count, size_t damaged)
 {
 	for (size_t i = 0; i < count; i++) {

@@ -1,8 +1,8 @@
-/* checksum.h and the TTL of ipv4.c against sums made the slow way. */
+/* checksum.c, and the TTL of ipv4.c, against sums that are computed slowly. */
 #include "fixture.h"
 #include "test.h"
 
-/* One 16-bit word at a time with the carry put back at once: slow and obviously right. */
+/* Adds one 16-bit word at a time, and the carry at once: slow and obviously right. */
 static uint16_t naive_sum(const uint8_t *bytes, size_t length)
 {
 	uint32_t sum = 0;
@@ -45,7 +45,7 @@ static void ttl_keeps_the_checksum_right(struct suite *s)
 	}
 }
 
-/* Every length and alignment up to a few vectors, and long ones: the quick forms equal the plain one. */
+/* The fast form equals the slow one for short ranges of every length and alignment, and for long ones. */
 static void fast_equals_twin(struct suite *s)
 {
 	uint8_t *bytes = malloc(65536 + 64);
@@ -84,7 +84,7 @@ static void known_values(struct suite *s)
 
 static void access_stops_at_the_end(struct suite *s)
 {
-	uint8_t *bytes = malloc(3); /* exactly as long as the packet, for the sanitizer's sake */
+	uint8_t *bytes = malloc(3); /* exactly as long as the packet, so that the sanitizer sees an access past it */
 	struct packet p = { .bytes = bytes, .length = 3 };
 
 	memcpy(bytes, "\1\2\3", 3);
@@ -96,7 +96,7 @@ static void access_stops_at_the_end(struct suite *s)
 	packet_put_u32(&p, SIZE_MAX - 1, 0xffffffff);
 	packet_put_u32(&p, 0, 0xffffffff);
 	CHECK(s, memcmp(bytes, "\1\2\3", 3) == 0);
-	CHECK(s, checksum_sum(&p, 0, 100) == naive_sum(bytes, 2)); /* no half of a word that is not there */
+	CHECK(s, checksum_sum(&p, 0, 100) == naive_sum(bytes, 2)); /* the last byte is half a word, which is not read */
 	free(bytes);
 }
 

@@ -1,4 +1,4 @@
-/* coalesce.c: what is merged and what is not, rule by rule, and the order within a flow. */
+/* coalesce.c: which packets are merged and which are not, rule by rule, and the order within a flow. */
 #include "collector.h"
 #include "pseudo-header.h"
 #include "tcp-udp.h"
@@ -34,7 +34,7 @@ static size_t stream_close(struct stream *st)
 	return writes;
 }
 
-/* One TCP or UDP packet; zero fields are the usual ones. */
+/* One packet of TCP or UDP. A field that is zero means the usual value. */
 struct part {
 	uint8_t protocol; /* 0: TCP */
 	uint32_t sequence;
@@ -113,7 +113,7 @@ static void add(struct stream *st, struct part f)
 	coalesce_add(&st->collector.coalescer, &p, &h, ADDRESS(192, 0, 2, f.peer), &nothing);
 }
 
-/* Two packets of which the second differs in one way: how many writes they make. */
+/* Adds two packets, of which the second differs in one way. Returns how many writes they make. */
 static size_t pair(struct suite *s, struct part a, struct part b)
 {
 	struct stream st = stream_open(s);
@@ -188,7 +188,7 @@ static void keeps_apart(struct suite *s)
 		      (struct part){ .fragment = NO_FRAGMENT_BITS, .sequence = 1000, .identification = 2 }) == 2);
 }
 
-/* A damaged packet in the middle of a run goes alone, where it was. */
+/* A damaged packet among others is written unmerged, in its place. */
 static void damage_takes_only_itself(struct suite *s)
 {
 	struct stream st = stream_open(s);
@@ -199,9 +199,10 @@ static void damage_takes_only_itself(struct suite *s)
 }
 
 /*
- * Four packets of each of two hosts, after the second one of another flow that ends early: how many writes they make.
+ * Adds four packets of each of two hosts, and after the second ones a packet of another flow that ends early. Returns
+ * how many writes they make.
  */
-static size_t around_stump(struct suite *s, uint8_t protocol, size_t total)
+static size_t around_short_packet(struct suite *s, uint8_t protocol, size_t total)
 {
 	struct stream st = stream_open(s);
 
@@ -214,15 +215,15 @@ static size_t around_stump(struct suite *s, uint8_t protocol, size_t total)
 	return stream_close(&st);
 }
 
-/* A packet that ends before its ports may be of any flow between its hosts; with them it interrupts no other. */
-static void stump_passes_nothing(struct suite *s)
+/* A packet that ends before its ports may belong to any flow of its hosts. One with ports interrupts no other flow. */
+static void short_packet_overtakes_nothing(struct suite *s)
 {
 	for (size_t total = 20; total < 24; total++) {
-		CHECK(s, around_stump(s, PROTOCOL_TCP, total) == 4);
-		CHECK(s, around_stump(s, PROTOCOL_UDP, total) == 4);
+		CHECK(s, around_short_packet(s, PROTOCOL_TCP, total) == 4);
+		CHECK(s, around_short_packet(s, PROTOCOL_UDP, total) == 4);
 	}
-	CHECK(s, around_stump(s, PROTOCOL_TCP, 24) == 3);
-	CHECK(s, around_stump(s, PROTOCOL_UDP, 24) == 3);
+	CHECK(s, around_short_packet(s, PROTOCOL_TCP, 24) == 3);
+	CHECK(s, around_short_packet(s, PROTOCOL_UDP, 24) == 3);
 }
 
 static void limits(struct suite *s)
@@ -239,10 +240,11 @@ static void limits(struct suite *s)
 	st = stream_open(s);
 	for (uint32_t i = 0; i < 4; i++)
 		add(&st, (struct part){ .sequence = i * 1000, .payload = i == 1 ? 999 : 1000 });
-	CHECK(s, stream_close(&st) == 2); /* a short one ends, and after it nothing is contiguous */
+	CHECK(s, stream_close(&st) == 2); /* a short packet ends the first; the sequence numbers after it do not fit */
 	st = stream_open(s);
 	for (uint16_t i = 0; i < 4 * FLOWS_MAX; i++)
-		add(&st, (struct part){ .source_port = (uint16_t)(1 + i % (2 * FLOWS_MAX)), .sequence = i < 2 * FLOWS_MAX ? 0 : 1000 });
+		add(&st, (struct part){ .source_port = (uint16_t)(1 + i % (2 * FLOWS_MAX)),
+					.sequence = i < 2 * FLOWS_MAX ? 0 : 1000 });
 	CHECK(s, stream_close(&st) > FLOWS_MAX);
 }
 
@@ -256,7 +258,7 @@ static void without_uso(struct suite *s)
 	CHECK(s, stream_close(&st) == 5);
 }
 
-/* Many flows mixed at random, with everything that stands alone between them: each flow keeps its order. */
+/* Each of many flows keeps its order, when they are mixed at random with packets that cannot be merged. */
 static void random_mix(struct suite *s)
 {
 	for (int round = 0; round < 300; round++) {
@@ -287,7 +289,7 @@ int main(void)
 	merges(&s);
 	keeps_apart(&s);
 	damage_takes_only_itself(&s);
-	stump_passes_nothing(&s);
+	short_packet_overtakes_nothing(&s);
 	limits(&s);
 	without_uso(&s);
 	random_mix(&s);

@@ -1,6 +1,6 @@
 /*
- * What a coalescer writes, taken apart again and compared with what went into it: the same packets, the same bytes, in
- * the same order within each flow. The identification of a packet that may not be cut says nothing and is left out.
+ * Cuts what a coalescer writes and compares the result with what went in: it must be the same packets with the same
+ * bytes, in the same order within each flow. The identification of a packet with DF has no meaning and is not compared.
  */
 #ifndef TARTAN_COLLECTOR_H
 #define TARTAN_COLLECTOR_H
@@ -21,7 +21,7 @@ struct collector {
 	size_t writes;
 	size_t expected_count;
 	size_t got_count;
-	bool is_sound; /* no header was refused, no piece out of bounds */
+	bool is_sound; /* no virtio header was refused, and no length was wrong */
 	struct copy expected[COLLECTED_MAX];
 	struct copy got[COLLECTED_MAX];
 };
@@ -65,14 +65,14 @@ static inline void collector_open(struct collector *c, bool merges_udp)
 	c->coalescer.write = collector_write;
 }
 
-/* To be called before coalesce_add(), which may change headers. */
+/* Call it before coalesce_add(), which may change headers. */
 static inline void collector_expect(struct collector *c, const struct packet *p)
 {
 	c->coalescer.context = c;
 	collector_keep(&c->expected[c->expected_count++], p->bytes, p->length);
 }
 
-/* Addresses and protocol, and the ports where they can be seen: what keeps its order. */
+/* Whether two packets must keep their order: addresses and protocol are equal, and the ports if there are any. */
 static inline bool collector_same_flow(const struct copy *a, const struct copy *b)
 {
 	if (memcmp(a->bytes + 9, b->bytes + 9, 1) != 0 || memcmp(a->bytes + 12, b->bytes + 12, 8) != 0)
@@ -99,7 +99,7 @@ static inline bool collector_same(const struct copy *a, const struct copy *b)
 	return memcmp(x, y, 20) == 0 && memcmp(a->bytes + 20, b->bytes + 20, a->length - 20) == 0;
 }
 
-/* Each packet that came out is the first of its flow that is still expected. */
+/* Whether each packet that came out was the next one expected of its flow. */
 static inline bool collector_agrees(const struct collector *c)
 {
 	bool taken[COLLECTED_MAX] = { false };

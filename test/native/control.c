@@ -71,7 +71,7 @@ static void adoption(struct suite *s)
 	control_poll(b.w);
 	CHECK(s, b.w->routes.count == 2 && b.block->generation == 2);
 	CHECK(s, route_table_find(&b.w->routes, ADDRESS(10, 5, 3, 1)) != NULL);
-	/* An empty table is a table. */
+	/* An empty table is adopted like any other. */
 	publish(&b, 3, 0);
 	control_poll(b.w);
 	CHECK(s, b.block->generation == 3 && route_table_find(&b.w->routes, ADDRESS(10, 5, 3, 1)) == NULL);
@@ -79,7 +79,7 @@ static void adoption(struct suite *s)
 	bench_close(&b);
 }
 
-/* The slot of the other parity is untouched by a bad publication, so its table goes on; nothing is reported. */
+/* A bad publication does not touch the other slot. Its table stays in use, and no generation is reported. */
 static void refusal_keeps_the_old_table(struct suite *s)
 {
 	struct bench b = bench_open();
@@ -92,7 +92,7 @@ static void refusal_keeps_the_old_table(struct suite *s)
 		control_poll(b.w);
 	CHECK(s, b.block->counters[table_refused] == 1 && b.block->generation == 1);
 	CHECK(s, b.w->routes.count == 1 && route_table_find(&b.w->routes, ADDRESS(10, 5, 2, 1)) != NULL);
-	/* Put right, it is adopted when it is looked at again. */
+	/* The repaired table is adopted when it is verified again. */
 	b.file->slot[0].routes[0].endpoint ^= 1;
 	b.w->retry_at_ns = 0;
 	control_poll(b.w);
@@ -100,7 +100,7 @@ static void refusal_keeps_the_old_table(struct suite *s)
 	bench_close(&b);
 }
 
-/* A publication that overwrote the slot in use leaves no table at all. */
+/* After a bad publication into the slot in use there is no table. */
 static void refusal_of_the_slot_in_use(struct suite *s)
 {
 	struct bench b = bench_open();

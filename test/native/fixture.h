@@ -1,5 +1,5 @@
 /*
- * The little overlay that packets.json is written for, and builders of route slots and IPv4 packets:
+ * The overlay that packets.json is written for, and builders of route slots and IPv4 packets. The overlay is:
  *   network 10.5.0.0/16, own subnet 10.5.1.0/24 (tunnel address 10.5.1.0), own public address 192.0.2.1,
  *   peers 10.5.2.0/24 via 192.0.2.2 and 10.5.3.0/24 via 192.0.2.3, port 8285, MTU 1472; 10.5.200.x has no route.
  */
@@ -31,7 +31,7 @@ static const struct self fixture_self = {
 	.gate = GATE_OPEN,
 };
 
-/* Packs a table as the publisher does; routes sorted and disjoint. */
+/* Packs a table as the publisher does. The routes must be sorted and disjoint. */
 static inline void fixture_pack(struct route_slot *s, uint32_t generation, const struct route *routes, uint32_t count)
 {
 	uint32_t(*numbers)[4] = calloc(count + 1, sizeof *numbers);
@@ -55,7 +55,7 @@ static inline uint64_t fixture_checksum(const struct route_slot *s)
 	return route_slot_checksum(&head, s);
 }
 
-/* The table of the fixture in memory of its own; the caller frees t->slot. */
+/* Opens the table of the fixture in newly allocated memory. The caller frees t->slot. */
 static inline struct route_slot *fixture_open(struct route_table *t)
 {
 	struct route_slot *slot = calloc(1, sizeof *slot);
@@ -68,7 +68,7 @@ static inline struct route_slot *fixture_open(struct route_table *t)
 	return slot;
 }
 
-/* Everything about a packet that a test may want otherwise; zero fields get the usual value from packet_make(). */
+/* What a test may choose of a packet. For a field that is zero packet_make() uses the usual value. */
 struct recipe {
 	size_t received;   /* bytes; 0: as many as total */
 	size_t total;      /* 0: 48 */

@@ -1,6 +1,7 @@
 /*
- * Kernels that lack offloads of today's: offload_open() steps down to exactly what is left, and both loops carry every
- * packet with that, on a real TUN too, where the kernel then cuts what the TUN does not take. Each kernel is a child.
+ * Older kernels, which lack some offloads: offload_open() finds exactly those that are left, and both directions
+ * forward every packet with them. This also holds on a real TUN, where the kernel cuts what the TUN does not take. Each
+ * kernel is played by a child process.
  */
 #include "bulk.h"
 #include "collector.h"
@@ -40,11 +41,11 @@ static const struct kernel kernels[] = {
 	  .lost = OF_TUN | FEATURE(udp_gro) | FEATURE(udp_segment) },
 };
 
-/* What a child says at its end. */
+/* What a child reports at its end. */
 struct report {
 	unsigned long passed;
 	unsigned long failed;
-	char skipped[96]; /* why; else empty */
+	char skipped[96]; /* the reason, or empty */
 };
 
 static uint32_t open_offloads(int tun)
@@ -63,7 +64,7 @@ static bool is_taken_whole(uint8_t protocol)
 	return (lab_features & (protocol == PROTOCOL_UDP ? FEATURE(tun_uso) : FEATURE(tun_tso))) != 0;
 }
 
-/* As the kernel leaves it to us when the TUN takes packets without checksums. */
+/* Finishes the checksum that the kernel leaves unfinished if the TUN takes packets without checksums. */
 static void finish(const struct vnet_header *v, uint8_t *bytes, size_t length)
 {
 	if (v->flags != VNET_NEEDS_CHECKSUM)
@@ -72,7 +73,7 @@ static void finish(const struct vnet_header *v, uint8_t *bytes, size_t length)
 	reference_put(bytes + v->checksum_start + v->checksum_offset, sum == 0 && bytes[9] == 17 ? 0xffff : sum);
 }
 
-/* Straight from the TUN: one read of a TSO packet if the TUN takes those, else the segments that the kernel cut. */
+/* A read from the TUN gives a TSO packet if the TUN takes those, else one of the segments that the kernel cut. */
 static void handed_over(struct suite *s, uint8_t protocol)
 {
 	struct tun_packet x = tun_packet_make(s, protocol, THEIRS);
@@ -100,7 +101,7 @@ static void handed_over(struct suite *s, uint8_t protocol)
 	free(got);
 }
 
-/* Into the TUN; where no kernel is behind it, cut as the kernel would do it. */
+/* Writes to the TUN. Where no kernel is behind it, the packet is cut here as the kernel would cut it. */
 static void put(struct lab *l, const struct tun_packet *x, uint8_t protocol)
 {
 	uint8_t framed[2048] = { 0 };
@@ -148,7 +149,7 @@ static void leaves_alone(struct suite *s, struct lab *l)
 	}
 }
 
-/* Nobody is asked for what is not there: a message in bulk fails on a socket without checksums, and that is counted. */
+/* UDP_SEGMENT is used only if the kernel has it: it fails on a socket without checksums, and that is counted. */
 static void outbound(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);
@@ -167,7 +168,7 @@ static void outbound(struct suite *s)
 	lab_close(l);
 }
 
-/* What the peer sends in one message comes out of the TUN whole; UDP in bulk only where the kernel knows that. */
+/* What the peer sends in one message is written to the TUN merged; UDP only if the kernel has USO. */
 static void arrives(struct suite *s, struct lab *l, uint8_t protocol, size_t length, size_t packets)
 {
 	uint8_t *sent = malloc(packets * length), *got = malloc(VNET_HEADER_BYTES + 65535), *segment = malloc(65535);
@@ -228,7 +229,7 @@ static void live_on(struct suite *s, const struct kernel *k, bool on_tun, struct
 	if (on_tun)
 		CHECK(s, ioctl(lab_tun[1], TUNSETOFFLOAD, 0ul) == 0);
 	CHECK(s, refuse(&k->refuses, !on_tun));
-	/* Without a TUN any descriptor will do: the call does not reach it. */
+	/* Without a TUN any descriptor serves, because the call does not reach it. */
 	lab_features = open_offloads(on_tun ? lab_tun[1] : 0);
 	CHECK(s, lab_features == (today & ~k->lost));
 	CHECK(s, on_tun || (today & OF_TUN) == OF_TUN);
@@ -240,7 +241,7 @@ static void live_on(struct suite *s, const struct kernel *k, bool on_tun, struct
 	inbound(s);
 }
 
-/* False when the TUN had to be left out. */
+/* False if the real TUN had to be left out. */
 static bool try_kernel(struct suite *s, const struct kernel *k, bool on_tun)
 {
 	struct report report = { 0 };

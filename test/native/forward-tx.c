@@ -1,4 +1,4 @@
-/* forward_outbound() of forward.c: siblings of the vectors, header faults, and what a packet that leaves looks like. */
+/* forward_outbound() of forward.c: more cases than the vectors have, header faults, and the bytes of what is sent. */
 #include "bench.h"
 
 struct tx_case {

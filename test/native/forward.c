@@ -1,11 +1,11 @@
 /*
- * forward.c: all of packets.json through the real functions, the switches, the gates, and random bytes that end in
- * one counter each. Its siblings forward-rx.c and forward-tx.c go through the rules of each direction.
+ * forward.c: all vectors of packets.json, the flags, the gates, and random bytes that end in one counter each. The
+ * tests forward-rx.c and forward-tx.c go through the rules of each direction.
  */
 #include "bench.h"
 #include "vectors.h"
 
-/* The counter beside which a packet passes is not the one it ends in. */
+/* Whether the vector names a note: the packet passes then, and ends in another counter. */
 static bool is_note(enum counter counter)
 {
 	return counter == rx_opts || counter == rx_trimmed || counter == rx_port;
@@ -96,7 +96,7 @@ static void no_table(struct bench *b)
 	CHECK(&b->s, forward_outbound(&p, 0, &b->self, &none, &out) == REPLY_ICMP && out.counter == tx_noroute);
 }
 
-/* Vectors with a few bytes changed: one counter each, of the right direction, and a good packet still passes. */
+/* A vector with a few changed bytes ends in one counter of its direction. A good packet passes afterwards. */
 static void mutations(struct bench *b)
 {
 	const size_t count = sizeof vectors / sizeof vectors[0];

@@ -1,4 +1,4 @@
-/* gso.c: the vectors of packets.json, and each rule of the virtio header broken alone. */
+/* gso.c: the vectors of packets.json, and headers that break one rule each. */
 #include "gso.h"
 #include "fixture.h"
 #include "test.h"
@@ -98,7 +98,7 @@ static void each_rule_alone(struct suite *s)
 	BROKEN(udp, vnet.checksum_offset = 16, GSO_BAD_CHECKSUM_PLACE);
 }
 
-/* Small UDP is what merging is for: down to one byte each. */
+/* UDP segments may be small, down to one byte each. */
 static void small_udp(struct suite *s)
 {
 	struct gso_case x = udp;
@@ -135,7 +135,7 @@ static void segments(struct suite *s)
 	CHECK(s, check(&x) == GSO_SOUND);
 }
 
-/* A vector is a virtio header alone; it is refused before the good packet it claims to describe, and before noise. */
+/* A vector is a virtio header only. It is refused before the good packet that it describes, and before noise. */
 static void vectors_are_refused(struct suite *s)
 {
 	for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {

@@ -52,11 +52,11 @@ static void never_about_these(struct suite *s)
 	CHECK(s, !replied(&r));
 }
 
-/* `quote` bytes of the packet must come back. */
+/* The reply must quote `quote` bytes of the packet. */
 static void check_reply(struct suite *s, const struct recipe *r, struct icmp_error error, size_t quote)
 {
 	uint8_t bytes[2048];
-	/* Exact room, so that a write past it is seen. */
+	/* The room is exact, so that the sanitizer sees a write past it. */
 	uint8_t *room = malloc(ICMP_BYTES_MAX);
 	struct packet p = packet_make(bytes, r);
 	struct packet reply = { .bytes = room, .length = ICMP_BYTES_MAX };
@@ -97,7 +97,7 @@ static void replies(struct suite *s)
 	check_reply(s, &r, needed, 63);
 }
 
-/* Only what the total length covers is the packet; the bytes after it are padding of some link. */
+/* The packet ends where its total length says. The bytes after it are padding of a link. */
 static void quotes_no_padding(struct suite *s)
 {
 	struct recipe r = usual;

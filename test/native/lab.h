@@ -1,6 +1,6 @@
 /*
- * A worker of the real loops without privilege: a socket pair stands for the TUN, UDP sockets on loopback for the
- * underlay, memory for the two files. One thread runs the loop under test until the lab is closed.
+ * A worker in the real loop, without privilege: a socket pair is its TUN, UDP sockets on loopback are its underlay, and
+ * plain memory is its shared memory. One thread runs the loop under test until the lab is closed.
  */
 #ifndef TARTAN_LAB_H
 #define TARTAN_LAB_H
@@ -21,10 +21,10 @@
 #define THEIRS ADDRESS(10, 5, 2, 9)
 #define WAIT_MS 10000
 
-/* What labs that are opened from now on do in bulk. */
+/* The features of the labs that are opened from now on. */
 #define LAB_ALL_FEATURES ((1u << FEATURE_COUNT) - 1)
 static uint32_t lab_features = LAB_ALL_FEATURES;
-/* What stands for the TUN in them, our end and the worker's; -1: a socket pair of their own. */
+/* The TUN of these labs, the test's end and the worker's; -1: each lab makes a socket pair. */
 static int lab_tun[2] = { -1, -1 };
 
 struct lab {
@@ -33,7 +33,7 @@ struct lab {
 	struct worker *w;
 	void (*loop)(struct worker *w);
 	pthread_t thread;
-	int tun_outside; /* our end of what the worker takes for its TUN */
+	int tun_outside; /* the test's end of the worker's TUN */
 	int peer;
 	uint16_t self_port;
 };
@@ -50,7 +50,7 @@ static inline int udp_open(uint32_t address, uint16_t *port)
 	return fd;
 }
 
-/* One direction each, without sparse flows apart. */
+/* Loops for one direction each, without a worker for sparse flows. */
 static inline void loop_tx(struct worker *w)
 {
 	struct tx *tx = calloc(1, sizeof *tx);
@@ -69,7 +69,7 @@ static inline void loop_rx(struct worker *w)
 	free(rx);
 }
 
-static inline void *run(void *argument)
+static inline void *lab_thread(void *argument)
 {
 	struct lab *l = argument;
 
@@ -126,7 +126,7 @@ static inline struct lab *lab_open(void (*loop)(struct worker *w))
 	l->file->mtu = MTU;
 	l->file->forward_until = UINT64_MAX;
 	lab_publish(l, 1, peer_port);
-	pthread_create(&l->thread, NULL, run, l);
+	pthread_create(&l->thread, NULL, lab_thread, l);
 	return l;
 }
 
@@ -179,7 +179,7 @@ static inline bool reaches(struct lab *l, enum counter first, enum counter last,
 	return false;
 }
 
-/* One packet out of a descriptor, or -1 after a while. */
+/* Reads one packet from a descriptor. Returns -1 if none comes for a while. */
 static inline ssize_t take(int fd, uint8_t *bytes, size_t room)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };

@@ -1,4 +1,4 @@
-/* limiter.c against real token buckets in floating point, and the promises of its header. */
+/* limiter.c against token buckets in floating point, and what its header promises. */
 #include "limiter.h"
 #include "test.h"
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static void one_source(struct suite *s)
 	CHECK(s, flood(l, 7, now + SECOND / 10, 0, 10) == 1);
 	/* A packet each millisecond for ten seconds, from an empty bucket. */
 	CHECK(s, flood(l, 7, now + SECOND / 10, SECOND / 1000, 10000) == 10 * LIMITER_PER_SOURCE - 1);
-	/* A long silence gives one second's worth and no more. */
+	/* After a long silence there are tokens for one second and no more. */
 	CHECK(s, flood(l, 7, now + 9000 * SECOND, 0, 1000) == LIMITER_PER_SOURCE);
 	free(l);
 }
@@ -37,7 +37,7 @@ static void all_sources(struct suite *s)
 	for (uint32_t source = 0; source < 4000; source++)
 		taken += limiter_take(l, source, SECOND * 9) ? 1 : 0;
 	CHECK(s, taken == LIMITER_TOTAL);
-	/* What the total refused did not cost the source its own token. */
+	/* A token that the total refused was not taken from the source. */
 	CHECK(s, flood(l, 3999, SECOND * 10, 0, 100) == LIMITER_PER_SOURCE);
 	free(l);
 }

@@ -1,4 +1,4 @@
-/* loop-rx.c against the kernel: delivery byte for byte, and an MTU that changes while it runs. */
+/* loop.c and rx.c against the kernel: delivery byte for byte, and an MTU that changes meanwhile. */
 #include "lab.h"
 #include "test.h"
 
@@ -16,7 +16,7 @@ static void rx_delivers(struct suite *s)
 	lab_close(l);
 }
 
-/* A larger MTU makes all buffers larger at once; before, such a datagram was too long. */
+/* A larger MTU holds from the next poll on; before, such a datagram was too long. */
 static void rx_follows_the_mtu(struct suite *s)
 {
 	struct lab *l = lab_open(loop_rx);

@@ -1,4 +1,4 @@
-/* loop-tx.c against the kernel: delivery, ICMP and its limit, and errors that cost only the packet they belong to. */
+/* loop.c and tx.c against the kernel: delivery, ICMP and its limit, and errors that cost only their own packet. */
 #include "lab.h"
 #include "test.h"
 
@@ -66,7 +66,7 @@ static void tx_refuses_offloads(struct suite *s)
 	lab_close(l);
 }
 
-/* Longer than any UDP datagram: refused by the kernel like a packet too long for the path, and gets the same reply. */
+/* The kernel refuses what is longer than any datagram like what is too long for the path; both get the same reply. */
 static void tx_too_long_for_the_path(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);

@@ -1,13 +1,13 @@
 /*
- * Both loops against the kernel: every packet that goes in is found in exactly one counter, the control words take
- * effect, and a TUN that went away does not make a thread spin.
+ * loop.c in both directions against the kernel: every packet ends in exactly one counter, the control words take
+ * effect, and a TUN that is gone does not make a thread spin.
  */
 #include "lab.h"
 #include "test.h"
 #include "vectors.h"
 #include <signal.h>
 
-/* All vectors of both directions, each in one counter, with good packets between them that all arrive. */
+/* Each vector of one direction ends in one counter, and the good packets between them all arrive. */
 static void vectors_add_up(struct suite *s, bool tx)
 {
 	struct lab *l = lab_open(tx ? loop_tx : loop_rx);
@@ -33,7 +33,7 @@ static void vectors_add_up(struct suite *s, bool tx)
 		}
 		sent += 2;
 		good++;
-		/* In step, so that no buffer of the kernel can lose one. */
+		/* Each is counted before the next is sent, so that no buffer of the kernel overflows. */
 		CHECK_CASE(s, reaches(l, tx ? tx_ok : rx_ok, tx ? tx_error_other : rx_error_tun, sent), v->name);
 	}
 	for (uint64_t i = 0; i < good;) {
@@ -45,7 +45,7 @@ static void vectors_add_up(struct suite *s, bool tx)
 	lab_close(l);
 }
 
-/* The TUN went away: what should have been written is counted as that, and reading it does not spin. */
+/* If the TUN is gone, what cannot be written to it is counted, and the reading thread does not spin. */
 static void broken_tun(struct suite *s, bool tx)
 {
 	struct lab *l = lab_open(tx ? loop_tx : loop_rx);
@@ -81,7 +81,7 @@ static void control_words_take_effect(struct suite *s)
 	lab_close(l);
 }
 
-/* Without an MTU nothing is read, so that another process may still have the queue; with one it begins. */
+/* Without an MTU nothing is read, because another process may still read the queue. With an MTU it begins. */
 static void paused_reads_nothing(struct suite *s)
 {
 	struct lab *l = lab_open(loop_tx);

@@ -46,7 +46,7 @@ static void command_line(struct suite *s)
 		CHECK_CASE(s, !parse(bad[i], &o), bad[i]);
 }
 
-/* A file in memory, and a read-only descriptor of it. */
+/* Makes a file in memory, and a read-only descriptor of it. */
 static int memory_file(size_t bytes, int *read_only)
 {
 	char path[64];
@@ -115,7 +115,7 @@ static void files(struct suite *s)
 	close(counters_ro);
 }
 
-/* In a child: every named descriptor is open and does not block, the others are gone. */
+/* Runs in a child. Every named descriptor is open and non-blocking afterwards, the others are closed. */
 static int take_in_child(void)
 {
 	struct options o;

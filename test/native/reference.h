@@ -1,7 +1,7 @@
 /*
- * The slow twin of tso-packet.c, from the headers' documents and without a line in common: one segment of a TSO packet,
- * built byte by byte, checksums by adding up all words. Tests and fuzz targets take apart with it what the data process
- * cut or merged.
+ * A slow second implementation of tso-packet.c, written from the documents of the headers: it makes one segment of a
+ * TSO packet byte by byte, and checksums by adding up all words. Tests and fuzz targets compare with it what the data
+ * process cut or merged.
  */
 #ifndef TARTAN_REFERENCE_H
 #define TARTAN_REFERENCE_H
@@ -25,7 +25,7 @@ static inline void reference_put(uint8_t *b, uint32_t value)
 	b[1] = (uint8_t)value;
 }
 
-/* Segment `number` of the packet into `o`; returns its length. */
+/* Writes segment `number` of the packet to `o`. Returns its length. */
 static inline size_t reference_segment(uint8_t *o, const struct vnet_header *v, const struct packet *p, size_t number)
 {
 	const uint8_t *w = p->bytes;

@@ -1,6 +1,6 @@
 /*
- * Makes this process see an older kernel: a seccomp filter answers system calls that ask for an offload as a kernel
- * does that does not know it. For good, so it is done in a child.
+ * Makes the kernel look older to this process: a seccomp filter lets system calls that ask for an offload fail, as they
+ * would in a kernel without it. The filter cannot be removed, so a child installs it.
  */
 #ifndef TARTAN_REFUSE_H
 #define TARTAN_REFUSE_H
@@ -30,10 +30,10 @@ struct refuse {
 #define REFUSE_LOAD(member) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, member))
 #define REFUSE_IF(kind, value, yes, no) BPF_JUMP(BPF_JMP | BPF_##kind | BPF_K, (value), (yes), (no))
 #define REFUSE_RETURN(value) BPF_STMT(BPF_RET | BPF_K, (value))
-/* A number that no system call and no option has. */
+/* No system call and no option has this number. */
 #define REFUSE_NOTHING 0xffffffffu
 
-/* `pretend`: what is not refused of TUNSETOFFLOAD succeeds without reaching the descriptor, which is no TUN. */
+/* With `pretend` the allowed calls of TUNSETOFFLOAD succeed without reaching the descriptor, which is not a TUN. */
 static inline bool refuse(const struct refuse *r, bool pretend)
 {
 	struct sock_filter code[] = {

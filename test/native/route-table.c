@@ -1,4 +1,4 @@
-/* route-table.c: verification, look-up against a linear twin, and memory that was damaged after verification. */
+/* route-table.c: verification, look-up against a linear search, and memory that is damaged after verification. */
 #include "fixture.h"
 #include "test.h"
 
@@ -18,7 +18,7 @@ static bool naive_has_endpoint(const struct route *routes, uint32_t count, uint3
 	return false;
 }
 
-/* Sorted, disjoint routes of mixed lengths; returns how many fitted below the end of the address space. */
+/* Makes sorted, disjoint routes of mixed lengths. Returns how many fit into the address space. */
 static uint32_t random_routes(struct suite *s, struct route *routes, uint32_t count, uint32_t endpoints)
 {
 	uint64_t at = ADDRESS(10, 0, 0, 0);
@@ -55,7 +55,8 @@ static void equals_twin(struct suite *s, uint32_t wanted, int queries)
 		CHECK(s, expected == NULL || found == NULL || memcmp(expected, found, sizeof *found) == 0);
 		uint32_t endpoint = ADDRESS(192, 0, 0, 0) + suite_below(s, wanted + 4);
 		const struct route *by_endpoint = route_table_by_endpoint(&t, endpoint);
-		CHECK(s, (by_endpoint != NULL) == naive_has_endpoint(routes, count, endpoint) && (by_endpoint == NULL || by_endpoint->endpoint == endpoint));
+		CHECK(s, (by_endpoint != NULL) == naive_has_endpoint(routes, count, endpoint) &&
+				 (by_endpoint == NULL || by_endpoint->endpoint == endpoint));
 	}
 	free(slot);
 	free(routes);
@@ -81,7 +82,7 @@ static void extremes(struct suite *s)
 	free(slot);
 }
 
-/* Each change makes the slot unacceptable and leaves the table of before in place. */
+/* Each change makes the slot unacceptable, and the table from before stays. */
 static void refuses_damage(struct suite *s)
 {
 	struct route_table t = { 0 };
@@ -100,7 +101,7 @@ static void refuses_damage(struct suite *s)
 	free(slot);
 }
 
-/* A right checksum over a head that leads out of the slot is refused before anything behind it is read. */
+/* A head that leads out of the slot is refused before anything behind it is read, even if its checksum is right. */
 static void refuses_bounds(struct suite *s)
 {
 	const struct { uint32_t count, index_size; uint64_t lengths; } heads[] = {
@@ -124,7 +125,7 @@ static void refuses_bounds(struct suite *s)
 	free(slot);
 }
 
-/* After verification the memory turns to noise: answers may be wrong, but they come and lie inside the slot. */
+/* The memory turns to noise after verification. A look-up may find a wrong route, but it ends inside the slot. */
 static void survives_damage(struct suite *s)
 {
 	struct route_table t = { 0 };

@@ -1,6 +1,6 @@
 /*
- * sandbox.c as the release has it: what is forbidden kills the whole process from any thread,
- * what is needed still works, and no thread has a capability left.
+ * sandbox.c as in the release: a forbidden call of any thread kills the process, the needed calls work, and no thread
+ * has a capability left.
  */
 #include "sandbox.h"
 #include "test.h"
@@ -21,7 +21,7 @@
 #define NOBODY 65534
 #define CHILD_SECONDS 10
 
-/* Root becomes nobody; anyone else stays who they are. */
+/* Root becomes nobody. Any other user stays the same. */
 static int drop(void)
 {
 	const char *step;
@@ -98,7 +98,7 @@ static void *perform(void *argument)
 {
 	struct stage *stage = argument;
 
-	pthread_barrier_wait(&stage->ready); /* the thread stands */
+	pthread_barrier_wait(&stage->ready); /* the thread exists */
 	pthread_barrier_wait(&stage->ready); /* the filter is in place */
 	stage->run();
 	return NULL;
@@ -109,7 +109,7 @@ static void child(int (*run)(void), bool in_thread)
 	struct stage stage = { .run = run };
 	pthread_t thread;
 
-	/* A filter that fails to kill must end in a failure here, not in a test that hangs. */
+	/* A filter that fails to kill must lead to a failure, and not to a test that hangs. */
 	alarm(CHILD_SECONDS);
 	pthread_barrier_init(&stage.ready, NULL, 2);
 	if (drop() != 0 || pthread_create(&thread, NULL, perform, &stage) != 0)
@@ -124,7 +124,7 @@ static void child(int (*run)(void), bool in_thread)
 	_exit(0);
 }
 
-/* How a child with the filter ended; `run` in the main thread or in another one. */
+/* Runs `run` in a child with the filter, in its main thread or in another. Returns how the child ended. */
 static int end_of(int (*run)(void), bool in_thread)
 {
 	int status = 0;
@@ -205,7 +205,7 @@ static void check_thread(struct suite *s, const char *path)
 	CHECK(s, line_is(path, "Groups:", "") || line_is(path, "Groups:", " "));
 }
 
-/* What the child's `run` cannot be given as an argument: the pipe it reports on and the one it waits for. */
+/* The pipe on which the child reports, and the one for which it waits. Its `run` has no arguments to pass them. */
 #define REPORT_FD 100
 #define WAIT_FD 101
 

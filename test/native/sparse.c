@@ -1,19 +1,20 @@
 /*
- * Sparse flows first: a bulk thread passes on what waits of sparse flows before anything it has read itself, so that a
- * flow keeps its order when it becomes bulk. The first tests poll by hand, the others run all three threads of a lane.
+ * Sparse flows go first: a bulk thread forwards what waits of sparse flows before anything that it has read itself, so
+ * that a flow keeps its order when it becomes bulk. The first tests poll by hand, the others run all three threads of a
+ * lane.
  */
 #include "lab.h"
 #include "test.h"
 #include "control.h"
 
-#define PROTOCOL 200 /* nothing is known of it, so nothing of it is merged or checked */
+#define PROTOCOL 200 /* an unknown protocol, so nothing is merged or checked */
 /* More than one poll reads, and fewer than the sockets hold. */
 #define WAITING 150u
 #define BULK 40u
 #define ROUNDS 60u
 #define EACH 20u
 
-/* Three workers with one table: `sparse` stands between the other two and the same peer, and the same link. */
+/* Three workers of one lane. They have one table, one peer and one TUN; `sparse` is the worker of sparse flows. */
 struct lane {
 	struct lab *sparse;
 	struct lab *sends;
@@ -44,7 +45,7 @@ static struct lane *lane_open(void)
 	lane->sends = idle_open();
 	lane->receives = idle_open();
 	lane->sends->w->file = lane->receives->w->file = lane->sparse->file;
-	/* What both write is seen in one order. */
+	/* Both write to one TUN, so that the order of what they write is seen. */
 	close(lane->receives->w->tun);
 	lane->receives->w->tun = dup(lane->sparse->w->tun);
 	tx_open(&lane->sparse_tx, lane->sparse->w, NULL);
@@ -91,7 +92,7 @@ static void *run_nothing(void *argument)
 	return argument;
 }
 
-/* For lanes without threads, which lab_close() would join. */
+/* Starts threads that do nothing, because lab_close() joins one. */
 static void lane_stand(struct lane *lane)
 {
 	if (pthread_create(&lane->sparse->thread, NULL, run_nothing, NULL) != 0 ||
@@ -129,7 +130,7 @@ static void leave(struct lab *through, uint32_t number)
 	tun_put(through, &r);
 }
 
-/* From one socket of the peer to the socket of the worker. */
+/* Sends from one socket of the peer to the socket of the worker. */
 static void arrive(struct lane *lane, struct lab *through, uint32_t number)
 {
 	const struct recipe r = numbered(number, false);
@@ -143,7 +144,7 @@ static void arrive(struct lane *lane, struct lab *through, uint32_t number)
 		abort();
 }
 
-/* The next `count` packets are numbered from `first` on. */
+/* Whether the next `count` packets have the numbers from `first` on. */
 static bool come_in_order(int fd, size_t before, uint32_t first, uint32_t count)
 {
 	uint8_t got[256];
@@ -169,7 +170,7 @@ static bool arrive_in_order(struct lane *lane, uint32_t first, uint32_t count)
 	return come_in_order(lane->sparse->tun_outside, VNET_HEADER_BYTES, first, count);
 }
 
-/* The bulk packets are put first, and leave last. */
+/* The bulk packets are written first and leave last. */
 static void tx_serves_sparse_flows_first(struct suite *s)
 {
 	struct lane *lane = lane_open();
@@ -203,7 +204,7 @@ static void rx_serves_sparse_flows_first(struct suite *s)
 	lane_close(lane);
 }
 
-/* A bulk queue in which nothing is must not keep what waits in the other. */
+/* An empty bulk queue must not delay what waits in the sparse one. */
 static void serves_them_with_nothing_of_its_own(struct suite *s)
 {
 	struct lane *lane = lane_open();
@@ -228,12 +229,12 @@ static void sparse_thread_serves_both_directions(struct suite *s)
 		arrive(lane, lane->sparse, i);
 		CHECK(s, arrive_in_order(lane, i, 1));
 	}
-	/* A packet is counted a moment after it has passed. */
+	/* A packet is counted shortly after it was forwarded. */
 	CHECK(s, reaches(lane->sparse, tx_ok, tx_error_other, ROUNDS) && reaches(lane->sparse, rx_ok, rx_error_tun, ROUNDS));
 	lane_close(lane);
 }
 
-/* One flow each way that becomes bulk in every round; all three threads compete for what there is of it. */
+/* In every round one flow each way becomes bulk, and all three threads compete for its packets. */
 static void flows_that_become_bulk_keep_their_order(struct suite *s)
 {
 	struct lane *lane = lane_open();
@@ -245,7 +246,7 @@ static void flows_that_become_bulk_keep_their_order(struct suite *s)
 			leave(i < EACH ? lane->sparse : lane->sends, first + i);
 			arrive(lane, i < EACH ? lane->sparse : lane->receives, first + i);
 		}
-		/* Silence, until the bulk queue is read. */
+		/* The flow is silent until the bulk queue has been read. */
 		CHECK(s, leave_in_order(lane, first, 2 * EACH));
 		CHECK(s, arrive_in_order(lane, first, 2 * EACH));
 	}

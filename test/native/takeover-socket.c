@@ -43,7 +43,7 @@ static struct lab *lab_open(uid_t owner)
 	struct lab *l = calloc(1, sizeof *l);
 	struct options *o = &l->options;
 
-	/* Bound without a name: the kernel picks a free abstract one. */
+	/* The kernel chooses a free abstract name for a socket that is bound without one. */
 	l->address.sun_family = AF_UNIX;
 	l->address_bytes = sizeof l->address;
 	o->listen = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -62,7 +62,7 @@ static struct lab *lab_open(uid_t owner)
 	return l;
 }
 
-/* What each of the workers does when it ends. */
+/* Does what each forwarding thread does when it ends. */
 static void one_is_done(const struct lab *l)
 {
 	uint64_t one = 1;
@@ -93,7 +93,7 @@ static int connect_to(const struct lab *l)
 	return fd;
 }
 
-/* Length of the message, 0 at the end of the connection, -1 when nothing comes; its descriptors in `fds`. */
+/* The length of the message, 0 at the end of the connection, -1 if nothing comes. `fds` gets its descriptors. */
 static ssize_t receive(int connection, struct hello *hello, int *fds, size_t *count)
 {
 	union {
@@ -165,7 +165,7 @@ static void turns_strangers_away(struct suite *s)
 	lab_close(l);
 }
 
-/* One too many is turned away, the others stay; an entry that is free again is used again. */
+/* One connection too many is closed, the others stay. An entry that is free again is used again. */
 static void bounds_connections(struct suite *s)
 {
 	struct lab *l = lab_open(getuid());
@@ -209,7 +209,7 @@ static void ends_with_the_last_worker(struct suite *s)
 	CHECK(s, receive(connection, &hello, fds, &count) == sizeof hello);
 	close_all(fds, count);
 	close(connection);
-	/* lab_close adds two more and joins: it would hang if serving did not end. */
+	/* lab_close() adds two more and joins. It would hang if serving did not end. */
 	lab_close(l);
 }
 

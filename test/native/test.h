@@ -1,6 +1,6 @@
 /*
- * What every C test shares: a suite that counts, a check that names the failing line, and a small random generator
- * with a fixed seed, so that a failure comes again.
+ * Shared by all C tests: a suite that counts, a check that prints the failing line, and a small random generator with a
+ * fixed seed, so that a failure can be repeated.
  */
 #ifndef TARTAN_TEST_H
 #define TARTAN_TEST_H
@@ -30,7 +30,7 @@ static inline bool suite_check(struct suite *s, bool holds, const char *file, in
 }
 
 #define CHECK(suite, condition) suite_check(suite, (condition), __FILE__, __LINE__, #condition)
-/* The text says which case of a table it was. */
+/* The same, with a text that names the case. */
 #define CHECK_CASE(suite, condition, text) suite_check(suite, (condition), __FILE__, __LINE__, text)
 
 static inline int suite_end(const struct suite *s)

@@ -1,7 +1,7 @@
 /*
- * The contract between publisher and threads, run for real: one publisher rewrites slots by the rule, several threads
- * adopt and look up. Each table says its generation in every endpoint, so that a torn one is seen; TSan watches the
- * rest.
+ * The contract between publisher and threads: one publisher rewrites slots by the rule while several threads adopt
+ * tables and look up. Every endpoint of a table contains its generation, so that a torn table is seen. TSan sees other
+ * races.
  */
 #include "fixture.h"
 #include "test.h"
@@ -56,7 +56,8 @@ static void publish(struct routes_file *f, uint32_t generation)
 	struct route routes[ROUTES];
 
 	for (uint32_t i = 0; i < ROUTES; i++)
-		routes[i] = (struct route){ .network = ADDRESS(10, 5, i, 0), .length = 24, .port = PORT, .endpoint = endpoint_of(generation) };
+		routes[i] = (struct route){ .network = ADDRESS(10, 5, i, 0), .length = 24, .port = PORT,
+					    .endpoint = endpoint_of(generation) };
 	fixture_pack(&f->slot[generation % 2], generation, routes, ROUTES);
 	atomic_store_explicit(&f->generation, generation, memory_order_release);
 }

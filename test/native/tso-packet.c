@@ -130,7 +130,7 @@ static void refuses(struct suite *s)
 	BROKEN(checksum_offset = 65535);
 }
 
-/* Not cut, only finished: and the UDP checksum that comes out as 0 is said in its other form. */
+/* A packet that is not cut gets its checksum finished. A UDP checksum of 0 is written as 0xffff. */
 static void finishes(struct suite *s)
 {
 	for (int i = 0; i < 200000; i++) {

@@ -1,7 +1,7 @@
 /*
- * A real TUN in a network namespace of its own, which ends with the process. The other end of it is a packet socket
- * that speaks of virtio headers as well: what is written there the kernel hands to the TUN's reader, cutting what that
- * one does not take; what is written to the TUN can be read there.
+ * A real TUN in a network namespace of its own, which ends with the process. Its other end is a packet socket with
+ * virtio headers. The kernel hands what is written there to the reader of the TUN, and cuts what the TUN does not take.
+ * What is written to the TUN can be read there.
  */
 #ifndef TARTAN_TUN_DEVICE_H
 #define TARTAN_TUN_DEVICE_H
@@ -22,11 +22,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Of kernel 4.20. */
+/* Since kernel 4.20. */
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
 #endif
-/* Less than any link with IPv6 has: the kernel says nothing on its own. */
+/* Less than IPv6 needs, so that the kernel sends no packets of its own. */
 #define DEVICE_MTU 1279
 
 static inline void device_up(int socket, const char *name, int mtu)
@@ -54,7 +54,7 @@ static inline int device_outside(const char *name)
 	return fd;
 }
 
-/* Opens both ends; the outside first. False with the name of the step when this process may not have a TUN. */
+/* Opens both ends: pair[0] is the outside. False with the step that failed if this process may not have a TUN. */
 static inline bool device_open(int pair[2], const char **step)
 {
 	struct ifreq r = { .ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR };
@@ -62,7 +62,7 @@ static inline bool device_open(int pair[2], const char **step)
 	*step = "a network namespace";
 	if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
 		return false;
-	/* The device belongs where this is opened. */
+	/* The device belongs to the namespace in which this is opened. */
 	*step = "/dev/net/tun";
 	pair[1] = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (pair[1] < 0)

@@ -32,7 +32,7 @@ function formatOuter(text) {
 }
 
 function formatVector(vector, bytes) {
-  // C has no empty array: a packet of no bytes points at one that is not its own.
+  // C has no empty array, so a packet of no bytes points at a byte that is not its own.
   const array = `static const uint8_t bytes_${vector.id}[] = {\n${bytes.length === 0 ? '\t0,' : formatBytes(bytes)}\n};`;
   const name = JSON.stringify(`${vector.id} ${vector.name}`);
   const row = `\t{ .name = ${name}, .direction = ${directions[vector.dir]}, ${formatOuter(vector.outer_from)},
@@ -44,7 +44,7 @@ function writeSeed(target, name, ...parts) {
   writeFileSync(join(build, 'corpus', target, name), Buffer.concat(parts.map(part => Buffer.from(part))));
 }
 
-/** What stands before the packet is for the target to read: see there. */
+/** The bytes before the packet are explained in the target that reads them. */
 function writeVectorSeeds(vector, bytes) {
   if (vector.dir === 'vnet') return writeSeed('gso', vector.id, bytes);
   writeSeed('forward', vector.id, [vector.dir === 'tx' ? 1 : 0], bytes);
@@ -63,18 +63,18 @@ for (let seed = 1; seed <= 8; seed++) {
   const noise = Array.from({ length: 64 * seed }, (_, i) => (i * 37 + seed * 101) & 255);
   writeSeed('route-table', `seed-${seed}`, noise);
   writeSeed('route-slot', `noise-${seed}`, noise);
-  /** A sound table: 10.<seed>.<i>.0/24 in order, endpoints that come again, one port. */
+  /** A sound table: 10.<seed>.<i>.0/24 in order, endpoints that repeat, one port. */
   const route = i => [32 + (seed & 3), i, 0, 24, (i % seed) + 1, 0, 32, 93];
   writeSeed('route-slot', `seed-${seed}`, Array.from({ length: 16 * seed }, (_, i) => route(i)).flat());
 }
-/** Streams for the coalescer: six bytes a packet, see the target. Seed n changes every n-th packet; the last are small. */
+/** Streams for the coalescer, six bytes a packet (see the target). Seed n changes every n-th; the last are small. */
 for (let seed = 1; seed <= 12; seed++) {
   const payload = i => (seed > 8 ? seed : i % 9 === 8 ? seed : 0);
   const record = i => [i % (2 * seed), i % (5 * seed) === 4 ? 195 + seed * 4 : 0, i % 60, i & 255, payload(i), 40];
   writeSeed('coalesce', `seed-${seed}`, Array.from({ length: 100 }, (_, i) => record(i)).flat());
 }
 
-/** A packet that waits, and one between the same hosts that ends with its IP header. */
+/** A packet that waits, and another between the same hosts that ends with its IP header. */
 writeSeed('coalesce', 'stump', [4, 0, 0, 0, 0, 0], [4, 207, 3, 20, 40, 40]);
 
 /** TSO packets: a virtio header of TCP or UDP segmentation and the packet, sequence number and payload counting up. */
