@@ -16,7 +16,7 @@
 
 /* Sums over all packets, in and out. */
 struct totals {
-	size_t packets, bytes, trimmed, options, strange_ports;
+	size_t packets, bytes, trimmed, options, unexpected_ports;
 };
 
 struct stream {
@@ -105,7 +105,7 @@ static void add(struct stream *st, const uint8_t *record)
 		st->in.bytes += p.length;
 		st->in.trimmed += beside.trimmed;
 		st->in.options += beside.options;
-		st->in.strange_ports += beside.unexpected_port;
+		st->in.unexpected_ports += beside.unexpected_port;
 		collector_expect(&st->collector, &p);
 		st->collector.coalescer.context = st;
 		coalesce_add(&st->collector.coalescer, &p, &h, 1, &beside);
@@ -122,7 +122,7 @@ static void write_packet(void *context, struct gro_packet *g)
 	st->out.bytes += g->received_bytes;
 	st->out.trimmed += g->trimmed;
 	st->out.options += g->options;
-	st->out.strange_ports += g->unexpected_ports;
+	st->out.unexpected_ports += g->unexpected_ports;
 	collector_write(&st->collector, g);
 }
 

@@ -42,7 +42,7 @@ install_modules() {
 # Command (or file) and the Debian package it comes from.
 missing_packages() {
 	local need command package
-	need='gcc:gcc make:make'
+	need='gcc:gcc make:make ctags:universal-ctags'
 	if [ "$want" = all ]; then
 		need="$need ip:iproute2 nft:nftables iptables:iptables iperf3:iperf3 tcpdump:tcpdump ps:procps ping:iputils-ping perl:perl-base"
 		need="$need unshare:util-linux setpriv:util-linux flock:util-linux systemctl:systemd"
