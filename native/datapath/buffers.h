@@ -14,8 +14,7 @@
 #define DATAGRAM_BYTES_MAX 65535u
 /*
  * Packets of sparse flows that a bulk thread forwards before its own. It is more than any flow that becomes bulk has
- * waiting there, so no packet overtakes another of its flow; and it bounds the wait of bulk flows behind many sparse
- * ones.
+ * waiting there, so no packet overtakes another of its flow. It bounds how long bulk flows wait for many sparse ones.
  */
 #define SPARSE_BUDGET 4096u
 

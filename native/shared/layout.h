@@ -3,9 +3,9 @@
  * data process sends its descriptors to a new tartand, and the command line. Both programs include this header. A
  * change of the layout is a new LAYOUT_VERSION.
  *
- * `routes`   is written by tartand only. The data process has a read-only descriptor and maps it read-only. `counters`
- * is written by the data process only, one block per thread. tartand writes its first words when it makes the
- *            memory, and trusts no value in it afterwards.
+ *   routes    is written by tartand only. The data process has a read-only descriptor and maps it read-only.
+ *   counters  is written by the data process only, one block per thread. tartand writes its first words when it makes
+ *             the memory, and trusts no value in it afterwards.
  *
  * Every word has one writer. Both memories are little-endian files without a name (memfd_create(2)). Their pages are
  * reserved at the start and their size is sealed, so nobody can take away what is mapped. tartand also adopts files in
@@ -34,10 +34,10 @@
 
 /* One subnet of a peer. All addresses of this header are in host order. */
 struct route {
-	uint32_t network; /* host bits zero */
-	uint8_t length;   /* 1..32 */
+	uint32_t network;  /* host bits zero */
+	uint8_t length;    /* 1..32 */
 	uint8_t reserved;
-	uint16_t port;    /* UDP port of the peer, host order */
+	uint16_t port;     /* UDP port of the peer */
 	uint32_t endpoint; /* public address of the peer */
 	uint32_t reserved2;
 };
