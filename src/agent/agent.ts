@@ -8,6 +8,7 @@
  */
 import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/errors.js';
 import { retrying } from '../lib/retry.js';
+import { aborted } from '../lib/scope.js';
 import type { Backend } from '../backend/backend.js';
 import type { DatapathConfig } from '../datapath/datapath.js';
 import { formatPrefix } from '../model/ipv4.js';
@@ -300,11 +301,4 @@ export class Agent {
 /** The subnet, or all that we are, is another host's: nothing of it may pass. */
 function isOwnedByOther(reason: unknown): boolean {
   return isTartanError(reason, 'LEASE_LOST') || isTartanError(reason, 'DUPLICATE_NODE');
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
 }

@@ -2,7 +2,7 @@
  * Makes the host and the data plane equal to the plan, again and again. Events only ring; each pass reads the current
  * lease and peers, so retry, resync and first start are the same call.
  */
-import { backoffMs } from '../lib/backoff.js';
+import { backoffMs } from '../lib/retry.js';
 import { messageOf } from '../lib/errors.js';
 import { LogThrottle, type Log } from '../lib/log.js';
 import { Wake } from '../lib/wake.js';

@@ -4,7 +4,7 @@
  * our node id.
  */
 import { chooseQuarantined, chooseSubnet, isFree, type Tombstone } from '../model/allocation.js';
-import { backoffMs } from '../lib/backoff.js';
+import { backoffMs } from '../lib/retry.js';
 import { isTartanError } from '../lib/errors.js';
 import { LogThrottle } from '../lib/log.js';
 import { formatPrefix, prefixesOverlap, samePrefix, type Prefix } from '../model/ipv4.js';

@@ -2,15 +2,14 @@
  * A lease being kept: renewed by KeepAlive (no write, no event), watched, made again when its key vanishes, given up at
  * once when another node owns it. The decisions are tenure.ts; here is what waits and what talks to the store.
  */
-import { once } from 'node:events';
 import { Wake } from '../lib/wake.js';
-import { backoffMs } from '../lib/backoff.js';
+import { backoffMs } from '../lib/retry.js';
 import { isTartanError, TartanError } from '../lib/errors.js';
 import { LogThrottle } from '../lib/log.js';
 import { isFree } from '../model/allocation.js';
 import { formatPrefix, samePrefix } from '../model/ipv4.js';
 import type { Lease } from '../model/lease.js';
-import { LinkedAbort } from '../lib/linked-abort.js';
+import { aborted, LinkedAbort } from '../lib/scope.js';
 import { ownLeaseValue } from './acquire.js';
 import {
   createKey,
@@ -106,7 +105,7 @@ export class LeaseKeeper implements OwnLease {
     };
     this.#updateChecks.add(check);
     check();
-    await aborted(waiting.signal);
+    await aborted(waiting.signal).catch(() => {});
     this.#updateChecks.delete(check);
     if (waiting.signal.reason === 'written') return;
     if (this.#lost.signal.aborted) throw this.#lost.signal.reason;
@@ -274,10 +273,6 @@ export class LeaseKeeper implements OwnLease {
       await Promise.allSettled([timer, bell]);
     }
   }
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (!signal.aborted) await once(signal, 'abort');
 }
 
 function observationOf(

@@ -7,7 +7,7 @@
  *    |   deadline past    ^           any of them: another owner ----> lost, for good
  *    +--------------------+
  */
-import { backoffMs } from '../lib/backoff.js';
+import { backoffMs } from '../lib/retry.js';
 import { formatPrefix, type Ipv4 } from '../model/ipv4.js';
 import { formatLeaseValue, type Lease } from '../model/lease.js';
 import type { Node } from '../model/node.js';

@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.js';
 import { TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
-import { LinkedAbort } from '../lib/linked-abort.js';
+import { LinkedAbort } from '../lib/scope.js';
 import { acquireLease } from './acquire.js';
 import { readNetworkText } from './operator.js';
 import type { StoreContext } from './context.js';

@@ -3,11 +3,11 @@
  * compaction, any break of the watch, and on a timer. Who has read the range already begins with the changes. A failed
  * read is never an empty listing.
  */
-import { backoffMs } from '../lib/backoff.js';
+import { backoffMs } from '../lib/retry.js';
 import type { Clock } from '../lib/clock.js';
 import { isTartanError } from '../lib/errors.js';
 import { LogThrottle, type Log } from '../lib/log.js';
-import { LinkedAbort } from '../lib/linked-abort.js';
+import { LinkedAbort } from '../lib/scope.js';
 import type { KeyEvent, KeyRange, Kv, Listing, Position, WatchEnd } from './kv.js';
 
 export interface ListWatchOptions {

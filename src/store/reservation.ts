@@ -4,7 +4,7 @@
  * stands under `held/` alone, out of flannel's sight, until the node takes it. A living node is never interrupted: its
  * lease becomes a reservation, and its reservation a lease, in one guarded write that it finds by its watch.
  */
-import { backoffMs } from '../lib/backoff.js';
+import { backoffMs } from '../lib/retry.js';
 import { TartanError } from '../lib/errors.js';
 import { chooseSubnet, type Tombstone } from '../model/allocation.js';
 import { formatIpv4, formatPrefix, prefixCovers, prefixesOverlap, samePrefix } from '../model/ipv4.js';

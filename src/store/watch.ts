@@ -3,7 +3,7 @@
  * it, and a burst of changes is a few.
  */
 import { Wake } from '../lib/wake.js';
-import { LinkedAbort } from '../lib/linked-abort.js';
+import { LinkedAbort } from '../lib/scope.js';
 import type { StoreContext } from './context.js';
 import { LeaseTable } from './entries.js';
 import { listWatch, type ListWatchOptions } from './list-watch.js';

@@ -1,9 +1,8 @@
 import { expect, it, vi } from 'vitest';
-import { backoffMs } from '../../src/lib/backoff.js';
 import { bootClock } from '../../src/lib/clock.js';
 import { exitCodeOf, TartanError } from '../../src/lib/errors.js';
 import { openLog, LogThrottle, silentLog } from '../../src/lib/log.js';
-import { retrying } from '../../src/lib/retry.js';
+import { backoffMs, retrying } from '../../src/lib/retry.js';
 import { Scope } from '../../src/lib/scope.js';
 import { Wake } from '../../src/lib/wake.js';
 

@@ -9,7 +9,7 @@
  * Handed over to another one is: another build or layout, another configuration, a deleted link, a damaged table.
  */
 import { existsSync, mkdirSync, realpathSync } from 'node:fs';
-import { backoffMs } from '../../lib/backoff.js';
+import { backoffMs } from '../../lib/retry.js';
 import { bootClock, type Clock } from '../../lib/clock.js';
 import { messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
