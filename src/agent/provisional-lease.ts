@@ -4,6 +4,7 @@
  * front of it; when that is of another subnet, this one is LOST.
  */
 import { TartanError } from '../lib/errors.js';
+import { Listeners } from '../lib/listeners.js';
 import { formatPrefix, samePrefix } from '../model/ipv4.js';
 import type { Lease } from '../model/lease.js';
 import type { OwnLease, LeaseChange, LeaseStatus } from '../store/store.js';
@@ -11,7 +12,7 @@ import type { OwnLease, LeaseChange, LeaseStatus } from '../store/store.js';
 export class ProvisionalLease implements OwnLease {
   readonly #lease: Lease;
   readonly #renewedAtMs: number;
-  readonly #listeners: (() => void)[] = [];
+  readonly #listeners = new Listeners();
   readonly #lost = new AbortController();
   readonly #answer: Promise<OwnLease>;
   #answered: (real: OwnLease) => void = () => {};
@@ -56,7 +57,7 @@ export class ProvisionalLease implements OwnLease {
   }
 
   onChange(listener: () => void): void {
-    this.#listeners.push(listener);
+    this.#listeners.add(listener);
   }
 
   async settle(real: OwnLease): Promise<void> {
@@ -71,16 +72,16 @@ export class ProvisionalLease implements OwnLease {
     }
     this.#real = real;
     this.#answered(real);
-    real.onChange(() => this.#ring());
+    real.onChange(() => this.#listeners.ring());
     const onLost = (): void => this.lose(real.lost.reason);
     if (real.lost.aborted) onLost();
     else real.lost.addEventListener('abort', onLost, { once: true });
-    this.#ring();
+    this.#listeners.ring();
   }
 
   lose(reason: unknown): void {
     this.#lost.abort(reason);
-    this.#ring();
+    this.#listeners.ring();
   }
 
   async update(change: LeaseChange): Promise<void> {
@@ -93,9 +94,5 @@ export class ProvisionalLease implements OwnLease {
 
   async close(): Promise<void> {
     await this.#real?.close();
-  }
-
-  #ring(): void {
-    for (const listener of this.#listeners) listener();
   }
 }

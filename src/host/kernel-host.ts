@@ -7,6 +7,7 @@
 import { TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { native } from '../lib/native.js';
+import { Serial } from '../lib/serial.js';
 import { parsePrefix, prefixAround, type Ipv4, type Prefix } from '../model/ipv4.js';
 import type { HostPlan } from '../model/plan.js';
 import { Firewall } from './firewall/firewall.js';
@@ -46,7 +47,8 @@ class KernelHost implements HostNetwork {
   readonly #firewall: Firewall;
   readonly #protocol: number;
   readonly #linkNames: readonly string[];
-  #pass: Promise<unknown> = Promise.resolve();
+  /** Two passes at once would each see the other's half. */
+  readonly #passes = new Serial();
 
   constructor(options: KernelHostOptions) {
     const door = options.netlink ?? native();
@@ -87,7 +89,7 @@ class KernelHost implements HostNetwork {
   }
 
   apply(want: HostPlan, o: ApplyOptions): Promise<HostState> {
-    return this.#inTurn(async () => {
+    return this.#passes.run(async () => {
       const results: StepResults = { changes: [], failures: [] };
       const conflicts: string[] = [];
       await runSteps(await sysctlSteps(want.sysctls), results, o.signal);
@@ -99,7 +101,7 @@ class KernelHost implements HostNetwork {
   }
 
   cleanup(o: ApplyOptions): Promise<HostState> {
-    return this.#inTurn(async () => {
+    return this.#passes.run(async () => {
       const results: StepResults = { changes: [], failures: [] };
       const conflicts: string[] = [];
       await attempt('read routes', results, () => this.#applyRoutes([], results, conflicts, o.signal));
@@ -115,15 +117,8 @@ class KernelHost implements HostNetwork {
 
   async close(): Promise<void> {
     this.#changes.close();
-    await this.#pass;
+    await this.#passes.drained();
     this.#rtnetlink.close();
-  }
-
-  /** Two passes at once would each see the other's half. */
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#pass.then(work);
-    this.#pass = turn.catch(() => {});
-    return turn;
   }
 
   async #linkSteps(want: HostPlan): Promise<Step[]> {

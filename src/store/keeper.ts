@@ -5,6 +5,7 @@
 import { Wake } from '../lib/wake.js';
 import { backoffMs } from '../lib/retry.js';
 import { isTartanError, TartanError } from '../lib/errors.js';
+import { Listeners } from '../lib/listeners.js';
 import { LogThrottle } from '../lib/log.js';
 import { isFree } from '../model/allocation.js';
 import { formatPrefix, samePrefix } from '../model/ipv4.js';
@@ -38,7 +39,7 @@ const longestTimeoutMs = 3_000;
 export class LeaseKeeper implements OwnLease {
   readonly #context: StoreContext;
   readonly #want: LeaseRequest;
-  readonly #listeners: (() => void)[] = [];
+  readonly #listeners = new Listeners();
   /** Of those who wait for a change to be written. */
   readonly #updateChecks = new Set<() => void>();
   readonly #lost = new AbortController();
@@ -88,7 +89,7 @@ export class LeaseKeeper implements OwnLease {
   }
 
   onChange(listener: () => void): void {
-    this.#listeners.push(listener);
+    this.#listeners.add(listener);
   }
 
   async close(): Promise<void> {
@@ -125,8 +126,7 @@ export class LeaseKeeper implements OwnLease {
     this.#state = after;
     if (after.status === 'lost') this.#life.end(this.#lose(after));
     if (after.nextAction !== before.nextAction || after.renewAtMs < before.renewAtMs) this.#wake.ring();
-    if (after.status !== before.status || after.lease !== before.lease)
-      for (const listener of this.#listeners) listener();
+    if (after.status !== before.status || after.lease !== before.lease) this.#listeners.ring();
     for (const check of this.#updateChecks) check();
   }
 

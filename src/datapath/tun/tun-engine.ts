@@ -12,7 +12,9 @@ import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { backoffMs } from '../../lib/retry.js';
 import { bootClock, type Clock } from '../../lib/clock.js';
 import { messageOf } from '../../lib/errors.js';
+import { Listeners } from '../../lib/listeners.js';
 import type { Log } from '../../lib/log.js';
+import { Serial } from '../../lib/serial.js';
 import type { TunnelRoute } from '../../model/plan.js';
 import type { Datapath, DatapathConfig, DatapathStats, Generation } from '../datapath.js';
 import { DescriptorSet, openTunnel, type TunnelOptions } from './descriptors.js';
@@ -73,7 +75,7 @@ class TunEngine implements Datapath {
   readonly #descriptors: DescriptorSet;
   readonly #published = new PublishedState();
   readonly #handover: Handover;
-  readonly #listeners: (() => void)[] = [];
+  readonly #listeners = new Listeners();
   readonly #closing = new AbortController();
   readonly #checking: NodeJS.Timeout;
   #retrying: NodeJS.Timeout | undefined;
@@ -86,7 +88,8 @@ class TunEngine implements Datapath {
   #respawns = 0;
   /** Why the running process, which is not what was installed, could not be replaced. */
   #handOverProblem = 'it goes on until there are routes to give to another one';
-  #turn: Promise<unknown> = Promise.resolve();
+  /** One change of processes at a time. */
+  readonly #processChanges = new Serial();
   /** The next start of a data process that nobody asked for, with the pause before it. */
   #respawning: Promise<void> | undefined;
 
@@ -113,7 +116,7 @@ class TunEngine implements Datapath {
     this.#config = config;
     // Starting at once after quick deaths would be a loop without a pause.
     await this.#respawning;
-    await this.#inTurn(() => this.#fulfil(config));
+    await this.#changeProcess(() => this.#fulfil(config));
   }
 
   publish(routes: readonly TunnelRoute[]): Generation {
@@ -165,7 +168,7 @@ class TunEngine implements Datapath {
   }
 
   onChange(listener: () => void): void {
-    this.#listeners.push(listener);
+    this.#listeners.add(listener);
   }
 
   async close(): Promise<void> {
@@ -173,19 +176,17 @@ class TunEngine implements Datapath {
     this.#closing.abort();
     clearInterval(this.#checking);
     clearTimeout(this.#retrying);
-    await this.#turn;
+    await this.#processChanges.drained();
     this.#handover.release();
     this.#descriptors.close();
   }
 
-  /** One change of processes at a time; a failed one does not stop the next. */
-  #inTurn(work: () => Promise<void>): Promise<void> {
-    const result = this.#turn.then(() => {
+  /** Runs one change of processes after the others, unless the engine is closing by then. */
+  #changeProcess(change: () => Promise<void>): Promise<void> {
+    return this.#processChanges.run(() => {
       this.#closing.signal.throwIfAborted();
-      return work();
+      return change();
     });
-    this.#turn = result.catch(() => {});
-    return result;
   }
 
   async #fulfil(config: DatapathConfig): Promise<void> {
@@ -272,7 +273,7 @@ class TunEngine implements Datapath {
           this.#log.error('datapath.respawn-failed', messageOf(error), { failures: this.#failures });
           this.#respawn(this.#handover.running && replaced);
         }
-        for (const listener of this.#listeners) listener();
+        this.#listeners.ring();
       });
   }
 
@@ -281,7 +282,7 @@ class TunEngine implements Datapath {
       const pauseMs = backoffMs(this.#failures - 1, respawnLimits, () => 1);
       await this.#clock.sleep(pauseMs, this.#closing.signal);
     }
-    await this.#inTurn(async () => {
+    await this.#changeProcess(async () => {
       // Another turn may have done it already.
       const { running } = this.#handover;
       if (!this.#config || (running && running !== replaced?.process)) return;

@@ -4,6 +4,7 @@
  * to drop ring like any other, and a socket that broke is opened again.
  */
 import { messageOf } from '../../lib/errors.js';
+import { Listeners } from '../../lib/listeners.js';
 import type { Log } from '../../lib/log.js';
 import { changeGroups, changesRules, ruleGroups } from './messages.js';
 import { NetlinkSocket, protocols, type NetlinkDoor, type NetlinkOptions } from './socket.js';
@@ -22,7 +23,7 @@ const rules: NetlinkOptions = { protocol: protocols.netfilter, groups: ruleGroup
 export class Changes {
   readonly #door: NetlinkDoor;
   readonly #log: Log;
-  readonly #listeners: (() => void)[] = [];
+  readonly #listeners = new Listeners();
   readonly #sockets = new Map<NetlinkOptions, NetlinkSocket>();
   readonly #reopening = new Set<NodeJS.Timeout>();
   #ringing: NodeJS.Timeout | undefined;
@@ -43,14 +44,14 @@ export class Changes {
   }
 
   onChange(listener: () => void): void {
-    this.#listeners.push(listener);
+    this.#listeners.add(listener);
   }
 
   close(): void {
     for (const timer of this.#reopening) clearTimeout(timer);
     clearTimeout(this.#ringing);
     for (const socket of this.#sockets.values()) socket.close();
-    this.#listeners.length = 0;
+    this.#listeners.clear();
   }
 
   #open(source: NetlinkOptions): void {
@@ -71,7 +72,7 @@ export class Changes {
         this.#ringing = undefined;
         this.#rungMs = performance.now();
         this.#gapMs = Math.min(2 * this.#gapMs, longestGapMs);
-        for (const listener of this.#listeners) listener();
+        this.#listeners.ring();
       },
       Math.max(0, this.#gapMs - sinceMs),
     );

@@ -15,6 +15,7 @@ import {
   type NetlinkMessage,
 } from 'netlink/dist/structs.js';
 import type { NativeAddon, NativeWatch } from '../../lib/native.js';
+import { Serial } from '../../lib/serial.js';
 
 export type NetlinkDoor = Pick<NativeAddon, 'netlinkOpen' | 'netlinkSend' | 'watch' | 'closeFd'>;
 
@@ -62,7 +63,8 @@ export class NetlinkSocket {
   readonly #options: NetlinkOptions;
   readonly #fd: number;
   readonly #watch: NativeWatch;
-  #last: Promise<unknown> = Promise.resolve();
+  /** Dumps must not overlap on one socket (EBUSY), and a request at a time cannot overrun its own buffer. */
+  readonly #requests = new Serial();
   #sequence = 0;
   #pending: Pending | undefined;
   #ended: string | undefined;
@@ -87,12 +89,12 @@ export class NetlinkSocket {
 
   /** Asks for a change and waits until the kernel says that it is made. */
   async change(type: number, flags: number, body: Uint8Array): Promise<void> {
-    await this.#inTurn(() => this.#exchange('ack', type, nlm.ack | flags, body));
+    await this.#requests.run(() => this.#exchange('ack', type, nlm.ack | flags, body));
   }
 
   /** Everything of a kind, as one consistent whole. */
   async dump<T>(type: number, body: Uint8Array, read: (message: Buffer) => T | undefined): Promise<T[]> {
-    const reply = await this.#inTurn(async () => {
+    const reply = await this.#requests.run(async () => {
       for (let attempt = 1; ; attempt++) {
         const pending = await this.#exchange('dump', type, nlm.dump, body);
         if (!pending.interrupted) return pending;
@@ -104,7 +106,7 @@ export class NetlinkSocket {
 
   /** The answer to a question about one thing. */
   async get<T>(type: number, body: Uint8Array, read: (message: Buffer) => T | undefined): Promise<T | undefined> {
-    const reply = await this.#inTurn(() => this.#exchange('get', type, 0, body));
+    const reply = await this.#requests.run(() => this.#exchange('get', type, 0, body));
     const [message] = reply.messages;
     return message && read(message.data);
   }
@@ -114,13 +116,6 @@ export class NetlinkSocket {
     this.#end('ECANCELED');
     this.#watch.close();
     this.#door.closeFd(this.#fd);
-  }
-
-  /** Dumps must not overlap on one socket (EBUSY), and a request at a time cannot overrun its own buffer. */
-  #inTurn<T>(ask: () => Promise<T>): Promise<T> {
-    const turn = this.#last.then(ask, ask);
-    this.#last = turn.catch(() => {});
-    return turn;
   }
 
   #exchange(kind: Pending['kind'], type: number, flags: number, body: Uint8Array): Promise<Pending> {
