@@ -4,6 +4,9 @@ import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ipv4.js'
 import type { Agent } from './agent.js';
 import { apiVersion, type Status, type StatusDatapath, type StatusDocker } from './status.js';
 
+/** The store gives the keys of refused entries as printable ASCII, of any length. */
+const maxKeyLength = 200;
+
 export function snapshot(agent: Agent, version: string): Status {
   const node = agent.ports.node.current;
   const { ownLease, network, backend } = agent;
@@ -38,7 +41,7 @@ export function snapshot(agent: Agent, version: string): Status {
       state,
       secondsLeft,
     })),
-    rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: printable(key), reason })),
+    rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: key.slice(0, maxKeyLength), reason })),
     datapath: datapathOf(stats),
   };
 }
@@ -91,9 +94,4 @@ function dockerOf({ ownLease, backend, options }: Agent): StatusDocker | null {
 
 function datapathOf(stats: DatapathStats): StatusDatapath {
   return { ...stats, pid: stats.pid ?? null };
-}
-
-/** Keys come from the store as they are: no control bytes into a terminal. */
-function printable(key: string): string {
-  return key.replace(/[^\x20-\x7e]/g, '?').slice(0, 200);
 }

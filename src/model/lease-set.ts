@@ -22,8 +22,6 @@ export interface LocalView {
 export interface VettedLeases {
   readonly peers: readonly Lease[];
   readonly rejected: readonly RejectedEntry[];
-  /** Subnets that share one public address: routed, as flannel does, and worth a metric. */
-  readonly sharedAddresses: number;
 }
 
 export function vetLeases(set: LeaseSet, self: LocalView): VettedLeases {
@@ -44,8 +42,7 @@ export function vetLeases(set: LeaseSet, self: LocalView): VettedLeases {
       rejected.push({ key: formatLeaseKey(lease.subnet), revision: lease.revision, reason });
     }
   }
-  const addresses = new Set(peers.map(peer => peer.publicIp));
-  return { peers, rejected, sharedAddresses: peers.length - addresses.size };
+  return { peers, rejected };
 }
 
 function refuse(lease: Lease, self: LocalView, taken: Prefixes): string | undefined {
