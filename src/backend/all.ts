@@ -1,4 +1,4 @@
-/** Every backend of this version: a backend that arrives later is one file and one line here. */
+/** Every backend of this version. A new backend is one file and one case here. */
 import { TartanError } from '../lib/errors.js';
 import type { Backend, BackendContext } from './backend.js';
 import { udpBackend } from './udp.js';

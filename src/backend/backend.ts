@@ -1,4 +1,4 @@
-/** A backend is a pure function from our lease and our peers to a Plan. */
+/** The port to a backend: a pure function from the own lease and the leases of the peers to a Plan. */
 import type { BackendInfo, Lease } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';
@@ -13,13 +13,13 @@ export interface BackendContext {
 
 export interface Backend {
   readonly type: BackendInfo['type'];
-  /** Bytes of the largest inner packet, for Docker and for the link. */
+  /** Bytes of the largest inner packet; Docker and the link use this MTU. */
   readonly mtu: number;
-  /** What peers must know. */
+  /** Returns what the lease tells the peers about this backend. */
   announce(): BackendInfo;
   /**
-   * Pure and independent of the order of `peers`.
-   * @param forwarding whether the whole host is to forward, because Docker needs it and does not switch it on
+   * Returns the plan. The function is pure, and the order of `peers` does not matter.
+   * @param forwarding whether the whole host must forward, because Docker needs that and does not enable it
    */
   plan(self: Lease, peers: readonly Lease[], forwarding?: boolean): Plan;
 }

@@ -1,18 +1,18 @@
 /**
- * The udp backend: bare inner packets in UDP, as flannel's. Every lease of the network is a peer whatever its
- * BackendType, and is reached on our own configured port (flannel-compat.md section 0, rule 6).
+ * The udp backend: it sends bare inner packets in UDP, as flannel's udp backend does. Every lease of the network is a
+ * peer, whatever its BackendType, and packets go to the port that this host has configured.
  */
 import type { Lease } from '../model/lease.js';
 import { sortTunnelRoutes, type HostPlan, type Plan } from '../model/plan.js';
 import { TartanError } from '../lib/errors.js';
 import type { Backend, BackendContext } from './backend.js';
 
-/** Outer IPv4 header (20) and UDP header (8). */
+/** The outer IPv4 header has 20 bytes, the UDP header 8. */
 const overheadBytes = 28;
-/** RFC 791: every host must take 68 bytes in one piece. */
+/** RFC 791: every host must accept a datagram of 68 bytes without fragmentation. */
 const smallestMtu = 68;
 export const udpDevice = 'tartan0';
-/** Below every route that carries traffic: the tunnel's own has metric 0. */
+/** Every route that carries traffic has a lower metric and wins: the route of the tunnel has metric 0. */
 const unreachableMetric = 4096;
 
 export function udpBackend(context: BackendContext & { readonly port: number }): Backend {
@@ -40,25 +40,26 @@ function hostPlan(context: BackendContext, self: Lease, mtu: number, forwarding:
   return {
     links: [{ name: udpDevice, mtu, address: { base: self.subnet.base, length: 32 } }],
     routes: [
-      // First, so that no packet of the overlay ever finds only the default route.
+      // This route is added first, so that no packet of the overlay ever finds only the default route.
       { kind: 'unreachable', destination: network, metric: unreachableMetric },
       { kind: 'device', destination: network, device: udpDevice, metric: 0 },
     ],
     sysctls: [
-      // Not net.ipv4.ip_forward: Docker's rules of iptables make FORWARD's policy DROP only when Docker switches that
-      // on itself. Were it on before, the host would route for everybody, into containers and into the overlay. Docker
-      // with nftables does neither: it sets no policy and does not start without.
+      // With iptables, Docker sets the policy of FORWARD to DROP only when Docker itself enables net.ipv4.ip_forward.
+      // If the plan enabled it, the host would route for everybody, into containers and into the overlay. With
+      // nftables, Docker sets no policy, does not enable forwarding and does not start without it.
       ...(forwarding ? [['net.ipv4.ip_forward', '1'] as const] : []),
       [`net.ipv4.conf.${udpDevice}.forwarding`, '1'],
       [`net.ipv4.conf.${udpDevice}.accept_redirects`, '0'],
       [`net.ipv4.conf.${udpDevice}.send_redirects`, '0'],
-      // ICMP errors of the data plane come from the tunnel address, which is the host's own: without this the kernel
-      // drops them as martians. Peers cannot use it: their inner source must be of their own subnet.
+      // ICMP errors of the data plane have the tunnel address as source, which is an address of this host: without this
+      // setting the kernel drops them as martians. Peers cannot use that address: the data plane accepts only inner
+      // sources of the peer's own subnet.
       [`net.ipv4.conf.${udpDevice}.accept_local`, '1'],
-      // Loose: whatever the peers send comes in here, also where the way back is by another link (a client behind a
-      // peer). The kernel takes the larger of this and conf.all, so that a strict host is loosened for the tunnel only.
+      // Loose mode: packets from peers arrive here, also when the route back uses another link (a client behind a
+      // peer). The kernel takes the larger of this value and conf.all, so a strict host is loose on this link only.
       [`net.ipv4.conf.${udpDevice}.rp_filter`, '2'],
-      // The tunnel carries IPv4 only: no router solicitations of the kernel's own into it, and no answer to one.
+      // The tunnel carries IPv4 only: the kernel sends no router solicitations into it and accepts no advertisements.
       [`net.ipv6.conf.${udpDevice}.accept_ra`, '0'],
       [`net.ipv6.conf.${udpDevice}.disable_ipv6`, '1'],
     ],
