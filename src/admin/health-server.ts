@@ -1,6 +1,7 @@
 /**
  * Health over TCP for probes: `/healthz` is 200 while the daemon answers at all, `/readyz` is 200 while it is ready and
- * 503 otherwise. It says nothing else, and answers no request that a browser was tricked into (DNS rebinding).
+ * 503 otherwise. The server discloses nothing else. It refuses requests for a foreign host name, which a browser sends
+ * under DNS rebinding.
  */
 import { hostname } from 'node:os';
 import { isIP } from 'node:net';
@@ -8,7 +9,14 @@ import type { Server } from 'node:http';
 import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Closable } from '../lib/scope.js';
-import { closeServer, createLimitedServer, plainText, type Answer, type Question } from './limited-http.js';
+import {
+  closeServer,
+  createLimitedServer,
+  listen,
+  plainText,
+  type HttpRequest,
+  type HttpResponse,
+} from './limited-http.js';
 
 export interface HealthServerOptions {
   readonly ip: string;
@@ -18,24 +26,22 @@ export interface HealthServerOptions {
 }
 
 export interface HealthServer extends Closable {
-  /** The port that is listened on. */
+  /** The port that the server listens on. */
   readonly port: number;
 }
 
 /** @throws TartanError PERMISSION or CONFIG_INVALID when the address cannot be listened on */
 export async function openHealthServer({ ip, port, ready, log }: HealthServerOptions): Promise<HealthServer> {
-  const server = createLimitedServer('the health listener', question => answer(question, ready), log);
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', cause => reject(refusal(ip, port, cause)));
-    server.listen({ host: ip, port }, resolve);
+  const server = createLimitedServer('the health listener', request => healthResponse(request, ready), log);
+  await listen(server, { host: ip, port }).catch((cause: unknown) => {
+    throw listenError(ip, port, cause);
   });
-  server.removeAllListeners('error');
   server.on('error', error => log.error('admin.health-failed', `the health listener failed: ${messageOf(error)}`));
   return { port: boundPort(server, port), close: () => closeServer(server) };
 }
 
-function answer({ path, host }: Question, ready: () => boolean): Answer {
-  if (!isOurName(host)) return plainText(421, 'ask by address');
+function healthResponse({ path, host }: HttpRequest, ready: () => boolean): HttpResponse {
+  if (!isLocalHost(host)) return plainText(421, 'ask by address');
   switch (path) {
     case '/healthz':
       return plainText(200, 'tartand is running');
@@ -46,8 +52,8 @@ function answer({ path, host }: Question, ready: () => boolean): Answer {
   }
 }
 
-/** An address, this host, or nothing: a name that somebody else's DNS points here is neither. */
-function isOurName(host: string | undefined): boolean {
+/** Accepts an address, a name of this host, or no name. A name that foreign DNS resolves to this host is refused. */
+function isLocalHost(host: string | undefined): boolean {
   if (host === undefined || host === '') return true;
   const name = host
     .replace(/:\d*$/, '')
@@ -56,12 +62,12 @@ function isOurName(host: string | undefined): boolean {
   return isIP(name) !== 0 || name === 'localhost' || name === hostname().toLowerCase();
 }
 
-function boundPort(server: Server, asked: number): number {
+function boundPort(server: Server, requested: number): number {
   const address = server.address();
-  return typeof address === 'object' && address !== null ? address.port : asked;
+  return typeof address === 'object' && address !== null ? address.port : requested;
 }
 
-function refusal(ip: string, port: number, cause: unknown): TartanError {
+function listenError(ip: string, port: number, cause: unknown): TartanError {
   return new TartanError(
     errnoOf(cause) === 'EACCES' ? 'PERMISSION' : 'CONFIG_INVALID',
     `the health listener cannot start on ${ip}:${port} (${messageOf(cause)}); ` +

@@ -1,41 +1,43 @@
 /**
- * A small HTTP server that answers GET from memory and that nobody can hold up: few connections, small headers, no
- * bodies, one request a connection, an idle limit and a limit on the whole. Garbage is answered 400 and closed; what
- * a client does never throws into the daemon.
+ * An HTTP server that answers GET requests from memory and that no client can block: few connections, small headers, no
+ * request bodies, one request per connection, a limit on idle time and a limit on the life of a connection. Malformed
+ * input is answered with 400 and the connection is closed; nothing that a client sends makes the daemon throw.
  */
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import type { ListenOptions, Socket } from 'node:net';
 import { messageOf } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 
-export interface Answer {
-  readonly status: number;
-  readonly type: 'application/json' | 'text/plain; charset=utf-8';
-  readonly body: string;
-}
-
-export interface Question {
+export interface HttpRequest {
   readonly path: string;
   /** The Host header. */
   readonly host: string | undefined;
 }
 
+export interface HttpResponse {
+  readonly status: number;
+  readonly type: 'application/json' | 'text/plain; charset=utf-8';
+  readonly body: string;
+}
+
+export type HttpHandler = (request: HttpRequest) => HttpResponse;
+
 export interface HttpLimits {
   readonly connections: number;
   readonly headerBytes: number;
   readonly idleMs: number;
-  /** Of a connection: a reader that takes a byte at a time is never idle. */
-  readonly wholeMs: number;
+  /** The life of a connection: a client that reads one byte at a time is never idle. */
+  readonly connectionMs: number;
 }
 
-const usualLimits: HttpLimits = { connections: 16, headerBytes: 8 * 1024, idleMs: 1000, wholeMs: 5000 };
+const defaultLimits: HttpLimits = { connections: 16, headerBytes: 8 * 1024, idleMs: 1000, connectionMs: 5000 };
 
-/** Listening is the caller's: on a socket file or on a port. */
+/** Creates the server; the caller listens, on a socket file or on a port. */
 export function createLimitedServer(
   name: string,
-  answer: (question: Question) => Answer,
+  handler: HttpHandler,
   log: Log,
-  limits: HttpLimits = usualLimits,
+  limits: HttpLimits = defaultLimits,
 ): Server {
   const { idleMs } = limits;
   const server = createServer(
@@ -45,13 +47,13 @@ export function createLimitedServer(
       requestTimeout: idleMs,
       connectionsCheckingInterval: idleMs / 4,
     },
-    (request, response) => respond(request, response, answerTo(request, name, answer, log)),
+    (request, response) => respond(request, response, handle(request, name, handler, log)),
   );
   server.maxConnections = limits.connections;
   server.maxHeadersCount = 64;
-  // The whole of what a socket may be silent, before, within and after a request.
+  // This limits the idle time of a socket before, within and after a request.
   server.timeout = idleMs;
-  server.on('connection', socket => limitLifetime(socket, limits.wholeMs));
+  server.on('connection', socket => limitLifetime(socket, limits.connectionMs));
   server.on('clientError', (_error, socket) => {
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
     else socket.destroy();
@@ -59,11 +61,20 @@ export function createLimitedServer(
   return server;
 }
 
-export function plainText(status: number, text: string): Answer {
-  return { status, type: 'text/plain; charset=utf-8', body: `${text}\n` };
+/**
+ * Resolves when the server listens; rejects with an error in Node's shape. A socket file is bound before this returns.
+ */
+export function listen(server: Server, where: ListenOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(where, () => {
+      server.removeListener('error', reject);
+      resolve();
+    });
+  });
 }
 
-/** Stops listening and cuts every connection. */
+/** Stops listening and ends every connection. */
 export function closeServer(server: Server): Promise<void> {
   return new Promise(resolve => {
     server.close(() => resolve());
@@ -71,29 +82,33 @@ export function closeServer(server: Server): Promise<void> {
   });
 }
 
-function limitLifetime(socket: Socket, wholeMs: number): void {
-  const timer = setTimeout(() => socket.destroy(), wholeMs);
+export function plainText(status: number, text: string): HttpResponse {
+  return { status, type: 'text/plain; charset=utf-8', body: `${text}\n` };
+}
+
+function limitLifetime(socket: Socket, connectionMs: number): void {
+  const timer = setTimeout(() => socket.destroy(), connectionMs);
   timer.unref();
   socket.once('close', () => clearTimeout(timer));
   socket.on('error', () => socket.destroy());
 }
 
-function answerTo(request: IncomingMessage, name: string, answer: (question: Question) => Answer, log: Log): Answer {
+function handle(request: IncomingMessage, name: string, handler: HttpHandler, log: Log): HttpResponse {
   if (request.method !== 'GET') return plainText(405, 'only GET is answered');
   const hasBody =
     request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length'] ?? 0) > 0;
   if (hasBody) return plainText(413, 'a request has no body here');
   try {
     const [path = '/'] = (request.url ?? '/').split('?');
-    return answer({ path, host: request.headers.host });
+    return handler({ path, host: request.headers.host });
   } catch (error) {
     log.error('admin.answer-failed', `${name} could not answer: ${messageOf(error)}`);
     return plainText(500, 'the answer could not be made, see the log');
   }
 }
 
-function respond(request: IncomingMessage, response: ServerResponse, { status, type, body }: Answer): void {
-  // A body that is not wanted is not read either: the connection ends with the answer.
+function respond(request: IncomingMessage, response: ServerResponse, { status, type, body }: HttpResponse): void {
+  // The server does not read a request body: it closes the connection after the response.
   request.on('error', () => {});
   response.on('error', () => {});
   response.writeHead(status, STATUS_CODES[status], {

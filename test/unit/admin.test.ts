@@ -5,7 +5,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openHealthServer } from '../../src/admin/health-server.js';
-import { closeServer, createLimitedServer, plainText, type Answer } from '../../src/admin/limited-http.js';
+import { closeServer, createLimitedServer, plainText, type HttpResponse } from '../../src/admin/limited-http.js';
 import { findGroupId, openStatusServer, statusSocketPath } from '../../src/admin/status-server.js';
 import type { Status } from '../../src/agent/status.js';
 import { readStatus } from '../../src/tool/status-client.js';
@@ -222,8 +222,8 @@ describe('the status socket', () => {
 
 describe('the limited server', () => {
   it('cuts a reader that is slow but never idle', async () => {
-    const answer = (): Answer => plainText(200, 'x'.repeat(30_000_000));
-    const limits = { connections: 4, headerBytes: 1024, idleMs: 60_000, wholeMs: 300 };
+    const answer = (): HttpResponse => plainText(200, 'x'.repeat(30_000_000));
+    const limits = { connections: 4, headerBytes: 1024, idleMs: 60_000, connectionMs: 300 };
     const server = createLimitedServer('the test', answer, silentLog, limits);
     scope.defer('server', () => closeServer(server));
     const path = join(runDir, 'limited.sock');
