@@ -4,7 +4,7 @@
  */
 import { readSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { widenUnderlay, type Widened } from '../../src/datapath/tun/lanes.js';
+import { widenUnderlay, type Widened } from '../../src/datapath/tun/descriptors.js';
 import { native } from '../../src/lib/native.js';
 import { perl, useScratch } from './datapath-lab.js';
 

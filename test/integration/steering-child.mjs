@@ -4,7 +4,7 @@
  */
 import { readSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { widenTunnel } from '../../dist/datapath/tun/lanes.js';
+import { widenTunnel } from '../../dist/datapath/tun/descriptors.js';
 import { native } from '../../dist/lib/native.js';
 
 const vnetHeaderBytes = 10;

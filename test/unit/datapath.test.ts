@@ -1,9 +1,9 @@
 /** What the datapath adapter remembers over the lives of data processes, without a kernel. */
 import { expect, test } from 'vitest';
 import type { DatapathConfig } from '../../src/datapath/datapath.js';
+import { Totals } from '../../src/datapath/tun/handover.js';
 import { PublishedState } from '../../src/datapath/tun/published-state.js';
 import { identityOf, sameIdentity } from '../../src/datapath/tun/table.js';
-import { Totals } from '../../src/datapath/tun/totals.js';
 import type { NativeTable } from '../../src/lib/native.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 
@@ -50,88 +50,88 @@ const config: DatapathConfig = {
 };
 
 test('equal routes keep their generation', () => {
-  const publication = new PublishedState();
+  const published = new PublishedState();
   const table = new FakeTable();
-  expect(publication.replace(new Uint32Array(0))).toBe(1);
-  expect(publication.replace(new Uint32Array(0))).toBe(1);
-  publication.writeRoutes(table.native);
-  expect(publication.replace(routes(1))).toBe(2);
-  publication.writeRoutes(table.native);
-  expect(publication.replace(routes(1))).toBe(2);
-  expect(publication.isBehind(table.native)).toBe(false);
+  expect(published.replace(new Uint32Array(0))).toBe(1);
+  expect(published.replace(new Uint32Array(0))).toBe(1);
+  published.writeRoutes(table.native);
+  expect(published.replace(routes(1))).toBe(2);
+  published.writeRoutes(table.native);
+  expect(published.replace(routes(1))).toBe(2);
+  expect(published.isBehind(table.native)).toBe(false);
 });
 
 test('while the file is busy the newest table waits under one generation', () => {
-  const publication = new PublishedState();
+  const published = new PublishedState();
   const table = new FakeTable();
-  publication.replace(routes(1));
-  expect(publication.writeRoutes(table.native)).toBe(true);
+  published.replace(routes(1));
+  expect(published.writeRoutes(table.native)).toBe(true);
   table.busy = true;
-  expect(publication.replace(routes(2))).toBe(2);
-  expect(publication.writeRoutes(table.native)).toBe(false);
-  expect(publication.replace(routes(3))).toBe(2);
-  expect(publication.isBehind(table.native)).toBe(true);
+  expect(published.replace(routes(2))).toBe(2);
+  expect(published.writeRoutes(table.native)).toBe(false);
+  expect(published.replace(routes(3))).toBe(2);
+  expect(published.isBehind(table.native)).toBe(true);
   table.busy = false;
-  expect(publication.writeRoutes(table.native)).toBe(true);
-  expect(publication.isBehind(table.native)).toBe(false);
+  expect(published.writeRoutes(table.native)).toBe(true);
+  expect(published.isBehind(table.native)).toBe(false);
   expect(table.live).toEqual(routes(3));
 });
 
 test('generations count on in a new file, which gets everything', () => {
-  const publication = new PublishedState();
+  const published = new PublishedState();
   const first = new FakeTable();
   for (const port of [1, 2, 3]) {
-    publication.replace(routes(port));
-    publication.writeRoutes(first.native);
+    published.replace(routes(port));
+    published.writeRoutes(first.native);
   }
-  publication.setFence(true);
-  publication.setForwardUntil(7);
+  published.setFence(true);
+  published.setForwardUntil(7);
   const second = new FakeTable();
-  publication.writeAll(second.native);
+  published.writeAll(second.native);
   expect(second.live).toEqual(routes(3));
   expect(second.calls).toEqual(['until 7', 'fence true']);
-  expect(publication.generation).toBe(3);
-  expect(publication.adopted(second.native, 0)).toBe(2);
-  expect(publication.adopted(second.native, 1)).toBe(3);
-  expect(publication.adopted(first.native, 3)).toBe(3);
+  expect(published.generation).toBe(3);
+  expect(published.adopted(second.native, 0)).toBe(2);
+  expect(published.adopted(second.native, 1)).toBe(3);
+  expect(published.adopted(first.native, 3)).toBe(3);
 });
 
 test('while one process takes over from another, each file is behind for itself', () => {
-  const publication = new PublishedState();
+  const published = new PublishedState();
   const [old, next] = [new FakeTable(), new FakeTable()];
-  publication.replace(routes(1));
-  publication.writeRoutes(old.native);
-  publication.writeAll(next.native);
-  publication.replace(routes(2));
-  expect([old, next].map(table => publication.isBehind(table.native))).toEqual([true, true]);
-  publication.writeRoutes(old.native);
-  expect([old, next].map(table => publication.isBehind(table.native))).toEqual([false, true]);
-  publication.writeRoutes(next.native);
-  expect([old, next].map(table => publication.isBehind(table.native))).toEqual([false, false]);
+  published.replace(routes(1));
+  published.writeRoutes(old.native);
+  published.writeAll(next.native);
+  published.replace(routes(2));
+  expect([old, next].map(table => published.isBehind(table.native))).toEqual([true, true]);
+  published.writeRoutes(old.native);
+  expect([old, next].map(table => published.isBehind(table.native))).toEqual([false, true]);
+  published.writeRoutes(next.native);
+  expect([old, next].map(table => published.isBehind(table.native))).toEqual([false, false]);
   expect(next.live).toEqual(routes(2));
 });
 
-test('an adopted file is continued: its routes are the ones published, its words are kept', () => {
+test('an adopted file is continued: its routes are the ones published, its control words are kept', () => {
   const file = new FakeTable();
   file.live = routes(5);
   file.count = 42;
-  const publication = new PublishedState();
-  expect(publication.resume(file.native)).toBe(true);
-  expect(publication.replace(routes(5))).toBe(42);
-  expect(publication.adopted(file.native, 42)).toBe(42);
-  expect(publication.isBehind(file.native)).toBe(false);
+  const published = new PublishedState();
+  expect(published.resume(file.native)).toBe(true);
+  expect(published.replace(routes(5))).toBe(42);
+  expect(published.adopted(file.native, 42)).toBe(42);
+  expect(published.isBehind(file.native)).toBe(false);
   const next = new FakeTable();
-  publication.writeAll(next.native);
+  published.writeAll(next.native);
   expect(next.calls).toEqual(['until 99', 'fence true']);
   expect(next.live).toEqual(routes(5));
 });
 
-test('a file that cannot be believed is not continued', () => {
+test('a damaged file is not continued', () => {
   const file = new FakeTable();
   file.routes = () => undefined;
-  const publication = new PublishedState();
-  expect(publication.resume(file.native)).toBe(false);
-  expect(publication.generation).toBe(0);
+  const published = new PublishedState();
+  expect(published.resume(file.native)).toBe(false);
+  expect(published.generation).toBe(0);
 });
 
 test('the identity is everything but the MTU and what the socket is bound to', () => {

@@ -1,4 +1,4 @@
-/** Removing the data plane without a running tartand: the data process, its files and with them the link. */
+/** Removes the data plane when no tartand runs: the data process, its sockets and, with the process, the link. */
 import { existsSync, realpathSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf } from '../../lib/errors.js';
@@ -15,15 +15,15 @@ export interface CleanupOptions {
   readonly log: Log;
 }
 
-const linkGoneLimitMs = 2000;
+const linkGoneTimeoutMs = 2000;
 
 /**
- * Nothing there is no error. The caller holds the lock of the run directory.
+ * The caller holds the lock of the run directory. It is no error when there is nothing to remove.
  * @returns the pids of the data processes that were ended
- * @throws TartanError DATAPATH_FAILED when one lives on
+ * @throws TartanError DATAPATH_FAILED when one does not end
  */
 export async function cleanupDatapath(options: CleanupOptions): Promise<readonly number[]> {
-  // A data process outlives its directory too.
+  // A data process can run although its directory was removed.
   const runDir = existsSync(options.runDir) ? realpathSync(options.runDir) : options.runDir;
   const ended: number[] = [];
   const adopted = await adoptProcess(runDir);
@@ -40,13 +40,13 @@ export async function cleanupDatapath(options: CleanupOptions): Promise<readonly
   }
   ended.push(...(await killUnreachable(runDir, options.log)));
   removeSockets(runDir);
-  if (ended.length > 0) await linkGone(options.device);
+  if (ended.length > 0) await waitForLinkGone(options.device);
   return ended;
 }
 
-/** A process that was ended by force lets go of the link a little later; the name is free when it can be taken. */
-async function linkGone(device: string): Promise<void> {
-  for (let waitedMs = 0; waitedMs < linkGoneLimitMs; waitedMs += 10) {
+/** Waits until the name of the link is free. The kernel removes the link of a killed process a little later. */
+async function waitForLinkGone(device: string): Promise<void> {
+  for (let waitedMs = 0; waitedMs < linkGoneTimeoutMs; waitedMs += 10) {
     try {
       native().closeFd(native().openTun(device, true).fd);
       return;

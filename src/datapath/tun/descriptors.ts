@@ -1,88 +1,99 @@
-/** Opening what the data process works with, and saying in an operator's words why that was not possible. */
+/**
+ * The descriptors of the data process: how they are opened, widened into lanes and replaced, and the errors that tell
+ * an operator why that was not possible.
+ *
+ * A lane is a TUN queue and a UDP socket for bulk flows, with a thread for each direction. Beside the lanes, one more
+ * queue and one more socket serve the sparse flows. Where the kernel accepts no steering program, there is one queue,
+ * one socket and a warning.
+ */
+import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { TartanError, errnoOf, messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { native, type NativeUdp } from '../../lib/native.js';
 import { formatIpv4 } from '../../model/ipv4.js';
 import type { DatapathConfig } from '../datapath.js';
-import { widenTunnel, widenUnderlay } from './lanes.js';
 import { killUnreachable } from './find-process.js';
 
 export interface TunnelOptions {
   readonly runDir: string;
   readonly device: string;
-  /** Where the kernel can steer flows (lanes.ts); 0: one queue, one socket. */
+  /** Number of lanes where the kernel can steer flows; with 0 there is one queue and one socket. */
   readonly lanes: number;
   readonly log: Log;
 }
 
-/** Asked from the kernel for each direction: what arrives while a data process is replaced waits there. */
+/** The engine requests this buffer for each direction. Packets that arrive during a handover wait there. */
 const udpBufferBytes = 4 * 1024 * 1024;
 
-/** How long a link may stay after the process that held it was ended, or while one that was told to end does. */
-const linkGoneLimitMs = 2000;
+/** How long to wait for the link to go: after its data process was killed, and else, as one may just be ending. */
+const linkGoneTimeoutMs = 2000;
 const linkGraceMs = 200;
+
+/** One less than QUEUES_MAX of layout.h. */
+const lanesMax = 3;
 
 export interface Descriptors {
   readonly tunFds: readonly number[];
   readonly udpFds: readonly number[];
 }
 
-/** With what the kernel gave less of than was asked. */
-type Prepared = Descriptors & {
+/** Descriptors, with warnings about what the kernel did not give. */
+type PreparedDescriptors = Descriptors & {
   readonly bufferWarning: string | undefined;
   readonly laneWarning: string | undefined;
 };
 
-/** The link and the sockets that outlive the data processes working on them. */
+/** The TUN queues and the UDP sockets. They outlive the data processes that read them. */
 export class DescriptorSet {
   readonly #options: TunnelOptions;
-  #current: Prepared;
+  #current: PreparedDescriptors;
 
-  /** Owns the descriptors given. */
-  constructor(options: TunnelOptions, held: Descriptors) {
+  /** Takes ownership of the descriptors. */
+  constructor(options: TunnelOptions, descriptors: Descriptors) {
     this.#options = options;
-    this.#current = { ...held, bufferWarning: undefined, laneWarning: undefined };
+    this.#current = { ...descriptors, bufferWarning: undefined, laneWarning: undefined };
   }
 
   get warnings(): readonly string[] {
     return [this.#current.bufferWarning, this.#current.laneWarning].filter(text => text !== undefined);
   }
 
-  get linkAlive(): boolean {
-    return tunnelAlive(this.#current.tunFds, this.#options.device);
+  get linkExists(): boolean {
+    return tunnelExists(this.#current.tunFds, this.#options.device);
   }
 
-  fit(config: DatapathConfig): boolean {
-    return this.linkAlive && underlayFits(this.#current.udpFds, config);
+  matches(config: DatapathConfig): boolean {
+    return this.linkExists && underlayMatches(this.#current.udpFds, config);
   }
 
   /**
-   * For the next data process: what fits, and the rest opened anew. What is held stays open and as it was, for the one
-   * that may be working on it. To be passed to `take` or to `drop`.
+   * Returns the descriptors for the next data process: the current ones that match, and new ones in place of the
+   * others. The current ones stay open, because a data process may be reading them. The caller must `commit` or
+   * `discard` the result.
    * @throws TartanError DUPLICATE_NODE, PERMISSION, DATAPATH_FAILED
    */
-  async prepare(config: DatapathConfig): Promise<Prepared> {
+  async prepare(config: DatapathConfig): Promise<PreparedDescriptors> {
     let next = this.#current;
     try {
-      if (!this.linkAlive) next = { ...next, tunFds: [await openTunnel(this.#options)] };
-      if (!underlayFits(next.udpFds, config)) {
+      if (!this.linkExists) next = { ...next, tunFds: [await openTunnel(this.#options)] };
+      if (!underlayMatches(next.udpFds, config)) {
         const udp = openUnderlay(config, false);
-        const bufferWarning = warningOf(Math.min(udp.receiveBuffer, udp.sendBuffer));
+        const bufferWarning = bufferWarningOf(Math.min(udp.receiveBuffer, udp.sendBuffer));
         next = { ...next, udpFds: [udp.fd], bufferWarning };
       }
       return this.#widen(next, config);
     } catch (error) {
-      this.drop(next);
+      this.discard(next);
       throw error;
     }
   }
 
   /**
-   * One queue and one socket, new or of an earlier daemon, become lanes. There are as many of one as of the other: what
-   * exists already decides, and where one kind cannot be widened the other is narrowed.
+   * Adds lanes where there is one queue or one socket, new or of an earlier daemon. There are always as many queues as
+   * sockets: the number of those that exist decides. Where one kind cannot be widened, the other is reduced to one.
    */
-  #widen(set: Prepared, config: DatapathConfig): Prepared {
+  #widen(set: PreparedDescriptors, config: DatapathConfig): PreparedDescriptors {
     const { device } = this.#options;
     let { tunFds, udpFds } = set;
     const lanes = Math.max(tunFds.length, udpFds.length) - 1 || this.#options.lanes;
@@ -94,19 +105,19 @@ export class DescriptorSet {
     if (udpFds.length === 1 && problem === undefined)
       ({ fds: udpFds, problem } = widenUnderlay(udpFd, lanes, share => openUnderlay(config, share)));
     if (problem === undefined) return { ...set, tunFds, udpFds, laneWarning: undefined };
-    this.drop({ tunFds: tunFds.slice(1), udpFds: udpFds.slice(1) });
+    this.discard({ tunFds: tunFds.slice(1), udpFds: udpFds.slice(1) });
     return { ...set, tunFds: [tunFd], udpFds: [udpFd], laneWarning: problem };
   }
 
-  /** From now on these are held; no data process reads the others any more. */
-  take(next: Prepared): void {
+  /** Makes the prepared descriptors the current ones and closes the others, which no data process may read any more. */
+  commit(next: PreparedDescriptors): void {
     const kept = [...next.tunFds, ...next.udpFds];
     closeAll([...this.#current.tunFds, ...this.#current.udpFds].filter(fd => !kept.includes(fd)));
     this.#current = next;
   }
 
-  /** Nothing reads them: those that were added are closed again. */
-  drop(next: Descriptors): void {
+  /** Closes the prepared descriptors that are not current. No data process may read them. */
+  discard(next: Descriptors): void {
     const kept = [...this.#current.tunFds, ...this.#current.udpFds];
     closeAll([...next.tunFds, ...next.udpFds].filter(fd => !kept.includes(fd)));
   }
@@ -117,7 +128,7 @@ export class DescriptorSet {
   }
 }
 
-function warningOf(bytes: number): string | undefined {
+function bufferWarningOf(bytes: number): string | undefined {
   return bytes < udpBufferBytes
     ? `the UDP socket has buffers of ${bytes} bytes instead of ${udpBufferBytes}: raise net.core.rmem_max and wmem_max`
     : undefined;
@@ -127,8 +138,66 @@ export function closeAll(descriptors: readonly number[]): void {
   for (const fd of descriptors) native().closeFd(fd);
 }
 
-/** Whether the link behind a TUN descriptor still exists under the name. */
-function tunnelAlive(fds: readonly number[], device: string): boolean {
+/** Returns the number of lanes for this host. A lane occupies two processors: one sends, one receives. */
+export function defaultLanes(): number {
+  return Math.min(lanesMax, Math.max(1, Math.floor(availableParallelism() / 2)));
+}
+
+export interface Widened {
+  /** The given descriptor, then the added ones; the caller owns all of them. */
+  readonly fds: readonly number[];
+  /** Why none were added. */
+  readonly problem: string | undefined;
+}
+
+/** Adds queues to the one that made the link. */
+export function widenTunnel(fd: number, device: string, lanes: number): Widened {
+  return widen(fd, lanes, () => {
+    native().steerTun(fd, lanes);
+    return () => native().openTun(device, false).fd;
+  });
+}
+
+/** Adds sockets to the one that is bound to the address. That was bound alone, so no other program shares the port. */
+export function widenUnderlay(fd: number, lanes: number, open: (share: boolean) => NativeUdp): Widened {
+  const widened = widen(fd, lanes, () => {
+    native().shareUdp(fd, true);
+    return () => open(true).fd;
+  });
+  if (widened.problem !== undefined) return unshared(fd, widened.problem);
+  try {
+    native().steerUdp(fd, lanes);
+    return widened;
+  } catch (error) {
+    closeAll(widened.fds.slice(1));
+    return unshared(fd, laneProblem(error));
+  }
+}
+
+function unshared(fd: number, problem: string): Widened {
+  native().shareUdp(fd, false);
+  return { fds: [fd], problem };
+}
+
+/** @param begin prepares the first descriptor and returns the function that opens each further one */
+function widen(fd: number, lanes: number, begin: () => () => number): Widened {
+  const fds = [fd];
+  try {
+    const open = begin();
+    while (fds.length <= lanes) fds.push(open());
+    return { fds, problem: undefined };
+  } catch (error) {
+    closeAll(fds.slice(1));
+    return { fds: [fd], problem: laneProblem(error) };
+  }
+}
+
+function laneProblem(error: unknown): string {
+  return `flows that send little wait behind bulk ones: ${messageOf(error)} (kernel 5.8 with CONFIG_BPF_SYSCALL, and root or CAP_BPF, are needed)`;
+}
+
+/** Whether the link of the TUN descriptors still exists under its name. */
+function tunnelExists(fds: readonly number[], device: string): boolean {
   try {
     return fds.length > 0 && fds.every(fd => native().tunName(fd) === device);
   } catch {
@@ -137,8 +206,8 @@ function tunnelAlive(fds: readonly number[], device: string): boolean {
 }
 
 /**
- * Makes the link. One that exists is DUPLICATE_NODE, unless a data process of this run directory holds it that cannot
- * be asked any more: that one is ended first.
+ * Makes the link. When the link belongs to an unreachable data process of this run directory, that process is killed
+ * first. Any other link of the name is DUPLICATE_NODE.
  * @throws TartanError DUPLICATE_NODE, PERMISSION, DATAPATH_FAILED
  */
 export async function openTunnel(options: TunnelOptions): Promise<number> {
@@ -152,7 +221,7 @@ export async function openTunnel(options: TunnelOptions): Promise<number> {
     }
     if (leftMs === undefined) {
       const killed = await killUnreachable(options.runDir, options.log);
-      leftMs = killed.length > 0 ? linkGoneLimitMs : linkGraceMs;
+      leftMs = killed.length > 0 ? linkGoneTimeoutMs : linkGraceMs;
     } else {
       await delay(10);
       leftMs -= 10;
@@ -194,8 +263,8 @@ function tunnelError(device: string, cause: unknown): TartanError {
   }
 }
 
-/** Whether the socket is bound as the configuration wants it. */
-function underlayFits(fds: readonly number[], config: DatapathConfig): boolean {
+/** Whether the sockets are bound to the address and the port of the configuration. */
+function underlayMatches(fds: readonly number[], config: DatapathConfig): boolean {
   try {
     return (
       fds.length > 0 &&

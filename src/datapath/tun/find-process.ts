@@ -1,6 +1,6 @@
 /**
- * Data processes by pid: recognising ours, ending them by force, and finding those that can no longer be asked
- * because their socket file was lost. A process is ours when its name is and it maps memories of our run directory.
+ * Data processes by pid: how to recognise them, kill them, and find those that are unreachable because their socket
+ * file was lost. A data process of a run directory has the name of the program and maps memories of that directory.
  */
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -8,16 +8,20 @@ import { errnoOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { memoryNames } from './table.js';
 
-/** As the kernel cuts it: 15 characters (proc(5), comm). */
+/** The kernel keeps 15 characters of a name (proc(5), comm). */
 const processName = 'tartan-datapath';
-const endLimitMs = 2000;
+const killTimeoutMs = 2000;
 
-function read(path: string): string {
+function readProcFile(path: string): string {
   try {
     return readFileSync(path, 'latin1');
   } catch {
     return '';
   }
+}
+
+function isNamedDatapath(pid: number): boolean {
+  return readProcFile(`/proc/${pid}/comm`).trimEnd() === processName;
 }
 
 function networkNamespace(pid: number | 'self'): string | undefined {
@@ -28,24 +32,24 @@ function networkNamespace(pid: number | 'self'): string | undefined {
   }
 }
 
-/** A zombie has let go of its descriptors and counts as gone. */
+/** A zombie has no descriptors any more and counts as dead. */
 function isAlive(pid: number): boolean {
-  const stat = read(`/proc/${pid}/stat`);
+  const stat = readProcFile(`/proc/${pid}/stat`);
   const state = stat.charAt(stat.lastIndexOf(')') + 2);
   return state !== '' && state !== 'Z' && state !== 'X';
 }
 
-function maps(pid: number, names: readonly string[]): boolean {
-  const lines = read(`/proc/${pid}/maps`).split('\n');
+function mapsMemory(pid: number, names: readonly string[]): boolean {
+  const lines = readProcFile(`/proc/${pid}/maps`).split('\n');
   return lines.some(line => names.some(name => line.endsWith(` ${name} (deleted)`)));
 }
 
 /**
- * SIGKILL for a data process, and for nothing else: a pid may have been given to another program since.
- * @returns false when there was nothing to end or we may not
+ * Kills a data process (SIGKILL), and no other program: the kernel may have reused the pid.
+ * @returns false when the pid is no data process any more, or when this process may not kill it
  */
 export function killDataProcess(pid: number): boolean {
-  if (read(`/proc/${pid}/comm`).trimEnd() !== processName) return false;
+  if (!isNamedDatapath(pid)) return false;
   try {
     process.kill(pid, 'SIGKILL');
     return true;
@@ -55,26 +59,27 @@ export function killDataProcess(pid: number): boolean {
   }
 }
 
-/** Living data processes of the run directory in this network namespace. */
+/** Returns the data processes of the run directory that are alive in this network namespace. */
 export function findProcesses(runDir: string): readonly number[] {
   const names = memoryNames(runDir);
   const here = networkNamespace('self');
   return readdirSync('/proc')
     .filter(name => /^\d+$/.test(name))
     .map(Number)
-    .filter(pid => read(`/proc/${pid}/comm`).trimEnd() === processName)
-    .filter(pid => networkNamespace(pid) === here && maps(pid, names) && isAlive(pid));
+    .filter(isNamedDatapath)
+    .filter(pid => networkNamespace(pid) === here && mapsMemory(pid, names) && isAlive(pid));
 }
 
 /**
- * Ends all of them and waits until they are gone.
- * @param kept the one that is no orphan
+ * Kills the data processes of the run directory that no daemon can reach, and waits until they are dead.
+ * @param kept the pid of the process that this daemon has adopted
+ * @returns the pids of the killed processes
  */
 export async function killUnreachable(runDir: string, log: Log, kept?: number): Promise<readonly number[]> {
   const killed = findProcesses(runDir).filter(pid => pid !== kept && killDataProcess(pid));
   for (const pid of killed) {
     log.warn('datapath.orphan-killed', `ended data process ${pid}, which nobody knew any more`, { pid });
   }
-  for (let waitedMs = 0; waitedMs < endLimitMs && killed.some(isAlive); waitedMs += 10) await delay(10);
+  for (let waitedMs = 0; waitedMs < killTimeoutMs && killed.some(isAlive); waitedMs += 10) await delay(10);
   return killed;
 }

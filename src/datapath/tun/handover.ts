@@ -1,44 +1,67 @@
 /**
- * The data process that runs and how another one takes its place: the next one is started parked beside it, the running
- * one is drained and ends, and only then does the next one read. What waits meanwhile waits in the kernel. The caller
- * sees to it that one change is made at a time.
+ * The data process that runs, and how another one takes its place without two of them reading at the same time:
+ *
+ *   1. prepare   descriptors for the next process; the running one keeps its own
+ *   2. spawn     the next process, paused: while its MTU is 0 it reads nothing
+ *   3. drain     the running process finishes what it has read, and ends
+ *   4. commit    the descriptors; the next process gets its MTU and reads
+ *
+ * Packets that arrive between 3 and 4 wait in the kernel. A failure before the end of 3 leaves the running process as
+ * it was. The caller makes one change at a time.
  */
 import type { Clock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
-import { builtFile } from '../../lib/native.js';
+import { builtFile, type NativeCounters } from '../../lib/native.js';
 import type { DatapathConfig } from '../datapath.js';
 import type { Descriptors, DescriptorSet } from './descriptors.js';
 import { spawnProcess, type DataProcess } from './process.js';
 import type { PublishedState } from './published-state.js';
 import { identityOf, promoteSocket, removeNextSocket, sameIdentity } from './table.js';
-import { Totals } from './totals.js';
 
-/** The account without rights that a data process becomes: nobody. */
+/** The data process becomes nobody, the account without rights, unless the options name another one. */
 const nobody = 65534;
 
 export interface HandoverOptions {
   readonly runDir: string;
   readonly executable?: string;
-  /** Whom the data process becomes. */
+  /** The user and the group that the data process becomes. */
   readonly user?: number;
   readonly group?: number;
   readonly clock: Clock;
   readonly log: Log;
 }
 
+/** Sums counters over the lives of several data processes: the counters of an ended one stay, so no sum decreases. */
+export class Totals {
+  #ended: Readonly<Record<string, number>> = {};
+
+  /** @param last undefined when it could not be read */
+  add(last: NativeCounters | undefined): void {
+    this.#ended = this.plus(last);
+  }
+
+  /** Returns the sum over all ended processes and the running one. */
+  plus(running: NativeCounters | undefined): Readonly<Record<string, number>> {
+    if (!running) return this.#ended;
+    return Object.fromEntries(
+      Object.entries(running.counters).map(([name, value]) => [name, value + (this.#ended[name] ?? 0)]),
+    );
+  }
+}
+
 export class Handover {
   readonly totals = new Totals();
-  /** CLOCK_BOOTTIME milliseconds of the last launch; a process that was found is old. */
+  /** CLOCK_BOOTTIME milliseconds of the last launch; an adopted process counts as old. */
   startedMs = -Infinity;
   readonly #options: HandoverOptions;
   readonly #descriptors: DescriptorSet;
   readonly #published: PublishedState;
   readonly #onDeath: (ended: DataProcess) => void;
   #running: DataProcess | undefined;
-  /** The same process while it ends because it was told to. */
+  /** The running process while it drains. */
   #stopping: DataProcess | undefined;
 
-  /** @param onDeath called, after it was let go, for a process that nobody told to end */
+  /** @param onDeath called for a process that ended although nobody stopped it, after its handles are closed */
   constructor(
     options: HandoverOptions,
     descriptors: DescriptorSet,
@@ -55,48 +78,54 @@ export class Handover {
     return this.#running;
   }
 
-  /** It was told to end: nothing more is to be told to it. */
+  /** The running process drains: no routes are written to it. */
   get isStopping(): boolean {
     return this.#stopping !== undefined;
   }
 
-  fits(config: DatapathConfig): boolean {
+  /** Whether the running process and the descriptors are those of this configuration, apart from the MTU. */
+  matches(config: DatapathConfig): boolean {
     const identity = this.#running?.table.identity();
-    return identity !== undefined && sameIdentity(identity, identityOf(config)) && this.#descriptors.fit(config);
+    return identity !== undefined && sameIdentity(identity, identityOf(config)) && this.#descriptors.matches(config);
   }
 
+  /** Takes a process as the running one, and watches it until it ends. */
   setRunning(process: DataProcess): void {
     this.#running = process;
     void process.ended.then(() => {
       if (this.#running !== process || this.#stopping === process) return;
-      this.#discard(process);
+      this.#removeEnded(process);
       this.#onDeath(process);
     });
   }
 
   /**
-   * What fails before the end of the running one leaves it as it was.
+   * Starts a process in the place of the running one, or the first one.
    * @throws TartanError DATAPATH_FAILED, DUPLICATE_NODE, PERMISSION
    */
   async launch(config: DatapathConfig, why: string | undefined): Promise<void> {
     const descriptors = await this.#descriptors.prepare(config);
-    const next = await this.#startPaused(config, descriptors, why).catch((error: unknown) => {
+    const next = await this.#spawnAndDrain(config, descriptors, why).catch((error: unknown) => {
       removeNextSocket(this.#options.runDir);
-      this.#descriptors.drop(descriptors);
+      this.#descriptors.discard(descriptors);
       throw error;
     });
-    this.#published.writeWords(next.table);
+    this.#published.writeControlWords(next.table);
     next.table.setMtu(config.mtu);
     next.ring();
-    this.#descriptors.take(descriptors);
+    this.#descriptors.commit(descriptors);
     this.startedMs = this.#options.clock.now();
     this.setRunning(next);
     promoteSocket(this.#options.runDir);
     this.#options.log.info('datapath.started', `started data process ${next.pid}`, { pid: next.pid });
   }
 
-  /** The next one, parked, and nobody beside it: while its MTU is 0 it reads nothing. */
-  async #startPaused(config: DatapathConfig, descriptors: Descriptors, why: string | undefined): Promise<DataProcess> {
+  /** Returns the next process, paused, after the running one has ended. */
+  async #spawnAndDrain(
+    config: DatapathConfig,
+    descriptors: Descriptors,
+    why: string | undefined,
+  ): Promise<DataProcess> {
     const { executable = builtFile('tartan-datapath'), runDir, user = nobody, group = nobody } = this.#options;
     const { tunFds, udpFds } = descriptors;
     const next = await spawnProcess({ executable, runDir, tunFds, udpFds, user, group }, table => {
@@ -104,7 +133,7 @@ export class Handover {
       this.#published.writeAll(table);
     });
     try {
-      await this.stop(why);
+      await this.#stopRunning(why);
       return next;
     } catch (error) {
       await next.stop().catch(() => {});
@@ -113,11 +142,8 @@ export class Handover {
     }
   }
 
-  /**
-   * Ends the running one, if there is one.
-   * @throws TartanError DATAPATH_FAILED when it lives on; then nothing may be started beside it
-   */
-  async stop(why = 'it is replaced'): Promise<void> {
+  /** @throws TartanError DATAPATH_FAILED when the process does not end; then nothing may read beside it */
+  async #stopRunning(why = 'it is replaced'): Promise<void> {
     const running = this.#running;
     if (!running) return;
     const { pid } = running;
@@ -125,19 +151,19 @@ export class Handover {
     this.#stopping = running;
     try {
       await running.stop();
-      this.#discard(running);
+      this.#removeEnded(running);
     } finally {
       this.#stopping = undefined;
     }
   }
 
-  /** It lives on. */
+  /** Closes the handles of the running process; the process runs on. */
   release(): void {
     this.#running?.release();
     this.#running = undefined;
   }
 
-  #discard(ended: DataProcess): void {
+  #removeEnded(ended: DataProcess): void {
     this.#running = undefined;
     this.totals.add(ended.table.counters());
     ended.release();

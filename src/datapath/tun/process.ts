@@ -1,6 +1,7 @@
 /**
- * One living data process: its table, its doorbells and the connection whose end is its death. `spawnProcess` and
- * `adoptProcess` make one and own nothing when they throw; TUN and UDP descriptors belong to the caller.
+ * A running data process: its table, one eventfd per thread, and the connection that ends when the process dies.
+ * `spawnProcess` and `adoptProcess` return one, and own nothing when they throw. The caller owns the TUN and UDP
+ * descriptors.
  */
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,12 +12,12 @@ import { closeAll } from './descriptors.js';
 import { killDataProcess } from './find-process.js';
 import { createTable, nextSocketPath, promoteSocket, removeNextSocket, socketPath } from './table.js';
 
-/** An earlier daemon's process answers in well under a millisecond; one that does not is taken for stuck and ended. */
-const answerLimitMs = 2000;
-const startLimitMs = 5000;
-const drainLimitMs = 2000;
+/** A working process sends its hello in well under a millisecond; one that does not is taken for stuck. */
+const helloTimeoutMs = 2000;
+const startTimeoutMs = 5000;
+const drainTimeoutMs = 2000;
 
-/** The connection to a data process, from which its death is seen whether it is our child or not. */
+/** The connection to a data process. Its end shows the death of the process, whether that is our child or not. */
 class ProcessConnection {
   readonly pid: number;
   readonly ended: Promise<void>;
@@ -26,27 +27,27 @@ class ProcessConnection {
   constructor(pid: number, fd: number) {
     this.pid = pid;
     this.#fd = fd;
-    let end = (): void => {};
-    this.ended = new Promise(resolve => (end = resolve));
+    let onEnd = (): void => {};
+    this.ended = new Promise(resolve => (onEnd = resolve));
     this.#watch = native().watch(fd, 64, error => {
-      if (error !== undefined && error !== 'ENOBUFS' && error !== 'EMSGSIZE') end();
+      if (error !== undefined && error !== 'ENOBUFS' && error !== 'EMSGSIZE') onEnd();
     });
-    // An idle daemon must be able to exit.
+    // The open connection alone must not keep the daemon from exiting.
     this.#watch.unref();
   }
 
   async endedWithin(ms: number): Promise<boolean> {
-    const limit = new AbortController();
-    const late = delay(ms, false, { signal: limit.signal }).catch(() => false);
-    const ended = await Promise.race([this.ended.then(() => true), late]);
-    limit.abort();
+    const timer = new AbortController();
+    const timeout = delay(ms, false, { signal: timer.signal }).catch(() => false);
+    const ended = await Promise.race([this.ended.then(() => true), timeout]);
+    timer.abort();
     return ended;
   }
 
-  /** @throws TartanError DATAPATH_FAILED when it lives on */
+  /** @throws TartanError DATAPATH_FAILED when the process does not end */
   async kill(): Promise<void> {
     killDataProcess(this.pid);
-    if (await this.endedWithin(drainLimitMs)) return;
+    if (await this.endedWithin(drainTimeoutMs)) return;
     throw new TartanError(
       'DATAPATH_FAILED',
       `data process ${this.pid} does not end: end it by hand with: kill -9 ${this.pid}`,
@@ -59,18 +60,18 @@ class ProcessConnection {
   }
 }
 
-/** What a data process says of its own making. */
+/** The build and the layout of a data process, as its hello names them. */
 type BuildInfo = Pick<NativeHello, 'build' | 'version'>;
 
 export class DataProcess {
   readonly table: NativeTable;
-  readonly #make: BuildInfo;
+  readonly #buildInfo: BuildInfo;
   readonly #connection: ProcessConnection;
   readonly #wakeFds: readonly number[];
 
-  constructor(connection: ProcessConnection, make: BuildInfo, table: NativeTable, wakeFds: readonly number[]) {
+  constructor(connection: ProcessConnection, buildInfo: BuildInfo, table: NativeTable, wakeFds: readonly number[]) {
     this.#connection = connection;
-    this.#make = make;
+    this.#buildInfo = buildInfo;
     this.table = table;
     this.#wakeFds = wakeFds;
   }
@@ -79,38 +80,39 @@ export class DataProcess {
     return this.#connection.pid;
   }
 
-  /** It speaks our layout: routes can be given to it. Any other can be fenced and drained only. */
-  get isReadable(): boolean {
-    return this.#make.version === native().layoutVersion;
+  /** Whether its memories have the layout of this build. Of another layout only the control words can be used. */
+  get hasOurLayout(): boolean {
+    return this.#buildInfo.version === native().layoutVersion;
   }
 
-  /** Why it is not what was installed, which may be newer or older. */
-  get difference(): string | undefined {
-    const ours = native().build;
-    return this.#make.build === ours ? undefined : `it is of build ${this.#make.build}, and this is ${ours}`;
+  /** How its build differs from this one, which may be newer or older; undefined when it does not. */
+  get buildDifference(): string | undefined {
+    const { build } = this.#buildInfo;
+    return build === native().build ? undefined : `it is of build ${build}, and this is ${native().build}`;
   }
 
-  /** Resolves at its death. */
+  /** Resolves when the process dies. */
   get ended(): Promise<void> {
     return this.#connection.ended;
   }
 
-  /** Has every thread look at the words of the table. */
+  /** Makes every thread read the control words. */
   ring(): void {
     for (const fd of this.#wakeFds) native().ring(fd);
   }
 
   /**
-   * Lets it finish what it has read and end; by force when it does not. Still to be released afterwards.
-   * @throws TartanError DATAPATH_FAILED when it lives on
+   * Drains the process: it finishes what it has read, and ends. One that does not end in time is killed. The caller
+   * releases it afterwards.
+   * @throws TartanError DATAPATH_FAILED when it does not end
    */
   async stop(): Promise<void> {
     this.table.setDrain(true);
     this.ring();
-    if (!(await this.#connection.endedWithin(drainLimitMs))) await this.#connection.kill();
+    if (!(await this.#connection.endedWithin(drainTimeoutMs))) await this.#connection.kill();
   }
 
-  /** Lets go of it; it lives on if it does. */
+  /** Closes our handles. A process that runs is not touched. */
   release(): void {
     this.#connection.close();
     this.table.close();
@@ -118,36 +120,36 @@ export class DataProcess {
   }
 }
 
-export interface Adopted {
-  /** undefined when its memories could not be used: it was ended, its descriptors are still good. */
+export interface AdoptedProcess {
+  /** undefined when its memories could not be used: the process was killed, and its descriptors remain. */
   readonly process: DataProcess | undefined;
   readonly tunFds: readonly number[];
   readonly udpFds: readonly number[];
 }
 
 /**
- * The one that forwards or, where a daemon was killed between the two, the one that was to take over from it.
+ * Adopts the data process that forwards. When a daemon was killed during a handover, that may be the next process.
  * @returns undefined when no data process answers
- * @throws TartanError DATAPATH_FAILED when one answers that can neither be used nor ended
+ * @throws TartanError DATAPATH_FAILED when a process answers that can neither be used nor killed
  */
-export async function adoptProcess(runDir: string): Promise<Adopted | undefined> {
-  const first = ask(socketPath(runDir));
-  if (first) return adopted(first);
-  const next = ask(nextSocketPath(runDir));
+export async function adoptProcess(runDir: string): Promise<AdoptedProcess | undefined> {
+  const current = requestHello(socketPath(runDir));
+  if (current) return adoptFrom(current);
+  const next = requestHello(nextSocketPath(runDir));
   if (next) promoteSocket(runDir);
-  return next && adopted(next);
+  return next && adoptFrom(next);
 }
 
-function ask(path: string): NativeHello | undefined {
+function requestHello(path: string): NativeHello | undefined {
   try {
-    return native().adopt(path, answerLimitMs);
+    return native().adopt(path, helloTimeoutMs);
   } catch (error) {
     if (errnoOf(error) !== undefined) return undefined;
     throw error;
   }
 }
 
-async function adopted(hello: NativeHello): Promise<Adopted> {
+async function adoptFrom(hello: NativeHello): Promise<AdoptedProcess> {
   const { tunFds, udpFds } = hello;
   const connection = new ProcessConnection(hello.pid, hello.connectionFd);
   native().closeFd(hello.listenFd);
@@ -168,7 +170,7 @@ async function adopted(hello: NativeHello): Promise<Adopted> {
   return { process: undefined, tunFds, udpFds };
 }
 
-export interface Launch {
+export interface SpawnOptions {
   readonly executable: string;
   readonly runDir: string;
   readonly tunFds: readonly number[];
@@ -178,18 +180,18 @@ export interface Launch {
 }
 
 /**
- * Starts one that answers at `nextSocketPath`; it reads nothing before its MTU is set.
- * @param prepare writes identity, routes and words into the new table before anybody reads it
+ * Spawns a data process that answers at `nextSocketPath`. It reads nothing before its MTU is set.
+ * @param prepare writes identity, routes and control words into the new table, before any thread reads it
  * @throws TartanError DATAPATH_FAILED
  */
-export async function spawnProcess(launch: Launch, prepare: (table: NativeTable) => void): Promise<DataProcess> {
-  const table = createTable(launch.runDir);
+export async function spawnProcess(options: SpawnOptions, prepare: (table: NativeTable) => void): Promise<DataProcess> {
+  const table = createTable(options.runDir);
   const wakeFds: number[] = [];
   try {
     prepare(table);
-    for (let i = 0; i < threadsOf(launch.tunFds.length); i++) wakeFds.push(native().eventFd());
-    const child = spawnChild(launch, table, wakeFds);
-    const hello = await started(child, launch);
+    for (let i = 0; i < threadsOf(options.tunFds.length); i++) wakeFds.push(native().eventFd());
+    const child = spawnChild(options, table, wakeFds);
+    const hello = await receiveHello(child, options);
     closeAll([hello.routesFd, hello.countersFd, hello.listenFd, ...hello.tunFds, ...hello.udpFds, ...hello.wakeFds]);
     return new DataProcess(new ProcessConnection(hello.pid, hello.connectionFd), hello, table, wakeFds);
   } catch (error) {
@@ -199,54 +201,54 @@ export async function spawnProcess(launch: Launch, prepare: (table: NativeTable)
   }
 }
 
-/** Two for each lane and, when there is more than one queue, one for the last (layout.h). */
+/** A lane has two threads. With more than one queue, the last one is for sparse flows and has one thread (layout.h). */
 function threadsOf(queues: number): number {
   return queues === 1 ? 2 : 2 * (queues - 1) + 1;
 }
 
-/** `spawn` gives the child the descriptors of the stdio array under their index; argv names these (layout.h). */
-function spawnChild(launch: Launch, table: NativeTable, wakeFds: readonly number[]): ChildProcess {
-  removeNextSocket(launch.runDir);
-  const listenFd = native().listenSeqpacket(nextSocketPath(launch.runDir));
+/** `spawn` passes the descriptors of the stdio array under their index, and argv names these indexes (layout.h). */
+function spawnChild(options: SpawnOptions, table: NativeTable, wakeFds: readonly number[]): ChildProcess {
+  removeNextSocket(options.runDir);
+  const listenFd = native().listenSeqpacket(nextSocketPath(options.runDir));
   const stdio: Exclude<StdioOptions, string> = ['ignore', 'ignore', 'ignore'];
-  const place = (item: number | 'pipe'): string => String(stdio.push(item) - 1);
-  const files = [place('pipe'), place(table.routesReadOnlyFd), place(table.countersFd), place(listenFd)];
-  const people = [launch.user, launch.group, process.getuid?.() ?? 0].map(String);
-  const queues = [...launch.tunFds.map(place), '-1', ...launch.udpFds.map(place), '-1', ...wakeFds.map(place)];
-  const args = [...files, ...people, ...queues];
+  const pass = (item: number | 'pipe'): string => String(stdio.push(item) - 1);
+  const files = [pass('pipe'), pass(table.routesReadOnlyFd), pass(table.countersFd), pass(listenFd)];
+  const ids = [options.user, options.group, process.getuid?.() ?? 0].map(String);
+  const queues = [...options.tunFds.map(pass), '-1', ...options.udpFds.map(pass), '-1', ...wakeFds.map(pass)];
+  const args = [...files, ...ids, ...queues];
   try {
-    return spawn(launch.executable, args, { stdio, detached: true, env: {}, cwd: '/' });
+    return spawn(options.executable, args, { stdio, detached: true, env: {}, cwd: '/' });
   } finally {
-    // Held by the child alone, so that its death closes it and a connect fails at once.
+    // The child alone keeps this descriptor, so that its death closes the socket and a connect fails at once.
     native().closeFd(listenFd);
   }
 }
 
-/** Waits until the child stands, and asks it for the connection. */
-async function started(child: ChildProcess, launch: Launch): Promise<NativeHello> {
+/** Waits until the child has started, and requests its hello. */
+async function receiveHello(child: ChildProcess, options: SpawnOptions): Promise<NativeHello> {
   try {
-    const complaint = await readStartupError(child);
-    if (complaint !== '') throw new Error(complaint);
+    const startupError = await readStartupError(child);
+    if (startupError !== '') throw new Error(startupError);
     child.unref();
-    return native().adopt(nextSocketPath(launch.runDir), startLimitMs);
+    return native().adopt(nextSocketPath(options.runDir), startTimeoutMs);
   } catch (error) {
     child.kill('SIGKILL');
-    throw new TartanError('DATAPATH_FAILED', `${launch.executable} did not start: ${messageOf(error)}`, {
+    throw new TartanError('DATAPATH_FAILED', `${options.executable} did not start: ${messageOf(error)}`, {
       cause: error,
     });
   }
 }
 
-/** What the child wrote before it closed its end: nothing when all is well. */
+/** Returns what the child wrote before it closed the status pipe: the empty text when it started. */
 async function readStartupError(child: ChildProcess): Promise<string> {
   const status = child.stdio?.[3];
-  // Without descriptors left there are no streams, only the event.
+  // When no descriptors are left, there are no streams and only the error event.
   if (!(status instanceof Readable)) return new Promise((_, reject) => child.once('error', reject));
-  let limit: NodeJS.Timeout | undefined;
+  let timer: NodeJS.Timeout | undefined;
   try {
     return await new Promise<string>((resolve, reject) => {
       let text = '';
-      limit = setTimeout(() => reject(new Error(`it was not ready after ${startLimitMs} ms`)), startLimitMs);
+      timer = setTimeout(() => reject(new Error(`it was not ready after ${startTimeoutMs} ms`)), startTimeoutMs);
       child.once('error', reject);
       status.setEncoding('utf8');
       status.on('data', (part: string) => (text = (text + part).slice(0, 1000)));
@@ -254,7 +256,7 @@ async function readStartupError(child: ChildProcess): Promise<string> {
       status.once('close', () => resolve(text.trim()));
     });
   } finally {
-    clearTimeout(limit);
+    clearTimeout(timer);
     status.destroy();
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What the engine was last told: routes, deadline, fence. It outlives data processes and is written into the files of
- * each. Generations count on over all of them, though every new file begins at 0.
+ * The published state: the newest routes, and the control words (deadline and fence). It outlives the data processes
+ * and is written into the table of each. The generation counts on over all tables, although each new one begins at 0.
  */
 import type { NativeTable } from '../../lib/native.js';
 import type { Generation } from '../datapath.js';
@@ -11,17 +11,17 @@ export class PublishedState {
   #forwardUntil = 0;
   #fence = false;
   #generation: Generation = 0;
-  /** For each file the generation that was written last, in our count and in the file's own. */
-  readonly #written = new WeakMap<NativeTable, { readonly generation: Generation; readonly own: number }>();
-  /** The newest routes are in no file yet. */
-  #waiting = false;
+  /** For each table the generation that was written last, by our count and by the table's own. */
+  readonly #written = new WeakMap<NativeTable, { readonly generation: Generation; readonly inTable: number }>();
+  /** No table has the newest routes yet. */
+  #unwritten = false;
 
-  /** False until there are routes to carry by: none was told, and none was found. */
-  get known(): boolean {
+  /** False until routes were published or read from an adopted table. */
+  get hasRoutes(): boolean {
     return this.#generation > 0;
   }
 
-  /** The generation of the newest routes, written or not. */
+  /** The generation of the newest routes, whether they are written or not. */
   get generation(): Generation {
     return this.#generation;
   }
@@ -30,36 +30,36 @@ export class PublishedState {
     return this.#forwardUntil;
   }
 
-  /** The newest routes are not in this file yet. */
+  /** Whether the newest routes are not in this table yet. */
   isBehind(table: NativeTable): boolean {
-    return this.known && this.#written.get(table)?.generation !== this.#generation;
+    return this.hasRoutes && this.#written.get(table)?.generation !== this.#generation;
   }
 
-  /** Continues what an earlier daemon wrote. @returns false when the table cannot be believed */
+  /** Continues the state that an earlier daemon wrote. @returns false when the table is damaged */
   resume(table: NativeTable): boolean {
     const routes = table.routes();
     if (!routes) return false;
     const { generation } = table.words();
     this.#routes = routes;
     this.#generation = generation;
-    this.#written.set(table, { generation, own: generation });
-    this.resumeWords(table);
+    this.#written.set(table, { generation, inTable: generation });
+    this.readControlWords(table);
     return true;
   }
 
-  /** Of a table of another layout these alone can be read. */
-  resumeWords(table: NativeTable): void {
+  /** Reads the only part of a table of another layout that can be read. */
+  readControlWords(table: NativeTable): void {
     const words = table.words();
     this.#forwardUntil = words.forwardUntil;
     this.#fence = words.fence;
   }
 
-  /** Equal routes keep their generation; newer ones take the place of those that still wait. */
+  /** Equal routes keep the generation. Routes that no table has yet are replaced under the same generation. */
   replace(routes: Uint32Array): Generation {
     if (this.#generation > 0 && sameRoutes(routes, this.#routes)) return this.#generation;
     this.#routes = routes;
-    if (!this.#waiting) this.#generation++;
-    this.#waiting = true;
+    if (!this.#unwritten) this.#generation++;
+    this.#unwritten = true;
     return this.#generation;
   }
 
@@ -71,29 +71,29 @@ export class PublishedState {
     this.#fence = on;
   }
 
-  writeWords(table: NativeTable): void {
+  writeControlWords(table: NativeTable): void {
     table.setForwardUntil(this.#forwardUntil);
     table.setFence(this.#fence);
   }
 
-  /** @returns false while a thread still reads the slot that must be written */
+  /** @returns false while a thread still reads the slot that would be written */
   writeRoutes(table: NativeTable): boolean {
-    const generation = table.publish(this.#routes);
-    if (generation === 0) return false;
-    this.#written.set(table, { generation: this.#generation, own: generation });
-    this.#waiting = false;
+    const inTable = table.publish(this.#routes);
+    if (inTable === 0) return false;
+    this.#written.set(table, { generation: this.#generation, inTable });
+    this.#unwritten = false;
     return true;
   }
 
-  /** Everything, into a file that nobody reads yet. */
+  /** Writes everything into a table that no thread reads yet. */
   writeAll(table: NativeTable): void {
-    this.writeWords(table);
-    if (this.known) this.writeRoutes(table);
+    this.writeControlWords(table);
+    if (this.hasRoutes) this.writeRoutes(table);
   }
 
-  /** The generation in our count that the data process of a file reports in its own. */
+  /** Converts the generation that a data process reports, by the count of its table, into our count. */
   adopted(table: NativeTable, reported: number): Generation {
-    const { generation, own } = this.#written.get(table) ?? { generation: 0, own: 0 };
-    return Math.max(0, generation - own + reported);
+    const { generation, inTable } = this.#written.get(table) ?? { generation: 0, inTable: 0 };
+    return Math.max(0, generation - inTable + reported);
   }
 }

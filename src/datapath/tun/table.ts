@@ -1,6 +1,6 @@
 /**
- * What tartand and a data process share, from the TypeScript side: the names of sockets and memories, and the translation
- * of configuration and routes into the numbers of native/datapath/layout.h.
+ * What tartand shares with a data process: the names of sockets and memories, and the configuration and the routes as
+ * the numbers of layout.h.
  */
 import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,28 +12,28 @@ import type { DatapathConfig } from '../datapath.js';
 const flagNoSourceCheck = 1;
 const flagNoDestinationCheck = 2;
 
-/** Where the data process that forwards answers. */
+/** The socket of the data process that forwards. */
 export function socketPath(runDir: string): string {
   return join(runDir, 'datapath.sock');
 }
 
-/** Where one that is to take over answers, until it has. */
+/** The socket of the next data process, until it has taken over. */
 export function nextSocketPath(runDir: string): string {
   return join(runDir, 'datapath.next');
 }
 
-/** In the place of the one before, whatever stands there under its name. */
+/** Gives the socket of the next data process its final name; whatever has that name is removed. */
 export function promoteSocket(runDir: string): void {
   rmSync(socketPath(runDir), { recursive: true, force: true });
   renameSync(nextSocketPath(runDir), socketPath(runDir));
 }
 
-/** The shared memories of a run directory's data processes, as they appear in /proc/<pid>/maps. */
+/** The names of the shared memories of a run directory's data processes, as /proc/<pid>/maps shows them. */
 export function memoryNames(runDir: string): readonly string[] {
-  return ['routes', 'counters'].map(what => `/memfd:${what}:${runDir}`);
+  return ['routes', 'counters'].map(memory => `/memfd:${memory}:${runDir}`);
 }
 
-/** Removes the sockets, whatever stands there under their names. */
+/** Removes whatever has the names of the two sockets. */
 export function removeSockets(runDir: string): void {
   rmSync(socketPath(runDir), { recursive: true, force: true });
   removeNextSocket(runDir);
@@ -69,7 +69,7 @@ export function identityOf(config: DatapathConfig): NativeIdentity {
   };
 }
 
-/** Equal in everything that must not change while a data process lives; the MTU may. */
+/** Compares everything that must not change while a data process runs. The MTU may change. */
 export function sameIdentity(a: NativeIdentity, b: NativeIdentity): boolean {
   return (
     a.network === b.network &&
@@ -83,8 +83,8 @@ export function sameIdentity(a: NativeIdentity, b: NativeIdentity): boolean {
 }
 
 /**
- * Four numbers a route, sorted.
- * @throws RangeError naming the route that the data process could not use
+ * Returns the routes sorted, with four numbers for each.
+ * @throws RangeError that names the route that a data process could not use
  */
 export function packRoutes(routes: readonly TunnelRoute[]): Uint32Array {
   const packed = new Uint32Array(routes.length * 4);
