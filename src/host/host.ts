@@ -8,7 +8,7 @@ export interface HostInterface {
   readonly name: string;
   readonly mtu: number;
   readonly up: boolean;
-  /** In kernel order. */
+  /** In the order of the kernel. */
   readonly addresses: readonly HostAddress[];
 }
 
@@ -19,11 +19,11 @@ export interface HostAddress {
   readonly permanent: boolean;
 }
 
-/** What one pass found and did. */
+/** The result of a pass over the host. */
 export interface HostState {
-  /** One line per change made, in order: `route add 10.5.0.0/16 metric 0 dev tartan0`. Empty when all was as planned. */
+  /** One line per change, in order, such as `route add 10.5.0.0/16 metric 0 dev tartan0`; empty when none was due. */
   readonly changes: readonly string[];
-  /** Things of somebody else that stand in the way and were left alone. */
+  /** Foreign objects that conflict with the plan; the pass left them alone. */
   readonly conflicts: readonly string[];
 }
 
@@ -33,26 +33,26 @@ export interface ApplyOptions {
 
 export interface HostNetwork {
   interfaces(): Promise<readonly HostInterface[]>;
-  /** The interface and source address the kernel would use to reach an address, undefined when unreachable. */
+  /** Returns the interface and the source that the kernel uses for an address; undefined when no route leads there. */
   routeTo(address: Ipv4): Promise<{ readonly interfaceName: string; readonly source: Ipv4 } | undefined>;
-  /** The interface of the first IPv4 default route in the main table, and its gateway. */
+  /** Returns the interface and the gateway of the first IPv4 default route in the main table. */
   defaultRoute(): Promise<{ readonly interfaceName: string; readonly gateway: Ipv4 | undefined } | undefined>;
   /**
-   * Makes the host equal to the plan: reads what is ours, adds before it removes, tries every step.
-   * @throws TartanError HOST_REFUSED that lists the steps that failed, after all were tried
+   * Makes the host equal to the plan: reads what is ours, adds before it removes, attempts every step.
+   * @throws TartanError HOST_REFUSED that lists the failed steps, after all were attempted
    */
   apply(want: HostPlan, o: ApplyOptions): Promise<HostState>;
-  /** Removes everything of ours: routes, rules, link addresses. What is not ours stays. */
+  /** Removes our routes, rules and link addresses, and nothing else. */
   cleanup(o: ApplyOptions): Promise<HostState>;
   /** Rings after any change of links, addresses, routes or (nftables only) packet filter rules, whoever made it. */
   onChange(listener: () => void): void;
   close(): Promise<void>;
 }
 
-/** What carries the tunnel. */
+/** The port to the interface that carries the tunnel. */
 export interface Underlay {
-  /** By the options of the start, now. @throws TartanError HOST_REFUSED where there is no interface for the tunnel */
+  /** Chooses by the options of the start. @throws TartanError HOST_REFUSED when no interface can carry the tunnel */
   choose(): Promise<UnderlayAddress>;
-  /** Refuses a network that contains what the last choice hangs on. @throws TartanError CONFIG_INVALID */
+  /** Refuses a network that contains an address that the last choice depends on. @throws TartanError CONFIG_INVALID */
   check(network: Prefix): void;
 }

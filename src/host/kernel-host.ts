@@ -1,8 +1,8 @@
 /**
- * HostNetwork on the Linux kernel: links, addresses and routes by netlink, settings by /proc/sys, packet filter rules
- * by iptables and nft, all of the network namespace this process is in. Two sockets: one asks, one at a time; the other only
- * listens, so that a flood of others' changes cannot drown an answer. What is ours is told by protocol 84 (routes,
- * addresses), by the names of links in the plan, and by the comment of a rule.
+ * The HostNetwork of the Linux kernel: links, addresses and routes by netlink, settings by /proc/sys, packet filter
+ * rules by iptables and nft, all in the network namespace of this process. One socket sends requests, one at a time.
+ * Others only listen, so that a flood of foreign changes cannot displace a reply. Protocol 84 marks our routes and
+ * addresses, the plan names our links, and a comment marks our rules.
  */
 import { TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
@@ -11,52 +11,36 @@ import { Serial } from '../lib/serial.js';
 import { parsePrefix, prefixAround, type Ipv4, type Prefix } from '../model/ipv4.js';
 import type { HostPlan } from '../model/plan.js';
 import { Firewall } from './firewall/firewall.js';
-import type { RunCommand } from './firewall/command.js';
 import type { ApplyOptions, HostAddress, HostInterface, HostNetwork, HostState } from './host.js';
 import { clearLink, diffLink, type LinkStep } from './links.js';
 import { Changes } from './netlink/changes.js';
-import { NetlinkSocket, type NetlinkDoor } from './netlink/socket.js';
+import { NetlinkSocket } from './netlink/socket.js';
 import { mainTable, type KernelAddress, type KernelLink } from './netlink/messages.js';
 import { Rtnetlink } from './netlink/rtnetlink.js';
 import { diffRoutes, routeProtocol, type RouteContext, type RouteStep } from './routes.js';
 import { attempt, impossible, runSteps, type Step, type StepResults } from './step.js';
 import { sysctlSteps } from './sysctl.js';
 
-export interface KernelHostOptions {
-  readonly log: Log;
-  /** Marks routes and addresses as ours. */
-  readonly protocol?: number;
-  /** Links whose addresses `cleanup` removes. */
-  readonly linkNames?: readonly string[];
-  readonly netlink?: NetlinkDoor;
-  readonly run?: RunCommand;
-}
-
 /** @throws an errno error when the kernel gives no netlink socket */
-export function openKernelHost(options: KernelHostOptions): HostNetwork {
-  return new KernelHost(options);
+export function openKernelHost(options: { readonly log: Log }): HostNetwork {
+  return new KernelHost(options.log);
 }
 
-/** As a plan names it; the backends choose it. */
+/** The links whose addresses `cleanup` removes. The backends choose these names for their plans. */
 const overlayLinks: readonly string[] = ['tartan0'];
-const everything: Prefix = parsePrefix('0.0.0.0/0');
+const allAddresses: Prefix = parsePrefix('0.0.0.0/0');
 
 class KernelHost implements HostNetwork {
   readonly #rtnetlink: Rtnetlink;
   readonly #changes: Changes;
   readonly #firewall: Firewall;
-  readonly #protocol: number;
-  readonly #linkNames: readonly string[];
-  /** Two passes at once would each see the other's half. */
+  /** Two passes at once would each read what the other one has half done. */
   readonly #passes = new Serial();
 
-  constructor(options: KernelHostOptions) {
-    const door = options.netlink ?? native();
-    this.#protocol = options.protocol ?? routeProtocol;
-    this.#linkNames = options.linkNames ?? overlayLinks;
-    this.#firewall = new Firewall(options);
-    this.#rtnetlink = new Rtnetlink(() => new NetlinkSocket(door));
-    this.#changes = new Changes(door, options.log);
+  constructor(log: Log) {
+    this.#firewall = new Firewall({ log });
+    this.#rtnetlink = new Rtnetlink(() => new NetlinkSocket(native()));
+    this.#changes = new Changes(native(), log);
   }
 
   async interfaces(): Promise<readonly HostInterface[]> {
@@ -66,7 +50,7 @@ class KernelHost implements HostNetwork {
       name,
       mtu,
       up,
-      addresses: addresses.filter(one => one.linkIndex === index).map(hostAddress),
+      addresses: addresses.filter(address => address.linkIndex === index).map(hostAddress),
     }));
   }
 
@@ -96,7 +80,7 @@ class KernelHost implements HostNetwork {
       await attempt('read links', results, async () => runSteps(await this.#linkSteps(want), results, o.signal));
       await attempt('read routes', results, () => this.#applyRoutes(want.routes, results, conflicts, o.signal));
       await attempt('read firewall', results, () => this.#applyFirewall(want.firewall, results, conflicts, o.signal));
-      return state(results, conflicts, o.signal);
+      return hostState(results, conflicts, o.signal);
     });
   }
 
@@ -107,7 +91,7 @@ class KernelHost implements HostNetwork {
       await attempt('read routes', results, () => this.#applyRoutes([], results, conflicts, o.signal));
       await attempt('read links', results, async () => runSteps(await this.#clearSteps(), results, o.signal));
       await attempt('read firewall', results, () => this.#applyFirewall(undefined, results, conflicts, o.signal));
-      return state(results, conflicts, o.signal);
+      return hostState(results, conflicts, o.signal);
     });
   }
 
@@ -125,18 +109,18 @@ class KernelHost implements HostNetwork {
     const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
     return want.links
       .flatMap(plan => {
-        const carried = want.routes.filter(route => route.kind === 'device' && route.device === plan.name);
-        const overlay = carried.map(route => route.destination);
-        return diffLink(plan, links, addresses, { protocol: this.#protocol, overlay });
+        const routes = want.routes.filter(route => route.kind === 'device' && route.device === plan.name);
+        const overlay = routes.map(route => route.destination);
+        return diffLink(plan, links, addresses, { protocol: routeProtocol, overlay });
       })
       .map(step => this.#linkStep(step));
   }
 
   async #clearSteps(): Promise<Step[]> {
     const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
-    const context = { protocol: this.#protocol, overlay: [everything] };
+    const context = { protocol: routeProtocol, overlay: [allAddresses] };
     return links
-      .filter(link => this.#linkNames.includes(link.name))
+      .filter(link => overlayLinks.includes(link.name))
       .flatMap(link => clearLink(link, addresses, context))
       .map(step => this.#linkStep(step));
   }
@@ -148,7 +132,7 @@ class KernelHost implements HostNetwork {
     signal: AbortSignal,
   ): Promise<void> {
     const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes()]);
-    const context: RouteContext = { protocol: this.#protocol, links: linkNames(links) };
+    const context: RouteContext = { protocol: routeProtocol, links: linkNames(links) };
     const difference = diffRoutes(want, routes, context);
     conflicts.push(...difference.conflicts);
     const steps = difference.steps.map(step => this.#routeStep(step));
@@ -172,7 +156,7 @@ class KernelHost implements HostNetwork {
       case 'change':
         return { text: step.text, run: () => rtnetlink.changeLink(step.index, step.change) };
       case 'add address':
-        return { text: step.text, run: () => rtnetlink.addAddress(step.index, step.address, this.#protocol) };
+        return { text: step.text, run: () => rtnetlink.addAddress(step.index, step.address, routeProtocol) };
       case 'remove address':
         return { text: step.text, run: () => rtnetlink.removeAddress(step.index, step.address) };
       case 'refuse':
@@ -195,7 +179,7 @@ class KernelHost implements HostNetwork {
   }
 }
 
-function state(results: StepResults, conflicts: readonly string[], signal: AbortSignal): HostState {
+function hostState(results: StepResults, conflicts: readonly string[], signal: AbortSignal): HostState {
   signal.throwIfAborted();
   if (results.failures.length > 0) {
     throw new TartanError('HOST_REFUSED', `the host is not as planned: ${results.failures.join('; ')}`);
@@ -207,11 +191,6 @@ function linkNames(links: readonly KernelLink[]): ReadonlyMap<number, string> {
   return new Map(links.map(link => [link.index, link.name]));
 }
 
-function hostAddress(one: KernelAddress): HostAddress {
-  return {
-    address: one.address,
-    prefix: prefixAround(one.peer, one.length),
-    deprecated: one.deprecated,
-    permanent: one.permanent,
-  };
+function hostAddress({ address, peer, length, deprecated, permanent }: KernelAddress): HostAddress {
+  return { address, prefix: prefixAround(peer, length), deprecated, permanent };
 }

@@ -1,12 +1,13 @@
 /**
- * Links named in the plan: MTU, queue, up, the one address. The data plane makes and removes the link itself; all
- * other links and addresses are somebody else's. Pure: what is planned against what is there, as ordered steps.
+ * The links that the plan names: MTU, transmit queue, state and the one address. The data plane makes and removes the
+ * link itself. All other links and addresses are foreign. The functions are pure: they compare the plan with the host
+ * and return ordered steps.
  */
 import { formatPrefix, prefixContains, type Prefix } from '../model/ipv4.js';
 import type { LinkPlan } from '../model/plan.js';
 import { scopeUniverse, type KernelAddress, type KernelLink, type LinkChange } from './netlink/messages.js';
 
-/** Packets that a TUN holds while its reader is paused; the kernel's 500 lose what half a second brings. */
+/** Packets that a TUN keeps while its reader is paused. The kernel's 500 would lose packets in half a second. */
 export const tunQueueLength = 5000;
 
 export type LinkStep =
@@ -16,9 +17,9 @@ export type LinkStep =
   | { readonly action: 'refuse'; readonly text: string; readonly reason: string };
 
 export interface LinkContext {
-  /** Marks addresses of ours where the kernel knows IFA_PROTO (Linux 5.18). */
+  /** Marks our addresses, where the kernel supports IFA_PROTO (Linux 5.18). */
   readonly protocol: number;
-  /** Ranges carried by the link: an unmarked /32 of these is ours too. */
+  /** The ranges that the link carries. An unmarked /32 in one of them is ours too. */
   readonly overlay: readonly Prefix[];
 }
 
@@ -28,14 +29,14 @@ export function diffLink(
   addresses: readonly KernelAddress[],
   context: LinkContext,
 ): LinkStep[] {
-  const link = links.find(one => one.name === plan.name);
+  const link = links.find(({ name }) => name === plan.name);
   if (!link) {
     const reason = `there is no link ${plan.name}; the data plane makes it`;
     return [{ action: 'refuse', text: `link set ${plan.name} up`, reason }];
   }
   const { index } = link;
-  const present = addresses.some(one => one.linkIndex === index && isAddress(one, plan.address));
-  const longer = link.kind === 'tun' && link.queueLength !== tunQueueLength;
+  const hasAddress = addresses.some(address => address.linkIndex === index && isAddress(address, plan.address));
+  const setsQueue = link.kind === 'tun' && link.queueLength !== tunQueueLength;
   const set = (what: string, change: LinkChange): LinkStep => ({
     action: 'change',
     text: `link set ${plan.name} ${what}`,
@@ -50,14 +51,14 @@ export function diffLink(
   };
   return [
     ...(link.mtu === plan.mtu ? [] : [set(`mtu ${plan.mtu}`, { mtu: plan.mtu })]),
-    ...(longer ? [set(`txqueuelen ${tunQueueLength}`, { queueLength: tunQueueLength })] : []),
-    ...(present ? [] : [add]),
+    ...(setsQueue ? [set(`txqueuelen ${tunQueueLength}`, { queueLength: tunQueueLength })] : []),
+    ...(hasAddress ? [] : [add]),
     ...(link.up ? [] : [set('up', { up: true })]),
     ...removals(link, addresses, context, plan.address),
   ];
 }
 
-/** Removes every address of ours from a link. */
+/** Returns the steps that remove each of our addresses from a link. */
 export function clearLink(link: KernelLink, addresses: readonly KernelAddress[], context: LinkContext): LinkStep[] {
   return removals(link, addresses, context, undefined);
 }
@@ -69,24 +70,21 @@ function removals(
   kept: Prefix | undefined,
 ): LinkStep[] {
   return addresses
-    .filter(one => one.linkIndex === link.index && isOwnAddress(one, context) && !(kept && isAddress(one, kept)))
-    .map(one => {
-      const address = { base: one.address, length: one.length };
-      return {
-        action: 'remove address',
-        text: `address remove ${formatPrefix(address)} dev ${link.name}`,
-        index: link.index,
-        address,
-      };
+    .filter(found => found.linkIndex === link.index && isOwnAddress(found, context))
+    .filter(found => !(kept && isAddress(found, kept)))
+    .map(found => {
+      const address = { base: found.address, length: found.length };
+      const text = `address remove ${formatPrefix(address)} dev ${link.name}`;
+      return { action: 'remove address', text, index: link.index, address };
     });
 }
 
-function isAddress(one: KernelAddress, prefix: Prefix): boolean {
-  return one.address === prefix.base && one.peer === prefix.base && one.length === prefix.length;
+function isAddress({ address, peer, length }: KernelAddress, prefix: Prefix): boolean {
+  return address === prefix.base && peer === prefix.base && length === prefix.length;
 }
 
-function isOwnAddress(one: KernelAddress, context: LinkContext): boolean {
-  if (one.protocol === context.protocol) return true;
-  const host = one.length === 32 && one.scope === scopeUniverse && one.peer === one.address;
-  return host && one.protocol === 0 && context.overlay.some(range => prefixContains(range, one.address));
+function isOwnAddress({ address, peer, length, scope, protocol }: KernelAddress, context: LinkContext): boolean {
+  if (protocol === context.protocol) return true;
+  const isHostAddress = length === 32 && scope === scopeUniverse && peer === address;
+  return isHostAddress && protocol === 0 && context.overlay.some(range => prefixContains(range, address));
 }

@@ -1,6 +1,7 @@
 /**
- * Routes: what is planned against what is there, as ordered steps. Ours carry our protocol number and lie in the main
- * table. Added before removed; a foreign route with the same destination and metric is left as it is and named.
+ * Routes: compares the plan with the host and returns ordered steps. Our routes have our protocol number and are in the
+ * main table. Routes are added before others are removed. A foreign route with the same destination and metric stays,
+ * and is reported as a conflict.
  */
 import { formatIpv4, formatPrefix, prefixCovers, samePrefix } from '../model/ipv4.js';
 import { formatRoute, type RoutePlan } from '../model/plan.js';
@@ -13,12 +14,12 @@ import {
   type RouteTarget,
 } from './netlink/messages.js';
 
-/** rtm_protocol of every route this program makes; free in the kernel's list and in iproute2's rt_protos. */
+/** rtm_protocol of every route of this program. Neither the kernel's list nor iproute2's rt_protos use the number. */
 export const routeProtocol = 84;
 
 export type RouteStep =
   | { readonly action: 'add'; readonly text: string; readonly route: RouteTarget }
-  /** The new one is added behind the old one, then the old one goes: at no moment is there none. */
+  /** The new route is added after the old one, then the old one is removed: a route is there at every moment. */
   | { readonly action: 'replace'; readonly text: string; readonly route: RouteTarget; readonly old: RouteTarget }
   | { readonly action: 'remove'; readonly text: string; readonly route: RouteTarget }
   | { readonly action: 'refuse'; readonly text: string; readonly reason: string };
@@ -34,11 +35,11 @@ export interface RouteContext {
   readonly links: ReadonlyMap<number, string>;
 }
 
-/** rtm_protocol of routes that the kernel makes for an address (RTPROT_KERNEL). */
+/** rtm_protocol of the routes that the kernel makes for an address (RTPROT_KERNEL). */
 const kernelProtocol = 2;
-const conflictsNamed = 16;
+const maxConflicts = 16;
 
-/** @param have every route of the host, ours and others' */
+/** @param have every route of the host, ours and foreign ones */
 export function diffRoutes(
   want: readonly RoutePlan[],
   have: readonly KernelRoute[],
@@ -49,32 +50,33 @@ export function diffRoutes(
   const foreign = inMain.filter(route => route.protocol !== context.protocol);
   const steps: RouteStep[] = [];
   const conflicts: string[] = [];
-  const settled = new Set<KernelRoute>();
+  const kept = new Set<KernelRoute>();
   for (const plan of want) {
     const target = targetOf(plan, context);
-    const rival = foreign.find(route => sameKey(route, plan));
-    if (rival) conflicts.push(`route_conflict ${formatKernelRoute(rival, context)}: not ours, and where ours belongs`);
+    const conflict = foreign.find(route => sameKey(route, plan));
+    if (conflict)
+      conflicts.push(`route_conflict ${formatKernelRoute(conflict, context)}: not ours, and where ours belongs`);
     if (!target) {
       steps.push({ action: 'refuse', text: `route add ${formatRoute(plan)}`, reason: missingLink(plan) });
       continue;
     }
     const exact = ours.find(route => isAsPlanned(route, target));
-    const old = exact ? undefined : ours.find(route => sameKey(route, plan) && !settled.has(route));
-    if (exact) settled.add(exact);
-    else if (rival) continue;
+    const old = exact ? undefined : ours.find(route => sameKey(route, plan) && !kept.has(route));
+    if (exact) kept.add(exact);
+    else if (conflict) continue;
     else if (old) {
-      settled.add(old);
+      kept.add(old);
       steps.push({ action: 'replace', text: `route replace ${formatRoute(plan)}`, route: target, old });
     } else steps.push({ action: 'add', text: `route add ${formatRoute(plan)}`, route: target });
   }
-  const removed = ours.filter(route => !settled.has(route));
+  const removed = ours.filter(route => !kept.has(route));
   return {
     steps: [...steps, ...removalSteps(removed, context)],
     conflicts: [...conflicts, ...diversions(want, foreign, context)],
   };
 }
 
-/** As `ip route` would write it. */
+/** Formats a route as `ip route` does. */
 export function formatKernelRoute(route: KernelRoute, context: RouteContext): string {
   const link =
     route.linkIndex === undefined ? undefined : (context.links.get(route.linkIndex) ?? `#${route.linkIndex}`);
@@ -109,7 +111,7 @@ function targetOf(plan: RoutePlan, context: RouteContext): RouteTarget | undefin
     : { ...common, typeNumber: routeTypes.unicast, scope: scopeLink, linkIndex };
 }
 
-/** The kernel holds one route per destination, service and metric unless told to append. */
+/** The kernel keeps one route per destination, TOS and metric, unless a request appends. */
 function sameKey(route: KernelRoute, plan: RoutePlan): boolean {
   return samePrefix(route.destination, plan.destination) && route.metric === plan.metric && route.tos === 0;
 }
@@ -127,23 +129,23 @@ function isAsPlanned(route: KernelRoute, target: RouteTarget): boolean {
   );
 }
 
-/** What carries goes first, so that what catches it is still underneath when it goes. */
+/** Removes the routes that carry packets before the unreachable ones, which catch those packets in between. */
 function removalSteps(routes: readonly KernelRoute[], context: RouteContext): RouteStep[] {
   const carrying = routes.filter(route => route.type !== 'unreachable');
-  const catching = routes.filter(route => route.type === 'unreachable');
-  return [...carrying, ...catching].map(route => ({
+  const unreachable = routes.filter(route => route.type === 'unreachable');
+  return [...carrying, ...unreachable].map(route => ({
     action: 'remove',
     text: `route remove ${formatKernelRoute(route, context)}`,
     route,
   }));
 }
 
-/** Somebody's narrower routes, which win over ours. The kernel's own, of bridges in the overlay, are as they must be. */
+/** Reports foreign routes that win over ours, as more specific ones. Those of the kernel, for our bridges, are right. */
 function diversions(want: readonly RoutePlan[], foreign: readonly KernelRoute[], context: RouteContext): string[] {
-  const carried = want.filter(plan => plan.kind === 'device');
+  const ours = want.filter(plan => plan.kind === 'device');
   const found = foreign.flatMap(route => {
     if (route.protocol === kernelProtocol || route.type !== 'unicast') return [];
-    const diverted = carried.find(
+    const diverted = ours.find(
       plan =>
         prefixCovers(plan.destination, route.destination) &&
         route.destination.length > plan.destination.length &&
@@ -153,6 +155,6 @@ function diversions(want: readonly RoutePlan[], foreign: readonly KernelRoute[],
       ? [`route_conflict ${formatKernelRoute(route, context)}: not ours, takes packets from ${diverted.device}`]
       : [];
   });
-  const more = found.length - conflictsNamed;
-  return more > 0 ? [...found.slice(0, conflictsNamed), `route_conflict ${more} more like these`] : found;
+  const more = found.length - maxConflicts;
+  return more > 0 ? [...found.slice(0, maxConflicts), `route_conflict ${more} more like these`] : found;
 }

@@ -1,4 +1,4 @@
-/** One change to the host, with the line that stands for it in logs and tests. Every step is tried. */
+/** A step is one change of the host, with the line that names it in logs and tests. A pass attempts every step. */
 import { errnoOf, messageOf } from '../lib/errors.js';
 
 export interface Step {
@@ -12,7 +12,7 @@ export interface StepResults {
   readonly failures: string[];
 }
 
-/** A step that cannot be made, with the reason it gives. */
+/** Returns a step that fails with the given reason. */
 export function impossible(text: string, reason: string): Step {
   return {
     text,
@@ -20,7 +20,7 @@ export function impossible(text: string, reason: string): Step {
   };
 }
 
-/** Rejects with the signal's reason when aborted, between two steps. */
+/** Runs the steps in order. When the signal is aborted between two steps, it rejects with the signal's reason. */
 export async function runSteps(steps: readonly Step[], results: StepResults, signal: AbortSignal): Promise<void> {
   for (const step of steps) {
     signal.throwIfAborted();
@@ -28,21 +28,21 @@ export async function runSteps(steps: readonly Step[], results: StepResults, sig
       await step.run();
       results.changes.push(step.text);
     } catch (error) {
-      results.failures.push(`${step.text}: ${explained(error)}`);
+      results.failures.push(`${step.text}: ${withHint(error)}`);
     }
   }
 }
 
-/** Something that is no step, such as reading what is there: its failure is one more, and the rest goes on. */
+/** Runs work that is no step, such as reading the host. Its failure is added to the others, and the pass goes on. */
 export async function attempt(what: string, results: StepResults, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
-    results.failures.push(`${what}: ${explained(error)}`);
+    results.failures.push(`${what}: ${withHint(error)}`);
   }
 }
 
-function explained(error: unknown): string {
+function withHint(error: unknown): string {
   const code = errnoOf(error);
   return code === 'EPERM' || code === 'EACCES' ? `${messageOf(error)}; CAP_NET_ADMIN is needed` : messageOf(error);
 }

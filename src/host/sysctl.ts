@@ -1,4 +1,4 @@
-/** Kernel settings below /proc/sys, of the network namespace this process is in: written only when different. */
+/** Kernel settings below /proc/sys, in the network namespace of this process. Only settings that differ are written. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../lib/errors.js';
@@ -7,7 +7,7 @@ import { impossible, type Step } from './step.js';
 export type SysctlPlan = readonly (readonly [name: string, value: string])[];
 
 /**
- * @param root /proc/sys, another directory in tests
+ * @param root the tests pass another directory
  * @returns a step for each setting that is not as planned
  */
 export async function sysctlSteps(plan: SysctlPlan, root = '/proc/sys'): Promise<Step[]> {
@@ -17,7 +17,7 @@ export async function sysctlSteps(plan: SysctlPlan, root = '/proc/sys'): Promise
 
 async function sysctlStep(name: string, value: string, root: string): Promise<Step | undefined> {
   const text = `sysctl ${name}=${value}`;
-  // No name of the plan holds a dot of its own: link names with dots are never planned for.
+  // No component of a name contains a dot: plans never name links that have dots.
   if (!/^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$/.test(name)) return impossible(text, `'${name}' is not the name of a setting`);
   const path = join(root, ...name.split('.'));
   try {
@@ -25,7 +25,7 @@ async function sysctlStep(name: string, value: string, root: string): Promise<St
     return found.trim() === value ? undefined : { text, run: () => writeFile(path, `${value}\n`) };
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') return impossible(text, `reading it: ${errnoOf(error) ?? 'failed'}`);
-    // A kernel without IPv6 has nothing to switch off.
+    // Without IPv6 the kernel has nothing to disable.
     return name.startsWith('net.ipv6.') ? undefined : impossible(text, `there is no ${path}`);
   }
 }

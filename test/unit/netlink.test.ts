@@ -14,7 +14,7 @@ import {
   ruleGroups,
 } from '../../src/host/netlink/messages.js';
 import { Rtnetlink } from '../../src/host/netlink/rtnetlink.js';
-import { NetlinkSocket, type NetlinkDoor } from '../../src/host/netlink/socket.js';
+import { NetlinkSocket, type NetlinkCalls } from '../../src/host/netlink/socket.js';
 import { silentLog } from '../../src/lib/log.js';
 import type { NativeWatchListener } from '../../src/lib/native.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
@@ -38,7 +38,7 @@ interface Request {
 }
 
 /** Answers with what `reply` makes of each request, in a later turn of the event loop. */
-class FakeKernel implements NetlinkDoor {
+class FakeKernel implements NetlinkCalls {
   readonly requests: Request[] = [];
   readonly closed: number[] = [];
   readonly listeners: NativeWatchListener[] = [];

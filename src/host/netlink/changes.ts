@@ -1,44 +1,44 @@
 /**
- * A doorbell for changes of links, IPv4 addresses, IPv4 routes and nftables rules (iptables' too where it is built on
- * them), whoever made them. It says nothing about what changed: whoever hears it looks. Messages that the kernel had
- * to drop ring like any other, and a socket that broke is opened again.
+ * Rings after changes of links, IPv4 addresses, IPv4 routes and nftables rules (iptables rules too, where iptables is
+ * built on nftables), whoever made them. A ring carries no value: the listener reads the host. Messages that the kernel
+ * dropped ring like any other, and a socket that failed is opened again.
  */
 import { messageOf } from '../../lib/errors.js';
 import { Listeners } from '../../lib/listeners.js';
 import type { Log } from '../../lib/log.js';
 import { changeGroups, changesRules, ruleGroups } from './messages.js';
-import { NetlinkSocket, protocols, type NetlinkDoor, type NetlinkOptions } from './socket.js';
+import { NetlinkSocket, protocols, type NetlinkCalls, type NetlinkOptions } from './socket.js';
 
 const reopenMs = 1000;
 /**
- * Each ring costs a look at the whole host. The first comes at once, the next ones at growing distances while the
- * changes go on (a routing daemon that loads its table), and after a quiet moment it is at once again.
+ * Each ring costs a reading of the whole host. The first ring comes at once. The gap before each next one grows while
+ * changes go on, for example while a routing daemon loads its table. After a quiet time a ring comes at once again.
  */
 const firstGapMs = 50;
 const longestGapMs = 500;
 
 const routing: NetlinkOptions = { protocol: protocols.route, groups: changeGroups };
-const rules: NetlinkOptions = { protocol: protocols.netfilter, groups: ruleGroups, isNews: changesRules };
+const rules: NetlinkOptions = { protocol: protocols.netfilter, groups: ruleGroups, isRelevant: changesRules };
 
 export class Changes {
-  readonly #door: NetlinkDoor;
+  readonly #calls: NetlinkCalls;
   readonly #log: Log;
   readonly #listeners = new Listeners();
   readonly #sockets = new Map<NetlinkOptions, NetlinkSocket>();
-  readonly #reopening = new Set<NodeJS.Timeout>();
-  #ringing: NodeJS.Timeout | undefined;
-  #rungMs = -longestGapMs;
+  readonly #reopenTimers = new Set<NodeJS.Timeout>();
+  #ringTimer: NodeJS.Timeout | undefined;
+  #lastRingMs = -longestGapMs;
   #gapMs = firstGapMs;
 
   /** @throws an errno error when the kernel gives no socket for links and routes */
-  constructor(door: NetlinkDoor, log: Log) {
-    this.#door = door;
+  constructor(calls: NetlinkCalls, log: Log) {
+    this.#calls = calls;
     this.#log = log;
     this.#open(routing);
     try {
       this.#open(rules);
     } catch (error) {
-      // A kernel without nftables, or no privilege to listen: the sweep finds what changed.
+      // The kernel has no nftables, or this process may not listen. The periodic pass finds what changed.
       log.debug('host.deaf', `changes of packet filter rules are not heard (${messageOf(error)})`);
     }
   }
@@ -48,14 +48,14 @@ export class Changes {
   }
 
   close(): void {
-    for (const timer of this.#reopening) clearTimeout(timer);
-    clearTimeout(this.#ringing);
+    for (const timer of this.#reopenTimers) clearTimeout(timer);
+    clearTimeout(this.#ringTimer);
     for (const socket of this.#sockets.values()) socket.close();
     this.#listeners.clear();
   }
 
   #open(source: NetlinkOptions): void {
-    const socket = new NetlinkSocket(this.#door, {
+    const socket = new NetlinkSocket(this.#calls, {
       ...source,
       onRing: () => this.#ring(),
       onEnd: code => this.#reopenLater(source, code),
@@ -64,13 +64,13 @@ export class Changes {
   }
 
   #ring(): void {
-    if (this.#ringing) return;
-    const sinceMs = performance.now() - this.#rungMs;
+    if (this.#ringTimer) return;
+    const sinceMs = performance.now() - this.#lastRingMs;
     if (sinceMs >= longestGapMs) this.#gapMs = firstGapMs;
-    this.#ringing = setTimeout(
+    this.#ringTimer = setTimeout(
       () => {
-        this.#ringing = undefined;
-        this.#rungMs = performance.now();
+        this.#ringTimer = undefined;
+        this.#lastRingMs = performance.now();
         this.#gapMs = Math.min(2 * this.#gapMs, longestGapMs);
         this.#listeners.ring();
       },
@@ -82,7 +82,7 @@ export class Changes {
     const what = source === rules ? 'packet filter rules' : 'links and routes';
     this.#log.warn('host.deaf', `changes of ${what} are not heard (${why}), trying again`);
     const timer = setTimeout(() => {
-      this.#reopening.delete(timer);
+      this.#reopenTimers.delete(timer);
       try {
         this.#open(source);
         this.#ring();
@@ -90,6 +90,6 @@ export class Changes {
         this.#reopenLater(source, messageOf(error));
       }
     }, reopenMs);
-    this.#reopening.add(timer);
+    this.#reopenTimers.add(timer);
   }
 }

@@ -1,7 +1,7 @@
 /**
- * rtnetlink(7) messages that this program sends and reads, and nothing else of them: links, IPv4 addresses and IPv4
- * routes. Framing and fixed structures are the netlink package's; attributes are picked one by one, so that one that
- * a later kernel changed spoils nothing. What leaves here is typed; a message that makes no sense is undefined.
+ * The rtnetlink(7) messages that this program sends and reads: links, IPv4 addresses and IPv4 routes. The netlink
+ * package does the framing and the fixed structures. This module reads attributes one by one, so that an attribute that
+ * a later kernel changes affects no other. The results are typed; a malformed message is undefined.
  */
 import {
   formatAddress,
@@ -36,15 +36,15 @@ export const messageTypes = {
 /** Multicast groups of linux/rtnetlink.h: RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE. */
 export const changeGroups: readonly number[] = [1, 5, 7];
 
-/** Multicast group of linux/netfilter/nfnetlink.h, NFNLGRP_NFTABLES: also what iptables does on nftables. */
+/** Multicast group of linux/netfilter/nfnetlink.h, NFNLGRP_NFTABLES: it also tells what iptables does on nftables. */
 export const ruleGroups: readonly number[] = [7];
 
-/** linux/netfilter/nf_tables.h: tables, chains and rules have the numbers up to that of a rule's removal. */
+/** linux/netfilter/nf_tables.h: messages about tables, chains and rules have the types up to `deleteRule`. */
 const nftables = { subsystem: 10, deleteRule: 8, ipv4: 2 } as const;
 
 /**
- * Whether nftables says that IPv4 tables, chains or rules changed. Elements of sets, which some programs change all day,
- * and the end of each transaction are nothing to look for. What makes no sense is news.
+ * Whether a datagram tells of a change of IPv4 tables, chains or rules. Elements of sets, which some programs change
+ * all day, and the end of each transaction do not count. A malformed datagram counts as a change.
  */
 export function changesRules(datagram: Buffer): boolean {
   try {
@@ -76,7 +76,7 @@ export interface KernelAddress {
   readonly scope: number;
   readonly permanent: boolean;
   readonly deprecated: boolean;
-  /** Who put it there (IFA_PROTO, since Linux 5.18); 0 when not said. */
+  /** The program that added it (IFA_PROTO, since Linux 5.18); 0 when the kernel does not tell. */
   readonly protocol: number;
 }
 
@@ -95,7 +95,7 @@ export interface KernelRoute {
   readonly multipath: boolean;
 }
 
-/** What a request to add or remove names. */
+/** The members of a route that a request to add or remove it names. */
 export type RouteTarget = Omit<KernelRoute, 'type' | 'multipath' | 'source'>;
 
 export const mainTable = 254;
@@ -106,7 +106,7 @@ export const routeTypes = { unicast: 1, unreachable: 7 } as const;
 const afInet = 2;
 const ifla = { name: 3, mtu: 4, queueLength: 13, linkInfo: 18, extMask: 29 } as const;
 const iflaInfoKind = 1;
-/** RTEXT_FILTER_SKIP_STATS: a dump of many links without their counters. */
+/** RTEXT_FILTER_SKIP_STATS: a dump leaves out the counters of the links. */
 const skipStats = 8;
 const ifa = { address: 1, local: 2, flags: 8, protocol: 11 } as const;
 const ifaFlags = { deprecated: 0x20, permanent: 0x80 } as const;
@@ -164,7 +164,7 @@ export function dumpRoutes(): Uint8Array {
   return body(formatRouteHeader({ family: afInet }), []);
 }
 
-/** RTM_GETROUTE: what the kernel would do with a packet to this address. */
+/** For RTM_GETROUTE: asks for the route that the kernel would use for a packet to this address. */
 export function lookUpRoute(destination: Ipv4): Uint8Array {
   return body(formatRouteHeader({ family: afInet, dstLen: 32 }), [[rta.destination, ipv4Bytes(destination)]]);
 }
@@ -193,7 +193,7 @@ export function linkAddress(linkIndex: number, prefix: Prefix, protocol: number)
   ]);
 }
 
-/** For RTM_NEWROUTE and RTM_DELROUTE: names everything, so that a removal hits this route and no other. */
+/** For RTM_NEWROUTE and RTM_DELROUTE: names every member, so that a removal removes this route and no other. */
 export function routeMessage(route: RouteTarget): Uint8Array {
   const header = formatRouteHeader({
     family: afInet,
@@ -238,7 +238,7 @@ export function readAddress(message: Buffer): KernelAddress | undefined {
   const peer = address(parts.attributes, ifa.address);
   const local = address(parts.attributes, ifa.local) ?? peer;
   if (header.family !== afInet || local === undefined) return undefined;
-  // The attribute holds all 32 bits, the header only the first eight; both bits read here are among those.
+  // The attribute has all 32 bits, the header the lowest eight; both flags read here are among those eight.
   const flags = number(parts.attributes, ifa.flags) ?? parts.header.readUInt8(2);
   return {
     linkIndex: header.index ?? 0,
@@ -259,7 +259,7 @@ export function readRoute(message: Buffer): KernelRoute | undefined {
   if (header.family !== afInet) return undefined;
   const length = header.dstLen ?? 0;
   const destination = address(parts.attributes, rta.destination) ?? ipv4FromNumber(0);
-  // Numbers straight from the header: the codec gives names for some values and numbers for others.
+  // These numbers are read from the header: the codec returns names for some values and numbers for others.
   const typeNumber = parts.header.readUInt8(7);
   return {
     destination: prefixAround(destination, length),

@@ -1,4 +1,4 @@
-/** The requests of rtnetlink(7) that this program makes, by name. "It is so already" is success. */
+/** The rtnetlink(7) requests of this program. A request succeeds when the host is already as requested. */
 import { errnoOf } from '../../lib/errors.js';
 import type { Ipv4, Prefix } from '../../model/ipv4.js';
 import {
@@ -21,7 +21,7 @@ import {
 } from './messages.js';
 import { addFlags, type NetlinkSocket } from './socket.js';
 
-/** What RTM_GETROUTE answers where no packet would leave. */
+/** RTM_GETROUTE returns one of these errors for an address that no route reaches. */
 const noRoute = ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'];
 
 export class Rtnetlink {
@@ -35,7 +35,7 @@ export class Rtnetlink {
     this.#current = open();
   }
 
-  /** Opened again after a failure of reading, which fails the requests of that moment only. */
+  /** The socket is opened again after a read error, which fails only the pending request. */
   get #socket(): NetlinkSocket {
     if (this.#current.ended && !this.#closed) this.#current = this.#open();
     return this.#current;
@@ -49,7 +49,7 @@ export class Rtnetlink {
     return this.#socket.dump(messageTypes.getAddress, dumpAddresses(), readAddress);
   }
 
-  /** Of every table, in the kernel's order. */
+  /** Returns the routes of every table, in the kernel's order. */
   async routes(): Promise<KernelRoute[]> {
     return this.#socket.dump(messageTypes.getRoute, dumpRoutes(), readRoute);
   }
@@ -77,12 +77,12 @@ export class Rtnetlink {
     return unless('EADDRNOTAVAIL', this.#socket.change(messageTypes.deleteAddress, 0, body));
   }
 
-  /** @throws EEXIST where another route has this destination and metric */
+  /** @throws EEXIST when another route has this destination and metric */
   async addRoute(route: RouteTarget): Promise<void> {
     return this.#socket.change(messageTypes.newRoute, addFlags.exclusive, routeMessage(route));
   }
 
-  /** Behind the old one, then the old one goes; NLM_F_REPLACE would take the first it finds, whosever it is. */
+  /** Adds the route after the old one, then removes that. NLM_F_REPLACE could replace a foreign route. */
   async replaceRoute(route: RouteTarget, old: RouteTarget): Promise<void> {
     await unless('EEXIST', this.#socket.change(messageTypes.newRoute, addFlags.append, routeMessage(route)));
     await this.removeRoute(old);

@@ -1,8 +1,8 @@
 /**
- * One netlink socket over the addon: requests one at a time, each with its own sequence number and deadline.
- * A reply to an older request is ignored, an interrupted dump is repeated (NLM_F_DUMP_INTR, netlink(7)), a refusal is
- * an Error in Node's shape (`code` EEXIST ...) with the kernel's own words. A socket that listens to multicast groups
- * only rings: also when the kernel dropped messages (ENOBUFS), so that a flood costs a look and never the process.
+ * A netlink socket over the addon. Requests run one at a time, each with its own sequence number and deadline. A reply
+ * to an older request is ignored, and an interrupted dump is repeated (NLM_F_DUMP_INTR, netlink(7)). A refusal is an
+ * Error in Node's shape (`code` EEXIST ...) with the text of the kernel. A socket that joins multicast groups only
+ * rings. It also rings when the kernel dropped messages (ENOBUFS), so that a flood costs one reading of the host.
  */
 import { constants } from 'node:os';
 import {
@@ -17,17 +17,18 @@ import {
 import type { NativeAddon, NativeWatch } from '../../lib/native.js';
 import { Serial } from '../../lib/serial.js';
 
-export type NetlinkDoor = Pick<NativeAddon, 'netlinkOpen' | 'netlinkSend' | 'watch' | 'closeFd'>;
+/** The calls of the addon that a netlink socket needs. */
+export type NetlinkCalls = Pick<NativeAddon, 'netlinkOpen' | 'netlinkSend' | 'watch' | 'closeFd'>;
 
 export interface NetlinkOptions {
-  /** One of `protocols`, rtnetlink(7) unless said. */
+  /** One of `protocols`; rtnetlink(7) by default. */
   readonly protocol?: number;
-  /** Multicast groups to join; a socket with groups takes no requests. */
+  /** Multicast groups to join; a socket with groups accepts no requests. */
   readonly groups?: readonly number[];
   readonly onRing?: () => void;
-  /** Which datagrams ring; all of them unless said. */
-  readonly isNews?: (datagram: Buffer) => boolean;
-  /** The socket is useless from here on; `code` is an errno name or EOF. */
+  /** Decides whether a datagram rings; every datagram does by default. */
+  readonly isRelevant?: (datagram: Buffer) => boolean;
+  /** Called when the socket failed and was closed; `code` is an errno name or EOF. */
   readonly onEnd?: (code: string) => void;
   readonly timeoutMs?: number;
 }
@@ -42,10 +43,10 @@ const control = { error: 2, done: 3, overrun: 4 } as const;
 const errorText = 1;
 const headerBytes = 16;
 
-/** Flags of a request that adds: `exclusive` refuses where something is there, `append` comes after it. */
+/** Flags of a request that adds: `exclusive` fails when such an object exists, `append` adds after it. */
 export const addFlags = { exclusive: create | nlm.exclusive, append: create | append } as const;
 
-/** Larger than any message the kernel makes for a dump. */
+/** Larger than any message that the kernel sends for a dump. */
 const datagramBytes = 64 * 1024;
 const receiveBufferBytes = 1024 * 1024;
 const dumpAttempts = 10;
@@ -59,40 +60,40 @@ interface Pending {
 }
 
 export class NetlinkSocket {
-  readonly #door: NetlinkDoor;
+  readonly #calls: NetlinkCalls;
   readonly #options: NetlinkOptions;
   readonly #fd: number;
   readonly #watch: NativeWatch;
-  /** Dumps must not overlap on one socket (EBUSY), and a request at a time cannot overrun its own buffer. */
+  /** Dumps must not overlap on a socket (EBUSY), and the reply to a single request cannot overrun the buffer. */
   readonly #requests = new Serial();
   #sequence = 0;
   #pending: Pending | undefined;
   #ended: string | undefined;
 
   /** @throws an errno error when the kernel gives no socket */
-  constructor(door: NetlinkDoor, options: NetlinkOptions = {}) {
-    this.#door = door;
+  constructor(calls: NetlinkCalls, options: NetlinkOptions = {}) {
+    this.#calls = calls;
     this.#options = options;
-    this.#fd = door.netlinkOpen(options.protocol ?? protocols.route, options.groups ?? [], receiveBufferBytes);
+    this.#fd = calls.netlinkOpen(options.protocol ?? protocols.route, options.groups ?? [], receiveBufferBytes);
     try {
-      this.#watch = door.watch(this.#fd, datagramBytes, (error, message) => this.#onEvent(error, message));
+      this.#watch = calls.watch(this.#fd, datagramBytes, (error, message) => this.#onEvent(error, message));
     } catch (error) {
-      door.closeFd(this.#fd);
+      calls.closeFd(this.#fd);
       throw error;
     }
   }
 
-  /** Closed, by us or by a failure of reading: every request is refused from here on. */
+  /** The socket is closed, by `close` or after a read error, and refuses every request. */
   get ended(): boolean {
     return this.#ended !== undefined;
   }
 
-  /** Asks for a change and waits until the kernel says that it is made. */
+  /** Requests a change, and waits for the acknowledgement of the kernel. */
   async change(type: number, flags: number, body: Uint8Array): Promise<void> {
     await this.#requests.run(() => this.#exchange('ack', type, nlm.ack | flags, body));
   }
 
-  /** Everything of a kind, as one consistent whole. */
+  /** Reads all objects of a type, as one consistent list. */
   async dump<T>(type: number, body: Uint8Array, read: (message: Buffer) => T | undefined): Promise<T[]> {
     const reply = await this.#requests.run(async () => {
       for (let attempt = 1; ; attempt++) {
@@ -104,7 +105,7 @@ export class NetlinkSocket {
     return reply.messages.flatMap(message => read(message.data) ?? []);
   }
 
-  /** The answer to a question about one thing. */
+  /** Reads one object. */
   async get<T>(type: number, body: Uint8Array, read: (message: Buffer) => T | undefined): Promise<T | undefined> {
     const reply = await this.#requests.run(() => this.#exchange('get', type, 0, body));
     const [message] = reply.messages;
@@ -115,7 +116,7 @@ export class NetlinkSocket {
     if (this.#ended !== undefined) return;
     this.#end('ECANCELED');
     this.#watch.close();
-    this.#door.closeFd(this.#fd);
+    this.#calls.closeFd(this.#fd);
   }
 
   #exchange(kind: Pending['kind'], type: number, flags: number, body: Uint8Array): Promise<Pending> {
@@ -142,7 +143,7 @@ export class NetlinkSocket {
       this.#pending = pending;
       try {
         const request = { type, flags: nlm.request | flags, seq: sequence, port: 0, data: body };
-        this.#door.netlinkSend(this.#fd, Buffer.concat(formatMessage(request)));
+        this.#calls.netlinkSend(this.#fd, Buffer.concat(formatMessage(request)));
       } catch (error) {
         pending.settle(error instanceof Error ? error : new Error(String(error)));
       }
@@ -152,16 +153,16 @@ export class NetlinkSocket {
   #onEvent(error: string | undefined, message: Buffer | undefined): void {
     if (this.#ended !== undefined) return;
     if (error === 'ENOBUFS' || error === 'EMSGSIZE') {
-      // Whatever was lost is seen by looking again; the reply to a request may be among it.
+      // Whoever hears the ring reads the host again. The lost message may be the reply to a request.
       this.#pending?.settle(errnoError(error, 'a message of the kernel was lost'));
       this.#options.onRing?.();
     } else if (error !== undefined) {
       this.#end(error);
       this.#watch.close();
-      this.#door.closeFd(this.#fd);
+      this.#calls.closeFd(this.#fd);
       this.#options.onEnd?.(error);
     } else if (this.#options.onRing) {
-      if (!message || this.#options.isNews?.(message) !== false) this.#options.onRing();
+      if (!message || this.#options.isRelevant?.(message) !== false) this.#options.onRing();
     } else if (message) {
       this.#onDatagram(message);
     }
@@ -181,17 +182,17 @@ export class NetlinkSocket {
       return;
     }
     for (const message of messages) {
-      if (this.#pending && message.seq === this.#pending.sequence) take(this.#pending, message);
+      if (this.#pending && message.seq === this.#pending.sequence) addReply(this.#pending, message);
     }
   }
 }
 
-function take(pending: Pending, message: NetlinkMessage): void {
+function addReply(pending: Pending, message: NetlinkMessage): void {
   if ((message.flags & nlm.dumpInterrupted) !== 0) pending.interrupted = true;
   switch (message.type) {
     case control.error:
     case control.done:
-      return pending.settle(refusal(message));
+      return pending.settle(errorOf(message));
     case control.overrun:
       return pending.settle(errnoError('ENOBUFS', 'the kernel dropped its answer'));
     default:
@@ -200,29 +201,29 @@ function take(pending: Pending, message: NetlinkMessage): void {
   }
 }
 
-/** NLMSG_ERROR and NLMSG_DONE begin with a negative errno, 0 for success. */
-function refusal(message: NetlinkMessage): Error | undefined {
+/** NLMSG_ERROR and NLMSG_DONE begin with a negative errno, or with 0 for success. */
+function errorOf(message: NetlinkMessage): Error | undefined {
   const code = message.data.length >= 4 ? getS32(message.data.subarray(0, 4)) : 0;
   if (!code) return undefined;
   const name = Object.entries(constants.errno).find(([, value]) => value === -code)?.[0] ?? `errno ${-code}`;
-  return errnoError(name, message.type === control.error ? kernelWords(message) : undefined);
+  return errnoError(name, message.type === control.error ? extendedAck(message) : undefined);
 }
 
-/** The kernel's explanation behind an error (NETLINK_EXT_ACK), after the request it quotes. */
-function kernelWords(message: NetlinkMessage): string | undefined {
+/** Returns the kernel's explanation of an error (NETLINK_EXT_ACK), which follows the quoted request. */
+function extendedAck(message: NetlinkMessage): string | undefined {
   if ((message.flags & acknowledgement.attributes) === 0) return undefined;
-  let words: string | undefined;
+  let explanation: string | undefined;
   try {
     const capped = (message.flags & acknowledgement.capped) !== 0;
     const quoted = capped ? headerBytes : getU32(message.data.subarray(4, 8));
     const start = 4 + ((quoted + 3) & ~3);
     parseAttributes(message.data.subarray(start), item => {
-      if (item.type === errorText) words = getString(item.data);
+      if (item.type === errorText) explanation = getString(item.data);
     });
   } catch {
-    // The words only explain: an error without them is still that error.
+    // The explanation is optional: the error is reported without it.
   }
-  return words;
+  return explanation;
 }
 
 function errnoError(code: string, detail: string | undefined): Error {

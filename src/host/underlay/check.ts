@@ -1,7 +1,6 @@
 /**
- * The underlay of this host: where the tunnel leaves from, and which networks cannot run over it. A network that covers
- * what carries it would cut the host off from its peers, its gateway or its own etcd; it is refused before anything is
- * changed.
+ * The underlay of this host, and the check of a network against it. A network that contains an address of the underlay
+ * would cut the host off from its peers, its gateway or its own etcd. It is refused before anything is changed.
  */
 import { TartanError } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
@@ -20,7 +19,7 @@ import { chooseUnderlay, type UnderlayChoice, type UnderlayOptions } from './cho
 
 export interface UnderlayFacts {
   readonly interfaceName: string;
-  /** Prefix of the address that peers send to. */
+  /** The prefix of `address`. */
   readonly prefix: Prefix | undefined;
   readonly address: Ipv4;
   readonly publicIp: Ipv4;
@@ -28,13 +27,12 @@ export interface UnderlayFacts {
   readonly etcdAddresses: readonly Ipv4[];
 }
 
-/** @param endpoints of etcd, which the overlay must not contain */
 export function openUnderlay(
   host: HostNetwork,
   options: UnderlayOptions & { readonly etcd: { readonly endpoints: readonly string[] } },
   log: Log,
 ): Underlay {
-  /** Of the last choice, taken or not. */
+  /** The facts of the last choice, whether the agent used it or not. */
   let facts: UnderlayFacts | undefined;
   return {
     async choose(): Promise<UnderlayAddress> {
@@ -55,7 +53,7 @@ async function readFacts(
   chosen: UnderlayChoice,
   endpoints: readonly string[],
 ): Promise<UnderlayFacts> {
-  // A default route with several next hops is no reason to stop when the interface was named.
+  // A default route with several next hops is an error, which does not matter when an option named the interface.
   const route = await host.defaultRoute().catch(() => undefined);
   const link = (await host.interfaces()).find(({ name }) => name === chosen.name);
   return {
@@ -74,14 +72,14 @@ function endpointAddress(endpoint: string): Ipv4 | undefined {
 
 /** @throws TartanError CONFIG_INVALID */
 export function refuseOwnUnderlay(network: Prefix, underlay: UnderlayFacts): void {
-  const inside: readonly (readonly [string, Ipv4 | undefined])[] = [
+  const outerAddresses: readonly (readonly [string, Ipv4 | undefined])[] = [
     [`the address of ${underlay.interfaceName}`, underlay.address],
     ['the public address', underlay.publicIp],
     ['the default gateway', underlay.gateway],
     ...underlay.etcdAddresses.map(address => ['an etcd endpoint', address] as const),
   ];
   const range = formatPrefix(network);
-  for (const [what, address] of inside) {
+  for (const [what, address] of outerAddresses) {
     if (address !== undefined && prefixContains(network, address)) {
       throw new TartanError(
         'CONFIG_INVALID',

@@ -1,7 +1,7 @@
 /**
- * The choice of the interface that carries the tunnel, in flannel's order: --iface one by one, --iface-regex one by
- * one (addresses, then names), --iface-can-reach; with none of them --public-ip as if it were an --iface, or else the
- * default route. What was tried and what there is stands in the one error.
+ * Chooses the interface that carries the tunnel, in flannel's order: each --iface, each --iface-regex (addresses first,
+ * then names), --iface-can-reach. Without these options --public-ip is used like an --iface, and without that the
+ * default route. The error lists what was tried and which interfaces exist.
  */
 import { messageOf, TartanError } from '../../lib/errors.js';
 import { formatIpv4, isUnicastHost, readIpv4, type Ipv4 } from '../../model/ipv4.js';
@@ -16,16 +16,16 @@ export interface UnderlayOptions {
 
 export interface UnderlayChoice {
   readonly name: string;
-  /** Where the tunnel's packets leave from. */
+  /** The source of the outer packets. */
   readonly address: Ipv4;
   readonly mtu: number;
-  /** What peers send to: --public-ip, or the address. */
+  /** The address that peers send to: --public-ip, or `address`. */
   readonly publicIp: Ipv4;
   /** `--iface eth1`, `default route` ... */
   readonly reason: string;
 }
 
-/** Undefined when the one thing asked for is not there; `why` says so for people. */
+/** What a candidate finds, or for people why it finds nothing. */
 type Found = { readonly link: HostInterface; readonly address: Ipv4 } | { readonly why: string };
 
 interface Candidate {
@@ -33,17 +33,17 @@ interface Candidate {
   readonly find: () => Promise<Found> | Found;
 }
 
-type Reader = Pick<HostNetwork, 'interfaces' | 'routeTo' | 'defaultRoute'>;
+type HostReader = Pick<HostNetwork, 'interfaces' | 'routeTo' | 'defaultRoute'>;
 
-/** @throws TartanError HOST_REFUSED that lists what was tried and which interfaces there are */
-export async function chooseUnderlay(host: Reader, choice: UnderlayOptions): Promise<UnderlayChoice> {
+/** @throws TartanError HOST_REFUSED that lists what was tried and which interfaces exist */
+export async function chooseUnderlay(host: HostReader, choice: UnderlayOptions): Promise<UnderlayChoice> {
   const links = await host.interfaces();
   const tried: string[] = [];
   for (const { reason, find } of candidates(host, links, choice)) {
     const found = await Promise.resolve()
       .then(find)
       .catch((error: unknown): Found => ({ why: messageOf(error) }));
-    const why = 'why' in found ? found.why : refusal(found.link, found.address, choice.publicIp);
+    const why = 'why' in found ? found.why : whyUnusable(found.link, found.address, choice.publicIp);
     if (why !== undefined || 'why' in found) {
       tried.push(`${reason}: ${why}`);
       continue;
@@ -58,7 +58,7 @@ export async function chooseUnderlay(host: Reader, choice: UnderlayOptions): Pro
   );
 }
 
-function candidates(host: Reader, links: readonly HostInterface[], choice: UnderlayOptions): Candidate[] {
+function candidates(host: HostReader, links: readonly HostInterface[], choice: UnderlayOptions): Candidate[] {
   const { iface, ifaceRegex, ifaceCanReach, publicIp } = choice;
   const named = [
     ...iface.map(value => ({ reason: `--iface ${value}`, find: () => byValue(links, value) })),
@@ -85,7 +85,7 @@ function byValue(links: readonly HostInterface[], value: string): Found {
 }
 
 function byAddress(links: readonly HostInterface[], address: Ipv4): Found {
-  const link = links.find(({ addresses }) => addresses.some(one => one.address === address));
+  const link = links.find(({ addresses }) => addresses.some(found => found.address === address));
   return link ? { link, address } : { why: 'no interface has this address' };
 }
 
@@ -97,20 +97,20 @@ function byPublicIp(links: readonly HostInterface[], publicIp: Ipv4): Found {
 function byRegex(links: readonly HostInterface[], regex: RegExp): Found {
   const ordered = [...links].sort((a, b) => a.index - b.index);
   for (const link of ordered) {
-    const match = usableAddresses(link).find(one => regex.test(formatIpv4(one.address)));
+    const match = usableAddresses(link).find(({ address }) => regex.test(formatIpv4(address)));
     if (match) return { link, address: match.address };
   }
   const named = ordered.filter(({ name }) => regex.test(name)).map(withFirstAddress);
   return named.find(found => 'link' in found) ?? named[0] ?? { why: 'no address and no name of an interface matches' };
 }
 
-async function byRoute(host: Reader, links: readonly HostInterface[], destination: Ipv4): Promise<Found> {
+async function byRoute(host: HostReader, links: readonly HostInterface[], destination: Ipv4): Promise<Found> {
   const route = await host.routeTo(destination);
   const link = links.find(({ name }) => name === route?.interfaceName);
   return route && link ? { link, address: route.source } : { why: 'no route leads there' };
 }
 
-async function byDefaultRoute(host: Reader, links: readonly HostInterface[]): Promise<Found> {
+async function byDefaultRoute(host: HostReader, links: readonly HostInterface[]): Promise<Found> {
   const route = await host.defaultRoute();
   const link = links.find(({ name }) => name === route?.interfaceName);
   return link ? withFirstAddress(link) : { why: 'there is none in the main table' };
@@ -121,15 +121,15 @@ function withFirstAddress(link: HostInterface): Found {
   return first ? { link, address: first.address } : { why: `${link.name} has no usable IPv4 address` };
 }
 
-/** Global before link-local, then those that stay, then the kernel's order; loopback never. */
+/** Orders addresses: global before link-local, permanent before temporary, else as the kernel; never loopback. */
 export function usableAddresses(link: HostInterface): readonly HostAddress[] {
-  const rank = (one: HostAddress): number => (isUnicastHost(one.address) ? 0 : 2) + (one.permanent ? 0 : 1);
-  // Array.sort is stable: equals keep the kernel's order.
+  const rank = ({ address, permanent }: HostAddress): number => (isUnicastHost(address) ? 0 : 2) + (permanent ? 0 : 1);
+  // Array.sort is stable: addresses of equal rank keep the kernel's order.
   return link.addresses.filter(isUsable).sort((a, b) => rank(a) - rank(b));
 }
 
-function isUsable(one: HostAddress): boolean {
-  return !one.deprecated && (isUnicastHost(one.address) || isLinkLocal(one.address));
+function isUsable({ address, deprecated }: HostAddress): boolean {
+  return !deprecated && (isUnicastHost(address) || isLinkLocal(address));
 }
 
 /** RFC 3927: 169.254/16. */
@@ -137,8 +137,8 @@ function isLinkLocal(address: Ipv4): boolean {
   return address >>> 16 === 0xa9fe;
 }
 
-/** Why an interface that was found cannot carry the tunnel. */
-function refusal(link: HostInterface, address: Ipv4, publicIp: Ipv4 | undefined): string | undefined {
+/** Returns why an interface cannot carry the tunnel; undefined when it can. */
+function whyUnusable(link: HostInterface, address: Ipv4, publicIp: Ipv4 | undefined): string | undefined {
   const text = formatIpv4(address);
   if (link.mtu === 0) return `${link.name} says MTU 0`;
   if (!isUnicastHost(address) && !isLinkLocal(address)) return `${text} on ${link.name} is not reachable for peers`;
@@ -148,6 +148,6 @@ function refusal(link: HostInterface, address: Ipv4, publicIp: Ipv4 | undefined)
 }
 
 function describe(link: HostInterface): string {
-  const addresses = link.addresses.map(one => formatIpv4(one.address)).join(' ');
+  const addresses = link.addresses.map(({ address }) => formatIpv4(address)).join(' ');
   return `${link.name} (${addresses || 'no IPv4 address'}${link.up ? '' : ', down'})`;
 }
