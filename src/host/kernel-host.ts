@@ -30,11 +30,17 @@ export function openKernelHost(options: { readonly log: Log }): HostNetwork {
 const overlayLinks: readonly string[] = ['tartan0'];
 const allAddresses: Prefix = parsePrefix('0.0.0.0/0');
 
+/** What a pass collects. */
+interface Pass {
+  readonly results: StepResults;
+  readonly conflicts: string[];
+  readonly signal: AbortSignal;
+}
+
 class KernelHost implements HostNetwork {
   readonly #rtnetlink: Rtnetlink;
   readonly #changes: Changes;
   readonly #firewall: Firewall;
-  /** Two passes at once would each read what the other one has half done. */
   readonly #passes = new Serial();
 
   constructor(log: Log) {
@@ -73,25 +79,21 @@ class KernelHost implements HostNetwork {
   }
 
   apply(want: HostPlan, o: ApplyOptions): Promise<HostState> {
-    return this.#passes.run(async () => {
-      const results: StepResults = { changes: [], failures: [] };
-      const conflicts: string[] = [];
-      await runSteps(await sysctlSteps(want.sysctls), results, o.signal);
-      await attempt('read links', results, async () => runSteps(await this.#linkSteps(want), results, o.signal));
-      await attempt('read routes', results, () => this.#applyRoutes(want.routes, results, conflicts, o.signal));
-      await attempt('read firewall', results, () => this.#applyFirewall(want.firewall, results, conflicts, o.signal));
-      return hostState(results, conflicts, o.signal);
+    return this.#runPass(o.signal, async pass => {
+      const { results, signal } = pass;
+      await runSteps(await sysctlSteps(want.sysctls), results, signal);
+      await attempt('read links', results, async () => runSteps(await this.#linkSteps(want), results, signal));
+      await attempt('read routes', results, () => this.#applyRoutes(want.routes, pass));
+      await attempt('read firewall', results, () => this.#applyFirewall(want.firewall, pass));
     });
   }
 
   cleanup(o: ApplyOptions): Promise<HostState> {
-    return this.#passes.run(async () => {
-      const results: StepResults = { changes: [], failures: [] };
-      const conflicts: string[] = [];
-      await attempt('read routes', results, () => this.#applyRoutes([], results, conflicts, o.signal));
-      await attempt('read links', results, async () => runSteps(await this.#clearSteps(), results, o.signal));
-      await attempt('read firewall', results, () => this.#applyFirewall(undefined, results, conflicts, o.signal));
-      return hostState(results, conflicts, o.signal);
+    return this.#runPass(o.signal, async pass => {
+      const { results, signal } = pass;
+      await attempt('read routes', results, () => this.#applyRoutes([], pass));
+      await attempt('read links', results, async () => runSteps(await this.#clearSteps(), results, signal));
+      await attempt('read firewall', results, () => this.#applyFirewall(undefined, pass));
     });
   }
 
@@ -103,6 +105,15 @@ class KernelHost implements HostNetwork {
     this.#changes.close();
     await this.#passes.drained();
     this.#rtnetlink.close();
+  }
+
+  /** Runs one pass at a time: each of two would read what the other one has half done. */
+  #runPass(signal: AbortSignal, work: (pass: Pass) => Promise<void>): Promise<HostState> {
+    return this.#passes.run(async () => {
+      const pass: Pass = { results: { changes: [], failures: [] }, conflicts: [], signal };
+      await work(pass);
+      return hostState(pass);
+    });
   }
 
   async #linkSteps(want: HostPlan): Promise<Step[]> {
@@ -125,12 +136,7 @@ class KernelHost implements HostNetwork {
       .map(step => this.#linkStep(step));
   }
 
-  async #applyRoutes(
-    want: HostPlan['routes'],
-    results: StepResults,
-    conflicts: string[],
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #applyRoutes(want: HostPlan['routes'], { results, conflicts, signal }: Pass): Promise<void> {
     const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes()]);
     const context: RouteContext = { protocol: routeProtocol, links: linkNames(links) };
     const difference = diffRoutes(want, routes, context);
@@ -139,12 +145,7 @@ class KernelHost implements HostNetwork {
     await runSteps(steps, results, signal);
   }
 
-  async #applyFirewall(
-    want: HostPlan['firewall'],
-    results: StepResults,
-    conflicts: string[],
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #applyFirewall(want: HostPlan['firewall'], { results, conflicts, signal }: Pass): Promise<void> {
     const firewall = await this.#firewall.steps(want, signal);
     conflicts.push(...firewall.conflicts);
     await runSteps(firewall.steps, results, signal);
@@ -179,7 +180,7 @@ class KernelHost implements HostNetwork {
   }
 }
 
-function hostState(results: StepResults, conflicts: readonly string[], signal: AbortSignal): HostState {
+function hostState({ results, conflicts, signal }: Pass): HostState {
   signal.throwIfAborted();
   if (results.failures.length > 0) {
     throw new TartanError('HOST_REFUSED', `the host is not as planned: ${results.failures.join('; ')}`);

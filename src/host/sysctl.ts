@@ -2,15 +2,14 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../lib/errors.js';
+import type { HostPlan } from '../model/plan.js';
 import { impossible, type Step } from './step.js';
-
-export type SysctlPlan = readonly (readonly [name: string, value: string])[];
 
 /**
  * @param root the tests pass another directory
  * @returns a step for each setting that is not as planned
  */
-export async function sysctlSteps(plan: SysctlPlan, root = '/proc/sys'): Promise<Step[]> {
+export async function sysctlSteps(plan: HostPlan['sysctls'], root = '/proc/sys'): Promise<Step[]> {
   const steps = await Promise.all(plan.map(([name, value]) => sysctlStep(name, value, root)));
   return steps.flatMap(step => step ?? []);
 }

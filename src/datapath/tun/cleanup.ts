@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { native } from '../../lib/native.js';
-import { closeAll } from './descriptors.js';
+import { closeAll, linkGoneTimeoutMs } from './descriptors.js';
 import { killUnreachable } from './find-process.js';
 import { adoptProcess } from './process.js';
 import { removeSockets } from './table.js';
@@ -14,8 +14,6 @@ export interface CleanupOptions {
   readonly device: string;
   readonly log: Log;
 }
-
-const linkGoneTimeoutMs = 2000;
 
 /**
  * The caller holds the lock of the run directory. It is no error when there is nothing to remove.

@@ -26,8 +26,8 @@ export interface TunnelOptions {
 /** The engine requests this buffer for each direction. Packets that arrive during a handover wait there. */
 const udpBufferBytes = 4 * 1024 * 1024;
 
-/** How long to wait for the link to go: after its data process was killed, and else, as one may just be ending. */
-const linkGoneTimeoutMs = 2000;
+/** How long to wait until the link is gone: after a kill, and else, because a data process may just be ending. */
+export const linkGoneTimeoutMs = 2000;
 const linkGraceMs = 200;
 
 /** One less than QUEUES_MAX of layout.h. */

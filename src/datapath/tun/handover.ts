@@ -18,13 +18,14 @@ import { spawnProcess, type DataProcess } from './process.js';
 import type { PublishedState } from './published-state.js';
 import { identityOf, promoteSocket, removeNextSocket, sameIdentity } from './table.js';
 
-/** The data process becomes nobody, the account without rights, unless the options name another one. */
+/** The account without rights. */
 const nobody = 65534;
 
 export interface HandoverOptions {
+  /** The directory of `datapath.sock`. */
   readonly runDir: string;
   readonly executable?: string;
-  /** The user and the group that the data process becomes. */
+  /** The user and the group that the data process becomes; nobody by default. */
   readonly user?: number;
   readonly group?: number;
   readonly clock: Clock;

@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Readable } from 'node:stream';
 import { TartanError, errnoOf, messageOf } from '../../lib/errors.js';
 import { native, type NativeHello, type NativeTable, type NativeWatch } from '../../lib/native.js';
-import { closeAll } from './descriptors.js';
+import { closeAll, type Descriptors } from './descriptors.js';
 import { killDataProcess } from './find-process.js';
 import { createTable, nextSocketPath, promoteSocket, removeNextSocket, socketPath } from './table.js';
 
@@ -120,11 +120,9 @@ export class DataProcess {
   }
 }
 
-export interface AdoptedProcess {
+export interface AdoptedProcess extends Descriptors {
   /** undefined when its memories could not be used: the process was killed, and its descriptors remain. */
   readonly process: DataProcess | undefined;
-  readonly tunFds: readonly number[];
-  readonly udpFds: readonly number[];
 }
 
 /**
@@ -170,11 +168,9 @@ async function adoptFrom(hello: NativeHello): Promise<AdoptedProcess> {
   return { process: undefined, tunFds, udpFds };
 }
 
-export interface SpawnOptions {
+export interface SpawnOptions extends Descriptors {
   readonly executable: string;
   readonly runDir: string;
-  readonly tunFds: readonly number[];
-  readonly udpFds: readonly number[];
   readonly user: number;
   readonly group: number;
 }

@@ -23,7 +23,7 @@ import type { TunnelRoute } from '../../model/plan.js';
 import type { Datapath, DatapathConfig, DatapathStats, Generation } from '../datapath.js';
 import { defaultLanes, DescriptorSet, openTunnel, type TunnelOptions } from './descriptors.js';
 import { killUnreachable } from './find-process.js';
-import { Handover } from './handover.js';
+import { Handover, type HandoverOptions } from './handover.js';
 import { adoptProcess, type DataProcess } from './process.js';
 import { PublishedState } from './published-state.js';
 import { nextSocketPath, packRoutes, removeNextSocket } from './table.js';
@@ -34,16 +34,9 @@ const writeRetryMs = 5;
 const youngMs = 1000;
 const respawnLimits = { firstMs: 100, capMs: 5000 };
 
-export interface DatapathOptions {
-  /** The directory of `datapath.sock`. */
-  readonly runDir: string;
+export interface DatapathOptions extends Omit<HandoverOptions, 'clock'> {
   readonly device: string;
-  readonly executable?: string;
-  readonly log: Log;
   readonly clock?: Clock;
-  /** The user and the group that the data process becomes. */
-  readonly user?: number;
-  readonly group?: number;
   /** See TunnelOptions; the number of processors decides when this is absent. */
   readonly lanes?: number;
 }
