@@ -1,10 +1,10 @@
 /**
- * One host's life: wait for the network document, acquire a subnet (or, while the store is silent, stand on those of
- * the state file), bring the tunnel up, tell Docker, keep everything as planned, and stop using the subnet at once when
- * it is lost.
+ * The control loop of one host. It waits for the network document, acquires a subnet (or uses the saved state while the
+ * store does not answer), starts the tunnel, writes Docker's settings and keeps the host as planned. It stops using the
+ * subnet at once when the lease is lost.
  *
  *   starting -> waiting-for-network -> waiting-for-lease -> configuring -> ready -> (lost | stopping)
- *                        \______ silent store, sound state file ____^
+ *                        \______ no answer, sound saved state ______^
  */
 import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/errors.js';
 import { retrying } from '../lib/retry.js';
@@ -16,21 +16,20 @@ import type { UnderlayAddress } from '../model/node.js';
 import type { LocalView } from '../model/lease-set.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { OwnLease } from '../store/store.js';
-import { Startup, type Session } from './startup.js';
+import { ProvisionalLease, Startup, type Session } from './startup.js';
 import { unconfirmedLimitMs } from './saved-state.js';
 import { watchNetwork } from './network-watch.js';
 import { Peers } from './peers.js';
 import type { AgentOptions, AgentPorts } from './ports.js';
 import { Reconciler, type Desired } from './reconciler.js';
-import { ProvisionalLease } from './provisional-lease.js';
-import { StateWriter } from './state-writer.js';
+import { StateWriter } from './state-file.js';
 import type { Phase } from './status.js';
 import { watchUnderlay } from './underlay-watch.js';
 
-/** How far a living daemon moves the data plane's own deadline ahead, and how often. */
+/** A running daemon moves the deadline of the data plane this far ahead, once per tick. */
 const forwardAheadMs = 15_000;
 const tickMs = 1_000;
-const retry = { firstMs: 500, capMs: 5_000 };
+const retryLimits = { firstMs: 500, capMs: 5_000 };
 
 export class Agent {
   phase: Phase = 'starting';
@@ -41,13 +40,13 @@ export class Agent {
   readonly reconciler: Reconciler;
   readonly ports: AgentPorts;
   readonly options: AgentOptions;
-  /** What it waits for, or what differs from the running network document. */
+  /** What the agent waits for, or how the network document differs from the running one. */
   problem: string | undefined;
   underlayProblem: string | undefined;
-  /** What keeps Docker from taking its settings. */
+  /** Why Docker cannot use its settings. */
   dockerProblems: readonly string[] = [];
-  /** Docker waits for the whole host to forward. */
-  #forwarding = false;
+  /** Docker does not start until the whole host forwards. */
+  #needsForwarding = false;
   readonly #writer: StateWriter;
 
   constructor(ports: AgentPorts, options: AgentOptions) {
@@ -58,17 +57,17 @@ export class Agent {
     this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.ttlSeconds);
   }
 
-  /** Started from the state file, and the store has not answered since. */
+  /** The session is that of the saved state, and the store has not answered since. */
   get unconfirmed(): boolean {
     return this.ownLease instanceof ProvisionalLease && !this.ownLease.settled;
   }
 
-  /** Resolves only by rejection: the signal's reason, or the TartanError that ends the daemon. */
+  /** Never resolves. Rejects with the signal's reason, or with the TartanError that ends the daemon. */
   async run(signal: AbortSignal): Promise<never> {
     const end = new AbortController();
     const life = AbortSignal.any([signal, end.signal]);
     try {
-      await this.#live(await this.#start(life), life);
+      await this.#runSession(await this.#start(life), life);
     } finally {
       end.abort();
     }
@@ -77,7 +76,7 @@ export class Agent {
 
   async #start(signal: AbortSignal): Promise<Session> {
     const startup = new Startup(this.ports, this.options, {
-      enter: phase => this.#enter(phase),
+      setPhase: phase => this.#setPhase(phase),
       prepared: ({ network, backend }) => ([this.network, this.backend] = [network, backend]),
       retrying: (event, codes, attempt) => this.#retrying(event, signal, codes, attempt),
     });
@@ -85,29 +84,29 @@ export class Agent {
     [this.network, this.backend, this.ownLease] = [session.network, session.backend, session.ownLease];
     if (saved) this.peers.loadSavedPeers(saved, this.#localView(session), this.ports.node.current);
     if (this.unconfirmed) this.peers.useSavedPeers();
-    this.#listen(session.ownLease);
+    this.#observe(session.ownLease);
     return session;
   }
 
-  #listen(ownLease: OwnLease): void {
-    let { status: state } = ownLease;
+  #observe(ownLease: OwnLease): void {
+    let { status } = ownLease;
     ownLease.onChange(() => {
       const subnet = formatPrefix(ownLease.lease.subnet);
-      if (ownLease.status !== state)
+      if (ownLease.status !== status)
         this.ports.log.info('lease.state', `the lease of ${subnet} is ${ownLease.status}`, { state: ownLease.status });
-      state = ownLease.status;
+      status = ownLease.status;
       this.reconciler.ring();
     });
   }
 
-  async #live(session: Session, signal: AbortSignal): Promise<void> {
+  async #runSession(session: Session, signal: AbortSignal): Promise<void> {
     const { network, ownLease } = session;
     const running = AbortSignal.any([signal, ownLease.lost]);
     if (ownLease.lost.aborted) this.#onLost(ownLease);
     else ownLease.lost.addEventListener('abort', () => this.#onLost(ownLease), { once: true });
     try {
       await this.#startDatapath(session, running);
-      await this.#forward(session, running);
+      await this.#runLoops(session, running);
     } catch (error) {
       if (!ownLease.lost.aborted) throw error;
       if (this.options.onLost === 'degraded' && isOwnedByOther(ownLease.lost.reason)) await aborted(signal);
@@ -119,11 +118,11 @@ export class Agent {
   }
 
   async #startDatapath({ network, backend, ownLease }: Session, signal: AbortSignal): Promise<void> {
-    this.#enter('configuring');
+    this.#setPhase('configuring');
     await this.#retrying('datapath.waiting', signal, ['DATAPATH_FAILED'], async () => {
       this.#moveForwardUntil(ownLease);
       await this.ports.datapath.start(this.#datapathConfig({ network, backend, ownLease }, this.ports.node.current));
-      // Lost meanwhile: it stays fenced.
+      // The lease was lost during the start: the data plane stays fenced.
       signal.throwIfAborted();
       this.ports.datapath.fence(false);
       this.#moveForwardUntil(ownLease);
@@ -144,16 +143,16 @@ export class Agent {
     };
   }
 
-  /** Everything that goes on while the lease is ours; the first to fail ends all. */
-  async #forward(session: Session, signal: AbortSignal): Promise<void> {
+  /** Runs the loops of a session; the first loop that fails ends all of them. */
+  async #runLoops(session: Session, signal: AbortSignal): Promise<void> {
     const stop = new AbortController();
     const running = AbortSignal.any([signal, stop.signal]);
     const loops = [
-      this.#watch(session, running),
+      this.#watchLeases(session, running),
       this.reconciler.run(this.options.resyncMs, running, () => this.#onPass(session)),
       this.#tick(session, running),
       this.#watchUnderlay(session, running),
-      watchNetwork(this.ports.store, session.network, running, problem => this.#onNetwork(problem)),
+      watchNetwork(this.ports.store, session.network, running, problem => this.#onNetworkProblem(problem)),
     ];
     try {
       await Promise.race(loops);
@@ -163,7 +162,7 @@ export class Agent {
     }
   }
 
-  async #watch(session: Session, signal: AbortSignal): Promise<void> {
+  async #watchLeases(session: Session, signal: AbortSignal): Promise<void> {
     for await (const set of this.ports.store.watch({ signal })) {
       this.peers.applyLeaseSet(set, this.#localView(session));
       this.reconciler.ring();
@@ -180,7 +179,7 @@ export class Agent {
     return watchUnderlay(watch, signal);
   }
 
-  /** The tunnel first, so that it is there when peers send to the new address; the plan and Docker's files follow. */
+  /** Moves the tunnel before the plan and Docker's files, so that it is up when peers send to the new address. */
   async #moveTo(session: Session, to: UnderlayAddress, signal: AbortSignal): Promise<void> {
     const { network, ownLease } = session;
     const { node, underlay } = this.ports;
@@ -203,32 +202,32 @@ export class Agent {
   }
 
   async #onPass(session: Session): Promise<void> {
-    // Not by a pass that was under way when the subnet was lost.
+    // The subnet may have been lost during the pass.
     if (this.phase !== 'configuring' && this.phase !== 'ready') return;
-    const forwarded = this.#forwarding;
-    await this.#tellDocker(session);
-    // That first: Docker starts when we are ready.
-    if (this.#forwarding && !forwarded) return this.reconciler.ring();
-    // Ready already, or lost in the meantime.
+    const neededForwarding = this.#needsForwarding;
+    await this.#writeDockerSettings(session);
+    // Docker starts when the agent is ready, so the next pass enables forwarding first.
+    if (this.#needsForwarding && !neededForwarding) return this.reconciler.ring();
+    // The agent is ready already, or the subnet was lost meanwhile.
     if (this.phase !== 'configuring') return;
     const { ownLease } = session;
-    this.#enter('ready');
+    this.#setPhase('ready');
     this.ports.notify('READY=1');
     this.ports.log.info('daemon.ready', 'Docker may start', { subnet: formatPrefix(ownLease.lease.subnet) });
   }
 
-  /** Each time, so that files that others lost or changed are put right; Docker takes them at its next start. */
-  async #tellDocker({ network, ownLease }: Session): Promise<void> {
+  /** Runs after each pass, so that files that others changed are repaired. Docker reads them at its next start. */
+  async #writeDockerSettings({ network, ownLease }: Session): Promise<void> {
     const mtu = this.backend?.mtu;
     if (mtu === undefined) return;
     const ipMasquerade = this.options.ipMasquerade !== 'off';
     const settings = { network: network.network, subnet: ownLease.lease.subnet, mtu, ipMasquerade };
     const { written, conflicts, needsForwarding } = await this.ports.docker.write(settings);
     for (const path of written) this.ports.log.info('docker.written', `wrote ${path}`, { path });
-    const standing = new Set(this.dockerProblems);
-    for (const conflict of conflicts) if (!standing.has(conflict)) this.ports.log.warn('docker.conflict', conflict);
+    const known = new Set(this.dockerProblems);
+    for (const conflict of conflicts) if (!known.has(conflict)) this.ports.log.warn('docker.conflict', conflict);
     this.dockerProblems = conflicts;
-    this.#forwarding = needsForwarding;
+    this.#needsForwarding = needsForwarding;
   }
 
   async #tick({ network, ownLease }: Session, signal: AbortSignal): Promise<void> {
@@ -241,26 +240,26 @@ export class Agent {
     }
   }
 
-  /** Without a living daemon the engine stops by itself before the quarantine that protects the subnet ends. */
+  /** Sets the deadline at which an unattended engine stops, before the quarantine that protects the subnet ends. */
   #moveForwardUntil(ownLease: OwnLease): void {
     const now = this.ports.clock.now();
-    const alone =
+    const unattendedUntilMs =
       ownLease.deadlineMs === Infinity
         ? now + 2 ** 40
         : ownLease.renewedAtMs + unconfirmedLimitMs(this.options.ttlSeconds);
-    this.ports.datapath.forwardUntil(Math.max(alone, now + forwardAheadMs));
+    this.ports.datapath.forwardUntil(Math.max(unattendedUntilMs, now + forwardAheadMs));
   }
 
-  #onNetwork(problem: string | undefined): void {
+  #onNetworkProblem(problem: string | undefined): void {
     if (problem !== undefined && problem !== this.problem) this.ports.log.warn('network.differs', problem);
     this.problem = problem;
   }
 
-  /** At once, before any loop ends: packets of a subnet that is another's must stop within a second. */
+  /** Runs before the loops end: packets of a subnet that another host owns must stop within a second. */
   #onLost(ownLease: OwnLease): void {
     if (!isOwnedByOther(ownLease.lost.reason)) return;
     this.ports.datapath.fence(true);
-    this.#enter('lost');
+    this.#setPhase('lost');
     this.#writer.forget();
     const subnet = formatPrefix(ownLease.lease.subnet);
     const text = `${messageOf(ownLease.lost.reason)}; traffic of ${subnet} is stopped, Docker is left alone`;
@@ -277,7 +276,7 @@ export class Agent {
     const onProblem = (message: string): void => {
       this.problem = message;
     };
-    const result = await retrying({ event, codes, limits: retry, clock, log, signal, onProblem }, attempt);
+    const result = await retrying({ event, codes, limits: retryLimits, clock, log, signal, onProblem }, attempt);
     this.problem = undefined;
     return result;
   }
@@ -288,17 +287,17 @@ export class Agent {
       backend: this.backend,
       self: this.ownLease.lease,
       peers: this.peers.current,
-      forwarding: this.#forwarding,
+      forwarding: this.#needsForwarding,
     };
   }
 
-  #enter(phase: Phase): void {
+  #setPhase(phase: Phase): void {
     this.phase = phase;
     this.ports.log.debug('daemon.phase', phase, { phase });
   }
 }
 
-/** The subnet, or all that we are, is another host's: nothing of it may pass. */
+/** Whether another host owns the subnet or the identity of this host: then no packet of the subnet may pass. */
 function isOwnedByOther(reason: unknown): boolean {
   return isTartanError(reason, 'LEASE_LOST') || isTartanError(reason, 'DUPLICATE_NODE');
 }

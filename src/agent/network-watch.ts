@@ -1,10 +1,10 @@
-/** The running network stays as it is: a document that changed or spoilt is said, not followed. */
+/** Watches the network document. A document that changed or is bad is reported, and the running network stays. */
 import { isTartanError } from '../lib/errors.js';
 import { formatPrefix, samePrefix } from '../model/ipv4.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { LeaseStore } from '../store/store.js';
 
-/** @param onProblem told after each change what differs, undefined when nothing does; ends by abort only */
+/** Ends by abort only. @param onProblem receives the difference after each change, undefined when there is none */
 export async function watchNetwork(
   store: LeaseStore,
   running: NetworkConfig,

@@ -1,11 +1,11 @@
 /**
- * Which peers are routed, as a pure function of the sets that the store told and of time. The store cannot tell an
- * expiry from a delete by hand, so a peer that merely vanishes keeps its route for a while; a goodbye or a new owner of
- * its range takes the route at once.
+ * The routed peers, as a pure function of the lease sets and of time. The store cannot tell an expiry from a delete by
+ * hand, so a peer that only vanishes is held down: it keeps its route for a while. A goodbye or a new owner of its
+ * range removes the route at once.
  *
  *   present --- vanished ---> held down --- time is up ---> dropped
  *      ^  \______ released, new owner, overlapped ______________^
- *      |______________ there again _______|
+ *      |______________ back again ________|
  */
 import type { Prefix } from '../model/ipv4.js';
 import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
@@ -15,38 +15,38 @@ import type { HoldDown } from './saved-state.js';
 
 export interface RoutedPeer {
   readonly lease: Lease;
-  /** The epoch its revisions belong to; undefined for one remembered from an earlier run, which anything replaces. */
+  /** The epoch of its revisions; undefined for a peer of the saved state, which any lease replaces. */
   readonly epoch: number | undefined;
-  /** While the store does not have it: since when, and until when it is routed all the same, CLOCK_BOOTTIME ms. */
+  /** For a peer that the store does not have: since when, and until when it stays routed, in CLOCK_BOOTTIME ms. */
   readonly missing: { readonly sinceMs: number; readonly untilMs: number } | undefined;
 }
 
 export interface PeerTable {
-  /** By `keyOf` the subnet. */
+  /** The peers by `keyOf` their subnet. */
   readonly routed: ReadonlyMap<number, RoutedPeer>;
   readonly rejected: readonly RejectedEntry[];
-  /** Most peers vanished together: until then none is dropped for having vanished. */
+  /** Until then no vanished peer is dropped, because most peers vanished together. CLOCK_BOOTTIME ms. */
   readonly frozenUntilMs: number;
 }
 
 export interface ApplyContext {
   readonly self: LocalView;
   readonly nowMs: number;
-  /** How long a vanished peer stays routed; 0: not at all. */
+  /** How long a vanished peer stays routed; 0 drops it at once. */
   readonly holdMs: number;
 }
 
 export const emptyPeerTable: PeerTable = { routed: new Map(), rejected: [], frozenUntilMs: -Infinity };
 
-/** Peers that vanish within this time count as vanished together. */
+/** Peers that vanish within this time vanished together. */
 const togetherMs = 5_000;
 
-/** A number that is exact and, unlike the text, costs nothing to make. */
+/** Returns an exact number for a subnet, which is cheaper to make than its text. */
 export function keyOf(subnet: Prefix): number {
   return subnet.base * 64 + subnet.length;
 }
 
-/** Where a start begins. A restart gives those who were held down no more time, or they would never go. */
+/** Returns the table of a start. A restart does not prolong the hold-downs, or those peers might never be dropped. */
 export function savedPeerTable(leases: readonly Lease[], self: LocalView, holdDowns: readonly HoldDown[]): PeerTable {
   const { peers } = vetLeases({ leases, rejected: [], revision: 0n }, self);
   const missing = new Map(
@@ -59,39 +59,37 @@ export function savedPeerTable(leases: readonly Lease[], self: LocalView, holdDo
   return { ...emptyPeerTable, routed: new Map(routed) };
 }
 
-export function applyLeaseSet(table: PeerTable, set: WatchedSet, reading: ApplyContext): PeerTable {
-  const { believed, refused } = filterTrusted(table, set);
-  const vetted = vetLeases({ ...set, leases: believed, rejected: [...set.rejected, ...refused] }, reading.self);
+export function applyLeaseSet(table: PeerTable, set: WatchedSet, context: ApplyContext): PeerTable {
+  const { self, nowMs, holdMs } = context;
+  const { trusted, refused } = filterTrusted(table, set);
+  const vetted = vetLeases({ ...set, leases: trusted, rejected: [...set.rejected, ...refused] }, self);
   const routed = new Map<number, RoutedPeer>(
     vetted.peers.map(lease => [keyOf(lease.subnet), { lease, epoch: set.epoch, missing: undefined }]),
   );
-  const vanished = reading.holdMs > 0 ? vanishedFrom(table, set, vetted.peers, reading) : [];
+  const vanished = holdMs > 0 ? vanishedFrom(table, set, vetted.peers, context) : [];
   for (const peer of vanished) routed.set(keyOf(peer.lease.subnet), peer);
-  const frozenUntilMs = isMass(vanished, vetted.peers.length, reading.nowMs)
-    ? reading.nowMs + reading.holdMs
-    : table.frozenUntilMs;
+  const frozenUntilMs = isMass(vanished, vetted.peers.length, nowMs) ? nowMs + holdMs : table.frozenUntilMs;
   return { routed, rejected: vetted.rejected, frozenUntilMs };
 }
 
-/** Drops those whose time is up. @returns the same table when there is none */
+/** Drops the peers whose hold-down is over. @returns the same table when there are none */
 export function expirePeers(table: PeerTable, nowMs: number): PeerTable {
-  const stays = ([, peer]: readonly [number, RoutedPeer]): boolean => heldUntilMs(table, peer) > nowMs;
-  const routed = [...table.routed].filter(stays);
+  const routed = [...table.routed].filter(([, peer]) => routedUntilMs(table, peer) > nowMs);
   return routed.length === table.routed.size ? table : { ...table, routed: new Map(routed) };
 }
 
-/** Infinity for a peer that the store has. */
-export function heldUntilMs(table: PeerTable, { missing }: RoutedPeer): number {
+/** Returns until when a peer stays routed, in CLOCK_BOOTTIME ms; Infinity for a peer that the store has. */
+export function routedUntilMs(table: PeerTable, { missing }: RoutedPeer): number {
   return missing ? Math.max(missing.untilMs, table.frozenUntilMs) : Infinity;
 }
 
-/** Without those who said goodbye, and with the owner of before where another one is named without right. */
+/** Leaves out released leases, and keeps the earlier owner where a rewritten key names another one. */
 function filterTrusted(
   table: PeerTable,
   set: WatchedSet,
-): { believed: readonly Lease[]; refused: readonly RejectedEntry[] } {
+): { trusted: readonly Lease[]; refused: readonly RejectedEntry[] } {
   const refused: RejectedEntry[] = [];
-  const believed = set.leases.flatMap(lease => {
+  const trusted = set.leases.flatMap(lease => {
     if (lease.released) return [];
     const before = table.routed.get(keyOf(lease.subnet));
     if (!before || mayReplace(before, lease, set.epoch)) return [lease];
@@ -100,17 +98,17 @@ function filterTrusted(
     refused.push({ key: formatLeaseKey(lease.subnet), revision: lease.revision, reason });
     return [before.lease];
   });
-  return { believed, refused };
+  return { trusted, refused };
 }
 
-/** A new owner creates the key, so its create revision is higher; a host that changes its address rewrites its own. */
+/** A new owner creates the key, with a higher create revision. A host that changes its address rewrites its own key. */
 function mayReplace(before: RoutedPeer, lease: Lease, epoch: number): boolean {
   const sameOwner = lease.nodeId !== undefined && lease.nodeId === before.lease.nodeId;
   const sameAddress = lease.publicIp === before.lease.publicIp;
   return sameOwner || sameAddress || before.epoch !== epoch || lease.createRevision > before.lease.createRevision;
 }
 
-/** Routed so far, not in the set at all, and nobody else's in whole or part. */
+/** Returns the routed peers whose subnet the set does not name, and whose range nobody else owns in whole or part. */
 function vanishedFrom(
   table: PeerTable,
   set: WatchedSet,
@@ -128,7 +126,7 @@ function vanishedFrom(
     .map(peer => (peer.missing ? peer : { ...peer, missing: { sinceMs: nowMs, untilMs: nowMs + holdMs } }));
 }
 
-/** More vanished just now, and together, than remain. One alone is never a mass. */
+/** Whether more peers vanished just now, and together, than remain. One peer alone is never a mass. */
 function isMass(vanished: readonly RoutedPeer[], remaining: number, nowMs: number): boolean {
   const since = vanished.flatMap(({ missing }) => missing?.sinceMs ?? []);
   const together = since.filter(sinceMs => nowMs - sinceMs < togetherMs).length;

@@ -1,6 +1,6 @@
 /**
- * The current peers: fed by whole sets from the store, read by the reconciler. The decisions are peer-table.ts; here is
- * the clock, and what is said of them. Bad entries are named once each.
+ * The current peers: the store provides whole lease sets, and the reconciler reads the result. peer-table.ts decides;
+ * this class adds the clock and the log. Each refused entry is logged once.
  */
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
@@ -13,7 +13,7 @@ import { holdDownsHere, type HoldDown, type SavedState } from './saved-state.js'
 import {
   emptyPeerTable,
   expirePeers,
-  heldUntilMs,
+  routedUntilMs,
   applyLeaseSet,
   savedPeerTable,
   type PeerTable,
@@ -22,29 +22,29 @@ import {
 export interface PeersOptions {
   readonly clock: Clock;
   readonly log: Log;
-  /** How long a peer that vanished without a goodbye stays routed. */
+  /** The hold-down: how long a peer that vanished without a goodbye stays routed. */
   readonly holdMs: number;
 }
 
 export interface ShownPeer {
   readonly lease: Lease;
-  /** `remembered`: of an earlier run, not confirmed by the store since. */
+  /** `remembered`: the peer is of the saved state, and the store has not confirmed it. */
   readonly state: 'live' | 'held-down' | 'remembered';
-  /** Of a peer held down. */
+  /** The rest of a hold-down. */
   readonly secondsLeft: number | null;
 }
 
-/** A log line is no list of five thousand. */
-const namedAtMost = 10;
+/** The number of subnets that a log line names at most. */
+const maxNamed = 10;
 
 export class Peers {
   readonly #options: PeersOptions;
-  readonly #loggedRejections = new Set<string>();
+  #loggedRejections: ReadonlySet<string> = new Set();
   #table: PeerTable = emptyPeerTable;
   #current: readonly Lease[] = [];
-  /** Grows whenever `current` differs from before. */
+  /** Counts the changes of `current`. */
   changes = 0;
-  /** False until the first set arrived or memory has to do: an empty table then means "not known yet". */
+  /** False until the first lease set arrives or the saved peers are used: until then `current` means nothing. */
   known = false;
   #hasSavedPeers = false;
 
@@ -63,30 +63,30 @@ export class Peers {
   get shown(): readonly ShownPeer[] {
     const nowMs = this.#options.clock.now();
     return [...this.#table.routed.values()].map(peer => {
-      const secondsLeft = Math.max(0, Math.round((heldUntilMs(this.#table, peer) - nowMs) / 1000));
+      const secondsLeft = Math.max(0, Math.round((routedUntilMs(this.#table, peer) - nowMs) / 1000));
       if (peer.missing) return { lease: peer.lease, state: 'held-down', secondsLeft };
       return { lease: peer.lease, state: peer.epoch === undefined ? 'remembered' : 'live', secondsLeft: null };
     });
   }
 
-  /** Routed though the store does not have them. */
+  /** The peers that are routed although the store does not have them. */
   get holdDowns(): readonly HoldDown[] {
     return [...this.#table.routed.values()].flatMap(peer =>
-      peer.missing ? { subnet: peer.lease.subnet, untilMs: heldUntilMs(this.#table, peer) } : [],
+      peer.missing ? { subnet: peer.lease.subnet, untilMs: routedUntilMs(this.#table, peer) } : [],
     );
   }
 
-  /** What is wrong with the set of peers, for people. */
+  /** What is wrong with the peers, for people. */
   get problems(): readonly string[] {
-    const ownLease = this.shown.filter(({ state }) => state === 'held-down');
-    if (ownLease.length === 0) return [];
-    const left = Math.max(...ownLease.map(({ secondsLeft }) => secondsLeft ?? 0));
+    const heldDown = this.shown.filter(({ state }) => state === 'held-down');
+    if (heldDown.length === 0) return [];
+    const left = Math.max(...heldDown.map(({ secondsLeft }) => secondsLeft ?? 0));
     const frozen = this.#options.clock.now() < this.#table.frozenUntilMs;
     const what = frozen ? 'most peers vanished together, no route is removed' : 'vanished without a goodbye';
-    return [`${ownLease.length} of ${this.#table.routed.size} peers: ${what}; their routes stay for ${left} s`];
+    return [`${heldDown.length} of ${this.#table.routed.size} peers: ${what}; their routes stay for ${left} s`];
   }
 
-  /** The peers of an earlier run. A data process that still runs may know more of them than the last file did. */
+  /** Loads the peers of the saved state. A running data process may have routes to more peers than that. */
   loadSavedPeers(
     saved: Pick<SavedState, 'lease' | 'peers' | 'holdDowns'>,
     self: LocalView,
@@ -96,7 +96,7 @@ export class Peers {
     this.#hasSavedPeers = true;
   }
 
-  /** The store is silent: memory, if there is any, has to do until it tells. @returns whether that is news */
+  /** Uses the saved peers, if there are any, until the store answers. @returns whether `current` means something new */
   useSavedPeers(): boolean {
     if (this.known || !this.#hasSavedPeers) return false;
     this.known = true;
@@ -112,7 +112,7 @@ export class Peers {
     this.#logHeldDown(before);
   }
 
-  /** To be called now and then. @returns whether `current` changed */
+  /** Drops the peers whose hold-down is over; the agent calls this once per tick. @returns whether `current` changed */
   expire(): boolean {
     const before = this.#table;
     const after = expirePeers(before, this.#options.clock.now());
@@ -138,18 +138,15 @@ export class Peers {
   }
 
   #logRejected(): void {
-    const names = new Set(this.rejected.map(entry => `${entry.key}@${entry.revision}`));
+    const nameOf = ({ key, revision }: RejectedEntry): string => `${key}@${revision}`;
     for (const entry of this.rejected) {
-      const name = `${entry.key}@${entry.revision}`;
-      if (!this.#loggedRejections.has(name))
-        this.#options.log.warn('peer.rejected', `lease ${entry.key} is ignored: ${entry.reason}`, {
-          key: entry.key,
-          revision: String(entry.revision),
-        });
+      if (this.#loggedRejections.has(nameOf(entry))) continue;
+      const { key, revision, reason } = entry;
+      const text = `lease ${key} is ignored: ${reason}`;
+      this.#options.log.warn('peer.rejected', text, { key, revision: String(revision) });
     }
-    // Only what is still there is remembered: the set cannot grow without bound.
-    this.#loggedRejections.clear();
-    for (const name of names) this.#loggedRejections.add(name);
+    // Only the entries of this set are kept, so that the names cannot grow without bound.
+    this.#loggedRejections = new Set(this.rejected.map(nameOf));
   }
 
   #logHeldDown(before: PeerTable): void {
@@ -171,5 +168,5 @@ export class Peers {
 }
 
 function namesOf(leases: readonly Lease[]): readonly string[] {
-  return leases.slice(0, namedAtMost).map(({ subnet }) => formatPrefix(subnet));
+  return leases.slice(0, maxNamed).map(({ subnet }) => formatPrefix(subnet));
 }

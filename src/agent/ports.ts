@@ -1,4 +1,4 @@
-/** What an agent works with and what it is told: the ports to the world, and one host's settings. */
+/** The ports of the agent, and its options. */
 import type { Backend, BackendContext } from '../backend/backend.js';
 import type { Datapath } from '../datapath/datapath.js';
 import type { DockerFiles } from '../docker/docker.js';
@@ -18,27 +18,27 @@ export interface AgentPorts {
   readonly docker: DockerFiles;
   readonly state: StateFile;
   readonly clock: Clock;
-  /** Milliseconds of the wall clock, for the age of a state file of another boot and for nothing else. */
+  /** Returns milliseconds of the wall clock. Only the age of a saved state of another boot is judged by it. */
   readonly wallNow: () => number;
   readonly log: Log;
   /** sd_notify(3). */
   readonly notify: (state: string) => void;
 }
 
-/** Never changes. */
+/** The settings of one host. They never change while the agent runs. */
 export interface AgentOptions {
   readonly ttlSeconds: number;
   readonly resyncMs: number;
-  /** How long a peer that vanished without a goodbye stays routed. */
+  /** The hold-down: how long a peer that vanished without a goodbye stays routed. */
   readonly peerHoldMs: number;
-  /** What a lost subnet leads to, once its traffic is stopped. */
+  /** What the agent does after a lost lease, once the traffic of the subnet is stopped. */
   readonly onLost: 'exit' | 'degraded';
   readonly ipMasquerade: BackendContext['ipMasquerade'];
   readonly forwardRules: boolean;
-  /** Where Docker's settings are written, for those who ask. */
+  /** The file with Docker's settings; the Status document names it. */
   readonly dockerEnvFile: string;
   readonly docker: {
-    /** Length of docker0's part of the lease; 0 for the whole. */
+    /** The prefix length of docker0's part of the lease; 0 for the whole lease. */
     readonly subnetLength: number;
     readonly config: 'env' | 'daemon-json';
     readonly daemonJsonFile: string;

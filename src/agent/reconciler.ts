@@ -1,6 +1,6 @@
 /**
- * Makes the host and the data plane equal to the plan, again and again. Events only ring; each pass reads the current
- * lease and peers, so retry, resync and first start are the same call.
+ * Makes the host and the data plane equal to the plan, in passes. Events only ring. Each pass reads the current lease
+ * and peers, so retry, resync and first start are the same call.
  */
 import { backoffMs } from '../lib/retry.js';
 import { messageOf } from '../lib/errors.js';
@@ -15,7 +15,7 @@ export interface Desired {
   readonly backend: Backend;
   readonly self: Lease;
   readonly peers: readonly Lease[];
-  /** The whole host is to forward. */
+  /** The whole host must forward. */
   readonly forwarding: boolean;
 }
 
@@ -26,18 +26,18 @@ export interface ReconcilerPorts {
 }
 
 export class Reconciler {
-  /** Failed passes since the last good one. */
+  /** The number of failed passes since the last good one. */
   failures = 0;
-  /** What of somebody else stands in the way, and why the last pass failed. */
+  /** Foreign objects that conflict with the plan, or why the last pass failed. */
   problems: readonly string[] = [];
   readonly #wake = new Wake();
-  readonly #trouble = new LogThrottle();
+  readonly #throttle = new LogThrottle();
   readonly #ports: ReconcilerPorts;
   readonly #desired: () => Desired | undefined;
-  #published = '';
-  #peers = -1;
+  #publishedTunnel = '';
+  #publishedPeers = -1;
 
-  /** @param desired current lease and peers; undefined while there is nothing to make */
+  /** @param desired returns the current lease and peers; undefined while there is no plan */
   constructor(ports: ReconcilerPorts, desired: () => Desired | undefined) {
     this.#ports = ports;
     this.#desired = desired;
@@ -52,13 +52,13 @@ export class Reconciler {
     this.#wake.ring();
   }
 
-  /** Runs until aborted. @param onPass called after each good pass */
+  /** Runs until the signal is aborted. @param onPass called after each good pass */
   async run(resyncMs: number, signal: AbortSignal, onPass: () => Promise<void> | void): Promise<void> {
     for (let attempt = 0; ;) {
       try {
         if (await this.#pass(signal)) await onPass();
         attempt = 0;
-        this.#trouble.reset();
+        this.#throttle.reset();
       } catch (error) {
         signal.throwIfAborted();
         this.#onFailure(error, ++attempt);
@@ -73,15 +73,15 @@ export class Reconciler {
     if (!desired) return false;
     const { host, datapath, log } = this.#ports;
     const plan = desired.backend.plan(desired.self, desired.peers, desired.forwarding);
-    // Both are tried: a host that refuses a rule must not keep a peer's route from the data plane.
+    // Both are attempted: a host that refuses a rule must not keep a peer's route from the data plane.
     const [applied] = await Promise.allSettled([host.apply(plan.host, { signal })]);
-    const text = JSON.stringify(plan.tunnel);
-    if (text !== this.#published) datapath.publish(plan.tunnel);
-    const changed = text !== this.#published || desired.peers.length !== this.#peers;
-    this.#published = text;
-    this.#peers = desired.peers.length;
+    const tunnel = JSON.stringify(plan.tunnel);
+    if (tunnel !== this.#publishedTunnel) datapath.publish(plan.tunnel);
+    const changed = tunnel !== this.#publishedTunnel || desired.peers.length !== this.#publishedPeers;
+    this.#publishedTunnel = tunnel;
+    this.#publishedPeers = desired.peers.length;
     if (applied.status === 'rejected') throw applied.reason;
-    this.#noteConflicts(applied.value.conflicts);
+    this.#setConflicts(applied.value.conflicts);
     if (changed || applied.value.changes.length > 0) {
       log.info('plan.applied', `the host is as planned, ${desired.peers.length} peers`, {
         peers: desired.peers.length,
@@ -91,15 +91,15 @@ export class Reconciler {
     return true;
   }
 
-  /** Each is said once, for as long as it stands. */
-  #noteConflicts(conflicts: readonly string[]): void {
-    const standing = new Set(this.problems);
-    for (const conflict of conflicts) if (!standing.has(conflict)) this.#ports.log.warn('host.conflict', conflict);
+  /** Logs each conflict once, for as long as it lasts. */
+  #setConflicts(conflicts: readonly string[]): void {
+    const known = new Set(this.problems);
+    for (const conflict of conflicts) if (!known.has(conflict)) this.#ports.log.warn('host.conflict', conflict);
     this.problems = conflicts;
   }
 
   #onFailure(error: unknown, attempt: number): void {
     this.problems = [messageOf(error)];
-    if (this.#trouble.due()) this.#ports.log.error('plan.failed', messageOf(error), { attempt });
+    if (this.#throttle.due()) this.#ports.log.error('plan.failed', messageOf(error), { attempt });
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What a host needs to come up while the store is silent: network, own lease, last peers, and when the lease was last
- * known to be ours. Here are its form in the state file and the rules by which it may be used.
+ * The saved state: what a host needs to start without an answer of the store. It has the network, the own lease, the
+ * last peers, and the time of the last KeepAlive. This module has its form in the state file and the rules for its use.
  */
 import { z } from 'zod';
 import { messageOf } from '../lib/errors.js';
@@ -12,16 +12,16 @@ import type { Node } from '../model/node.js';
 
 export interface SavedState {
   readonly network: NetworkConfig;
-  /** Its boot id says which boot `renewedAtMs` counts in. */
+  /** Its boot id names the boot of which `renewedAtMs` is a time. */
   readonly lease: Lease;
-  /** What the tunnel's packets left from. */
+  /** The source of the outer packets. */
   readonly address: Ipv4;
   readonly ttlSeconds: number;
-  /** The last good KeepAlive: CLOCK_BOOTTIME ms, and what the wall clock said then. */
+  /** The time of the last good KeepAlive, in CLOCK_BOOTTIME ms and by the wall clock. */
   readonly renewedAtMs: number;
   readonly renewedAtWallMs: number;
   readonly peers: readonly Lease[];
-  /** Those of them that the store did not have any more. */
+  /** The hold-downs of those peers that the store did not have any more. */
   readonly holdDowns?: readonly HoldDown[];
 }
 
@@ -33,12 +33,12 @@ export interface HoldDown {
 
 const maxPeers = 65_536;
 
-/** How long after the last KeepAlive a subnet may be used with nobody to ask: one TTL short of the quarantine. */
+/** How long after the last KeepAlive a subnet may be used unconfirmed: one TTL less than the quarantine. */
 export function unconfirmedLimitMs(ttlSeconds: number): number {
   return (quarantineTtls - 1) * ttlSeconds * 1000;
 }
 
-/** A text by one of our parsers. */
+/** Makes a schema of one of our parsers. */
 export function parsed<T>(parse: (text: string) => T) {
   return z.string().transform((text, context): T => {
     try {
@@ -54,10 +54,10 @@ const finite = z.number();
 const savedLease = z.tuple([z.string(), z.string()]).transform(([name, value], context): Lease => {
   try {
     const subnet = readLeaseKey(name);
-    // Revisions are of a history that may be over: any that the store tells replaces them.
+    // The revisions of an earlier epoch may mean nothing: any revision of the store replaces them.
     if (subnet) return { ...parseLeaseValue(value), subnet, createRevision: 0n, revision: 0n, leaseId: '' };
   } catch {
-    // Refused below.
+    // The entry is refused below.
   }
   context.addIssue({ code: 'custom', message: 'not a lease' });
   return z.NEVER;
@@ -97,7 +97,7 @@ export function formatSavedState(saved: SavedState): z.input<typeof savedStateSc
     renewedAtMs,
     renewedAtWallMs,
     peers: peers.slice(0, maxPeers).map(peer => formatLease({ ...peer, bootId: undefined })),
-    // Left out where there is nothing to say: earlier versions refuse what they do not know.
+    // This member is left out when it is empty: earlier versions refuse members that they do not know.
     ...(holdDowns.length > 0 && {
       heldDown: holdDowns
         .slice(0, maxPeers)
@@ -114,11 +114,11 @@ export interface HostNow {
   readonly node: Node;
   readonly nowMs: number;
   readonly wallNowMs: number;
-  /** Until when an adopted data process may forward; it was kept up to date by the daemon before. */
+  /** Until when an adopted data process may forward; the daemon before moved this deadline. */
   readonly forwardUntilMs: number;
 }
 
-/** When the lease was last surely ours, by this boot's clock: of another boot nothing is known, so its time is used up. */
+/** Returns when the lease was last certainly ours, by the clock of this boot; for another boot the limit is used up. */
 export function renewedHereMs(
   { lease, ttlSeconds, renewedAtMs }: SavedState,
   here: { readonly node: Node; readonly ttlSeconds: number; readonly nowMs: number },
@@ -127,7 +127,7 @@ export function renewedHereMs(
   return comparable ? renewedAtMs : here.nowMs - unconfirmedLimitMs(here.ttlSeconds);
 }
 
-/** Who was held down, until when by this boot's clock: of another boot nothing is known. */
+/** Returns the hold-downs by the clock of this boot; those of another boot mean nothing. */
 export function holdDownsHere(
   { lease, holdDowns = [] }: Pick<SavedState, 'lease' | 'holdDowns'>,
   node: Pick<Node, 'bootId'>,
@@ -135,7 +135,7 @@ export function holdDownsHere(
   return lease.bootId === node.bootId ? holdDowns : [];
 }
 
-/** @returns why this host must not stand on this memory now; undefined when it may */
+/** @returns why this host must not use the saved state now; undefined when it may */
 export function refuseSavedState(saved: SavedState, here: HostNow): string | undefined {
   const { lease, network, address } = saved;
   const { node } = here;
@@ -149,9 +149,10 @@ export function refuseSavedState(saved: SavedState, here: HostNow): string | und
 }
 
 /**
- * The subnet is protected for a time after the last KeepAlive. Within one boot that time is measured. Across boots only
- * the wall clock can say how long the host was off: it never grants anything, it only adds a reason to refuse, also
- * when it is plainly wrong. What it fails to refuse is still fenced by the peers, who know the owner.
+ * Returns why the saved state is too old. The quarantine protects the subnet for a time after the last KeepAlive.
+ * Within one boot that time is measured. Across boots only the wall clock can tell how long the host was off. The wall
+ * clock never grants anything: it only adds a reason to refuse, also when it is obviously wrong. If it is wrong
+ * unnoticed, the peers, which know the owner, still drop the packets.
  */
 function refuseAge({ lease, ttlSeconds, renewedAtMs, renewedAtWallMs }: SavedState, here: HostNow): string | undefined {
   const limitMs = unconfirmedLimitMs(ttlSeconds);

@@ -1,8 +1,8 @@
-/** The agent's state as the Status document. */
+/** Builds the Status document from the state of the agent. */
 import type { DatapathStats } from '../datapath/datapath.js';
 import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ipv4.js';
 import type { Agent } from './agent.js';
-import { apiVersion, type Status, type StatusDatapath, type StatusDocker } from './status.js';
+import { apiVersion, type Status, type StatusDocker } from './status.js';
 
 /** The store gives the keys of refused entries as printable ASCII, of any length. */
 const maxKeyLength = 200;
@@ -10,7 +10,7 @@ const maxKeyLength = 200;
 export function snapshot(agent: Agent, version: string): Status {
   const node = agent.ports.node.current;
   const { ownLease, network, backend } = agent;
-  // Once: it adds up the counters of every thread.
+  // This is called once: it adds the counters of all threads.
   const stats = agent.ports.datapath.stats();
   return {
     apiVersion,
@@ -42,18 +42,14 @@ export function snapshot(agent: Agent, version: string): Status {
       secondsLeft,
     })),
     rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: key.slice(0, maxKeyLength), reason })),
-    datapath: datapathOf(stats),
+    datapath: { ...stats, pid: stats.pid ?? null },
   };
 }
 
-/** Ready and able to keep its promise: a lease that etcd has not confirmed for its whole TTL is not. */
+/** Whether the agent works as promised. A lease that etcd did not confirm for its whole TTL is not enough. */
 export function isReady(agent: Agent, stats: DatapathStats = agent.ports.datapath.stats()): boolean {
-  const kept = agent.ownLease?.status === 'held' && agent.reconciler.failures < 3;
-  return agent.phase === 'ready' && kept && isCarried(stats);
-}
-
-function isCarried(stats: DatapathStats): boolean {
-  return stats.pid !== undefined;
+  const asPlanned = agent.ownLease?.status === 'held' && agent.reconciler.failures < 3;
+  return agent.phase === 'ready' && asPlanned && stats.pid !== undefined;
 }
 
 function problemsOf(agent: Agent, stats: DatapathStats): readonly string[] {
@@ -61,7 +57,7 @@ function problemsOf(agent: Agent, stats: DatapathStats): readonly string[] {
   const saved = agent.unconfirmed
     ? ['network, subnet and peers are those of the state file, etcd has not answered']
     : [];
-  const stopped = agent.phase === 'ready' && !isCarried(stats);
+  const stopped = agent.phase === 'ready' && stats.pid === undefined;
   const process = stopped ? ['no data process runs: packets of the overlay are not carried'] : [];
   return [
     ...[agent.problem, agent.underlayProblem].filter(problem => problem !== undefined),
@@ -90,8 +86,4 @@ function dockerOf({ ownLease, backend, options }: Agent): StatusDocker | null {
     envFile: options.dockerEnvFile,
     daemonJsonFile: options.docker.daemonJsonFile,
   };
-}
-
-function datapathOf(stats: DatapathStats): StatusDatapath {
-  return { ...stats, pid: stats.pid ?? null };
 }

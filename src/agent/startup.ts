@@ -1,15 +1,16 @@
 /**
- * What the host runs on: network, backend and lease. The store gives them; while it is silent those of the state file
- * are used, and what the store says later confirms them or ends them.
+ * The start: makes the session, which is the network, the backend and the lease that the agent runs on. The store gives
+ * them. While it does not answer, the saved state is used; its answer later confirms that session or ends it.
  */
 import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/errors.js';
+import { Listeners } from '../lib/listeners.js';
 import type { Backend } from '../backend/backend.js';
-import { formatPrefix } from '../model/ipv4.js';
+import { formatPrefix, samePrefix } from '../model/ipv4.js';
+import type { Lease } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
-import type { OwnLease, PreviousSubnet } from '../store/store.js';
+import type { LeaseChange, LeaseStatus, OwnLease, PreviousSubnet } from '../store/store.js';
 import { refuseSavedState, renewedHereMs, type SavedState } from './saved-state.js';
 import type { AgentOptions, AgentPorts } from './ports.js';
-import { ProvisionalLease } from './provisional-lease.js';
 import type { Phase } from './status.js';
 
 export interface Session {
@@ -19,22 +20,22 @@ export interface Session {
 }
 
 export interface StartupListener {
-  enter(phase: Phase): void;
-  /** The network is known, a lease not yet. */
+  setPhase(phase: Phase): void;
+  /** Called when the network is known and the lease is not. */
   prepared(known: Omit<Session, 'ownLease'>): void;
-  /** Tries until it works, for errors that are expected to heal. */
+  /** Repeats `attempt` until it succeeds; errors of other codes are thrown. */
   retrying<T>(event: string, codes: readonly ErrorCode[], attempt: () => Promise<T>): Promise<T>;
 }
 
-/** How long the store may be silent before the state file is used. */
-const silenceMs = 1_000;
+/** How long the start waits for the store before it uses the saved state. */
+const storeTimeoutMs = 1_000;
 
 export class Startup {
   readonly #ports: AgentPorts;
   readonly #options: AgentOptions;
   readonly #listener: StartupListener;
-  /** The remembered lease, once it is used. */
-  #inUse: ProvisionalLease | undefined;
+  /** The lease of the saved state, once it is used. */
+  #provisional: ProvisionalLease | undefined;
 
   constructor(ports: AgentPorts, options: AgentOptions, listener: StartupListener) {
     this.#ports = ports;
@@ -42,47 +43,47 @@ export class Startup {
     this.#listener = listener;
   }
 
-  /** @returns also what a sound state file says, whoever gave the session */
+  /** @returns the session, and a usable saved state whether or not the session was made from it */
   async run(signal: AbortSignal): Promise<{ readonly session: Session; readonly saved?: SavedState }> {
     const { previous, saved } = this.#readSavedState();
-    const asking = this.#askStore(previous, signal);
-    if (!saved) return { session: await asking };
-    const silence = this.#ports.clock.sleep(silenceMs, signal).then(() => undefined);
-    const answer = await Promise.race([asking, silence]);
-    return { session: answer ?? this.#startFrom(saved, asking, signal), saved };
+    const fromStore = this.#acquireSession(previous, signal);
+    if (!saved) return { session: await fromStore };
+    const timeout = this.#ports.clock.sleep(storeTimeoutMs, signal).then(() => undefined);
+    const session = await Promise.race([fromStore, timeout]);
+    return { session: session ?? this.#useSavedState(saved, fromStore, signal), saved };
   }
 
-  async #askStore(previous: readonly PreviousSubnet[], signal: AbortSignal): Promise<Session> {
+  async #acquireSession(previous: readonly PreviousSubnet[], signal: AbortSignal): Promise<Session> {
     const { store, log } = this.#ports;
     const { ttlSeconds } = this.#options;
     const node = this.#ports.node.current;
-    this.#listener.enter('waiting-for-network');
+    this.#listener.setPhase('waiting-for-network');
     const codes = ['CONFIG_INVALID', 'STORE_UNAVAILABLE'] as const;
     const prepared = await this.#listener.retrying('network.waiting', codes, async () =>
       this.#prepare(await store.network({ signal })),
     );
     const { network, backend } = prepared;
     for (const warning of network.warnings) log.warn('network.warning', warning);
-    if (!this.#inUse) {
+    if (!this.#provisional) {
       this.#listener.prepared(prepared);
-      this.#listener.enter('waiting-for-lease');
+      this.#listener.setPhase('waiting-for-lease');
     }
     const ownLease = await this.#listener.retrying('lease.waiting', ['NO_FREE_SUBNET', 'STORE_UNAVAILABLE'], () =>
       store.acquire({ node, network, ttlSeconds, previous }, { signal }).catch((error: unknown) => {
-        // In use already and not to be had: somebody else has it.
-        if (this.#inUse && isTartanError(error, 'NO_FREE_SUBNET')) throw lostMeanwhile(this.#inUse, error);
+        // The subnet is in use here and cannot be acquired: another host has it.
+        if (this.#provisional && isTartanError(error, 'NO_FREE_SUBNET')) throw lostError(this.#provisional, error);
         throw error;
       }),
     );
     const subnet = formatPrefix(ownLease.lease.subnet);
-    const lasting = ownLease.deadlineMs === Infinity ? null : ttlSeconds;
-    log.info('lease.acquired', `subnet ${subnet} is ours`, { subnet, backend: backend.type, ttlSeconds: lasting });
+    const loggedTtl = ownLease.deadlineMs === Infinity ? null : ttlSeconds;
+    log.info('lease.acquired', `subnet ${subnet} is ours`, { subnet, backend: backend.type, ttlSeconds: loggedTtl });
     return { network, backend, ownLease };
   }
 
   /**
-   * What this host knows before the store answers: subnets to ask for, state file first, then (by the store) our own
-   * entry in etcd, then `subnet.env`; and a saved state, unless there is none that may be used here and now.
+   * Returns what the host knows before the store answers: the subnets to ask for, and a saved state that may be used
+   * here and now. The state file comes first, then `subnet.env`; the store puts our own entry in etcd between them.
    */
   #readSavedState(): { readonly previous: readonly PreviousSubnet[]; readonly saved: SavedState | undefined } {
     const { state, docker, log, node } = this.#ports;
@@ -103,8 +104,8 @@ export class Startup {
   #refuse(saved: SavedState): string | undefined {
     const { clock, wallNow, datapath, node } = this.#ports;
     const forwardUntilMs = datapath.adopted ? datapath.forwardUntilMs : 0;
-    const now = { node: node.current, nowMs: clock.now(), wallNowMs: wallNow(), forwardUntilMs };
-    const reason = refuseSavedState(saved, now);
+    const here = { node: node.current, nowMs: clock.now(), wallNowMs: wallNow(), forwardUntilMs };
+    const reason = refuseSavedState(saved, here);
     if (reason !== undefined) return reason;
     try {
       this.#prepare(saved.network);
@@ -121,15 +122,15 @@ export class Startup {
     return { network, backend: this.#options.chooseBackend({ ...this.#options, node: node.current, network }) };
   }
 
-  /** @param asking what replaces it: the same subnet goes on unchanged, any other means that this one is lost */
-  #startFrom(saved: SavedState, asking: Promise<Session>, signal: AbortSignal): Session {
+  /** @param fromStore settles the provisional lease: the same subnet goes on unchanged, with any other it is lost */
+  #useSavedState(saved: SavedState, fromStore: Promise<Session>, signal: AbortSignal): Session {
     const { ttlSeconds } = this.#options;
     const { clock, log, state } = this.#ports;
     const node = this.#ports.node.current;
     const ownLease = new ProvisionalLease(saved.lease, renewedHereMs(saved, { node, ttlSeconds, nowMs: clock.now() }));
-    this.#inUse = ownLease;
-    asking.then(
-      answer => ownLease.settle(answer.ownLease),
+    this.#provisional = ownLease;
+    fromStore.then(
+      session => ownLease.settle(session.ownLease),
       (error: unknown) => {
         if (!signal.aborted) ownLease.lose(error);
       },
@@ -143,7 +144,101 @@ export class Startup {
   }
 }
 
-function lostMeanwhile({ lease }: OwnLease, cause: TartanError): TartanError {
+/**
+ * The provisional lease: the lease of the saved state, for a start without an answer of the store. Its status is
+ * UNKNOWN. Its use is safe while the quarantine protects the subnet and the peers bind inner sources to owners. When
+ * the store gives a lease of the same subnet, this one delegates to it; with any other subnet this one is LOST.
+ */
+export class ProvisionalLease implements OwnLease {
+  readonly #lease: Lease;
+  readonly #renewedAtMs: number;
+  readonly #listeners = new Listeners();
+  readonly #lost = new AbortController();
+  readonly #settled: Promise<OwnLease>;
+  #resolveSettled: (acquired: OwnLease) => void = () => {};
+  /** The lease that the store gave. */
+  #acquired: OwnLease | undefined;
+
+  /** @param renewedAtMs CLOCK_BOOTTIME ms of this boot at which the lease was certainly ours */
+  constructor(lease: Lease, renewedAtMs: number) {
+    this.#lease = lease;
+    this.#renewedAtMs = renewedAtMs;
+    this.#settled = new Promise((resolve, reject) => {
+      this.#resolveSettled = resolve;
+      this.lost.addEventListener('abort', () => reject(this.lost.reason), { once: true });
+    });
+    // The rejection matters only to `update` and `release`.
+    this.#settled.catch(() => {});
+  }
+
+  /** Whether the store gave this lease. */
+  get settled(): boolean {
+    return this.#acquired !== undefined;
+  }
+
+  get lease(): Lease {
+    return this.#acquired?.lease ?? this.#lease;
+  }
+
+  get status(): LeaseStatus {
+    if (this.#lost.signal.aborted) return 'lost';
+    return this.#acquired?.status ?? 'unknown';
+  }
+
+  get deadlineMs(): number {
+    return this.#acquired?.deadlineMs ?? (this.#lease.leaseId === '0' ? Infinity : this.#renewedAtMs);
+  }
+
+  get renewedAtMs(): number {
+    return this.#acquired?.renewedAtMs ?? this.#renewedAtMs;
+  }
+
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.add(listener);
+  }
+
+  async settle(acquired: OwnLease): Promise<void> {
+    const { subnet } = acquired.lease;
+    if (!samePrefix(subnet, this.#lease.subnet)) {
+      await acquired.close();
+      const [saved, given] = [formatPrefix(this.#lease.subnet), formatPrefix(subnet)];
+      this.lose(
+        new TartanError('LEASE_LOST', `subnet ${saved} is not ours any more: etcd gave ${given}, for the next start`),
+      );
+      return;
+    }
+    this.#acquired = acquired;
+    this.#resolveSettled(acquired);
+    acquired.onChange(() => this.#listeners.ring());
+    const onLost = (): void => this.lose(acquired.lost.reason);
+    if (acquired.lost.aborted) onLost();
+    else acquired.lost.addEventListener('abort', onLost, { once: true });
+    this.#listeners.ring();
+  }
+
+  lose(reason: unknown): void {
+    this.#lost.abort(reason);
+    this.#listeners.ring();
+  }
+
+  async update(change: LeaseChange): Promise<void> {
+    await (await this.#settled).update(change);
+  }
+
+  async release(): Promise<void> {
+    await (await this.#settled).release();
+  }
+
+  async close(): Promise<void> {
+    await this.#acquired?.close();
+  }
+}
+
+function lostError({ lease }: OwnLease, cause: TartanError): TartanError {
   return new TartanError(
     'LEASE_LOST',
     `subnet ${formatPrefix(lease.subnet)} is not ours any more, and there is no other: ${cause.message}`,

@@ -1,21 +1,28 @@
 /**
- * What a restart wants to know before etcd answers: `<state-dir>/state.json`, 0600, with a version and a checksum.
- * A damaged, unknown or foreign file is refused as a whole, never trusted in part. Version 1 knew the subnet only.
+ * The state file: what a restart needs before etcd answers, in `<state-dir>/state.json`, 0600, with a version and a
+ * checksum. A damaged, unknown or foreign file is refused as a whole, never trusted in part. Version 1 had the subnet
+ * only. StateFile reads and writes the file, StateWriter decides when.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { Clock } from '../lib/clock.js';
 import { messageOf } from '../lib/errors.js';
 import { readBounded, writeFileAtomic } from '../lib/file.js';
+import type { Log } from '../lib/log.js';
 import { formatPrefix, parsePrefix, type Prefix } from '../model/ipv4.js';
+import type { NetworkConfig } from '../model/network.js';
+import type { OwnLease } from '../store/store.js';
+import type { LocalNode } from './local-node.js';
+import type { Peers } from './peers.js';
 import { formatSavedState, savedStateSchema, parsed, type SavedState } from './saved-state.js';
 
 export interface State {
   readonly nodeId: string;
-  /** Asked for first by the next start. */
+  /** The next start asks for this subnet first. */
   readonly subnet: Prefix;
-  /** What a start may stand on while the store is silent; undefined once the subnet was lost. */
+  /** What a start may use while the store does not answer; undefined after the subnet was lost. */
   readonly saved: SavedState | undefined;
 }
 
@@ -29,7 +36,7 @@ type FullRead =
   | Exclude<StateRead, { kind: 'found' }>;
 
 const version = 2;
-/** 65,536 peers take 9 MB. */
+/** A file with 65,536 peers has 9 MB. */
 const maxBytes = 32 * 1024 * 1024;
 
 const common = { nodeId: z.string(), subnet: parsed(parsePrefix), files: z.array(z.string().startsWith('/')) };
@@ -41,10 +48,9 @@ const file = z.strictObject({ version: z.literal([1, version]), sha256: z.string
 
 export class StateFile {
   readonly path: string;
-
   readonly #files: readonly string[];
 
-  /** @param files what this daemon writes outside its own directories, for `tartan cleanup` */
+  /** @param files the files that this daemon writes outside its directories, for `tartan cleanup` */
   constructor(stateDir: string, files: readonly string[] = []) {
     this.path = join(stateDir, 'state.json');
     this.#files = files;
@@ -57,7 +63,7 @@ export class StateFile {
     return { kind: 'found', state: read.state };
   }
 
-  /** The files that a daemon of this state directory wrote; none when that cannot be told. */
+  /** Returns the files that a daemon of this state directory wrote; none when the state file cannot be read. */
   writtenFiles(): readonly string[] {
     const read = this.#read();
     return read.kind === 'found' ? read.files : [];
@@ -81,13 +87,14 @@ export class StateFile {
     return { kind: 'refused', reason: `${this.path} ${reason}` };
   }
 
-  /** @throws Error in Node's shape; the old file stays */
+  /** @throws Error in Node's shape; then the old file stays */
   write(state: State): void {
     this.#write(state, this.#files);
   }
 
   /**
-   * The subnet was lost or given back: no later start may stand on it. Where the file cannot be rewritten it is removed.
+   * Removes the saved state after the subnet was lost or released, so that no later start uses it. A file that cannot
+   * be rewritten is removed.
    * @throws Error in Node's shape
    */
   forget(): void {
@@ -108,7 +115,7 @@ export class StateFile {
 
 const absent = { kind: 'absent' } as const;
 
-/** @returns undefined, which is no state file, for what is no JSON */
+/** @returns undefined for a text that is no JSON; the schema of the file refuses it */
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -119,4 +126,99 @@ function parseJson(text: string): unknown {
 
 function checksum(content: unknown): string {
   return createHash('sha256').update(JSON.stringify(content)).digest('hex');
+}
+
+export interface StateWriterPorts {
+  readonly node: Pick<LocalNode, 'current'>;
+  readonly state: StateFile;
+  readonly peers: Peers;
+  readonly clock: Clock;
+  readonly wallNow: () => number;
+  readonly log: Log;
+}
+
+/** The least time between two writes. It grows with the peers: many peers make a large file and change often. */
+const pace = { leastMs: 1_000, perPeerMs: 2, mostMs: 30_000 };
+
+/**
+ * Keeps the state file so fresh that the next start can use it. A write is due when the peers or the lease changed, or
+ * when the lease was renewed for half of its TTL. The writes are rare enough to spare the disk.
+ */
+export class StateWriter {
+  readonly #ports: StateWriterPorts;
+  readonly #ttlSeconds: number;
+  #written: { readonly atMs: number; readonly renewedAtMs: number; readonly content: string } | undefined;
+  #failed = false;
+
+  constructor(ports: StateWriterPorts, ttlSeconds: number) {
+    this.#ports = ports;
+    this.#ttlSeconds = ttlSeconds;
+  }
+
+  /** Writes when a write is due. The agent calls this once per tick and after each lease set. */
+  writeWhenDue(network: NetworkConfig, ownLease: OwnLease): void {
+    // Peers that are not known yet must not replace the saved ones.
+    if (!this.#ports.peers.known) return;
+    const paceMs = Math.min(pace.mostMs, Math.max(pace.leastMs, this.#ports.peers.current.length * pace.perPeerMs));
+    const halfMs = this.#ttlSeconds * 500;
+    const sinceMs = this.#ports.clock.now() - (this.#written?.atMs ?? -Infinity);
+    const stale = ownLease.renewedAtMs - (this.#written?.renewedAtMs ?? -Infinity) >= halfMs;
+    if (sinceMs >= Math.min(paceMs, halfMs) && (stale || this.#isNew(ownLease))) this.#write(network, ownLease);
+  }
+
+  /** Writes what changed since the last write; called before the daemon ends. */
+  writeLast(network: NetworkConfig, ownLease: OwnLease): void {
+    if (ownLease.status === 'held' && this.#ports.peers.known) this.#write(network, ownLease);
+  }
+
+  /** Removes the saved state, so that no later start uses it. */
+  forget(): void {
+    this.#failed = false;
+    this.#attempt('remove it before a start without etcd: its subnet is not ours any more', () =>
+      this.#ports.state.forget(),
+    );
+  }
+
+  #isNew(ownLease: OwnLease): boolean {
+    return this.#written?.content !== this.#contentOf(ownLease);
+  }
+
+  #contentOf({ lease }: OwnLease): string {
+    const { changes, holdDowns } = this.#ports.peers;
+    const untilMs = holdDowns.reduce((latest, holdDown) => Math.max(latest, holdDown.untilMs), 0);
+    return `${lease.subnet.base}/${lease.subnet.length} ${lease.leaseId} ${changes} ${holdDowns.length} ${untilMs}`;
+  }
+
+  #write(network: NetworkConfig, ownLease: OwnLease): void {
+    const { state, peers, clock, wallNow } = this.#ports;
+    const node = this.#ports.node.current;
+    const atMs = clock.now();
+    const { lease, renewedAtMs } = ownLease;
+    const saved = {
+      network,
+      lease: { ...lease, bootId: node.bootId },
+      address: node.interface.address,
+      ttlSeconds: this.#ttlSeconds,
+      renewedAtMs,
+      renewedAtWallMs: wallNow() - (atMs - renewedAtMs),
+      peers: peers.current,
+      holdDowns: peers.holdDowns,
+    };
+    this.#attempt('a start finds the subnet in etcd instead, and needs etcd for it', () =>
+      state.write({ nodeId: node.id, subnet: lease.subnet, saved }),
+    );
+    this.#written = { atMs, renewedAtMs, content: this.#contentOf(ownLease) };
+  }
+
+  /** Logs a failure once until a write succeeds: a disk may be full for days. */
+  #attempt(advice: string, write: () => void): void {
+    const { state, log } = this.#ports;
+    try {
+      write();
+      this.#failed = false;
+    } catch (error) {
+      if (!this.#failed) log.error('state.failed', `cannot write ${state.path} (${messageOf(error)}): ${advice}`);
+      this.#failed = true;
+    }
+  }
 }

@@ -1,6 +1,6 @@
 /**
- * Follows what carries the tunnel: when our address is gone another one is chosen, when the MTU of its link changes the
- * tunnel's does. The choice is sticky: as long as the address is there it stays ours, whatever else comes and goes.
+ * Watches the underlay address. When the address is gone, another one is chosen. When the MTU of its link changes, the
+ * MTU of the tunnel follows. The choice is sticky: the address stays in use as long as it exists.
  */
 import type { Clock } from '../lib/clock.js';
 import { messageOf } from '../lib/errors.js';
@@ -17,16 +17,16 @@ export interface UnderlayWatch {
   readonly log: Log;
   readonly node: Pick<LocalNode, 'current'>;
   readonly underlay: Pick<Underlay, 'choose'>;
-  /** Uses another one. @throws when it cannot; it is tried again, or another one by then */
+  /** Moves the tunnel to another address. @throws when that fails; the watch then chooses and moves again */
   readonly move: (to: UnderlayAddress) => Promise<void>;
-  /** undefined when all is well again. */
+  /** Called after each check, with undefined when there is no problem. */
   readonly onProblem: (problem: string | undefined) => void;
 }
 
-/** Whoever renumbers a link removes the old address first: what is there meanwhile is no choice. */
+/** Renumbering a link usually removes the old address first: the watch waits so long for the new one. */
 const graceMs = 250;
 const retryMs = 1_000;
-/** Looked at without a change, for one that was not heard. */
+/** How often the watch checks without a ring, because a ring may be missed. */
 const sweepMs = 10_000;
 
 /** Ends by abort only: rejects with the signal's reason. */
@@ -37,7 +37,7 @@ export async function watchUnderlay(watch: UnderlayWatch, signal: AbortSignal): 
   for (;;) {
     let failed = false;
     try {
-      await followUnderlay(watch, signal);
+      await checkUnderlay(watch, signal);
       watch.onProblem(undefined);
       throttle.reset();
     } catch (error) {
@@ -51,12 +51,12 @@ export async function watchUnderlay(watch: UnderlayWatch, signal: AbortSignal): 
   }
 }
 
-async function followUnderlay(watch: UnderlayWatch, signal: AbortSignal): Promise<void> {
+async function checkUnderlay(watch: UnderlayWatch, signal: AbortSignal): Promise<void> {
   const before = watch.node.current;
-  let next = await kept(watch.host, before);
+  let next = await findCurrent(watch.host, before);
   if (!next) {
     await watch.clock.sleep(graceMs, signal);
-    next = (await kept(watch.host, before)) ?? (await watch.underlay.choose());
+    next = (await findCurrent(watch.host, before)) ?? (await watch.underlay.choose());
   }
   if (isSame(before, next)) return;
   await watch.move(next);
@@ -72,11 +72,11 @@ async function followUnderlay(watch: UnderlayWatch, signal: AbortSignal): Promis
   );
 }
 
-/** The same address with the MTU of now; undefined when the link has it no more. */
-async function kept(host: HostNetwork, now: UnderlayAddress): Promise<UnderlayAddress | undefined> {
-  const link = (await host.interfaces()).find(({ name }) => name === now.interface.name);
-  const isThere = link?.addresses.some(({ address }) => address === now.interface.address);
-  return link && isThere ? { ...now, interface: { ...now.interface, mtu: link.mtu } } : undefined;
+/** Returns the same address with the current MTU; undefined when the link does not have the address any more. */
+async function findCurrent(host: HostNetwork, current: UnderlayAddress): Promise<UnderlayAddress | undefined> {
+  const link = (await host.interfaces()).find(({ name }) => name === current.interface.name);
+  const isThere = link?.addresses.some(({ address }) => address === current.interface.address);
+  return link && isThere ? { ...current, interface: { ...current.interface, mtu: link.mtu } } : undefined;
 }
 
 function isSame(a: UnderlayAddress, b: UnderlayAddress): boolean {
@@ -89,6 +89,6 @@ function isSame(a: UnderlayAddress, b: UnderlayAddress): boolean {
 }
 
 function formatUnderlay({ publicIp, interface: link }: UnderlayAddress): string {
-  const seen = publicIp === link.address ? '' : `, seen as ${formatIpv4(publicIp)}`;
-  return `${formatIpv4(link.address)} on ${link.name} with MTU ${link.mtu}${seen}`;
+  const publicText = publicIp === link.address ? '' : `, seen as ${formatIpv4(publicIp)}`;
+  return `${formatIpv4(link.address)} on ${link.name} with MTU ${link.mtu}${publicText}`;
 }

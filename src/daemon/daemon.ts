@@ -6,7 +6,7 @@ import { accessSync, constants, mkdirSync } from 'node:fs';
 import { openHealthServer } from '../admin/health-server.js';
 import { openStatusServer } from '../admin/status-server.js';
 import { Agent } from '../agent/agent.js';
-import { loadNodeId, readBootId } from '../agent/identity.js';
+import { LocalNode, loadNodeId, readBootId } from '../agent/local-node.js';
 import { isReady, snapshot } from '../agent/snapshot.js';
 import { StateFile } from '../agent/state-file.js';
 import { chooseBackend } from '../backend/all.js';
@@ -24,7 +24,6 @@ import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
 import { lockRunDir } from '../cli/lock.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
-import { LocalNode } from '../agent/local-node.js';
 import { version } from '../cli/version.js';
 import { feedWatchdog } from './watchdog.js';
 

@@ -1,6 +1,6 @@
 /** Runs each command of the tool: it prints its document or its table, and returns the exit status or throws. */
 import { readFileSync } from 'node:fs';
-import { nodeIdFile } from '../agent/identity.js';
+import { nodeIdFile } from '../agent/local-node.js';
 import { apiVersion, type Status } from '../agent/status.js';
 import { messageOf } from '../lib/errors.js';
 import { readBounded } from '../lib/file.js';

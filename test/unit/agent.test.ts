@@ -361,7 +361,7 @@ it('degraded: a lost subnet stops the traffic, and the daemon stays until it is 
   await expect(running).rejects.toThrow('bye');
 });
 
-it('writes to the state file what a later start can stand on, and its last peers when it ends', async () => {
+it('writes to the state file what a later start can use, and its last peers when it ends', async () => {
   const { agent, store } = make();
   const running = agent.run(stop.signal);
   running.catch(() => {});
@@ -417,7 +417,7 @@ it('another address and MTU of the host: the tunnel, the store, the lease, the p
   await running;
 });
 
-it('says once what keeps Docker from its settings, and shows it for as long as it stands', async () => {
+it('logs once what keeps Docker from its settings, and shows it for as long as it lasts', async () => {
   const { agent, store, host, events, conflicts } = make();
   conflicts.push('daemon.json has bip');
   agent.run(stop.signal).catch(() => {});

@@ -112,7 +112,7 @@ describe('requests', () => {
     expect(kernel.groups).toEqual([[]]);
   });
 
-  test("a refusal has its errno's name and the kernel's words", async () => {
+  test("a refusal has its errno's name and the kernel's explanation", async () => {
     const words = Buffer.concat([Buffer.from([20, 0, 1, 0]), Buffer.from('Nexthop is bad\0\0')]);
     kernel.reply = request => [
       message(

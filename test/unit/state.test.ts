@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { loadNodeId, readBootId } from '../../src/agent/identity.js';
+import { loadNodeId, readBootId } from '../../src/agent/local-node.js';
 import {
   holdDownsHere,
   unconfirmedLimitMs,
@@ -96,7 +96,7 @@ describe('the state file', () => {
     expect(statSync(file.path).mode & 0o777).toBe(0o600);
   });
 
-  it('remembers what was written outside, for cleanup', () => {
+  it('names what was written outside, for cleanup', () => {
     expect(new StateFile(directory).writtenFiles()).toEqual([]);
     new StateFile(directory, ['/run/x/subnet.env']).write(state);
     expect(new StateFile(directory).writtenFiles()).toEqual(['/run/x/subnet.env']);
@@ -146,7 +146,7 @@ describe('the state file', () => {
     expect(file.read('node-1').kind).toBe('refused');
   });
 
-  it('of version 1 gives its subnet and nothing to stand on', () => {
+  it('of version 1 gives its subnet and no saved state', () => {
     const file = new StateFile(directory);
     writeSealed(file.path, 1, { nodeId: 'node-1', network: '10.5.0.0/16', subnet: '10.5.3.0/24', files: ['/x'] });
     expect(file.read('node-1')).toEqual({ kind: 'found', state: { ...state, saved: undefined } });

@@ -124,7 +124,7 @@ test('another address in its place, within a second', async () => {
   expect(told).toEqual(['192.0.2.7 1500']);
 });
 
-test('no address at all: said, nothing is changed, and the next one is taken', async () => {
+test('no address at all: logged, nothing is changed, and the next one is taken', async () => {
   await passMs(1);
   host.become(link('eth0', 1500));
   await passMs(5000);
