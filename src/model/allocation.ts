@@ -1,35 +1,34 @@
 /**
- * Which subnet a node takes: pure, on whole numbers. Ranges of subnet numbers that are taken are merged, so the cost
- * depends on how many leases there are and not on how large the network is.
+ * Chooses the subnet that a node takes. The functions are pure and count in subnet numbers. They merge the numbers that
+ * are taken into ranges, so the cost depends on the number of leases and not on the size of the network.
  */
-import type { Ipv4, Prefix } from './ipv4.js';
-import { prefixesOverlap, prefixLast } from './ipv4.js';
+import { prefixesOverlap, prefixLast, prefixSize, type Ipv4, type Prefix } from './ipv4.js';
 import { isLeasable, subnetAt, subnetCount, type NetworkConfig } from './network.js';
 
-/** A subnet stays its last owner's for this many TTLs after the owner's last sign of life (reliability.md section 3). */
+/** Only the last owner may take its subnet for this many TTLs after its last KeepAlive. */
 export const quarantineTtls = 7;
 
-/** A subnet that a node has or once had: its entry under `held/`. */
+/** The entry under `held/` of a subnet that a node has or had. */
 export interface Tombstone {
   readonly subnet: Prefix;
   readonly nodeId: string;
   readonly revision: bigint;
-  /** '0' when the store never forgets it. */
+  /** The etcd lease of the entry; '0' when the entry never expires. */
   readonly leaseId: string;
-  /** An operator keeps the subnet for this node, which has not taken it yet. */
+  /** An operator has reserved the subnet for this node, which has not taken it yet. */
   readonly reserved: boolean;
 }
 
 export interface AgedTombstone extends Tombstone {
-  /** Since the owner's last sign of life, undefined where the store does not know. */
+  /** Seconds since the owner's last KeepAlive, undefined where the store cannot tell. */
   readonly ageSeconds: number | undefined;
-  /** Its quarantine is over. */
+  /** The quarantine of the subnet is over. */
   readonly over: boolean;
 }
 
 export interface AllocationRequest {
   readonly network: NetworkConfig;
-  /** Leased now, of any length and also beyond the range. */
+  /** The subnets leased now, of any length, also outside of SubnetMin to SubnetMax. */
   readonly taken: readonly Prefix[];
   readonly tombstones: readonly Tombstone[];
   readonly nodeId: string;
@@ -37,7 +36,7 @@ export interface AllocationRequest {
   readonly random: () => number;
 }
 
-/** The subnet reserved for this node, then its own former one, then any that nobody has had. */
+/** Prefers the subnet reserved for this node, then its own former one, then a random one without a tombstone. */
 export function chooseSubnet(request: AllocationRequest): Prefix | undefined {
   const { network, tombstones, nodeId } = request;
   const own = tombstones.filter(tombstone => tombstone.nodeId === nodeId && isFree(request, tombstone.subnet));
@@ -48,34 +47,36 @@ export function chooseSubnet(request: AllocationRequest): Prefix | undefined {
 }
 
 /**
- * Another node's former subnet, for when no other is free: one whose quarantine is over, the oldest first.
- * @param evenYoung any that is not reserved, the oldest first: the operator vouches that the owner is gone
+ * Chooses another node's former subnet, for a network in which no other is free. It takes the oldest one whose
+ * quarantine is over.
+ * @param ignoreQuarantine also takes subnets in quarantine, unless they are reserved: the operator asserts that their
+ * owners are gone
  */
 export function chooseQuarantined(
   request: Omit<AllocationRequest, 'tombstones'>,
   tombstones: readonly AgedTombstone[],
-  evenYoung: boolean,
+  ignoreQuarantine: boolean,
 ): Prefix | undefined {
   const { network, taken, nodeId } = request;
   const foreign = tombstones.filter(tombstone => tombstone.nodeId !== nodeId);
-  const usable = foreign.filter(({ over, reserved }) => over || (evenYoung && !reserved));
-  const kept = foreign.filter(tombstone => !usable.includes(tombstone));
-  const busy = [...taken, ...kept.map(({ subnet }) => subnet)];
+  const usable = foreign.filter(({ over, reserved }) => over || (ignoreQuarantine && !reserved));
+  const unusable = foreign.filter(tombstone => !usable.includes(tombstone));
+  const busy = [...taken, ...unusable.map(({ subnet }) => subnet)];
   const oldest = [...usable]
     .sort(oldestFirst)
     .find(({ subnet }) => isLeasable(network, subnet) && !busy.some(other => prefixesOverlap(other, subnet)));
-  // What a network of other subnet lengths left behind is no subnet of this one, but room for it.
+  // A tombstone of another subnet length is no subnet of this network, but its range is free to be leased.
   return oldest ? oldest.subnet : usable.length > 0 ? randomFree(network, busy, request.random) : undefined;
 }
 
-/** By age where both are known; else by when they were taken. */
+/** Orders by age where both ages are known, else by the revision of the tombstone. */
 export function oldestFirst(a: AgedTombstone, b: AgedTombstone): number {
   if (a.ageSeconds !== undefined && b.ageSeconds !== undefined && a.ageSeconds !== b.ageSeconds)
     return b.ageSeconds - a.ageSeconds;
   return a.revision < b.revision ? -1 : a.revision > b.revision ? 1 : 0;
 }
 
-/** Whether this node may take this subnet: not leased in whole or part, and not another node's former one. */
+/** Tells whether this node may take the subnet: it overlaps no lease and no tombstone of another node. */
 export function isFree(request: Omit<AllocationRequest, 'random'>, subnet: Prefix): boolean {
   return (
     isLeasable(request.network, subnet) &&
@@ -84,49 +85,42 @@ export function isFree(request: Omit<AllocationRequest, 'random'>, subnet: Prefi
   );
 }
 
-/** Uniformly among all free ones, so that many hosts starting at once seldom want the same. */
+/** Chooses uniformly among all free subnets, so that hosts that start together seldom choose the same one. */
 export function randomFree(network: NetworkConfig, busy: readonly Prefix[], random: () => number): Prefix | undefined {
-  const runs = busyRuns(network, busy);
-  const free = subnetCount(network) - runs.reduce((sum, run) => sum + run.last - run.first + 1, 0);
+  const ranges = busyRanges(network, busy);
+  const free = subnetCount(network) - ranges.reduce((sum, range) => sum + range.last - range.first + 1, 0);
   if (free <= 0) return undefined;
   let index = Math.floor(random() * free);
-  for (const run of runs) {
-    if (index < run.first) break;
-    index += run.last - run.first + 1;
+  for (const range of ranges) {
+    if (index < range.first) break;
+    index += range.last - range.first + 1;
   }
   return subnetAt(network, index);
 }
 
-interface Run {
+interface NumberRange {
   readonly first: number;
   readonly last: number;
 }
 
-/** Numbers of the subnets that overlap any of the prefixes, as disjoint runs in order. */
-function busyRuns(network: NetworkConfig, busy: readonly Prefix[]): readonly Run[] {
-  const runs = busy
-    .filter(prefix => prefix.base <= lastAddress(network) && prefixLast(prefix) >= network.subnetMin)
+/** Returns the numbers of the subnets that overlap any of the prefixes, as disjoint ranges in order. */
+function busyRanges(network: NetworkConfig, busy: readonly Prefix[]): readonly NumberRange[] {
+  const lastAddress = prefixLast({ base: network.subnetMax, length: network.subnetLength });
+  const ranges = busy
+    .filter(prefix => prefix.base <= lastAddress && prefixLast(prefix) >= network.subnetMin)
     .map(prefix => ({ first: numberOf(network, prefix.base), last: numberOf(network, prefixLast(prefix)) }))
     .sort((a, b) => a.first - b.first);
   const merged: { first: number; last: number }[] = [];
-  for (const run of runs) {
+  for (const range of ranges) {
     const open = merged.at(-1);
-    if (open && run.first <= open.last + 1) open.last = Math.max(open.last, run.last);
-    else merged.push({ ...run });
+    if (open && range.first <= open.last + 1) open.last = Math.max(open.last, range.last);
+    else merged.push({ ...range });
   }
   return merged;
 }
 
-function subnetSize(network: NetworkConfig): number {
-  return 2 ** (32 - network.subnetLength);
-}
-
-function lastAddress(network: NetworkConfig): number {
-  return network.subnetMax + subnetSize(network) - 1;
-}
-
-/** The number of the subnet that contains the address, the nearest one for an address beyond the range. */
+/** Returns the number of the subnet that contains the address, of the nearest one outside of the range. */
 function numberOf(network: NetworkConfig, address: Ipv4): number {
-  const number = Math.floor((address - network.subnetMin) / subnetSize(network));
+  const number = Math.floor((address - network.subnetMin) / prefixSize(network.subnetLength));
   return Math.min(Math.max(number, 0), subnetCount(network) - 1);
 }

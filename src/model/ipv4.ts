@@ -1,13 +1,12 @@
 /**
- * IPv4 addresses and prefixes as unsigned 32-bit integers in host order. `parseIpv4` and `parsePrefix` are the only
- * makers of the brands; both take canonical text only (RFC 6943 section 3.1.1 on loose forms): four decimal octets,
- * no leading zero.
+ * IPv4 addresses and prefixes as unsigned 32-bit integers in host order. Text is accepted in its canonical form only:
+ * four decimal octets without leading zeros (RFC 6943 section 3.1.1 lists the loose forms).
  */
-import type { Brand } from './brand.js';
 
-export type Ipv4 = Brand<number, 'Ipv4'>;
+/** The brand: only the functions of this file make an Ipv4 from a number or from text. */
+export type Ipv4 = number & { readonly __brand: 'Ipv4' };
 
-/** Host bits of `base` are zero. */
+/** The host bits of `base` are zero. */
 export interface Prefix {
   readonly base: Ipv4;
   readonly length: number;
@@ -25,7 +24,7 @@ export function readIpv4(text: string): Ipv4 | undefined {
   );
 }
 
-/** @throws RangeError that shows the text */
+/** @throws RangeError whose message quotes the text */
 export function parseIpv4(text: string): Ipv4 {
   const address = readIpv4(text);
   if (address === undefined) throw new RangeError(`'${shown(text)}' is not an IPv4 address such as 192.0.2.1`);
@@ -61,33 +60,33 @@ export function formatPrefix(prefix: Prefix): string {
   return `${formatIpv4(prefix.base)}/${prefix.length}`;
 }
 
-/** The prefix of this length that contains the address. */
+/** Returns the prefix of this length that contains the address. */
 export function prefixAround(address: Ipv4, length: number): Prefix {
   return { base: ipv4FromNumber((address & prefixMask(length)) >>> 0), length };
 }
 
-/** Of the subnet's bridge, which is its containers' gateway. */
+/** Returns the address of the subnet's bridge, which is the gateway of its containers. */
 export function bridgeAddress(subnet: Prefix): Ipv4 {
   return ipv4FromNumber(subnet.base + 1);
 }
 
-/** `10.5.1.1/24`, as Docker's --bip takes it. */
+/** Returns text such as `10.5.1.1/24`, the form of Docker's --bip. */
 export function formatBridgeAddress(subnet: Prefix): string {
   return `${formatIpv4(bridgeAddress(subnet))}/${subnet.length}`;
 }
 
 export function prefixMask(length: number): Ipv4 {
-  // A shift by 32 is a shift by 0 in JavaScript: /0 has a branch of its own.
+  // JavaScript computes a shift by 32 as a shift by 0, so /0 needs its own branch.
   return ipv4FromNumber(length === 0 ? 0 : (0xffffffff << (32 - length)) >>> 0);
 }
 
-/** Number of addresses. */
-export function prefixSize(prefix: Prefix): number {
-  return 2 ** (32 - prefix.length);
+/** Returns the number of addresses in a prefix of this length. */
+export function prefixSize(length: number): number {
+  return 2 ** (32 - length);
 }
 
 export function prefixLast(prefix: Prefix): Ipv4 {
-  return ipv4FromNumber(prefix.base + prefixSize(prefix) - 1);
+  return ipv4FromNumber(prefix.base + prefixSize(prefix.length) - 1);
 }
 
 export function prefixContains(prefix: Prefix, address: Ipv4): boolean {
@@ -106,18 +105,22 @@ export function samePrefix(a: Prefix, b: Prefix): boolean {
   return a.base === b.base && a.length === b.length;
 }
 
-/** Orders by base, the shorter prefix first. */
+/** Orders prefixes by base, then by length. */
 export function comparePrefixes(a: Prefix, b: Prefix): number {
   return a.base - b.base || a.length - b.length;
 }
 
-/** An address that a host can have as its own on an underlay: not 0/8, loopback, link-local, multicast or class E. */
+/** 0/8, loopback, link-local, multicast and class E: no host has such an address on an underlay. */
+export const nonUnicastRanges = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4', '240.0.0.0/4'].map(
+  parsePrefix,
+);
+
+/** Tells whether a host can have the address on an underlay. */
 export function isUnicastHost(address: Ipv4): boolean {
-  const first = address >>> 24;
-  return first !== 0 && first !== 127 && first < 224 && address >>> 16 !== 0xa9fe;
+  return !nonUnicastRanges.some(range => prefixContains(range, address));
 }
 
-/** Text for an error message: bounded and without control characters. */
+/** Returns the text for an error message: at most 60 characters, all of them printable ASCII. */
 export function shown(text: string): string {
   const plain = text.replace(/[^\x20-\x7e]/g, '?');
   return plain.length > 60 ? `${plain.slice(0, 57)}...` : plain;

@@ -1,12 +1,12 @@
 /**
- * JSON as Go's encoding/json reads it: member names in any case, the last duplicate wins. Only own named members
- * are read, so that `__proto__` in a document is an ignored member like any other.
+ * Reads JSON as Go's encoding/json does: member names match in any case, and the last duplicate wins. Only own members
+ * are read, so `__proto__` in a document is ignored like any other unknown member.
  */
 import { TartanError } from '../lib/errors.js';
 
 export type JsonObject = ReadonlyMap<string, unknown>;
 
-/** @returns members by lower-cased name, or undefined when `value` is not a JSON object */
+/** @returns the members by lower-case name, undefined when `value` is not a JSON object */
 export function jsonMembers(value: unknown): JsonObject | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
   return new Map(Object.entries(value).map(([name, member]) => [name.toLowerCase(), member]));
@@ -14,7 +14,7 @@ export function jsonMembers(value: unknown): JsonObject | undefined {
 
 /**
  * @param what names the document in the error
- * @param maxBytes the guard against deep nesting too: nothing here recurses
+ * @param maxBytes limits the depth of nesting too: no function here recurses
  * @throws TartanError CONFIG_INVALID
  */
 export function parseJsonObject(text: string, what: string, maxBytes: number): JsonObject {
@@ -36,7 +36,7 @@ export function parseJsonObject(text: string, what: string, maxBytes: number): J
   return members;
 }
 
-/** A short name of a JSON value for an error message. */
+/** Returns a short description of a JSON value for an error message. */
 export function kindOf(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'an array';

@@ -1,9 +1,10 @@
 /**
- * Which leases of a set are peers of ours. One bad entry is refused alone; the others are not touched. The result
+ * Decides which leases of a set are peers of this node. A bad entry is refused alone, and the others stay. The result
  * does not depend on the order of the input.
  */
 import {
   formatPrefix,
+  prefixAround,
   prefixContains,
   prefixCovers,
   prefixesOverlap,
@@ -27,7 +28,7 @@ export interface VettedLeases {
 export function vetLeases(set: LeaseSet, self: LocalView): VettedLeases {
   const peers: Lease[] = [];
   const rejected = [...set.rejected];
-  // The older lease keeps its range: an entry made later cannot take traffic away from it.
+  // The older lease keeps its range, so an entry that was created later cannot take traffic away from it.
   const byAge = [...set.leases].sort(
     (a, b) => Number(a.createRevision - b.createRevision) || a.subnet.base - b.subnet.base,
   );
@@ -56,16 +57,20 @@ function refuse(lease: Lease, self: LocalView, taken: Prefixes): string | undefi
   return other && `overlaps the older lease ${formatPrefix(other)}`;
 }
 
-/** Disjoint prefixes with look-up of an overlap by every enclosing and enclosed length: at most 32 probes. */
+/**
+ * A set of disjoint prefixes. It finds an overlap by a look-up for each shorter length, at most 32, and by one look-up
+ * for the prefixes inside.
+ */
 export class Prefixes {
-  readonly #bases = new Map<number, Prefix>();
+  readonly #byBase = new Map<Ipv4, Prefix>();
+  /** Every prefix that covers one of the set. */
   readonly #covering = new Set<string>();
 
   add(prefix: Prefix): void {
-    this.#bases.set(prefix.base, prefix);
-    // What encloses one that is there already is there too: neighbours cost little more than themselves.
+    this.#byBase.set(prefix.base, prefix);
+    // Where one covering prefix is known, all shorter ones are known too.
     for (let length = prefix.length; length >= 0; length--) {
-      const name = key(prefix.base, length);
+      const name = key(prefixAround(prefix.base, length));
       if (this.#covering.has(name)) return;
       this.#covering.add(name);
     }
@@ -73,18 +78,14 @@ export class Prefixes {
 
   overlapping(prefix: Prefix): Prefix | undefined {
     for (let length = 0; length <= prefix.length; length++) {
-      const found = this.#bases.get(maskTo(prefix.base, length));
+      const found = this.#byBase.get(prefixAround(prefix.base, length).base);
       if (found && prefixesOverlap(found, prefix)) return found;
     }
-    if (!this.#covering.has(key(prefix.base, prefix.length))) return undefined;
-    return [...this.#bases.values()].find(found => prefixesOverlap(found, prefix));
+    if (!this.#covering.has(key(prefix))) return undefined;
+    return [...this.#byBase.values()].find(found => prefixesOverlap(found, prefix));
   }
 }
 
-function maskTo(base: number, length: number): number {
-  return length === 0 ? 0 : (base & (0xffffffff << (32 - length))) >>> 0;
-}
-
-function key(base: number, length: number): string {
-  return `${maskTo(base, length)}/${length}`;
+function key({ base, length }: Prefix): string {
+  return `${base}/${length}`;
 }

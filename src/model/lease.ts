@@ -1,13 +1,13 @@
 /**
- * A lease as it stands in etcd under `<prefix>/subnets/`: key `A.B.C.D-L`, value as flannel writes it (Go member
- * order, no spaces) with our `nodeId` and `bootId` as further members, which flannel ignores.
+ * A lease as etcd has it under `<prefix>/subnets/`. The key is `A.B.C.D-L`. The value is written as flannel writes it
+ * (Go's member order, no spaces), with the members `nodeId`, `bootId` and `released` added, which flannel ignores.
  */
 import { TartanError } from '../lib/errors.js';
 import { formatIpv4, isUnicastHost, prefixAround, readIpv4, shown, type Ipv4, type Prefix } from './ipv4.js';
 import { jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js';
 import { nodeIdPattern } from './node.js';
 
-/** What peers must know to send to a node. The udp backend publishes nothing of its own. */
+/** The data of a backend that peers need to send to a node. The udp backend publishes none. */
 export type BackendInfo =
   | { readonly type: 'udp' }
   | { readonly type: 'vxlan'; readonly vni: number; readonly mac: string }
@@ -17,42 +17,42 @@ export type BackendInfo =
 export interface LeaseValue {
   readonly publicIp: Ipv4;
   readonly backend: BackendInfo;
-  /** Absent in an entry that flannel wrote. */
+  /** Undefined in an entry that flannel wrote. */
   readonly nodeId: string | undefined;
   readonly bootId: string | undefined;
-  /** The owner said goodbye: peers drop the route at once. */
+  /** The owner has released the subnet: peers drop the route at once. */
   readonly released: boolean;
 }
 
 export interface Lease extends LeaseValue {
   readonly subnet: Prefix;
-  /** etcd's create_revision: a new owner has a higher one. */
+  /** etcd's create_revision; a new owner has a higher one. */
   readonly createRevision: bigint;
   /** etcd's mod_revision. */
   readonly revision: bigint;
-  /** etcd lease id in decimal; '0' is a reservation, which never expires. */
+  /** The id of the etcd lease in decimal; '0' means a reservation, which never expires. */
   readonly leaseId: string;
 }
 
-/** A key or value under `<prefix>/subnets/` that is not a lease we can use: refused alone. */
+/** An entry under `<prefix>/subnets/` that is no usable lease; it is refused alone. */
 export interface RejectedEntry {
   readonly key: string;
   readonly revision: bigint;
   readonly reason: string;
 }
 
-/** Always the whole set, never a difference. */
+/** The whole set of leases, never a difference. */
 export interface LeaseSet {
   readonly leases: readonly Lease[];
   readonly rejected: readonly RejectedEntry[];
-  /** Store revision the set was read at. */
+  /** The revision of the store at which the set was read. */
   readonly revision: bigint;
 }
 
 const maxValueBytes = 16 * 1024;
 const keyGrammar = /^([0-9.]{7,15})-([0-9]{1,2})$/;
 
-/** @returns undefined unless `name` (the key below `subnets/`) is exactly what formatLeaseKey would write */
+/** @returns undefined unless `name` (the key below `subnets/`) is exactly as formatLeaseKey writes it */
 export function readLeaseKey(name: string): Prefix | undefined {
   const match = keyGrammar.exec(name);
   const base = readIpv4(match?.[1] ?? '');
@@ -91,7 +91,7 @@ export function formatLeaseValue(value: LeaseValue): string {
 }
 
 function readPublicIp(value: unknown): Ipv4 {
-  // Go accepts the IPv4-mapped form; no other spelling of an address is taken.
+  // Go accepts the IPv4-mapped form; every other form is refused.
   const text = typeof value === 'string' ? value.replace(/^::ffff:(?=[0-9.]+$)/i, '') : '';
   const address = readIpv4(text);
   if (address === undefined) throw refusal('PublicIP', value ?? null, 'an IPv4 address in quotes');

@@ -1,7 +1,7 @@
 /**
- * The network document, `<prefix>/config`: parsed as flannel parses it (pkg/subnet/config.go, CheckNetworkConfig),
- * with errors that name the field, and refusing what flannel accepts and then cannot run (SubnetMin above SubnetMax,
- * networks that no host can route).
+ * The network document, `<prefix>/config`. It is parsed as flannel parses it (pkg/subnet/config.go,
+ * CheckNetworkConfig), and errors name the field. Two documents that flannel accepts and then cannot run are refused:
+ * SubnetMin above SubnetMax, and a network that no host can route.
  */
 import IPCIDR from 'ip-cidr';
 import { TartanError } from '../lib/errors.js';
@@ -10,11 +10,12 @@ import {
   formatIpv4,
   formatPrefix,
   ipv4FromNumber,
+  nonUnicastRanges,
   prefixAround,
   prefixContains,
   prefixLast,
+  prefixSize,
   prefixesOverlap,
-  parsePrefix,
   readIpv4,
   shown,
   type Ipv4,
@@ -23,19 +24,19 @@ import {
 
 export type BackendConfig =
   | { readonly type: 'udp'; readonly port: number }
-  /** A backend that flannel knows and this version does not run. */
+  /** A backend that flannel has and this version of tartan does not. */
   | { readonly type: 'later'; readonly name: string };
 
 export interface NetworkConfig {
   readonly network: Prefix;
   readonly subnetLength: number;
-  /** Base of the first and of the last subnet that may be leased. */
+  /** The base of the first subnet that may be leased, and of the last one. */
   readonly subnetMin: Ipv4;
   readonly subnetMax: Ipv4;
   readonly backend: BackendConfig;
-  /** EnableNFTables: packet filter rules go to nftables. */
+  /** The member EnableNFTables: packet filter rules go to nftables. */
   readonly nftables: boolean;
-  /** Things accepted but worth one log line. */
+  /** One log line for each value that was accepted and is unusual. */
   readonly warnings: readonly string[];
 }
 
@@ -43,7 +44,7 @@ export const defaultUdpPort = 8285;
 const maxBytes = 64 * 1024;
 const laterBackends = ['vxlan', 'host-gw', 'wireguard', 'ipip', 'ipsec', 'alloc', 'extension', 'tencent-vpc'];
 
-/** @throws TartanError CONFIG_INVALID that names the field, what it held and what was expected */
+/** @throws TartanError CONFIG_INVALID that names the field, its value and the expected value */
 export function parseNetworkConfig(text: string): NetworkConfig {
   const members = parseJsonObject(text, 'the network document', maxBytes);
   refuseFractions(text);
@@ -56,7 +57,7 @@ export function parseNetworkConfig(text: string): NetworkConfig {
   return { network, subnetLength, subnetMin, subnetMax, backend: readBackend(members), nftables, warnings };
 }
 
-/** A document that parses to this network again, warnings aside. */
+/** Returns a document that parses to this network again, without the warnings. */
 export function formatNetworkConfig(config: NetworkConfig): string {
   const { network, subnetLength, subnetMin, subnetMax, backend, nftables } = config;
   return JSON.stringify({
@@ -69,19 +70,17 @@ export function formatNetworkConfig(config: NetworkConfig): string {
   });
 }
 
-/** Every subnet that may be leased, by number: `subnetAt(config, 0)` is the first. */
+/** Returns how many subnets may be leased; `subnetAt(config, 0)` is the first of them. */
 export function subnetCount(config: NetworkConfig): number {
-  return (config.subnetMax - config.subnetMin) / 2 ** (32 - config.subnetLength) + 1;
+  return (config.subnetMax - config.subnetMin) / prefixSize(config.subnetLength) + 1;
 }
 
 export function subnetAt(config: NetworkConfig, index: number): Prefix {
-  return {
-    base: ipv4FromNumber(config.subnetMin + index * 2 ** (32 - config.subnetLength)),
-    length: config.subnetLength,
-  };
+  const { subnetMin, subnetLength: length } = config;
+  return { base: ipv4FromNumber(subnetMin + index * prefixSize(length)), length };
 }
 
-/** Whether a subnet is one that this network would lease. */
+/** Tells whether this network leases the subnet. */
 export function isLeasable(config: NetworkConfig, subnet: Prefix): boolean {
   return subnet.length === config.subnetLength && subnet.base >= config.subnetMin && subnet.base <= config.subnetMax;
 }
@@ -90,7 +89,7 @@ function invalid(field: string, value: unknown, expected: string): TartanError {
   return new TartanError('CONFIG_INVALID', `network document: ${field} is ${kindOf(value)}, expected ${expected}`);
 }
 
-/** JSON.parse turns 24.0 and 2.4e1 into 24, which Go refuses: flannel hosts of the cluster would not start. */
+/** Refuses 24.0 and 2.4e1: JSON.parse reads them as 24, but Go refuses them, so flannel hosts would not start. */
 function refuseFractions(text: string): void {
   const match = /"(subnetlen|port|vni|mtu)"\s*:\s*(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)/gi;
   for (const [, field, number] of text.matchAll(match)) {
@@ -112,8 +111,6 @@ function refuseFamilies(members: JsonObject): void {
     throw invalid('EnableIPv6', true, 'false: this version carries IPv4 only');
 }
 
-const unroutable = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4', '240.0.0.0/4'].map(parsePrefix);
-
 function readNetwork(value: unknown, warnings: string[]): Prefix {
   const expected = 'an IPv4 range such as "10.5.0.0/16"';
   if (typeof value !== 'string') throw invalid('Network', value ?? null, expected);
@@ -124,7 +121,7 @@ function readNetwork(value: unknown, warnings: string[]): Prefix {
   const network = prefixAround(given, Number(length));
   if (network.base !== given)
     warnings.push(`Network ${shown(value)} has host bits set, ${formatPrefix(network)} is used`);
-  const bad = unroutable.find(range => prefixesOverlap(range, network));
+  const bad = nonUnicastRanges.find(range => prefixesOverlap(range, network));
   if (bad) throw invalid('Network', value, `a unicast range outside ${formatPrefix(bad)}`);
   return network;
 }
@@ -143,8 +140,8 @@ function readSubnetLength(value: unknown, network: Prefix): number {
 }
 
 function readRange(members: JsonObject, network: Prefix, subnetLength: number): { subnetMin: Ipv4; subnetMax: Ipv4 } {
-  const size = 2 ** (32 - subnetLength);
-  // The first subnet is left out unless named: its base is the network's own address.
+  const size = prefixSize(subnetLength);
+  // The default leaves out the first subnet, because its base is the address of the network itself.
   const subnetMin = readBound(members, 'SubnetMin', network, subnetLength) ?? ipv4FromNumber(network.base + size);
   const subnetMax =
     readBound(members, 'SubnetMax', network, subnetLength) ?? ipv4FromNumber(prefixLast(network) - size + 1);
@@ -163,7 +160,7 @@ function readBound(
   if (value === undefined) return undefined;
   const address = typeof value === 'string' ? readIpv4(value) : undefined;
   if (address === undefined) throw invalid(name, value, 'an IPv4 address');
-  // flannel takes the zero address for "not given".
+  // flannel reads the zero address as an absent member.
   if (address === 0) return undefined;
   if (!prefixContains(network, address)) throw invalid(name, value, `an address in ${formatPrefix(network)}`);
   if (prefixAround(address, subnetLength).base !== address)

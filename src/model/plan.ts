@@ -1,10 +1,10 @@
 /**
- * What one node's host must look like: the whole set, compared by value. A backend makes a Plan from its lease and
- * its peers; the reconciler makes the host equal to it. Nothing here does I/O.
+ * The plan of a node: the state that its host must have, as whole sets that are compared by value. A backend makes the
+ * plan from the own lease and the peers. The reconciler makes the host equal to the plan. Nothing here does I/O.
  */
 import { comparePrefixes, formatPrefix, type Ipv4, type Prefix } from './ipv4.js';
 
-/** Packets to `subnet` go to `endpoint`:`port` in UDP. */
+/** Sends packets for `subnet` to `endpoint`:`port` by UDP. */
 export interface TunnelRoute {
   readonly subnet: Prefix;
   readonly endpoint: Ipv4;
@@ -13,9 +13,9 @@ export interface TunnelRoute {
 
 export interface LinkPlan {
   readonly name: string;
-  /** Bytes of the largest inner packet. */
+  /** The size of the largest inner packet in bytes. */
   readonly mtu: number;
-  /** The only IPv4 address of ours on the link. */
+  /** The only IPv4 address that tartan sets on the link. */
   readonly address: Prefix;
 }
 
@@ -24,12 +24,12 @@ export type RoutePlan =
   | { readonly kind: 'unreachable'; readonly destination: Prefix; readonly metric: number };
 
 /**
- * The one bit of the packet mark, value and mask, that says "overlay traffic" to whoever filters with nftables: Docker
- * 29 lets it pass when it is told `--bridge-accept-fwmark`.
+ * The bit of the packet mark, value and mask, that marks overlay traffic for other users of nftables. Docker 29 accepts
+ * marked packets when it runs with `--bridge-accept-fwmark`.
  */
 export const acceptMark = 0x0100_0000;
 
-/** Packet filter rules that let overlay traffic pass whatever Docker's own rules say (iptables vocabulary). */
+/** Packet filter rules, in the words of iptables, that accept overlay traffic even where Docker's rules do not. */
 export interface FirewallPlan {
   readonly network: Prefix;
   readonly subnet: Prefix;
@@ -37,18 +37,18 @@ export interface FirewallPlan {
   /** Accept forwarded packets of the overlay. */
   readonly forward: boolean;
   /**
-   * Masquerade what leaves the overlay. What stays in it keeps its source, also when `off` and others masquerade.
-   * `elsewhere`: another of our tables sees to all of it.
+   * Masquerades packets that leave the overlay. Packets that stay in it keep their source, even with `off` and another
+   * program that masquerades. With `elsewhere` another table of tartan does all of this.
    */
   readonly masquerade: 'off' | 'on' | 'not-fully-random' | 'elsewhere';
-  /** The network document asks for nftables: rules go there as far as they work there. */
+  /** The network document asks for nftables: rules go there wherever they work there. */
   readonly nftables: boolean;
 }
 
 export interface HostPlan {
   readonly links: readonly LinkPlan[];
   readonly routes: readonly RoutePlan[];
-  /** Path below /proc/sys with dots for slashes, and the value it must have. */
+  /** The path below /proc/sys with dots for slashes, and the wanted value. */
   readonly sysctls: readonly (readonly [name: string, value: string])[];
   readonly firewall: FirewallPlan | undefined;
 }
@@ -63,7 +63,7 @@ export function formatRoute(route: RoutePlan): string {
   return route.kind === 'device' ? `${destination} dev ${route.device}` : `${destination} unreachable`;
 }
 
-/** Sorted by subnet, as the route table in shared memory must be. */
+/** Sorts by subnet, the order that the route table in shared memory requires. */
 export function sortTunnelRoutes(routes: readonly TunnelRoute[]): TunnelRoute[] {
   return [...routes].sort((a, b) => comparePrefixes(a.subnet, b.subnet));
 }
