@@ -1,6 +1,6 @@
 /**
- * The one error class of the program and its closed list of codes. A code decides the reaction and, where the
- * reaction is to stop, the exit status (sysexits.h where a value fits).
+ * The only error class of the program and its closed list of codes. The code decides what the program does. For a
+ * program that stops it decides the exit status, which is one of sysexits.h where one fits.
  */
 const exitCodes = {
   USAGE: 64,
@@ -20,7 +20,7 @@ export type ErrorCode = keyof typeof exitCodes;
 export class TartanError extends Error {
   readonly code: ErrorCode;
 
-  /** @param message names the value, what was expected and the next step; never a secret */
+  /** @param message names the value, the expected value and the next step, and contains no secret */
   constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
     super(message, options);
     this.name = 'TartanError';
@@ -36,17 +36,17 @@ export function isTartanError(error: unknown, code?: ErrorCode): error is Tartan
   return error instanceof TartanError && (code === undefined || error.code === code);
 }
 
-/** The exit status for anything thrown: ours by code, everything else is a broken invariant (70). */
+/** Returns the exit status for a thrown value: by code for a TartanError, else 70 (a broken invariant). */
 export function exitCodeOf(error: unknown): number {
   return error instanceof TartanError ? error.exitCode : exitCodes.INVARIANT;
 }
 
-/** One line of text for anything thrown. */
+/** Returns one line of text for a thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The errno name (`EBUSY`) of an error in Node's shape, if it carries one. */
+/** Returns the errno name (`EBUSY`) of an error in Node's shape, undefined for any other. */
 export function errnoOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;

@@ -1,4 +1,4 @@
-/** A fact about the host, or why it could not be had: what is not known is never taken for all right. */
+/** A fact about the host, or the reason why it is unknown. An unknown fact never counts as a good one. */
 export type Fact<T> = { readonly known: true; readonly value: T } | { readonly known: false; readonly why: string };
 
 export function known<T>(value: T): Fact<T> {
@@ -9,7 +9,7 @@ export function unknown(why: string): Fact<never> {
   return { known: false, why };
 }
 
-/** undefined when it is not known. */
+/** @returns undefined when the fact is unknown */
 export function factValue<T>(fact: Fact<T>): T | undefined {
   return fact.known ? fact.value : undefined;
 }

@@ -1,6 +1,6 @@
 /**
- * Files that others read while we write them: old or complete, never partial, also after a power cut. The name is
- * replaced by rename(2), so a symbolic link in its place is not followed.
+ * Files that other programs read while tartan writes them. A reader finds the old or the new content and never a part,
+ * also after a power cut. rename(2) replaces the name, so a symbolic link in its place is not followed.
  */
 import {
   accessSync,
@@ -28,10 +28,10 @@ export interface Owner {
 }
 
 /**
- * @param mode exact permission bits, whatever the umask
- * @param owner of a file that is replaced; default: this process
- * @returns false when the file already had this content and was left alone
- * @throws Error in Node's shape (ENOSPC, EROFS); the old file is untouched then
+ * @param mode the exact permission bits, independent of the umask
+ * @param owner the owner of the new file, by default that of this process
+ * @returns false when the file already had this content and was not written
+ * @throws Error in Node's shape (ENOSPC, EROFS); the old file is unchanged then
  */
 export function writeFileAtomic(path: string, content: string, mode: number, owner?: Owner): boolean {
   if (readBounded(path, Buffer.byteLength(content) + 1) === content) return false;
@@ -47,7 +47,7 @@ export function writeFileAtomic(path: string, content: string, mode: number, own
     );
     try {
       writeFileSync(fd, content);
-      // Before the mode: chown(2) takes the set-user-ID bits away.
+      // chown(2) clears the set-user-ID bits, so the mode is set after it.
       if (owner) fchownSync(fd, owner.uid, owner.gid);
       fchmodSync(fd, mode);
       fsyncSync(fd);
@@ -68,7 +68,7 @@ function syncDirectory(directory: string): void {
   try {
     fsyncSync(fd);
   } catch (error) {
-    // Some filesystems cannot sync a directory; the rename itself is done.
+    // Some filesystems cannot sync a directory; the rename is done all the same.
     if (errnoOf(error) !== 'EINVAL') throw error;
   } finally {
     closeSync(fd);
@@ -76,8 +76,8 @@ function syncDirectory(directory: string): void {
 }
 
 /**
- * A small regular file as text.
- * @returns undefined when it is absent, not a regular file's name, unreadable, or longer than `maxBytes`
+ * Reads a small file as text.
+ * @returns undefined when it is absent, a symbolic link, unreadable or longer than `maxBytes`
  */
 export function readBounded(path: string, maxBytes: number): string | undefined {
   let fd: number;
@@ -111,14 +111,14 @@ export function isExecutable(path: string): boolean {
 const maxTextBytes = 4 * 1024 * 1024;
 
 /**
- * A small file of the host as a fact: absent is an answer, unreadable says why. Links are followed, as the program does whose
- * file it is.
- * @returns undefined when there is none
+ * Reads a small file of the host as a fact. An absent file is a known fact, and an unreadable one gives the reason.
+ * Symbolic links are followed, as the program does that owns the file.
+ * @returns undefined as the value when the file is absent
  */
 export function readTextFile(path: string): Fact<string | undefined> {
   let fd: number;
   try {
-    // Not waiting for a writer should it be a pipe.
+    // O_NONBLOCK: the open of a pipe does not wait for a writer.
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     return ['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '') ? known(undefined) : unknown(messageOf(error));

@@ -1,6 +1,6 @@
 /**
- * Logging: JSON lines by pino on standard output, written synchronously so that the last words before an exit are
- * not lost. `event` is a stable dotted name for machines, the message is for people.
+ * Logging: pino writes JSON lines to standard output. It writes synchronously, so that the last lines before an exit
+ * are not lost. `event` is a stable dotted name for machines, and the message is for people.
  */
 import { pino, type DestinationStream } from 'pino';
 
@@ -32,12 +32,12 @@ export function openLog(
 
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** Says something the first time, then at growing distances while it stays true: for waits that may last days. */
+/** Thins out the log lines of a wait that may last for days: the first one is due, later ones at growing distances. */
 export class LogThrottle {
   #count = 0;
   #next = 1;
 
-  /** True on the 1st, 2nd, 4th, 8th ... call since the last `reset`. */
+  /** Returns true on the 1st, 2nd, 4th, 8th ... call since the last `reset`. */
   due(): boolean {
     if (++this.#count < this.#next) return false;
     this.#next *= 2;

@@ -1,28 +1,28 @@
-/** One question of HTTP over a unix socket: no connection is kept, and neither time nor memory is without an end. */
+/** One HTTP request over a unix socket, bounded in time and memory. The connection is not kept. */
 import { request } from 'node:http';
 
-export interface SocketQuestion {
+export interface SocketRequest {
   readonly socketPath: string;
   readonly path: string;
-  /** GET without one, POST with one. */
+  /** The method is POST with a body and GET without. */
   readonly body?: object | undefined;
   readonly timeoutMs: number;
-  /** Of the answer. */
+  /** The limit for the body of the response. */
   readonly maxBytes: number;
 }
 
-export interface SocketAnswer {
+export interface SocketResponse {
   readonly status: number;
   readonly text: string;
 }
 
-/** @throws Error in Node's shape, AbortError or TimeoutError when nothing came in time */
-export function askSocket({ socketPath, path, body, timeoutMs, maxBytes }: SocketQuestion): Promise<SocketAnswer> {
+/** @throws Error in Node's shape; AbortError or TimeoutError when no response arrived in time */
+export function askSocket({ socketPath, path, body, timeoutMs, maxBytes }: SocketRequest): Promise<SocketResponse> {
   return new Promise((resolve, reject) => {
     const headers = { Host: 'localhost', ...(body && { 'Content-Type': 'application/json' }) };
     const method = body ? 'POST' : 'GET';
     const options = { socketPath, path, method, headers, agent: false, signal: AbortSignal.timeout(timeoutMs) };
-    const asked = request(options, response => {
+    const sent = request(options, response => {
       const parts: Buffer[] = [];
       let bytes = 0;
       response.on('data', (part: Buffer) => {
@@ -35,7 +35,7 @@ export function askSocket({ socketPath, path, body, timeoutMs, maxBytes }: Socke
         resolve({ status: response.statusCode ?? 0, text: Buffer.concat(parts).toString('utf8') }),
       );
     });
-    asked.on('error', reject);
-    asked.end(body && JSON.stringify(body));
+    sent.on('error', reject);
+    sent.end(body && JSON.stringify(body));
   });
 }

@@ -1,31 +1,31 @@
 /**
- * A doorbell: `ring` carries no value and never blocks; `wait` returns at the next ring, at once if one came since
- * the last wait, or after the given time. Ten thousand rings cost one pass.
+ * A doorbell. `ring` carries no value and never blocks. `wait` returns at the next ring or after the given time; it
+ * returns at once if a ring came since the last wait. Any number of rings before a wait count as one.
  */
 export class Wake {
   #rung = false;
-  #answer: (() => void) | undefined;
+  #resume: (() => void) | undefined;
 
   ring(): void {
     this.#rung = true;
-    this.#answer?.();
+    this.#resume?.();
   }
 
-  /** Rejects with the signal's reason when aborted. One waiter at a time. */
+  /** Rejects with the signal's reason when aborted. Only one caller may wait at a time. */
   async wait(ms: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     if (!this.#rung) {
       await new Promise<void>(resolve => {
         const timer = setTimeout(done, Math.min(ms, 2 ** 31 - 1));
-        const answer = this;
+        const wake = this;
         function done(): void {
           clearTimeout(timer);
           signal.removeEventListener('abort', done);
-          answer.#answer = undefined;
+          wake.#resume = undefined;
           resolve();
         }
         signal.addEventListener('abort', done, { once: true });
-        this.#answer = done;
+        this.#resume = done;
       });
     }
     signal.throwIfAborted();
