@@ -1,4 +1,4 @@
-/** What every part of the lease logic works with. */
+/** The dependencies and settings that every part of the lease logic shares. */
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import type { Keys } from './keys.js';
@@ -10,9 +10,9 @@ export interface StoreContext {
   readonly keys: Keys;
   readonly log: Log;
   readonly clock: Clock;
-  /** How often everything is read again, whatever the watch says. */
+  /** The interval at which each range is listed again, in addition to its watch. */
   readonly sweepMs: number;
   readonly quarantine: Quarantine;
-  /** Hand out subnets of nodes that left without a goodbye, however lately, when no other is free. */
+  /** Gives away a subnet in quarantine, of any age, when no other subnet is free. */
   readonly reuseQuarantined: boolean;
 }

@@ -1,6 +1,7 @@
 /**
- * Where things stand in the store: `<prefix>/config`, `<prefix>/subnets/<key>`, `<prefix>/held/<key>`, joined as Go's
- * path.Join does. Below `subnets` nothing but leases may ever be created (flannel watches it by that bare name).
+ * The keys of the store: `<prefix>/config`, `<prefix>/subnets/<key>` and `<prefix>/held/<key>`, joined as Go's
+ * path.Join does. Only leases may be created below `subnets`, because flannel watches that name without a slash at its
+ * end.
  */
 import { posix } from 'node:path';
 import { readIpv4, prefixAround, type Prefix } from '../model/ipv4.js';
@@ -14,7 +15,7 @@ export class Keys {
   readonly tombstones: KeyRange;
 
   constructor(prefix: string) {
-    // path.Join drops a trailing slash, posix.join keeps it.
+    // Go's path.Join drops a trailing slash, and posix.join keeps it.
     this.prefix = posix.join(prefix, '.').replace(/(?<=.)\/$/, '');
     this.config = Buffer.from(posix.join(this.prefix, 'config'));
     this.subnets = rangeBelow(posix.join(this.prefix, 'subnets/'));
@@ -30,24 +31,24 @@ export class Keys {
   }
 }
 
-/** The range of one key. */
+/** Returns the range of one key. */
 export function onlyKey(key: Buffer): KeyRange {
   return { start: key, end: Buffer.concat([key, Buffer.from([0])]) };
 }
 
-/** The part of a key below its range, byte for byte as latin1: any bytes can stand there. */
+/** Returns the part of a key below its range as latin1, which keeps every byte: a key may have any bytes. */
 export function nameBelow(range: KeyRange, key: Buffer): string {
   return key.subarray(range.start.length).toString('latin1');
 }
 
-/** A name for people: what is not printable ASCII as \xNN. */
+/** Returns a name for people, with all but printable ASCII as \xNN. */
 export function printable(name: string): string {
   return name.replace(/[^\x20-\x7e]|\\/g, character => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
 
 /**
- * What a key occupies, read more loosely than a lease is: entries that we refuse as peers (host bits, the IPv4 half of
- * a dual-stack key) still stand where they stand.
+ * Returns the range that a key occupies. It accepts more keys than readLeaseKey does: an entry that is refused as a
+ * peer (host bits, the IPv4 half of a dual-stack key) still occupies its range.
  */
 export function occupiedBy(name: string): Prefix | undefined {
   const [address, length] = (name.split('&')[0] ?? '').split('-');
@@ -56,7 +57,7 @@ export function occupiedBy(name: string): Prefix | undefined {
   return prefixAround(base, Number(length));
 }
 
-/** `end` is the start with its closing '/' raised to '0', the next byte. */
+/** Returns the range of the keys below `start`. Its end is `start` with '0', the byte after '/', as its last byte. */
 function rangeBelow(start: string): KeyRange {
   return { start: Buffer.from(start), end: Buffer.from(start.replace(/\/$/, '0')) };
 }

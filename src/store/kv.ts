@@ -1,11 +1,11 @@
 /**
- * The inner port: what lease logic needs of a versioned key-value store (etcd v3's model). Keys and values are bytes,
- * revisions bigint, lease ids decimal text. Reads are linearizable. Every call ends within its own deadline, by
- * STORE_UNAVAILABLE when no endpoint answered: the result of a write is then unknown.
+ * The inner port: the operations of a versioned key-value store (etcd v3's model) that the lease logic needs. Keys and
+ * values are bytes, revisions are bigint, lease ids are decimal text. Reads are linearizable. Every call ends within
+ * its own deadline. It throws STORE_UNAVAILABLE when no endpoint answered; the result of a write is unknown then.
  */
 import type { AbortOptions } from './store.js';
 
-/** From `start` up to and without `end`. */
+/** The keys from `start` up to `end`, which is not included. */
 export interface KeyRange {
   readonly start: Buffer;
   readonly end: Buffer;
@@ -26,28 +26,28 @@ export interface Position {
   readonly clusterId: string;
 }
 
-/** The whole range at one revision. */
+/** All entries of a range at one revision. */
 export interface Listing extends Position {
   readonly entries: readonly KeyValue[];
 }
 
 export type Compare =
-  /** No key of the range was created or changed after the revision. */
+  /** Holds if no key of the range was created or changed after the revision. */
   | { readonly kind: 'unchanged-since'; readonly range: KeyRange; readonly revision: bigint }
   | { readonly kind: 'absent'; readonly key: Buffer }
   | { readonly kind: 'value'; readonly key: Buffer; readonly value: Buffer }
   | { readonly kind: 'modified-at'; readonly key: Buffer; readonly revision: bigint }
   | { readonly kind: 'lease'; readonly key: Buffer; readonly leaseId: string };
 
-/** A delete of an absent key is no error. */
+/** The delete of an absent key is no error. */
 export type Write =
   | { readonly kind: 'put'; readonly key: Buffer; readonly value: Buffer; readonly leaseId: string }
   | { readonly kind: 'delete'; readonly key: Buffer };
 
 export interface Commit {
-  /** `lease-gone`: a put named a lease that the store no longer has; nothing was written. */
+  /** `lease-gone`: a put named a lease that the store does not have any more, and nothing was written. */
   readonly outcome: 'done' | 'refused' | 'lease-gone';
-  /** Of the store after the commit: the mod_revision of what was put. */
+  /** The revision of the store after the commit, which is the mod_revision of each key that was put. */
   readonly revision: bigint;
 }
 
@@ -62,15 +62,15 @@ export type KeyEvent =
 
 export interface WatchRequest {
   readonly range: KeyRange;
-  /** First revision to be told about. */
+  /** The first revision whose changes are reported. */
   readonly revision: bigint;
-  /** A watch answered by another cluster, or by one that is not even just before that revision, ends at once. */
+  /** The watch ends at once if another cluster answers, or one that has not reached the revision before `revision`. */
   readonly clusterId: string;
-  /** Each change once and in order, up to the end of the watch. */
+  /** Receives each change once and in order until the watch ends. */
   readonly onEvents: (events: readonly KeyEvent[]) => void;
 }
 
-/** The reason for people; `compacted` when the revision is no longer kept. */
+/** `compacted`: the store does not keep the revision any more. The reason is for people. */
 export interface WatchEnd {
   readonly kind: 'compacted' | 'broken';
   readonly reason: string;
@@ -78,19 +78,19 @@ export interface WatchEnd {
 
 export interface Kv {
   list(range: KeyRange, o: AbortOptions): Promise<Listing>;
-  /** All writes or none, if all compares hold. Never sent twice. */
+  /** Does all writes if all compares hold, else none. The transaction is never sent twice. */
   commit(compares: readonly Compare[], writes: readonly Write[], o: AbortOptions): Promise<Commit>;
   /** @returns the lease id */
   grantLease(ttlSeconds: number, o: AbortOptions): Promise<string>;
-  /** All on one stream. @returns for each the seconds granted anew, 0 when the lease is gone */
+  /** Renews all leases on one stream. @returns the granted seconds for each lease, 0 when it is gone */
   keepAlive(leaseIds: readonly string[], timeoutMs: number, o: AbortOptions): Promise<readonly number[]>;
-  /** Deletes its keys too; a lease that is gone is no error. */
+  /** Revokes the lease and deletes its keys. A lease that is gone is no error. */
   revokeLease(leaseId: string, o: AbortOptions): Promise<void>;
   /** @returns undefined when the lease is gone */
   timeToLive(leaseId: string, o: AbortOptions): Promise<TimeToLive | undefined>;
-  /** Resolves when the watch has ended, whatever the reason; rejects only by abort. */
+  /** Resolves when the watch has ended for any reason; rejects only by abort. */
   watch(request: WatchRequest, o: AbortOptions): Promise<WatchEnd>;
-  /** Makes new connections: those in use may be dead without a sign. Absent where there is none. */
+  /** Makes new connections: the old ones may be dead without an error. Absent in a store without connections. */
   reconnect?(): void;
   close(): Promise<void>;
 }

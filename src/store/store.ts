@@ -1,6 +1,6 @@
 /**
- * The port to the cluster's store of leases. Implementations retry lost races and lost connections inside; a caller
- * sees whole sets and settled facts only.
+ * The port to the cluster's store of leases. An implementation retries lost races and lost connections itself, so a
+ * caller sees only whole sets and final results.
  */
 import type { Lease, LeaseSet } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
@@ -11,7 +11,7 @@ export interface AbortOptions {
   readonly signal: AbortSignal;
 }
 
-/** A subnet held before and where that is known from. */
+/** A subnet that this node had before, and the file that says so. */
 export interface PreviousSubnet {
   readonly subnet: Prefix;
   readonly source: 'state' | 'subnet-env';
@@ -20,20 +20,20 @@ export interface PreviousSubnet {
 export interface LeaseRequest {
   readonly node: Node;
   readonly network: NetworkConfig;
-  /** In order of preference; our own entry in the store comes after the state file and before `subnet.env`. */
+  /** In order of preference. The own entry in the store comes after the state file and before `subnet.env`. */
   readonly previous: readonly PreviousSubnet[];
   readonly ttlSeconds: number;
 }
 
 /**
- * HELD     deadline ahead                                        forward
- * UNKNOWN  deadline passed, the store does not answer            forward (reliability.md section 3)
- * GONE     the store says the key is absent: being re-created    forward
- * LOST     another node owns the key: `lost` is aborted          stop within 1 s
+ * HELD     the deadline is in the future                                   forward
+ * UNKNOWN  the deadline has passed, and the store does not answer          forward
+ * GONE     the key is absent in the store, and the node creates it again   forward
+ * LOST     another node owns the key, and `lost` is aborted                stop within 1 s
  */
 export type LeaseStatus = 'held' | 'unknown' | 'gone' | 'lost';
 
-/** What of a held lease can change while it is held. */
+/** The members of an own lease that its node can change. */
 export interface LeaseChange {
   readonly publicIp: Ipv4;
 }
@@ -41,54 +41,54 @@ export interface LeaseChange {
 export interface OwnLease {
   readonly lease: Lease;
   readonly status: LeaseStatus;
-  /** CLOCK_BOOTTIME milliseconds until which the store keeps the lease without hearing from us; Infinity for a reservation. */
+  /** The CLOCK_BOOTTIME millisecond until which the lease lives without a KeepAlive; Infinity for a reservation. */
   readonly deadlineMs: number;
   /** CLOCK_BOOTTIME milliseconds at the send of the last KeepAlive (or grant) that was answered. */
   readonly renewedAtMs: number;
   /** Aborted with a TartanError LEASE_LOST when another node owns the subnet. */
   readonly lost: AbortSignal;
-  /** Called after each change of `state` or `lease`; carries no value. */
+  /** Adds a listener that is called without a value after each change of `status` or `lease`. */
   onChange(listener: () => void): void;
   /**
-   * Publishes another address of this host, by a write that is guarded against every other. Resolves when the store
-   * has it; an outage is waited for. A later call has the last word.
-   * @throws TartanError LEASE_LOST, or STORE_UNAVAILABLE when the lease is closed before
+   * Publishes another address of this host by a guarded write. It waits through an outage and resolves when the store
+   * has the address. A later call replaces the address of an earlier one.
+   * @throws TartanError LEASE_LOST; STORE_UNAVAILABLE when the lease is closed before
    */
   update(change: LeaseChange): Promise<void>;
-  /** Planned leave: says goodbye to the peers, deletes the key, revokes the lease. */
+  /** Leaves as planned: marks the key as released for the peers, deletes the key, revokes the etcd lease. */
   release(): Promise<void>;
-  /** Stops renewing; the lease stays until its TTL, so that a restart finds it. */
+  /** Stops the renewal. The etcd lease stays until its TTL ends, so that a restart finds it. */
   close(): Promise<void>;
 }
 
-/** A whole set as it is watched. */
+/** A whole set of leases, as a watch yields it. */
 export interface WatchedSet extends LeaseSet {
-  /** Grows when the store went back in time (restored, wiped, another cluster): revisions of two epochs do not order. */
+  /** Grows when the store went back in time (restored, wiped, replaced): revisions of two epochs have no order. */
   readonly epoch: number;
 }
 
 export interface LeaseStore {
   /**
-   * The network document, once.
-   * @throws TartanError CONFIG_INVALID when absent or bad, STORE_UNAVAILABLE, PERMISSION
+   * Reads the network document once.
+   * @throws TartanError CONFIG_INVALID when it is absent or bad, STORE_UNAVAILABLE, PERMISSION
    */
   network(o: AbortOptions): Promise<NetworkConfig>;
   /**
-   * Guarded transactions; races are retried inside, an unreachable store is waited for.
+   * Acquires a subnet by guarded transactions. It retries lost races and waits for an unreachable store.
    * @throws TartanError NO_FREE_SUBNET, DUPLICATE_NODE, PERMISSION
    */
   acquire(want: LeaseRequest, o: AbortOptions): Promise<OwnLease>;
   /**
-   * The whole set first, then again after every change: list + watch, list again after compaction or reconnect and on
-   * a timer. Ends only by abort. Consumers cannot tell how a set was learnt.
+   * Yields the whole set at first and after every change. It lists and watches, and lists again after a compaction,
+   * after a reconnect and on a timer. A consumer cannot tell how a set was read. Ends only by abort.
    */
   watch(o: AbortOptions): AsyncIterable<WatchedSet>;
   /**
-   * Rings after each change of the network document and on a timer, and first of all unless `since` is what `network`
-   * returned last; carries no value. Ends only by abort.
+   * Yields without a value after each change of the network document and on a timer. It also yields at first, unless
+   * `since` is the document that `network` returned last. Ends only by abort.
    */
   networkChanges(since: NetworkConfig, o: AbortOptions): AsyncIterable<void>;
-  /** This host's addresses changed: connections may be dead without a sign, and new ones are made. */
+  /** Makes new connections after a change of this host's addresses: the old ones may be dead without an error. */
   reconnect(): void;
   close(): Promise<void>;
 }
