@@ -1,14 +1,13 @@
 /**
- * From "we are this node" to a lease in our hands. One attempt surveys the cluster, decides, and writes by one guarded
- * transaction; a lost race or an unanswered write only leads to the next attempt, which finds what really happened by
- * our node id.
+ * Acquires the own lease. An attempt reads a snapshot of the cluster, chooses a subnet and writes one guarded
+ * transaction. After a lost race or an unanswered write the next attempt reads by our node id what happened.
  */
 import { chooseQuarantined, chooseSubnet, isFree, type Tombstone } from '../model/allocation.js';
-import { backoffMs } from '../lib/retry.js';
 import { isTartanError } from '../lib/errors.js';
 import { LogThrottle } from '../lib/log.js';
+import { backoffMs } from '../lib/retry.js';
 import { formatPrefix, prefixesOverlap, samePrefix, type Prefix } from '../model/ipv4.js';
-import { formatLeaseValue, type BackendInfo, type Lease, type LeaseValue } from '../model/lease.js';
+import { formatLeaseValue, type Lease } from '../model/lease.js';
 import { isLeasable } from '../model/network.js';
 import {
   createKey,
@@ -20,18 +19,19 @@ import {
   rewriteKey,
   tombstoneOf,
   type Claim,
+  type ClaimResult,
   type Grant,
+  type OwnLeaseValue,
 } from './claim.js';
 import type { StoreContext } from './context.js';
-import { noFreeSubnet } from './exhaustion.js';
 import { refuseDuplicates } from './duplicates.js';
-import { tombstoneSeconds } from './quarantine.js';
-import type { LeaseRequest } from './store.js';
-import { isOwnLease, type ClusterSnapshot, type SnapshotReader } from './cluster-snapshot.js';
+import { isOwnLease, type ClusterSnapshot, type SnapshotReader } from './entries.js';
+import { unansweredRetry } from './lease-state.js';
+import { noFreeSubnet, tombstoneSeconds } from './quarantine.js';
+import type { LeaseRequest, PreviousSubnet } from './store.js';
 
-/** Many hosts may start at once, and each success of one spoils the tries of all others that are under way. */
+/** The delays are long: many hosts may start at once, and each write of one fails the open attempts of all others. */
 const lostRace = { firstMs: 400, capMs: 1_200 };
-const unavailable = { firstMs: 200, capMs: 5_000 };
 
 /** @throws TartanError NO_FREE_SUBNET, DUPLICATE_NODE, PERMISSION */
 export async function acquireLease(
@@ -43,11 +43,9 @@ export async function acquireLease(
   return new Acquisition(context, reader, want, signal).run();
 }
 
-/** What a node publishes. */
-export function ownLeaseValue(want: Pick<LeaseRequest, 'node'>): LeaseValue & { readonly nodeId: string } {
-  const { id, bootId, publicIp } = want.node;
-  const backend: BackendInfo = { type: 'udp' };
-  return { publicIp, backend, nodeId: id, bootId, released: false };
+/** Returns the value that a node publishes. */
+export function ownLeaseValue({ id, bootId, publicIp }: LeaseRequest['node']): OwnLeaseValue {
+  return { publicIp, backend: { type: 'udp' }, nodeId: id, bootId, released: false };
 }
 
 type Target = { readonly kind: 'adopt'; readonly lease: Lease } | { readonly kind: 'create'; readonly subnet: Prefix };
@@ -57,9 +55,9 @@ class Acquisition {
   readonly #want: LeaseRequest;
   readonly #signal: AbortSignal;
   readonly #reader: SnapshotReader;
-  /** Granted once and kept over lost races. */
+  /** The etcd leases are granted once and serve all attempts. */
   #grant: Grant | undefined;
-  /** A write with it was not answered: it may have been done, or be done later. */
+  /** A write with the grant was not answered: etcd may have done it, or may do it later. */
   #maybeUsed = false;
 
   constructor(context: StoreContext, reader: SnapshotReader, want: LeaseRequest, signal: AbortSignal) {
@@ -84,7 +82,7 @@ class Acquisition {
           if (!isTartanError(error, 'STORE_UNAVAILABLE')) throw error;
           failures++;
           if (throttle.due()) log.warn('store.unavailable', error.message, { attempt: failures });
-          await clock.sleep(backoffMs(failures, unavailable), this.#signal);
+          await clock.sleep(backoffMs(failures, unansweredRetry), this.#signal);
         }
       }
       return claim;
@@ -94,31 +92,31 @@ class Acquisition {
     }
   }
 
-  /** @returns undefined when another try will do better */
+  /** @returns undefined when another attempt is needed */
   async #attempt(): Promise<Claim | undefined> {
     const { node, network } = this.#want;
     const snapshot = await this.#reader.readSnapshot(network, this.#signal);
     await refuseDuplicates(this.#context, snapshot.leases, node, this.#signal);
     const own = snapshot.leases.filter(lease => isOwnLease(lease, node));
-    const misfits = own.filter(lease => lease.leaseId !== '0' && !isLeasable(network, lease.subnet));
-    if (misfits.length > 0) {
-      await this.#remove(misfits, snapshot, 'it does not fit the network any more');
+    const unleasable = own.filter(lease => lease.leaseId !== '0' && !isLeasable(network, lease.subnet));
+    if (unleasable.length > 0) {
+      await this.#remove(unleasable, snapshot, 'it does not fit the network any more');
       return undefined;
     }
-    const target = chooseTarget(this.#want, own, snapshot) ?? (await this.#quarantined(snapshot));
+    const target = chooseTarget(this.#want, own, snapshot) ?? (await this.#chooseQuarantined(snapshot));
     const claim =
       target.kind === 'adopt' ? await this.#adopt(target.lease, snapshot) : await this.#create(target, snapshot);
     if (!claim) return undefined;
     const others = own.filter(lease => lease.leaseId !== '0' && !samePrefix(lease.subnet, claim.lease.subnet));
     await this.#remove(others, snapshot, `we keep ${formatPrefix(claim.lease.subnet)}`).catch((error: unknown) => {
-      // The lease in hand counts; one left over ends with its own time.
+      // The claim counts; a lease that could not be deleted ends with its TTL.
       if (!isTartanError(error)) throw error;
     });
     return claim;
   }
 
   /** @throws TartanError NO_FREE_SUBNET */
-  async #quarantined(snapshot: ClusterSnapshot): Promise<Target> {
+  async #chooseQuarantined(snapshot: ClusterSnapshot): Promise<Target> {
     const { quarantine, reuseQuarantined } = this.#context;
     const { network, node } = this.#want;
     const aged = await quarantine.judge(keptForOthers(snapshot, node.id), this.#signal);
@@ -131,12 +129,12 @@ class Acquisition {
   async #create(target: { readonly subnet: Prefix }, snapshot: ClusterSnapshot): Promise<Claim | undefined> {
     const reserved = tombstoneOf(snapshot, target.subnet)?.reserved === true;
     const grant = reserved ? reservationAt(this.#context.clock.now()) : await this.#freshGrant();
-    const request = { subnet: target.subnet, value: ownLeaseValue(this.#want), grant, snapshot };
+    const request = { subnet: target.subnet, value: ownLeaseValue(this.#want.node), grant, snapshot };
     return this.#settle(createKey(this.#context, request, this.#signal));
   }
 
   async #adopt(lease: Lease, snapshot: ClusterSnapshot): Promise<Claim | undefined> {
-    const value = ownLeaseValue(this.#want);
+    const value = ownLeaseValue(this.#want.node);
     const tombstone = tombstoneOf(snapshot, lease.subnet);
     const tombstoneLeaseId = tombstone?.nodeId === value.nodeId ? tombstone.leaseId : undefined;
     const renewed = await this.#renew(lease, tombstoneLeaseId);
@@ -146,13 +144,13 @@ class Acquisition {
     const grant = renewed ?? (await this.#freshGrant());
     const claim = await this.#settle(rewriteKey(this.#context, lease, value, grant, this.#signal));
     if (!claim) return undefined;
-    const spent = [lease.nodeId === undefined ? '0' : lease.leaseId, tombstone?.leaseId ?? '0'];
-    const unused = spent.filter(id => !idsOf(grant).includes(id));
+    const former = [lease.nodeId === undefined ? '0' : lease.leaseId, tombstone?.leaseId ?? '0'];
+    const unused = former.filter(id => !idsOf(grant).includes(id));
     await dropLeases(this.#context, unused, this.#signal).catch(() => {});
     return claim;
   }
 
-  /** The etcd leases the subnet already has, if of the wanted length and alive; a reservation has none to renew. */
+  /** Renews the etcd leases that the subnet has, if they are alive and of the wanted TTL. A reservation has none. */
   async #renew(lease: Lease, tombstoneLeaseId: string | undefined): Promise<Grant | undefined> {
     const { kv, clock } = this.#context;
     const { ttlSeconds } = this.#want;
@@ -178,7 +176,7 @@ class Acquisition {
     return this.#grant;
   }
 
-  async #settle(writing: Promise<Claim | 'refused' | 'lease-gone'>): Promise<Claim | undefined> {
+  async #settle(writing: Promise<ClaimResult>): Promise<Claim | undefined> {
     try {
       const result = await writing;
       if (result === 'lease-gone') this.#grant = undefined;
@@ -190,8 +188,8 @@ class Acquisition {
   }
 
   /**
-   * Nobody else may have the subnet while our data plane may still use it: a tombstone that may hang on the grant stays,
-   * and ends with its own time.
+   * Revokes the etcd leases of the grant. After an unanswered write the tombstone may exist, and its etcd lease ends
+   * with its TTL only: no other node may take the subnet while our data plane may still use it.
    */
   async #dropGrant(signal: AbortSignal): Promise<void> {
     if (!this.#grant) return;
@@ -210,24 +208,27 @@ class Acquisition {
   }
 }
 
-/** What we lease by the state file, what is reserved for us, state file, own entry, `subnet.env`, then what is free. */
+/**
+ * Chooses the subnet in this order: the lease that the state file names, the reservation for this node, the state file,
+ * the own entry, `subnet.env`, a free subnet.
+ */
 function chooseTarget(want: LeaseRequest, own: readonly Lease[], snapshot: ClusterSnapshot): Target | undefined {
-  const { network, node, previous } = want;
+  const { network, node } = want;
   const allocation = { network, taken: snapshot.taken, tombstones: snapshot.tombstones, nodeId: node.id };
-  const fitting = own.filter(({ subnet }) => isLeasable(network, subnet));
+  const leasable = own.filter(({ subnet }) => isLeasable(network, subnet));
   const at = (subnet: Prefix): Target | undefined => {
-    const lease = fitting.find(entry => samePrefix(entry.subnet, subnet));
+    const lease = leasable.find(entry => samePrefix(entry.subnet, subnet));
     if (lease) return { kind: 'adopt', lease };
     return isFree(allocation, subnet) ? { kind: 'create', subnet } : undefined;
   };
-  const from = (source: 'state' | 'subnet-env'): Target | undefined =>
-    previous.flatMap(item => (item.source === source ? (at(item.subnet) ?? []) : []))[0];
-  // An entry with our id says more than one with our address only.
-  const entry = fitting.find(lease => lease.nodeId !== undefined) ?? fitting[0];
+  const from = (source: PreviousSubnet['source']): Target | undefined =>
+    want.previous.flatMap(item => (item.source === source ? (at(item.subnet) ?? []) : []))[0];
+  // An entry with our node id goes before one with our address alone.
+  const entry = leasable.find(lease => lease.nodeId !== undefined) ?? leasable[0];
   const state = from('state');
   if (state?.kind === 'adopt') return state;
   const reserved =
-    fitting.find(({ leaseId }) => leaseId === '0') ??
+    leasable.find(({ leaseId }) => leaseId === '0') ??
     snapshot.tombstones.find(tombstone => tombstone.reserved && tombstone.nodeId === node.id);
   const found = (reserved && at(reserved.subnet)) ?? state ?? (entry && at(entry.subnet)) ?? from('subnet-env');
   if (found) return found;
@@ -235,7 +236,7 @@ function chooseTarget(want: LeaseRequest, own: readonly Lease[], snapshot: Clust
   return subnet && { kind: 'create', subnet };
 }
 
-/** Tombstones that keep room from us: of other nodes, where nobody leases now. */
+/** Returns the tombstones of other nodes on subnets without a lease: this node may not take those subnets. */
 function keptForOthers({ tombstones, taken }: ClusterSnapshot, nodeId: string): readonly Tombstone[] {
   return tombstones.filter(
     tombstone => tombstone.nodeId !== nodeId && !taken.some(other => prefixesOverlap(other, tombstone.subnet)),

@@ -1,34 +1,40 @@
 /**
- * The guarded transactions of reliability.md section 3. A key that another node owns is never written: each write
- * names what must still be true of the key.
+ * The guarded transactions on a subnet. A transaction compares what the caller last read of the key, so a key that
+ * another node owns is never written.
  */
 import { isTartanError } from '../lib/errors.js';
 import type { Tombstone } from '../model/allocation.js';
 import { samePrefix, type Prefix } from '../model/ipv4.js';
 import { formatLeaseValue, type Lease, type LeaseValue } from '../model/lease.js';
 import type { StoreContext } from './context.js';
+import type { ClusterSnapshot } from './entries.js';
 import type { Keys } from './keys.js';
 import type { Commit, Compare, Write } from './kv.js';
 import { tombstoneSeconds } from './quarantine.js';
-import type { ClusterSnapshot } from './cluster-snapshot.js';
 
-/** A lease in our hands, and when the store last heard of it. */
-export interface Claim {
-  readonly lease: Lease;
-  /** The etcd lease of its entry under `held/`; '0' beside a reservation. */
-  readonly tombstoneLeaseId: string;
-  /** CLOCK_BOOTTIME ms at the send of the grant or KeepAlive. */
-  readonly sentAtMs: number;
-}
-
-/** The two etcd leases of a subnet, granted or renewed together: its own and that of its tombstone. */
+/** The two etcd leases of a subnet, that of its key and that of its tombstone. Both are granted or renewed together. */
 export interface Grant {
+  /** '0' for a reservation, as is `tombstoneLeaseId`. */
   readonly leaseId: string;
   readonly tombstoneLeaseId: string;
+  /** CLOCK_BOOTTIME milliseconds at the send of the grant or KeepAlive. */
   readonly sentAtMs: number;
 }
 
-/** A reservation and its entry under `held/` never expire. */
+/** The result of a guarded write: this node owns the subnet by the lease. */
+export interface Claim extends Omit<Grant, 'leaseId'> {
+  readonly lease: Lease;
+}
+
+/** The claim, or the outcome of a transaction that wrote nothing. */
+export type ClaimResult = Claim | Exclude<Commit['outcome'], 'done'>;
+
+/** The value that a node publishes in its own lease. */
+export type OwnLeaseValue = LeaseValue & { readonly nodeId: string };
+
+type KvContext = Pick<StoreContext, 'kv' | 'keys'>;
+
+/** Returns the grant of a reservation: neither its key nor its tombstone expires. */
 export function reservationAt(nowMs: number): Grant {
   return { leaseId: '0', tombstoneLeaseId: '0', sentAtMs: nowMs };
 }
@@ -39,7 +45,7 @@ export function idsOf({ leaseId, tombstoneLeaseId }: Grant): readonly string[] {
 
 export interface ClaimRequest {
   readonly subnet: Prefix;
-  readonly value: LeaseValue & { readonly nodeId: string };
+  readonly value: OwnLeaseValue;
   readonly grant: Grant;
   readonly snapshot: ClusterSnapshot;
 }
@@ -54,77 +60,65 @@ export async function grantLease(context: StoreContext, ttlSeconds: number, sign
   return { leaseId, tombstoneLeaseId, sentAtMs };
 }
 
-/** Creates the lease key, if nothing at all changed among the leases since the survey. */
+/** Creates the lease key if no lease and no tombstone changed since the snapshot. */
 export async function createKey(
   context: StoreContext,
   request: ClaimRequest,
   signal: AbortSignal,
-): Promise<Claim | Exclude<Commit['outcome'], 'done'>> {
+): Promise<ClaimResult> {
   const { keys, kv } = context;
   const { subnet, value, grant, snapshot } = request;
-  const key = keys.subnet(subnet);
-  const tombstone = tombstoneOf(snapshot, subnet);
-  const compares: readonly Compare[] = [
-    ...unchangedSince(keys, snapshot),
-    { kind: 'absent', key },
-    tombstoneGuard(keys.tombstone(subnet), tombstone),
-  ];
-  const writes: readonly Write[] = [
-    { kind: 'put', key, value: Buffer.from(formatLeaseValue(value)), leaseId: grant.leaseId },
-    tombstoneWrite(context, subnet, value.nodeId, grant),
-  ];
-  const { outcome, revision } = await kv.commit(compares, writes, { signal });
+  const compares = freeSubnetCompares(keys, subnet, snapshot);
+  const { outcome, revision } = await kv.commit(compares, leaseWrites(keys, subnet, value, grant), { signal });
   if (outcome !== 'done') return outcome;
-  // The lease of the tombstone that was there before has nothing to keep any more.
-  if (tombstone && tombstone.leaseId !== grant.tombstoneLeaseId)
-    void dropLeases(context, [tombstone.leaseId], signal).catch(() => {});
+  // No key is attached any more to the etcd lease of the former tombstone.
+  const former = tombstoneOf(snapshot, subnet);
+  if (former && former.leaseId !== grant.tombstoneLeaseId)
+    void dropLeases(context, [former.leaseId], signal).catch(() => {});
   const lease = { ...value, subnet, createRevision: revision, revision, leaseId: grant.leaseId };
   return { ...grant, lease };
 }
 
-/** Rewrites a key that is ours, as it was last seen, with this value and these leases. */
+/** Writes the value and the etcd leases to the own key, if the key is still as `last` read. */
 export async function rewriteKey(
-  context: Pick<StoreContext, 'kv' | 'keys'>,
-  seen: Lease,
-  value: LeaseValue & { readonly nodeId: string },
+  { kv, keys }: KvContext,
+  last: Lease,
+  value: OwnLeaseValue,
   grant: Grant,
   signal: AbortSignal,
-): Promise<Claim | Exclude<Commit['outcome'], 'done'>> {
-  const key = context.keys.subnet(seen.subnet);
-  const writes: readonly Write[] = [
-    { kind: 'put', key, value: Buffer.from(formatLeaseValue(value)), leaseId: grant.leaseId },
-    tombstoneWrite(context, seen.subnet, value.nodeId, grant),
-  ];
-  const { outcome, revision } = await context.kv.commit(unmodifiedKey(key, seen), writes, { signal });
+): Promise<ClaimResult> {
+  const writes = leaseWrites(keys, last.subnet, value, grant);
+  const { outcome, revision } = await kv.commit(unmodifiedKey(keys, last), writes, { signal });
   if (outcome !== 'done') return outcome;
-  const lease = { ...seen, ...value, revision, leaseId: grant.leaseId };
+  const lease = { ...last, ...value, revision, leaseId: grant.leaseId };
   return { ...grant, lease };
 }
 
 /**
- * Deletes a key that is ours, as it was last seen, with its entry under `held/` and their etcd leases: it is free at
- * once.
+ * Deletes the own key with its tombstone, if the key is still as `last` read, and revokes their etcd leases. The subnet
+ * is free at once.
+ * @returns false when the key had changed
  */
 export async function deleteKey(
-  context: Pick<StoreContext, 'kv' | 'keys'>,
-  seen: Lease,
+  context: KvContext,
+  last: Lease,
   tombstone: Tombstone | undefined,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const key = context.keys.subnet(seen.subnet);
+  const { kv, keys } = context;
   const writes: readonly Write[] = [
-    { kind: 'delete', key },
-    { kind: 'delete', key: context.keys.tombstone(seen.subnet) },
+    { kind: 'delete', key: keys.subnet(last.subnet) },
+    { kind: 'delete', key: keys.tombstone(last.subnet) },
   ];
-  const { outcome } = await context.kv.commit(unmodifiedKey(key, seen), writes, { signal });
+  const { outcome } = await kv.commit(unmodifiedKey(keys, last), writes, { signal });
   if (outcome !== 'done') return false;
-  // What flannel granted is flannel's.
-  const leaseIds = [seen.nodeId === undefined ? '0' : seen.leaseId, tombstone?.leaseId ?? '0'];
+  // flannel granted the etcd lease of a key without a node id, and only flannel may revoke it.
+  const leaseIds = [last.nodeId === undefined ? '0' : last.leaseId, tombstone?.leaseId ?? '0'];
   await dropLeases(context, leaseIds, signal);
   return true;
 }
 
-/** Best effort: a lease left behind has no key and ends by itself. */
+/** Revokes etcd leases, '0' aside. An error of the store is ignored: a lease without a key expires by itself. */
 export async function dropLeases(
   { kv }: Pick<StoreContext, 'kv'>,
   leaseIds: readonly string[],
@@ -144,34 +138,31 @@ export function tombstoneOf(snapshot: Pick<ClusterSnapshot, 'tombstones'>, subne
   return snapshot.tombstones.find(other => samePrefix(other.subnet, subnet));
 }
 
-/** Nothing was leased, and nothing left, since the survey. */
-export function unchangedSince(
-  keys: Keys,
-  { revision, tombstonesRevision: heldRevision }: ClusterSnapshot,
-): readonly Compare[] {
+/** Compares that hold while no lease and no tombstone has changed since the snapshot, in which the subnet was free. */
+export function freeSubnetCompares(keys: Keys, subnet: Prefix, snapshot: ClusterSnapshot): readonly Compare[] {
+  const key = keys.tombstone(subnet);
+  const tombstone = tombstoneOf(snapshot, subnet);
   return [
-    { kind: 'unchanged-since', range: keys.subnets, revision },
-    { kind: 'unchanged-since', range: keys.tombstones, revision: heldRevision },
+    { kind: 'unchanged-since', range: keys.subnets, revision: snapshot.revision },
+    { kind: 'unchanged-since', range: keys.tombstones, revision: snapshot.tombstonesRevision },
+    { kind: 'absent', key: keys.subnet(subnet) },
+    tombstone ? { kind: 'modified-at', key, revision: tombstone.revision } : { kind: 'absent', key },
   ];
 }
 
-/** The entry under `held/` is as it was in the survey. */
-export function tombstoneGuard(key: Buffer, tombstone: Tombstone | undefined): Compare {
-  return tombstone ? { kind: 'modified-at', key, revision: tombstone.revision } : { kind: 'absent', key };
-}
-
-export function unmodifiedKey(key: Buffer, seen: Lease): readonly Compare[] {
+/** Compares that hold while the key is as `last` read. */
+export function unmodifiedKey(keys: Keys, last: Lease): readonly Compare[] {
+  const key = keys.subnet(last.subnet);
   return [
-    { kind: 'lease', key, leaseId: seen.leaseId },
-    { kind: 'modified-at', key, revision: seen.revision },
+    { kind: 'lease', key, leaseId: last.leaseId },
+    { kind: 'modified-at', key, revision: last.revision },
   ];
 }
 
-function tombstoneWrite(
-  context: Pick<StoreContext, 'keys'>,
-  subnet: Prefix,
-  nodeId: string,
-  { tombstoneLeaseId: leaseId }: Grant,
-): Write {
-  return { kind: 'put', key: context.keys.tombstone(subnet), value: Buffer.from(nodeId), leaseId };
+function leaseWrites(keys: Keys, subnet: Prefix, value: OwnLeaseValue, grant: Grant): readonly Write[] {
+  const { leaseId, tombstoneLeaseId } = grant;
+  return [
+    { kind: 'put', key: keys.subnet(subnet), value: Buffer.from(formatLeaseValue(value)), leaseId },
+    { kind: 'put', key: keys.tombstone(subnet), value: Buffer.from(value.nodeId), leaseId: tombstoneLeaseId },
+  ];
 }

@@ -1,20 +1,14 @@
-/** Another live host with our identity or our address: the one thing about the cluster that a starting node refuses. */
+/** Refuses to start a node while another live host has its node id or its public address. */
 import { TartanError } from '../lib/errors.js';
 import { formatIpv4, formatPrefix } from '../model/ipv4.js';
 import type { Lease } from '../model/lease.js';
 import type { Node } from '../model/node.js';
 import type { StoreContext } from './context.js';
 import type { TimeToLive } from './kv.js';
+import { renewSeconds } from './lease-state.js';
 
-const longestRenewSeconds = 300;
-
-/** How often a lease is renewed. */
-export function renewSeconds(ttlSeconds: number): number {
-  return Math.min(ttlSeconds / 3, longestRenewSeconds);
-}
-
-/** Its owner renewed it so lately that it must be alive, or died just now. */
-export function isFresh({ ttlSeconds, grantedSeconds }: TimeToLive): boolean {
+/** Tells whether the owner renewed the lease so lately that it is alive or has just died. */
+function isFresh({ ttlSeconds, grantedSeconds }: TimeToLive): boolean {
   return grantedSeconds - ttlSeconds <= freshSeconds(grantedSeconds);
 }
 
@@ -22,7 +16,7 @@ function freshSeconds(grantedSeconds: number): number {
   return 1.5 * renewSeconds(grantedSeconds) + 1;
 }
 
-/** @throws TartanError DUPLICATE_NODE that names the other and the next step */
+/** @throws TartanError DUPLICATE_NODE that names the other host and the next step */
 export async function refuseDuplicates(
   context: StoreContext,
   leases: readonly Lease[],
@@ -42,12 +36,12 @@ export async function refuseDuplicates(
 }
 
 /**
- * One identity at two addresses in two boots is a copied disk; two identities at one address are two hosts with one
- * --public-ip. Our own reboot keeps the address.
+ * One node id at two addresses in two boots means a copied disk. Two node ids at one address mean two hosts with one
+ * --public-ip. A reboot of this host keeps its address.
  */
 function clashOf(lease: Lease, node: Node): 'address' | 'identity' | undefined {
   if (lease.nodeId === undefined || lease.released) return undefined;
-  // Our own boot of our own network stack: the state directory was lost, nobody else can be alive there.
+  // It is this boot of this network stack, whose state directory was lost: no other host can have the boot id.
   if (lease.bootId === node.bootId && lease.publicIp === node.publicIp) return undefined;
   if (lease.nodeId !== node.id) return lease.publicIp === node.publicIp ? 'address' : undefined;
   return lease.bootId !== node.bootId && lease.publicIp !== node.publicIp ? 'identity' : undefined;

@@ -1,6 +1,7 @@
 /**
- * What stands below `subnets/` and `held/`, key by key: a lease, or an entry refused alone with its reason. A key that
- * is no lease of ours to use still occupies its range when a subnet is chosen.
+ * The entries below `subnets/` and `held/`: how one is read, the table of those last listed, and the snapshot of all.
+ * An entry below `subnets/` is a lease, or it is refused alone with a reason. A refused entry still occupies its range
+ * when a subnet is chosen.
  */
 import { messageOf } from '../lib/errors.js';
 import type { Tombstone } from '../model/allocation.js';
@@ -11,15 +12,21 @@ import {
   readLeaseKey,
   type Lease,
   type LeaseSet,
+  type LeaseValue,
   type RejectedEntry,
 } from '../model/lease.js';
-import { nameBelow, occupiedBy, printable, type Keys } from './keys.js';
+import type { NetworkConfig } from '../model/network.js';
+import type { Node } from '../model/node.js';
+import type { StoreContext } from './context.js';
+import { nameBelow, occupiedBy, onlyKey, printable, type Keys } from './keys.js';
 import type { KeyEvent, KeyValue, Listing, Position } from './kv.js';
 
+type KvContext = Pick<StoreContext, 'kv' | 'keys'>;
+
 interface EntryBase {
-  /** The subnet that the key names, undefined when it is no lease key. */
+  /** The subnet that the key names, undefined when the key is no lease key. */
   readonly key: Prefix | undefined;
-  /** What the key stands on, also where it is no lease key. */
+  /** The range that the key occupies, also where it is no lease key. */
   readonly occupied: Prefix | undefined;
   readonly revision: bigint;
 }
@@ -49,12 +56,12 @@ export function readEntry(keys: Keys, kv: KeyValue): Entry {
 }
 
 /**
- * Behind the node id in an entry under `held/`: kept by an operator for a node that has not taken it yet. To a version
- * that does not know the word it is another node's, which errs on the safe side.
+ * The suffix of the node id in a tombstone that an operator wrote for a node that has not taken the subnet yet. A
+ * version that does not know the suffix reads the id of another node, and leaves the subnet alone.
  */
 const reservedMark = ' reserved';
 
-/** @returns undefined for a key that names no subnet; a value that is no node id is that of a node other than ours */
+/** @returns undefined for a key that names no subnet; a value that is no node id counts as the id of another node */
 export function readTombstone(keys: Keys, kv: KeyValue): Tombstone | undefined {
   const subnet = readLeaseKey(nameBelow(keys.tombstones, kv.key));
   const text = kv.value.toString('latin1');
@@ -67,7 +74,31 @@ export function formatReservedFor(nodeId: string): string {
   return `${nodeId}${reservedMark}`;
 }
 
-/** The entries as last seen, kept by their exact key bytes. */
+/** @returns undefined when the lease key of the subnet is absent */
+export async function getEntry(
+  { kv, keys }: KvContext,
+  subnet: Prefix,
+  signal: AbortSignal,
+): Promise<Entry | undefined> {
+  const [found] = (await kv.list(onlyKey(keys.subnet(subnet)), { signal })).entries;
+  return found && readEntry(keys, found);
+}
+
+/** @returns undefined when the subnet has no tombstone */
+export async function getTombstone(
+  { kv, keys }: KvContext,
+  subnet: Prefix,
+  signal: AbortSignal,
+): Promise<Tombstone | undefined> {
+  const [found] = (await kv.list(onlyKey(keys.tombstone(subnet)), { signal })).entries;
+  return found && readTombstone(keys, found);
+}
+
+export function revisionOf(event: KeyEvent): bigint {
+  return event.kind === 'put' ? event.entry.modRevision : event.revision;
+}
+
+/** The entries as last read, by their exact key bytes. */
 export class LeaseTable {
   readonly #keys: Keys;
   #entries = new Map<string, Entry>();
@@ -78,7 +109,7 @@ export class LeaseTable {
     this.#keys = keys;
   }
 
-  /** @returns whether anything differs from before */
+  /** @returns whether any entry differs from the ones before */
   replace(listing: Listing): boolean {
     const before = this.#entries;
     this.#entries = new Map(listing.entries.map(kv => [nameBelow(this.#keys.subnets, kv.key), this.#read(kv, before)]));
@@ -95,17 +126,17 @@ export class LeaseTable {
       const name = nameBelow(this.#keys.subnets, key);
       if (event.kind === 'put') this.#entries.set(name, readEntry(this.#keys, event.entry));
       else this.#entries.delete(name);
-      this.#revision = event.kind === 'put' ? event.entry.modRevision : event.revision;
+      this.#revision = revisionOf(event);
     }
   }
 
-  /** What the owner of the table has written since. */
+  /** Adds a lease that this node has written since the listing. */
   add(lease: Lease): void {
     const { subnet, revision } = lease;
     this.#entries.set(formatLeaseKey(subnet), { kind: 'lease', key: subnet, occupied: subnet, revision, lease });
   }
 
-  /** Everything up to it is in the table. */
+  /** The position up to which the table has every change. */
   get position(): Position {
     return { revision: this.#revision, clusterId: this.#clusterId };
   }
@@ -124,7 +155,7 @@ export class LeaseTable {
     return { leases, rejected, revision: this.#revision };
   }
 
-  /** The entry of before when nothing changed: also saves reading it again. */
+  /** Returns the entry that the table has already, if the key is unchanged: it is not parsed again. */
   #read(kv: KeyValue, before: ReadonlyMap<string, Entry>): Entry {
     const known = before.get(nameBelow(this.#keys.subnets, kv.key));
     const same = known?.revision === kv.modRevision && (known.kind === 'rejected' || sameVersion(known.lease, kv));
@@ -132,7 +163,58 @@ export class LeaseTable {
   }
 }
 
-/** After a restore from a backup equal revisions can mean different things: the lease and the creation tell. */
+/** Equal revisions can belong to different writes after a restore of the store, so the other members are compared. */
 function sameVersion(lease: Lease, kv: KeyValue): boolean {
   return lease.leaseId === kv.leaseId && lease.createRevision === kv.createRevision;
+}
+
+export interface ClusterSnapshot {
+  readonly entries: readonly Entry[];
+  readonly leases: readonly Lease[];
+  /** The ranges that a new subnet must not overlap. */
+  readonly taken: readonly Prefix[];
+  readonly tombstones: readonly Tombstone[];
+  /** The revision of the list of leases, with which a transaction is guarded. */
+  readonly revision: bigint;
+  /** The older revision of the list of tombstones: a subnet of another length may have been leased and left since. */
+  readonly tombstonesRevision: bigint;
+}
+
+/** Reads one snapshot after another, as a host does that loses races. An unchanged entry is not parsed again. */
+export class SnapshotReader {
+  readonly #context: KvContext;
+  /** The leases as last listed. After the last snapshot another owner may take the table. */
+  readonly table: LeaseTable;
+
+  constructor(context: KvContext) {
+    this.#context = context;
+    this.table = new LeaseTable(context.keys);
+  }
+
+  /** Reads the leases last: races are lost only to writes between their revision and the transaction. */
+  async readSnapshot(network: NetworkConfig, signal: AbortSignal): Promise<ClusterSnapshot> {
+    const { kv, keys } = this.#context;
+    const tombstones = await kv.list(keys.tombstones, { signal });
+    const listing = await kv.list(keys.subnets, { signal });
+    this.table.replace(listing);
+    const entries = this.table.entries();
+    return {
+      entries,
+      leases: entries.flatMap(entry => (entry.kind === 'lease' ? [entry.lease] : [])),
+      // An entry as large as the network is no lease of it, and must not block the whole network.
+      taken: entries.flatMap(({ occupied }) =>
+        occupied && occupied.length > network.network.length ? [occupied] : [],
+      ),
+      tombstones: tombstones.entries.flatMap(entry => readTombstone(keys, entry) ?? []),
+      revision: listing.revision,
+      tombstonesRevision: tombstones.revision,
+    };
+  }
+}
+
+/** Tells whether an entry is this node's: by node id, by boot id and address, or written by flannel for the address. */
+export function isOwnLease(value: LeaseValue, node: Node): boolean {
+  if (value.nodeId === node.id) return true;
+  const here = value.publicIp === node.publicIp;
+  return here && (value.nodeId === undefined || value.bootId === node.bootId);
 }

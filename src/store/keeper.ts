@@ -1,16 +1,17 @@
 /**
- * A lease being kept: renewed by KeepAlive (no write, no event), watched, made again when its key vanishes, given up at
- * once when another node owns it. The decisions are tenure.ts; here is what waits and what talks to the store.
+ * Keeps the own lease. The keeper renews it by KeepAlive (no write, no event) and watches its key. It creates the key
+ * again when it vanishes, and gives the lease up at once when another node owns it. lease-state.ts decides; the keeper
+ * waits and talks to the store.
  */
-import { Wake } from '../lib/wake.js';
-import { backoffMs } from '../lib/retry.js';
 import { isTartanError, TartanError } from '../lib/errors.js';
 import { Listeners } from '../lib/listeners.js';
 import { LogThrottle } from '../lib/log.js';
+import { backoffMs } from '../lib/retry.js';
+import { aborted, LinkedAbort } from '../lib/scope.js';
+import { Wake } from '../lib/wake.js';
 import { isFree } from '../model/allocation.js';
 import { formatPrefix, samePrefix } from '../model/ipv4.js';
 import type { Lease } from '../model/lease.js';
-import { aborted, LinkedAbort } from '../lib/scope.js';
 import { ownLeaseValue } from './acquire.js';
 import {
   createKey,
@@ -21,33 +22,33 @@ import {
   rewriteKey,
   tombstoneOf,
   type Claim,
+  type ClaimResult,
   type Grant,
 } from './claim.js';
 import type { StoreContext } from './context.js';
-import { readEntry } from './entries.js';
-import { listWatch } from './list-watch.js';
+import { readEntry, SnapshotReader, type Entry } from './entries.js';
 import { onlyKey } from './keys.js';
 import type { KeyEvent, KeyValue, Position } from './kv.js';
+import { initialLeaseState, reduce, type LeaseEvent, type KeyObservation, type LeaseState } from './lease-state.js';
 import { releaseSubnet } from './release.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStatus } from './store.js';
-import { SnapshotReader } from './cluster-snapshot.js';
-import { initialLeaseState, reduce, type LeaseEvent, type KeyObservation, type LeaseState } from './lease-state.js';
+import { listWatch } from './watch.js';
 
-const repair = { firstMs: 30, capMs: 1_000 };
+const lostRace = { firstMs: 30, capMs: 1_000 };
 const longestTimeoutMs = 3_000;
 
 export class LeaseKeeper implements OwnLease {
   readonly #context: StoreContext;
   readonly #want: LeaseRequest;
   readonly #listeners = new Listeners();
-  /** Of those who wait for a change to be written. */
+  /** The checks of the callers that wait until a change is written. */
   readonly #updateChecks = new Set<() => void>();
   readonly #lost = new AbortController();
   readonly #life = new LinkedAbort();
   readonly #wake = new Wake();
   readonly #throttle = new LogThrottle();
   #state: LeaseState;
-  /** The etcd leases that are ours to revoke. */
+  /** The etcd leases that this keeper must revoke in the end. */
   #grantedLeaseIds: readonly string[];
   #loops: Promise<unknown> = Promise.resolve();
 
@@ -58,10 +59,10 @@ export class LeaseKeeper implements OwnLease {
     this.#grantedLeaseIds = [claim.lease.leaseId, claim.tombstoneLeaseId];
   }
 
-  /** @param after where the claim was decided: what became of the key since is told from there */
+  /** @param after the position that the claim was based on: the watch of the key begins after it */
   start(after: Position): this {
     const ended = (error: unknown): void => {
-      // Ours ends them by abort; anything else is a fault of the program and must not pass in silence.
+      // The end of this keeper aborts the loops; any other error is a fault of the program and is thrown.
       if (!this.#life.signal.aborted && this.status !== 'lost') throw error;
     };
     this.#loops = Promise.all([this.#keep().catch(ended), this.#watch(after).catch(ended)]);
@@ -118,7 +119,7 @@ export class LeaseKeeper implements OwnLease {
     if (this.status !== 'lost') await releaseSubnet(this.#context, this.#want.node.id, this.lease.subnet);
   }
 
-  /** The one place where the state changes. */
+  /** Changes the state; no other method does. */
   #dispatch(event: LeaseEvent): void {
     const before = this.#state;
     const after = reduce(before, event, this.#context.clock.now());
@@ -149,7 +150,7 @@ export class LeaseKeeper implements OwnLease {
       if (nextAction !== 'none') {
         const settled = await this.#attempt(() => this.#repair());
         races = settled ? 0 : races + 1;
-        if (races > 0) await clock.sleep(backoffMs(races, repair), this.#life.signal);
+        if (races > 0) await clock.sleep(backoffMs(races, lostRace), this.#life.signal);
       } else if (now >= renewAtMs) {
         await this.#attempt(() => this.#renew());
       } else {
@@ -158,7 +159,7 @@ export class LeaseKeeper implements OwnLease {
     }
   }
 
-  /** @returns what `act` returned; false when the store did not answer, after the due delay */
+  /** @returns the result of `act`; false, after the retry delay, when the store did not answer */
   async #attempt(act: () => Promise<boolean>): Promise<boolean> {
     const { clock, log } = this.#context;
     try {
@@ -182,15 +183,15 @@ export class LeaseKeeper implements OwnLease {
     if (leaseId === undefined || leaseId === '0') return true;
     const sentAtMs = clock.now();
     const timeoutMs = Math.min(longestTimeoutMs, Math.max(300, ttlSeconds * 150));
-    const both = await kv.keepAlive([leaseId, tombstoneLeaseId], timeoutMs, { signal: this.#life.signal });
-    const [granted = 0, tombstoneGranted = 0] = both;
-    // Not renewed unless the quarantine is: a data process alone forwards until shortly before its end.
+    const { signal } = this.#life;
+    const [granted = 0, tombstoneGranted = 0] = await kv.keepAlive([leaseId, tombstoneLeaseId], timeoutMs, { signal });
+    // Both must be renewed: a data process without its daemon forwards until shortly before the quarantine ends.
     if (granted > 0 && tombstoneGranted > 0) this.#dispatch({ kind: 'renewed', sentAtMs, ttlSeconds: granted });
     else this.#dispatch({ kind: 'lease-gone', leaseId });
     return true;
   }
 
-  /** @returns false when a race was lost and it must be tried again */
+  /** @returns false when a race was lost and another attempt is needed */
   async #repair(): Promise<boolean> {
     const { network } = this.#want;
     const { signal } = this.#life;
@@ -201,10 +202,10 @@ export class LeaseKeeper implements OwnLease {
     this.#dispatch(observationOf(entry, snapshot.revision, rewound));
     const { nextAction, lease, node } = this.#state;
     if (nextAction === 'none') return true;
-    // A reservation whose key was deleted is none any more, unless the whole store forgot it or it was made anew.
-    const pending = tombstoneOf(snapshot, subnet)?.reserved === true;
-    const grant = await this.#grant(pending || (rewound && this.#state.leaseId === '0'));
-    const value = ownLeaseValue({ node });
+    // A reservation whose key was deleted has ended, unless it was reserved again or the whole store went back in time.
+    const reserved = tombstoneOf(snapshot, subnet)?.reserved === true;
+    const grant = await this.#grant(reserved || (rewound && this.#state.leaseId === '0'));
+    const value = ownLeaseValue(node);
     if (nextAction === 'rewrite')
       return this.#settle(await rewriteKey(this.#context, lease, value, grant, signal), grant);
     const { taken, tombstones } = snapshot;
@@ -217,24 +218,25 @@ export class LeaseKeeper implements OwnLease {
     return this.#settle(await createKey(this.#context, request, signal), grant);
   }
 
-  /** The etcd leases we have, as long as they are alive; else new ones. */
-  async #grant(forEver: boolean): Promise<Grant> {
+  /** Returns the etcd leases that we have as long as they are alive, else new ones. */
+  async #grant(asReservation: boolean): Promise<Grant> {
     const { nextAction, lease, leaseId, tombstoneLeaseId, renewedAtMs, ttlSeconds } = this.#state;
-    if (nextAction === 'rewrite' ? lease.leaseId === '0' : forEver) return reservationAt(this.#context.clock.now());
+    if (nextAction === 'rewrite' ? lease.leaseId === '0' : asReservation)
+      return reservationAt(this.#context.clock.now());
     if (leaseId !== undefined && leaseId !== '0') return { leaseId, tombstoneLeaseId, sentAtMs: renewedAtMs };
     const grant = await grantLease(this.#context, ttlSeconds, this.#life.signal);
     this.#grantedLeaseIds = [...this.#grantedLeaseIds, ...idsOf(grant)];
     return grant;
   }
 
-  #settle(result: Claim | 'refused' | 'lease-gone', grant: Grant): boolean {
+  #settle(result: ClaimResult, grant: Grant): boolean {
     const done = typeof result !== 'string';
     if (done) this.#dispatch({ kind: 'claimed', claim: result });
     if (result === 'lease-gone') this.#dispatch({ kind: 'lease-gone', leaseId: grant.leaseId });
-    // An unanswered write may have used what was granted for it: that is dropped once we know better, not before.
+    // An unanswered write may have used its grant, so older grants are revoked only after a write that was done.
     const { leaseId, tombstoneLeaseId } = this.#state;
-    const spent = done ? this.#grantedLeaseIds : idsOf(grant);
-    this.#drop(spent.filter(id => id !== leaseId && id !== tombstoneLeaseId));
+    const revocable = done ? this.#grantedLeaseIds : idsOf(grant);
+    this.#drop(revocable.filter(id => id !== leaseId && id !== tombstoneLeaseId));
     return done;
   }
 
@@ -245,7 +247,7 @@ export class LeaseKeeper implements OwnLease {
 
   async #watch(after: Position): Promise<void> {
     const { keys } = this.#context;
-    const see = (kv: KeyValue | undefined, revision: bigint, rewound: boolean): void =>
+    const observe = (kv: KeyValue | undefined, revision: bigint, rewound: boolean): void =>
       this.#dispatch(observationOf(kv && readEntry(keys, kv), revision, rewound));
     await listWatch({
       ...this.#context,
@@ -253,11 +255,11 @@ export class LeaseKeeper implements OwnLease {
       after,
       signal: this.#life.signal,
       known: () => this.lease.revision,
-      onListing: ({ entries, revision }, rewound) => see(entries[0], revision, rewound),
+      onListing: ({ entries, revision }, rewound) => observe(entries[0], revision, rewound),
       onEvents: events => {
         const last: KeyEvent | undefined = events.at(-1);
-        if (last?.kind === 'put') see(last.entry, last.entry.modRevision, false);
-        if (last?.kind === 'delete') see(undefined, last.revision, false);
+        if (last?.kind === 'put') observe(last.entry, last.entry.modRevision, false);
+        if (last?.kind === 'delete') observe(undefined, last.revision, false);
       },
     });
   }
@@ -265,21 +267,17 @@ export class LeaseKeeper implements OwnLease {
   async #pause(ms: number): Promise<void> {
     const inner = new LinkedAbort(this.#life.signal);
     const timer = this.#context.clock.sleep(ms, inner.signal);
-    const bell = this.#wake.wait(Infinity, inner.signal);
+    const ring = this.#wake.wait(Infinity, inner.signal);
     try {
-      await Promise.race([timer, bell]);
+      await Promise.race([timer, ring]);
     } finally {
       inner.end();
-      await Promise.allSettled([timer, bell]);
+      await Promise.allSettled([timer, ring]);
     }
   }
 }
 
-function observationOf(
-  entry: ReturnType<typeof readEntry> | undefined,
-  revision: bigint,
-  rewound: boolean,
-): KeyObservation {
+function observationOf(entry: Entry | undefined, revision: bigint, rewound: boolean): KeyObservation {
   if (!entry) return { kind: 'absent', revision, rewound };
   if (entry.kind === 'rejected')
     return { kind: 'foreign', reason: `its value ${entry.rejected.reason}`, revision, rewound };

@@ -1,10 +1,10 @@
 /**
- * The state of our own lease as a pure reducer of events. Nothing here waits or writes; `nextAction` says what the
- * keeper must do next.
+ * The lease state: the state of the own lease as a pure reducer of events. Nothing here waits or writes. `nextAction`
+ * tells the keeper what to do next.
  *
  *            renewed                      key absent
- *   held <------------ unknown      held, unknown ----> gone ----> held (re-created)
- *    |   deadline past    ^           any of them: another owner ----> lost, for good
+ *   held <------------ unknown      held, unknown ----> gone ----> held (created again)
+ *    |   deadline passed  ^           any of them: another owner ----> lost, for ever
  *    +--------------------+
  */
 import { backoffMs } from '../lib/retry.js';
@@ -12,13 +12,12 @@ import { formatPrefix, type Ipv4 } from '../model/ipv4.js';
 import { formatLeaseValue, type Lease } from '../model/lease.js';
 import type { Node } from '../model/node.js';
 import type { Claim } from './claim.js';
-import { renewSeconds } from './duplicates.js';
 import type { LeaseStatus } from './store.js';
 
 /**
- * observe  the etcd lease is gone: the key must be read
- * create   the key is absent: it must be made again
- * rewrite  the key is ours but not as we wrote it: it must be written again, with our etcd lease
+ * observe  the etcd lease is gone, and the key must be read
+ * create   the key is absent and must be created again
+ * rewrite  the key is ours, but not as we wrote it; it must be written again with our etcd lease
  */
 export type NextAction = 'none' | 'observe' | 'create' | 'rewrite';
 
@@ -27,13 +26,13 @@ export interface LeaseState {
   readonly ttlSeconds: number;
   readonly status: LeaseStatus;
   readonly nextAction: NextAction;
-  /** The key as last seen or written. */
+  /** The key as last read or written. */
   readonly lease: Lease;
-  /** The etcd lease that we renew, undefined once it is known to be gone; '0' for a reservation. */
+  /** The etcd lease that we renew; undefined when it is known to be gone, '0' for a reservation. */
   readonly leaseId: string | undefined;
-  /** That of the entry under `held/`, renewed together with it. */
+  /** The etcd lease of the tombstone, which is renewed together with `leaseId`. */
   readonly tombstoneLeaseId: string;
-  /** Every public address we have published: our own writes are known by them. */
+  /** Every public address that we have published: our own writes are recognised by them. */
   readonly publishedAddresses: readonly Ipv4[];
   readonly deadlineMs: number;
   readonly renewedAtMs: number;
@@ -42,7 +41,7 @@ export interface LeaseState {
   readonly lostReason: string;
 }
 
-/** What stands at our key; `rewound` when the store went back in time and revisions do not order any more. */
+/** What the store has at our key. `rewound`: the store went back in time, so revisions have no order any more. */
 export type KeyObservation = { readonly revision: bigint; readonly rewound: boolean } & (
   | { readonly kind: 'absent' }
   | { readonly kind: 'present'; readonly lease: Lease }
@@ -55,12 +54,19 @@ export type LeaseEvent =
   | { readonly kind: 'renewed'; readonly sentAtMs: number; readonly ttlSeconds: number }
   | { readonly kind: 'lease-gone'; readonly leaseId: string }
   | { readonly kind: 'unanswered' }
-  /** Our peers must send to another address from now on. */
+  /** Our public address has changed. */
   | { readonly kind: 'moved'; readonly publicIp: Ipv4 }
-  /** We wrote the key. */
+  /** We have written the key. */
   | { readonly kind: 'claimed'; readonly claim: Claim };
 
-const retry = { firstMs: 200, capMs: 5_000 };
+/** The delays after a call that the store did not answer. */
+export const unansweredRetry = { firstMs: 200, capMs: 5_000 };
+const longestRenewSeconds = 300;
+
+/** Returns the interval between two renewals of a lease. */
+export function renewSeconds(ttlSeconds: number): number {
+  return Math.min(ttlSeconds / 3, longestRenewSeconds);
+}
 
 export function initialLeaseState(node: Node, ttlSeconds: number, claim: Claim): LeaseState {
   const blank: LeaseState = {
@@ -81,7 +87,7 @@ export function initialLeaseState(node: Node, ttlSeconds: number, claim: Claim):
   return applyClaim(blank, claim);
 }
 
-/** @param random for the jitter of retries, 0 <= random() < 1 */
+/** @param random draws the jitter of retries, 0 <= random() < 1 */
 export function reduce(
   state: LeaseState,
   event: LeaseEvent,
@@ -98,8 +104,8 @@ export function reduce(
       return event.leaseId === state.leaseId ? { ...state, leaseId: undefined, nextAction: 'observe' } : state;
     case 'unanswered': {
       const failures = state.failures + 1;
-      const capMs = Math.min(retry.capMs, state.ttlSeconds * 100);
-      return { ...state, failures, renewAtMs: nowMs + backoffMs(failures, { ...retry, capMs }, random) };
+      const capMs = Math.min(unansweredRetry.capMs, state.ttlSeconds * 100);
+      return { ...state, failures, renewAtMs: nowMs + backoffMs(failures, { ...unansweredRetry, capMs }, random) };
     }
     case 'claimed':
       return applyClaim(state, event.claim);
@@ -122,7 +128,7 @@ function applyRenewal(state: LeaseState, sentAtMs: number, ttlSeconds: number): 
   };
 }
 
-/** etcd counts from the arrival of the request: counting from its send, less a margin, we never outlast it. */
+/** etcd counts from the arrival of the request. We count from its send, less a margin, to be never later. */
 function deadline(sentAtMs: number, ttlSeconds: number): number {
   return sentAtMs + ttlSeconds * 1000 - Math.max(1000, ttlSeconds * 10);
 }
@@ -135,10 +141,10 @@ function applyMove(state: LeaseState, publicIp: Ipv4): LeaseState {
 }
 
 function applyClaim(state: LeaseState, { lease, tombstoneLeaseId, sentAtMs }: Claim): LeaseState {
-  // While it was being written we may have moved on.
+  // Our address may have changed during the write.
   const nextAction = lease.publicIp === state.node.publicIp ? 'none' : 'rewrite';
-  const reached: LeaseState = { ...state, lease, leaseId: lease.leaseId, tombstoneLeaseId, status: 'held', nextAction };
-  return lease.leaseId === '0' ? asReservation(reached) : applyRenewal(reached, sentAtMs, state.ttlSeconds);
+  const claimed: LeaseState = { ...state, lease, leaseId: lease.leaseId, tombstoneLeaseId, status: 'held', nextAction };
+  return lease.leaseId === '0' ? asReservation(claimed) : applyRenewal(claimed, sentAtMs, state.ttlSeconds);
 }
 
 function asReservation(state: LeaseState): LeaseState {
@@ -146,7 +152,7 @@ function asReservation(state: LeaseState): LeaseState {
 }
 
 function applyObservation(state: LeaseState, observation: KeyObservation): LeaseState {
-  // An event from before our own last write says nothing new.
+  // An event that is older than our own last write tells nothing new.
   if (!observation.rewound && observation.revision < state.lease.revision) return state;
   if (observation.kind === 'absent') return { ...state, status: 'gone', nextAction: 'create' };
   if (observation.kind === 'foreign') return asLost(state, observation.reason);
@@ -155,17 +161,17 @@ function applyObservation(state: LeaseState, observation: KeyObservation): Lease
   if (owner === 'foreign')
     return asLost(state, `it belongs to ${lease.nodeId === undefined ? 'another host' : `node ${lease.nodeId}`}`);
   const status = state.status === 'gone' ? 'held' : state.status;
-  const here: LeaseState = { ...state, status, lease, nextAction: owner === 'ours' ? 'none' : 'rewrite' };
-  if (lease.leaseId !== '0') return lease.leaseId === state.leaseId ? here : { ...here, nextAction: 'rewrite' };
-  // A reservation's entry under `held/` does not expire either.
-  const nextAction = state.tombstoneLeaseId === '0' ? here.nextAction : 'rewrite';
-  return { ...asReservation(here), status: 'held', nextAction };
+  const observed: LeaseState = { ...state, status, lease, nextAction: owner === 'ours' ? 'none' : 'rewrite' };
+  if (lease.leaseId !== '0') return lease.leaseId === state.leaseId ? observed : { ...observed, nextAction: 'rewrite' };
+  // The tombstone of a reservation does not expire either.
+  const nextAction = state.tombstoneLeaseId === '0' ? observed.nextAction : 'rewrite';
+  return { ...asReservation(observed), status: 'held', nextAction };
 }
 
 /**
- * `altered`: our identity or, where none is named, our address, as flannel or an operator would write it. Our identity
- * in another boot or at an address that we never had is another host that took over.
- * @param past seen before, or in a store that went back in time: what bears our name there is our own past
+ * Tells who wrote the entry at our key. `altered` has our node id, or no node id and our address, as flannel or an
+ * operator writes it. Our node id with another boot id or with an address that we never had is another host.
+ * @param past the entry was read before, or the store went back in time: with our node id it is our own older entry
  */
 function ownership(state: LeaseState, lease: Lease, past: boolean): 'ours' | 'altered' | 'foreign' {
   const { node, publishedAddresses, lease: last } = state;

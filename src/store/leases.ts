@@ -1,32 +1,24 @@
-/** The lease store over any inner port: the same logic on etcd and in memory. */
-import type { Clock } from '../lib/clock.js';
+/** The lease store over any implementation of the inner port: etcd, or the memory of the tests. */
 import { TartanError } from '../lib/errors.js';
-import type { Log } from '../lib/log.js';
-import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import { LinkedAbort } from '../lib/scope.js';
+import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import { acquireLease } from './acquire.js';
-import { readNetworkText } from './operator.js';
 import type { StoreContext } from './context.js';
-import type { LeaseTable } from './entries.js';
+import { SnapshotReader, type LeaseTable } from './entries.js';
 import { LeaseKeeper } from './keeper.js';
 import { Keys } from './keys.js';
 import type { Kv, Position } from './kv.js';
+import { readNetworkText } from './operator.js';
 import { Quarantine } from './quarantine.js';
 import type { AbortOptions, OwnLease, LeaseRequest, LeaseStore, WatchedSet } from './store.js';
-import { SnapshotReader } from './cluster-snapshot.js';
 import { watchLeases, watchNetworkDocument } from './watch.js';
 
-export interface LeaseStoreOptions {
+export interface LeaseStoreOptions
+  extends Pick<StoreContext, 'log' | 'clock'>, Partial<Pick<StoreContext, 'sweepMs' | 'reuseQuarantined'>> {
   readonly prefix: string;
-  readonly log: Log;
-  readonly clock: Clock;
-  /** How often everything is read again, whatever the watch says. */
-  readonly sweepMs?: number;
-  /** Hand out subnets of nodes that left without a goodbye, however lately, when no other is free. */
-  readonly reuseQuarantined?: boolean;
 }
 
-/** The store owns `kv` from here on. */
+/** Opens the store, which owns `kv` then. */
 export function openLeaseStore(kv: Kv, options: LeaseStoreOptions): LeaseStore {
   const { prefix, log, clock, sweepMs = 60_000, reuseQuarantined = false } = options;
   const quarantine = new Quarantine(kv, clock);
@@ -37,9 +29,9 @@ class Leases implements LeaseStore {
   readonly #context: StoreContext;
   readonly #keepers = new Set<LeaseKeeper>();
   readonly #life = new AbortController();
-  /** The network document as last read, and where. */
+  /** The network document as last read, and the position at which it was read. */
   #document: { readonly network: NetworkConfig; readonly at: Position } | undefined;
-  /** As an acquisition listed them, for the first watch; later ones list for themselves. */
+  /** The leases as an acquisition listed them. The first watch begins with them, and later watches list anew. */
   #firstTable: LeaseTable | 'not-needed' | undefined;
 
   constructor(context: StoreContext) {
@@ -75,22 +67,29 @@ class Leases implements LeaseStore {
     }
   }
 
-  async *watch({ signal }: AbortOptions): AsyncIterable<WatchedSet> {
-    const inner = new LinkedAbort(signal, this.#life.signal);
-    const listed = this.#firstTable === 'not-needed' ? undefined : this.#firstTable;
-    this.#firstTable = 'not-needed';
-    try {
-      yield* watchLeases(this.#context, listed, inner.signal);
-    } finally {
-      inner.end();
-    }
+  watch(o: AbortOptions): AsyncIterable<WatchedSet> {
+    return this.#watchWhileOpen(o, signal => {
+      const listed = this.#firstTable === 'not-needed' ? undefined : this.#firstTable;
+      this.#firstTable = 'not-needed';
+      return watchLeases(this.#context, listed, signal);
+    });
   }
 
-  async *networkChanges(since: NetworkConfig, { signal }: AbortOptions): AsyncIterable<void> {
+  networkChanges(since: NetworkConfig, o: AbortOptions): AsyncIterable<void> {
+    return this.#watchWhileOpen(o, signal => {
+      const after = this.#document?.network === since ? this.#document.at : undefined;
+      return watchNetworkDocument(this.#context, after, signal);
+    });
+  }
+
+  /** Ends with the caller's signal and with the store. */
+  async *#watchWhileOpen<T>(
+    { signal }: AbortOptions,
+    watch: (signal: AbortSignal) => AsyncIterable<T>,
+  ): AsyncIterable<T> {
     const inner = new LinkedAbort(signal, this.#life.signal);
-    const after = this.#document?.network === since ? this.#document.at : undefined;
     try {
-      yield* watchNetworkDocument(this.#context, after, inner.signal);
+      yield* watch(inner.signal);
     } finally {
       inner.end();
     }

@@ -1,20 +1,20 @@
-/** What the operator's tool asks of the cluster: single reads and writes, no loops. */
+/** The reads and writes of the operator's tool: single ones, without a loop. */
 import type { Tombstone } from '../model/allocation.js';
 import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
 import { LeaseTable, readTombstone } from './entries.js';
 import { Keys, onlyKey } from './keys.js';
 import type { Kv, Position } from './kv.js';
 import type { AbortOptions } from './store.js';
-import { readTimesLeft } from './time-left.js';
+import { readTimesToLive } from './quarantine.js';
 
 export interface TimedLease extends Lease {
-  /** Seconds left as the store says; null for a reservation, 0 when it ended meanwhile. */
+  /** The remaining seconds by the store's clock; null for a reservation, 0 for a lease that has just ended. */
   readonly ttlSeconds: number | null;
 }
 
 export interface TimedLeases {
   readonly leases: readonly TimedLease[];
-  /** Subnets without a lease that are kept for a node: reserved for it, or left by it without a goodbye. */
+  /** The tombstones on subnets without a lease: reserved for a node, or left by a node without a release. */
   readonly kept: readonly Tombstone[];
   readonly rejected: readonly RejectedEntry[];
   readonly revision: bigint;
@@ -27,11 +27,7 @@ export async function readTimedLeases(kv: Kv, prefix: string, { signal }: AbortO
   const tombstones = await kv.list(keys.tombstones, { signal });
   table.replace(await kv.list(keys.subnets, { signal }));
   const { leases, rejected, revision } = table.snapshot();
-  const times = await readTimesLeft(
-    kv,
-    leases.map(({ leaseId }) => leaseId),
-    signal,
-  );
+  const times = await readTimesToLive(kv, leases, signal);
   const timed = leases.map(lease => ({
     ...lease,
     ttlSeconds: lease.leaseId === '0' ? null : (times.get(lease.leaseId)?.ttlSeconds ?? 0),
@@ -50,7 +46,7 @@ export async function getNetworkText(kv: Kv, prefix: string, { signal }: AbortOp
 
 export async function putNetworkText(kv: Kv, prefix: string, text: string, { signal }: AbortOptions): Promise<void> {
   const { config } = new Keys(prefix);
-  // A write is never sent twice: a read before it finds the endpoint that answers.
+  // A write is never sent twice, so a read first finds an endpoint that answers.
   await kv.list(onlyKey(config), { signal });
   await kv.commit([], [{ kind: 'put', key: config, value: Buffer.from(text), leaseId: '0' }], { signal });
 }

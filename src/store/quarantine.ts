@@ -1,34 +1,38 @@
 /**
- * How old a tombstone is, told by the store's clock alone: clocks of hosts cannot be compared, and nobody need be
- * looking when a lease ends. The entry `held/<subnet>` hangs on an etcd lease of its own, four quarantines long, which
- * its owner renews together with that of the subnet, on one stream. What has run down of it is the time since the
- * owner's last sign of life; an outage or a new leader of etcd only makes it look younger. While that is less than a
- * quarantine only the owner may come back. After it the subnet is given away when nothing else is free, the oldest
- * first; after four it is forgotten, as if nobody had had it. An entry without a lease (a reservation's, or written
- * before tombstones had leases) stays its owner's for ever.
+ * The quarantine of subnets whose nodes left without a release. The age of a tombstone is measured by the store's clock
+ * alone: the clocks of hosts cannot be compared, and no host needs to watch when a lease ends. A tombstone has an etcd
+ * lease of its own, four quarantines long. The owner renews it together with the etcd lease of the key, on one stream.
+ * The part of the lease that has run down is the time since the owner's last KeepAlive. An outage or a new leader of
+ * etcd only makes that time look shorter. Within one quarantine only the owner may take the subnet. After it the subnet
+ * is given away if no other is free, the oldest first. After four quarantines the tombstone is gone. A tombstone
+ * without an etcd lease (that of a reservation, or of a version without such leases) belongs to its owner for ever.
  *
- * An etcd that slept, or a leader that was deposed asleep, wakes with leases that look old because nobody could renew
- * them. So a tombstone must be found old twice, with time between for a living owner to be heard.
+ * An etcd that was suspended, or a leader that was deposed while suspended, resumes with leases that look old because
+ * no owner could renew them. So a tombstone must be found old twice, with time in between for a living owner to renew
+ * it.
  */
-import { quarantineTtls, type AgedTombstone, type Tombstone } from '../model/allocation.js';
 import type { Clock } from '../lib/clock.js';
+import { TartanError } from '../lib/errors.js';
+import { oldestFirst, quarantineTtls, type AgedTombstone, type Tombstone } from '../model/allocation.js';
+import { formatPrefix } from '../model/ipv4.js';
+import { subnetCount, type NetworkConfig } from '../model/network.js';
 import type { Kv, TimeToLive } from './kv.js';
-import { readTimesLeft } from './time-left.js';
 
+/** The length of a tombstone's etcd lease in quarantines. */
 const quarantinesKept = 4;
-/** A living owner tries to renew at least this often, however long etcd was away. */
+/** A living owner tries to renew at least this often, also after a long outage of etcd. */
 const longestSettleMs = 15_000;
 
-/** The length of the lease behind a tombstone. The longest TTL that we take fits into what etcd takes, 9e9 s. */
+/** Returns the TTL of a tombstone. For the longest TTL of a subnet it is below etcd's limit of 9e9 s. */
 export function tombstoneSeconds(ttlSeconds: number): number {
   return ttlSeconds * quarantineTtls * quarantinesKept;
 }
 
 interface TombstoneAge {
   readonly ageSeconds: number;
-  /** Since when on our clock it has been found old; undefined while it is young. */
+  /** The time of our clock at which the tombstone was first found old; undefined while it is younger. */
   readonly oldSinceMs: number | undefined;
-  /** Nothing new can be learnt before. */
+  /** Before this time of our clock the store has nothing new to tell. */
   readonly askAtMs: number;
 }
 
@@ -42,13 +46,12 @@ export class Quarantine {
     this.#clock = clock;
   }
 
-  /** Asks the store only about those that may have become old: a host that waits for room asks again and again. */
+  /** Reads only the tombstones that may have become old, because a host that waits for a free subnet calls it often. */
   async judge(tombstones: readonly Tombstone[], signal: AbortSignal): Promise<readonly AgedTombstone[]> {
     const known = this.#ages;
     const nowMs = this.#clock.now();
     const due = tombstones.filter(({ leaseId }) => (known.get(leaseId)?.askAtMs ?? 0) <= nowMs);
-    const leaseIds = due.map(({ leaseId }) => leaseId);
-    const times = await readTimesLeft(this.#kv, leaseIds, signal);
+    const times = await readTimesToLive(this.#kv, due, signal);
     const ages = new Map<string, TombstoneAge>();
     const judged = tombstones.map(tombstone => {
       const { leaseId } = tombstone;
@@ -75,4 +78,53 @@ function ageOf(
   const oldSinceMs = before?.oldSinceMs ?? nowMs;
   const settleMs = Math.min(longestSettleMs, (grantedSeconds * 1000) / (quarantinesKept * quarantineTtls));
   return { ageSeconds, oldSinceMs, askAtMs: Math.max(nowMs, oldSinceMs + settleMs) };
+}
+
+const mostRequestsInFlight = 16;
+
+/** Reads the remaining times of many etcd leases, by lease id; a lease that is gone is left out. */
+export async function readTimesToLive(
+  kv: Kv,
+  owners: readonly { readonly leaseId: string }[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, TimeToLive>> {
+  const pending = [...new Set(owners.map(({ leaseId }) => leaseId))].filter(id => id !== '0');
+  const times = new Map<string, TimeToLive>();
+  const readPending = async (): Promise<void> => {
+    for (let id = pending.pop(); id !== undefined; id = pending.pop()) {
+      const time = await kv.timeToLive(id, { signal });
+      if (time) times.set(id, time);
+    }
+  };
+  await Promise.all(Array.from({ length: mostRequestsInFlight }, readPending));
+  return times;
+}
+
+const mostNamed = 3;
+
+/**
+ * Returns the error of a node that finds no free subnet. It tells what fills the network and what an operator can do.
+ * @param kept the tombstones of other nodes on subnets without a lease
+ */
+export function noFreeSubnet(network: NetworkConfig, leased: number, kept: readonly AgedTombstone[]): TartanError {
+  const reserved = kept.filter(tombstone => tombstone.reserved).length;
+  const oldest = kept.filter(tombstone => !tombstone.reserved).sort(oldestFirst);
+  const named = oldest.slice(0, mostNamed).map(describe);
+  const next =
+    oldest.length === 0
+      ? 'Enlarge the network or release leases'
+      : `Kept longest: ${named.join(', ')}${oldest.length > mostNamed ? ', ...' : ''}. ` +
+        `The oldest is given away ${quarantineTtls} lease times after its last sign of life. Sooner: enlarge the network, ` +
+        `or where that node is surely gone, tartan lease release --force SUBNET or the flag --reuse-quarantined`;
+  return new TartanError(
+    'NO_FREE_SUBNET',
+    `no free /${network.subnetLength} in ${formatPrefix(network.network)}: of ${subnetCount(network)} subnets ` +
+      `${leased} are leased, ${reserved} reserved for nodes to come and ${oldest.length} kept for nodes that left ` +
+      `without a goodbye. ${next}`,
+  );
+}
+
+function describe({ subnet, nodeId, ageSeconds }: AgedTombstone): string {
+  const age = ageSeconds === undefined ? 'for good' : `unheard of for ${ageSeconds} s`;
+  return `${formatPrefix(subnet)} of node ${nodeId.replace(/[^\x20-\x7e]/g, '?')} (${age})`;
 }

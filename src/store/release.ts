@@ -1,73 +1,74 @@
-/** A planned leave: a word of goodbye, so that peers drop the route at once, then the key, and the subnet is free. */
-import { formatLeaseValue, type Lease } from '../model/lease.js';
+/**
+ * The planned leave of a node. The key is first written once more as released, so that peers drop the route at once.
+ * Then the key is deleted, and the subnet is free.
+ */
 import type { Tombstone } from '../model/allocation.js';
 import { samePrefix, type Prefix } from '../model/ipv4.js';
+import { formatLeaseValue, type Lease } from '../model/lease.js';
 import { unmodifiedKey, deleteKey, dropLeases } from './claim.js';
 import type { StoreContext } from './context.js';
-import { readEntry, readTombstone } from './entries.js';
-import { onlyKey } from './keys.js';
+import { readEntry, getEntry, readTombstone, getTombstone } from './entries.js';
 
-/** Long enough for watchers to see the goodbye before the delete. */
-const goodbyeMs = 200;
+/** The time between the two writes, in which watchers see that the key is released. */
+const releasedMs = 200;
 const longestMs = 10_000;
 
 export interface ReleasedSubnet {
   readonly subnet: Prefix;
-  /** It stays reserved for its node. */
+  /** The subnet stays reserved for its node. */
   readonly reserved: boolean;
 }
 
 export type ReleaseContext = Pick<StoreContext, 'kv' | 'keys' | 'clock'>;
 
-/** A key that is not ours any more is left alone; a reservation stays, marked released. */
+/** Releases the subnet of a node. A reservation stays, marked as released. A key of another node is not changed. */
 export async function releaseSubnet(context: ReleaseContext, nodeId: string, subnet: Prefix): Promise<void> {
-  const { kv, keys } = context;
   const signal = AbortSignal.timeout(longestMs);
-  const [found] = (await kv.list(onlyKey(keys.subnet(subnet)), { signal })).entries;
-  if (!found) return forget(context, nodeId, subnet, signal);
-  const entry = readEntry(keys, found);
+  const entry = await getEntry(context, subnet, signal);
+  if (!entry) return deleteOwnTombstone(context, nodeId, subnet, signal);
   if (entry.kind !== 'lease' || entry.lease.nodeId !== nodeId) return;
   const { lease } = entry;
-  if (lease.leaseId === '0') await sayGoodbye(context, lease, signal);
+  if (lease.leaseId === '0') await markReleased(context, lease, signal);
   else await removeLease(context, lease, signal);
 }
 
-/** @returns false when the key changed meanwhile: it is as its owner wants it */
+/** @returns false when the key had changed: it stays as its owner wrote it */
 export async function removeLease(context: ReleaseContext, lease: Lease, signal: AbortSignal): Promise<boolean> {
-  const { kv, keys, clock } = context;
-  const revision = await sayGoodbye(context, lease, signal);
+  const revision = await markReleased(context, lease, signal);
   if (revision === undefined) return false;
-  const [found] = (await kv.list(onlyKey(keys.tombstone(lease.subnet)), { signal })).entries;
-  await clock.sleep(goodbyeMs, signal);
-  return deleteKey(context, { ...lease, revision }, found && readTombstone(keys, found), signal);
+  const tombstone = await getTombstone(context, lease.subnet, signal);
+  await context.clock.sleep(releasedMs, signal);
+  return deleteKey(context, { ...lease, revision }, tombstone, signal);
 }
 
-/** @returns the revision of the key, undefined when it had changed */
-async function sayGoodbye(
+/** @returns the new revision of the key, undefined when it had changed */
+async function markReleased(
   { kv, keys }: ReleaseContext,
   lease: Lease,
   signal: AbortSignal,
 ): Promise<bigint | undefined> {
-  const key = keys.subnet(lease.subnet);
   const value = Buffer.from(formatLeaseValue({ ...lease, released: true }));
   const { outcome, revision } = await kv.commit(
-    unmodifiedKey(key, lease),
-    [{ kind: 'put', key, value, leaseId: lease.leaseId }],
+    unmodifiedKey(keys, lease),
+    [{ kind: 'put', key: keys.subnet(lease.subnet), value, leaseId: lease.leaseId }],
     { signal },
   );
   return outcome === 'done' ? revision : undefined;
 }
 
-/** The key is gone already: what is left is that nobody else may have the subnet. */
-async function forget(context: ReleaseContext, nodeId: string, subnet: Prefix, signal: AbortSignal): Promise<void> {
-  const { kv, keys } = context;
-  const [found] = (await kv.list(onlyKey(keys.tombstone(subnet)), { signal })).entries;
-  const tombstone = found && readTombstone(keys, found);
-  if (tombstone?.nodeId === nodeId && !tombstone.reserved) await forgetTombstone(context, tombstone, signal);
+/** Deletes the node's tombstone of a subnet that has no lease key any more. */
+async function deleteOwnTombstone(
+  context: ReleaseContext,
+  nodeId: string,
+  subnet: Prefix,
+  signal: AbortSignal,
+): Promise<void> {
+  const tombstone = await getTombstone(context, subnet, signal);
+  if (tombstone?.nodeId === nodeId && !tombstone.reserved) await deleteTombstone(context, tombstone, signal);
 }
 
 /** @returns false when the subnet is leased again, or the tombstone has changed */
-export async function forgetTombstone(
+export async function deleteTombstone(
   context: ReleaseContext,
   { subnet, revision, leaseId }: Tombstone,
   signal: AbortSignal,
@@ -87,8 +88,9 @@ export async function forgetTombstone(
 }
 
 /**
- * Everything of a node that will not come back, or not soon. Nobody may forward for it any more.
- * @returns the subnets that were its; one that is reserved stays reserved
+ * Releases every subnet of a node that does not come back soon or at all. No data process may forward for the node any
+ * more.
+ * @returns the subnets of the node; one that is reserved stays reserved
  */
 export async function releaseNode(
   context: ReleaseContext,

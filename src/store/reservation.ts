@@ -1,41 +1,36 @@
 /**
- * Reservations, as an operator makes and ends them. A lease key without an etcd lease is one, as flannel has it. For a
- * node id that was not seen yet there is no address to publish, and a made-up one would be routed to: its reservation
- * stands under `held/` alone, out of flannel's sight, until the node takes it. A living node is never interrupted: its
- * lease becomes a reservation, and its reservation a lease, in one guarded write that it finds by its watch.
+ * Creates and ends reservations for an operator. A reservation is a lease key without an etcd lease, as in flannel. A
+ * node that has no lease yet has no address to publish, and peers would route to an invented one. Its reservation is a
+ * tombstone alone, which flannel does not read, until the node takes it. A living node is never interrupted: one
+ * guarded write makes its lease a reservation, or its reservation a lease, and the node finds the write by its watch.
  */
-import { backoffMs } from '../lib/retry.js';
 import { TartanError } from '../lib/errors.js';
+import { backoffMs } from '../lib/retry.js';
 import { chooseSubnet, type Tombstone } from '../model/allocation.js';
-import { formatIpv4, formatPrefix, prefixCovers, prefixesOverlap, samePrefix } from '../model/ipv4.js';
-import type { Ipv4, Prefix } from '../model/ipv4.js';
+import {
+  formatIpv4,
+  formatPrefix,
+  prefixCovers,
+  prefixesOverlap,
+  samePrefix,
+  type Ipv4,
+  type Prefix,
+} from '../model/ipv4.js';
 import { formatLeaseValue, type Lease } from '../model/lease.js';
 import { isLeasable, type NetworkConfig } from '../model/network.js';
-import {
-  dropLeases,
-  idsOf,
-  rewriteKey,
-  tombstoneGuard,
-  tombstoneOf,
-  unchangedSince,
-  unmodifiedKey,
-  type Grant,
-} from './claim.js';
-import { formatReservedFor, readEntry, readTombstone, type Entry } from './entries.js';
-import { noFreeSubnet } from './exhaustion.js';
+import { dropLeases, freeSubnetCompares, idsOf, rewriteKey, tombstoneOf, unmodifiedKey, type Grant } from './claim.js';
+import { formatReservedFor, getEntry, getTombstone, SnapshotReader, type ClusterSnapshot } from './entries.js';
 import type { Write } from './kv.js';
-import { onlyKey } from './keys.js';
-import { tombstoneSeconds } from './quarantine.js';
-import { forgetTombstone, removeLease, type ReleaseContext } from './release.js';
-import { SnapshotReader, type ClusterSnapshot } from './cluster-snapshot.js';
+import { noFreeSubnet, tombstoneSeconds } from './quarantine.js';
+import { deleteTombstone, removeLease, type ReleaseContext } from './release.js';
 
-/** Whom a subnet is reserved for. */
+/** The node or the host that a subnet is reserved for. */
 export type Holder =
   { readonly kind: 'node'; readonly nodeId: string } | { readonly kind: 'address'; readonly publicIp: Ipv4 };
 
 export interface ReserveRequest {
   readonly network: NetworkConfig;
-  /** Without one: what the holder has, else any that is free. */
+  /** Undefined: the subnet that the holder has, else any free one. */
   readonly subnet: Prefix | undefined;
   readonly holder: Holder;
 }
@@ -49,10 +44,10 @@ export interface Refusal {
 export type ReserveResult =
   Refusal | { readonly kind: 'reserved'; readonly subnet: Prefix; readonly before: 'free' | 'leased' | 'reserved' };
 
-const races = { firstMs: 50, capMs: 500 };
+const lostRace = { firstMs: 50, capMs: 500 };
 const mostRaces = 20;
-/** No node has it. */
-const nobody = ' ';
+/** A node id that no node has. */
+const noNodeId = ' ';
 
 /** @throws TartanError NO_FREE_SUBNET, STORE_UNAVAILABLE, PERMISSION */
 export async function reserve(
@@ -66,32 +61,31 @@ export async function reserve(
     const result =
       (await convert(context, request, snapshot, signal)) ?? (await create(context, request, snapshot, signal));
     if (result) return result;
-    await context.clock.sleep(backoffMs(race, races), signal);
+    await context.clock.sleep(backoffMs(race, lostRace), signal);
   }
   throw new TartanError('STORE_UNAVAILABLE', `the leases changed ${mostRaces} times while one was being reserved`);
 }
 
-/** What the holder has becomes a reservation as it is. */
+/** Makes the lease of the holder a reservation with the same value. */
 async function convert(
   context: ReleaseContext,
   { subnet, holder }: ReserveRequest,
   snapshot: ClusterSnapshot,
   signal: AbortSignal,
 ): Promise<ReserveResult | undefined> {
-  const has = snapshot.leases.filter(lease => isHolders(lease, holder));
-  const lease = has.find(entry => subnet === undefined || samePrefix(entry.subnet, subnet));
-  if (!lease) return has[0] && refuseSecond(holder, has[0].subnet, has[0].leaseId === '0');
+  const leases = snapshot.leases.filter(lease => isOwnedBy(lease, holder));
+  const lease = leases.find(entry => subnet === undefined || samePrefix(entry.subnet, subnet));
+  if (!lease) return leases[0] && refuseSecond(holder, leases[0].subnet, leases[0].leaseId === '0');
   if (lease.leaseId === '0') return { kind: 'reserved', subnet: lease.subnet, before: 'reserved' };
   const { kv, keys } = context;
-  const key = keys.subnet(lease.subnet);
   const writes: readonly Write[] = [
-    { kind: 'put', key, value: Buffer.from(formatLeaseValue(lease)), leaseId: '0' },
+    { kind: 'put', key: keys.subnet(lease.subnet), value: Buffer.from(formatLeaseValue(lease)), leaseId: '0' },
     ...(lease.nodeId === undefined ? [] : [tombstonePut(context, lease.subnet, lease.nodeId)]),
   ];
-  const { outcome } = await kv.commit(unmodifiedKey(key, lease), writes, { signal });
+  const { outcome } = await kv.commit(unmodifiedKey(keys, lease), writes, { signal });
   if (outcome !== 'done') return undefined;
-  const spent = [lease.leaseId, tombstoneOf(snapshot, lease.subnet)?.leaseId ?? '0'];
-  if (lease.nodeId !== undefined) await dropLeases(context, spent, signal);
+  const former = [lease.leaseId, tombstoneOf(snapshot, lease.subnet)?.leaseId ?? '0'];
+  if (lease.nodeId !== undefined) await dropLeases(context, former, signal);
   return { kind: 'reserved', subnet: lease.subnet, before: 'leased' };
 }
 
@@ -103,7 +97,7 @@ async function create(
 ): Promise<ReserveResult | undefined> {
   const { kv, keys } = context;
   const { network, holder } = request;
-  const nodeId = holder.kind === 'node' ? holder.nodeId : nobody;
+  const nodeId = holder.kind === 'node' ? holder.nodeId : noNodeId;
   const pending = snapshot.tombstones.find(({ reserved, nodeId: owner }) => reserved && owner === nodeId);
   if (pending && (!request.subnet || samePrefix(pending.subnet, request.subnet)))
     return { kind: 'reserved', subnet: pending.subnet, before: 'reserved' };
@@ -116,23 +110,18 @@ async function create(
   }
   const refusal = refuseSubnet(network, subnet) ?? refuseOccupied(snapshot, subnet, nodeId);
   if (refusal) return refusal;
-  const key = keys.subnet(subnet);
-  const tombstone = tombstoneOf(snapshot, subnet);
-  const { outcome } = await kv.commit(
-    [...unchangedSince(keys, snapshot), { kind: 'absent', key }, tombstoneGuard(keys.tombstone(subnet), tombstone)],
-    [
-      holder.kind === 'node'
-        ? tombstonePut(context, subnet, formatReservedFor(holder.nodeId))
-        : { kind: 'put', key, value: Buffer.from(formatLeaseValue(strangerAt(holder.publicIp))), leaseId: '0' },
-    ],
-    { signal },
-  );
+  const write =
+    holder.kind === 'node'
+      ? tombstonePut(context, subnet, formatReservedFor(holder.nodeId))
+      : addressPut(context, subnet, holder.publicIp);
+  const { outcome } = await kv.commit(freeSubnetCompares(keys, subnet, snapshot), [write], { signal });
   if (outcome !== 'done') return undefined;
+  const tombstone = tombstoneOf(snapshot, subnet);
   if (tombstone) await dropLeases(context, [tombstone.leaseId], signal);
   return { kind: 'reserved', subnet, before: 'free' };
 }
 
-function isHolders(lease: Lease, holder: Holder): boolean {
+function isOwnedBy(lease: Lease, holder: Holder): boolean {
   return holder.kind === 'node' ? lease.nodeId === holder.nodeId : lease.publicIp === holder.publicIp;
 }
 
@@ -140,19 +129,20 @@ function tombstonePut({ keys }: ReleaseContext, subnet: Prefix, value: string): 
   return { kind: 'put', key: keys.tombstone(subnet), value: Buffer.from(value), leaseId: '0' };
 }
 
-function strangerAt(publicIp: Ipv4): Parameters<typeof formatLeaseValue>[0] {
-  return { publicIp, backend: { type: 'udp' }, nodeId: undefined, bootId: undefined, released: false };
+function addressPut({ keys }: ReleaseContext, subnet: Prefix, publicIp: Ipv4): Write {
+  const lease = { publicIp, backend: { type: 'udp' }, nodeId: undefined, bootId: undefined, released: false } as const;
+  return { kind: 'put', key: keys.subnet(subnet), value: Buffer.from(formatLeaseValue(lease)), leaseId: '0' };
 }
 
 function refuseSecond(holder: Holder, subnet: Prefix, reserved: boolean): Refusal {
   const who = holder.kind === 'node' ? `node ${holder.nodeId}` : `the host at ${formatIpv4(holder.publicIp)}`;
   const next = reserved ? `tartan lease release ${formatPrefix(subnet)}` : 'tartan leave, on that host';
   const reason = `${who} has ${formatPrefix(subnet)} ${reserved ? 'reserved' : 'leased'} already, and a node has one subnet`;
-  return { kind: 'refused', reason, next: `reserve that one, or give it up first: ${next}` };
+  return refuse(reason, `reserve that one, or give it up first: ${next}`);
 }
 
 /** @returns undefined for a subnet that the network leases */
-export function refuseSubnet(network: NetworkConfig, subnet: Prefix): Refusal | undefined {
+function refuseSubnet(network: NetworkConfig, subnet: Prefix): Refusal | undefined {
   if (isLeasable(network, subnet)) return undefined;
   const reason = !prefixCovers(network.network, subnet)
     ? `is not a part of the network ${formatPrefix(network.network)}`
@@ -160,7 +150,7 @@ export function refuseSubnet(network: NetworkConfig, subnet: Prefix): Refusal | 
       ? `has the wrong length: the subnets of ${formatPrefix(network.network)} are /${network.subnetLength}`
       : `is outside of what is leased, ${formatIpv4(network.subnetMin)} to ${formatIpv4(network.subnetMax)}`;
   const next = 'choose another subnet, or none to have one chosen; tartan config get shows the network';
-  return { kind: 'refused', reason: `${formatPrefix(subnet)} ${reason}`, next };
+  return refuse(`${formatPrefix(subnet)} ${reason}`, next);
 }
 
 function refuseOccupied(snapshot: ClusterSnapshot, subnet: Prefix, nodeId: string): Refusal | undefined {
@@ -169,53 +159,50 @@ function refuseOccupied(snapshot: ClusterSnapshot, subnet: Prefix, nodeId: strin
   const next = 'choose another subnet; tartan leases -o wide shows who has what';
   if (lease) {
     const how = samePrefix(lease.subnet, subnet) ? 'is held' : `overlaps ${formatPrefix(lease.subnet)}, which is held`;
-    return { kind: 'refused', reason: `${text} ${how} by ${describeOwner(lease)}`, next };
+    return refuse(`${text} ${how} by ${describeOwner(lease)}`, next);
   }
   const other = snapshot.taken.find(prefix => prefixesOverlap(prefix, subnet));
-  if (other) return { kind: 'refused', reason: `${text} overlaps ${formatPrefix(other)}, which is taken`, next };
+  if (other) return refuse(`${text} overlaps ${formatPrefix(other)}, which is taken`, next);
   const kept = snapshot.tombstones.find(entry => entry.nodeId !== nodeId && prefixesOverlap(entry.subnet, subnet));
   return kept && refuseKept(kept, `${text} cannot be reserved`);
 }
 
-/** A subnet without a lease that is some node's all the same. */
-export function refuseKept({ subnet, nodeId, reserved }: Tombstone, what: string): Refusal {
+/** Refuses a subnet that has no lease and is kept for a node. */
+function refuseKept({ subnet, nodeId, reserved }: Tombstone, what: string): Refusal {
   const text = formatPrefix(subnet);
   const why = reserved ? 'is reserved for' : 'is kept for';
-  return {
-    kind: 'refused',
-    reason: `${what}: ${text} ${why} node ${nodeId}`,
-    next: reserved
-      ? `tartan lease release ${text}`
-      : `choose another subnet, or where that node is surely gone: tartan lease release --force ${text}`,
-  };
+  const next = reserved
+    ? `tartan lease release ${text}`
+    : `choose another subnet, or where that node is surely gone: tartan lease release --force ${text}`;
+  return refuse(`${what}: ${text} ${why} node ${nodeId}`, next);
 }
 
-export function describeOwner({ nodeId, publicIp }: Lease): string {
+function describeOwner({ nodeId, publicIp }: Lease): string {
   return nodeId === undefined ? `the host at ${formatIpv4(publicIp)}` : `node ${nodeId} at ${formatIpv4(publicIp)}`;
 }
 
 export type ReleaseResult =
   | Refusal
-  /** Nobody has it any more. */
+  /** No node has the subnet any more. */
   | { readonly kind: 'free' }
-  /** Its node lives and goes on with an ordinary lease. */
+  /** The node lives and continues with an ordinary lease. */
   | { readonly kind: 'leased'; readonly nodeId: string }
-  /** Its node did not answer. */
+  /** The node did not answer. */
   | { readonly kind: 'ending'; readonly nodeId: string; readonly seconds: number };
 
 const graceSeconds = 60;
-/** What a daemon has by default: how long the silent node's quarantine will be. */
+/** The default TTL of a daemon, which sets the length of the quarantine of a node that does not answer. */
 const defaultTtlSeconds = 86_400;
-/** A living node answers its watch within a second. */
+/** A living node writes its key within a second after its watch reports the change. */
 const answerMs = 3_000;
 const pollMs = 100;
 
 /**
- * Ends a reservation. A node that lives keeps its subnet as an ordinary lease: the key gets a short etcd lease,
- * which the node finds and replaces by its own. Where nobody does, the key ends with that lease, and the subnet stays
- * kept for the node as after any silent end: it may be alive and cut off. Only a reservation that nobody uses, or a
- * word that its node is gone, frees the subnet at once.
- * @param force its node is surely gone
+ * Ends a reservation. A living node keeps its subnet as an ordinary lease: the key gets a short etcd lease, which the
+ * node finds and replaces by its own. If no node does so, the key expires with the short lease. The subnet is then in
+ * quarantine for the node, which may be alive and cut off. The subnet is free at once only if no node uses the
+ * reservation, or with `force`.
+ * @param force the operator asserts that the node is gone
  */
 export async function releaseReservation(
   context: ReleaseContext,
@@ -223,7 +210,7 @@ export async function releaseReservation(
   force: boolean,
   signal: AbortSignal,
 ): Promise<ReleaseResult> {
-  const entry = await readKey(context, subnet, signal);
+  const entry = await getEntry(context, subnet, signal);
   if (!entry) return releaseKept(context, subnet, force, signal);
   const text = formatPrefix(subnet);
   if (entry.kind === 'rejected') {
@@ -237,29 +224,27 @@ export async function releaseReservation(
   }
   const { nodeId, bootId } = lease;
   if (nodeId !== undefined && bootId !== undefined && !lease.released && !force)
-    return turnBack(context, { ...lease, nodeId }, signal);
+    return convertToLease(context, { ...lease, nodeId }, signal);
   if (await removeLease(context, lease, signal)) return { kind: 'free' };
   return refuse(`${text} is in use: ${describeOwner(lease)} answered`, 'to free it run on that host: tartan leave');
 }
 
-/** Without a lease key: a reservation that waits for its node, or the tombstone of one that went silent. */
+/** Deletes the tombstone of a subnet without a lease key: a reservation that was not taken, or a quarantine. */
 async function releaseKept(
   context: ReleaseContext,
   subnet: Prefix,
   force: boolean,
   signal: AbortSignal,
 ): Promise<ReleaseResult> {
-  const { kv, keys } = context;
-  const [held] = (await kv.list(onlyKey(keys.tombstone(subnet)), { signal })).entries;
-  const tombstone = held && readTombstone(keys, held);
+  const tombstone = await getTombstone(context, subnet, signal);
   const text = formatPrefix(subnet);
   if (!tombstone) return refuse(`${text} is neither leased nor reserved`, 'see what is with: tartan leases -o wide');
   if (!tombstone.reserved && !force) return refuseKept(tombstone, 'this is no reservation');
-  if (await forgetTombstone(context, tombstone, signal)) return { kind: 'free' };
+  if (await deleteTombstone(context, tombstone, signal)) return { kind: 'free' };
   return refuse(`${text} was taken meanwhile`, 'see by whom with: tartan leases');
 }
 
-async function turnBack(
+async function convertToLease(
   context: ReleaseContext,
   lease: Lease & { readonly nodeId: string },
   signal: AbortSignal,
@@ -271,24 +256,19 @@ async function turnBack(
     tombstoneLeaseId: await kv.grantLease(tombstoneSeconds(defaultTtlSeconds), { signal }),
     sentAtMs: clock.now(),
   };
-  const turned = await rewriteKey(context, lease, lease, grant, signal);
-  if (typeof turned === 'string') {
+  const result = await rewriteKey(context, lease, lease, grant, signal);
+  if (typeof result === 'string') {
     await dropLeases(context, idsOf(grant), signal);
     return refuse(`${formatPrefix(subnet)} changed meanwhile`, 'run it again');
   }
   for (const endMs = clock.now() + answerMs; clock.now() < endMs; await clock.sleep(pollMs, signal)) {
-    const now = await readKey(context, subnet, signal);
-    const answered = now?.kind === 'lease' && now.lease.leaseId !== grant.leaseId && now.lease.nodeId === nodeId;
+    const entry = await getEntry(context, subnet, signal);
+    const answered = entry?.kind === 'lease' && entry.lease.leaseId !== grant.leaseId && entry.lease.nodeId === nodeId;
     if (!answered) continue;
     await dropLeases(context, idsOf(grant), signal);
     return { kind: 'leased', nodeId };
   }
   return { kind: 'ending', nodeId, seconds: graceSeconds };
-}
-
-async function readKey({ kv, keys }: ReleaseContext, subnet: Prefix, signal: AbortSignal): Promise<Entry | undefined> {
-  const [found] = (await kv.list(onlyKey(keys.subnet(subnet)), { signal })).entries;
-  return found && readEntry(keys, found);
 }
 
 function refuse(reason: string, next: string): Refusal {

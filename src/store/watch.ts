@@ -1,31 +1,128 @@
 /**
- * Whole states for the one who plans. However many changes arrive while the consumer is busy, they are one change to
- * it, and a burst of changes is a few.
+ * List and watch, as Kubernetes' reflectors do. `listWatch` follows one range for ever. The watches that the store
+ * offers are built on it. They yield whole states: any number of changes that arrive while the consumer is busy is one
+ * change.
  */
-import { Wake } from '../lib/wake.js';
+import type { Clock } from '../lib/clock.js';
+import { isTartanError } from '../lib/errors.js';
+import { LogThrottle, type Log } from '../lib/log.js';
+import { backoffMs } from '../lib/retry.js';
 import { LinkedAbort } from '../lib/scope.js';
+import { Wake } from '../lib/wake.js';
 import type { StoreContext } from './context.js';
-import { LeaseTable } from './entries.js';
-import { listWatch, type ListWatchOptions } from './list-watch.js';
+import { LeaseTable, revisionOf } from './entries.js';
 import { onlyKey } from './keys.js';
-import type { KeyEvent, Listing, Position } from './kv.js';
+import type { KeyEvent, KeyRange, Kv, Listing, Position, WatchEnd } from './kv.js';
 import type { WatchedSet } from './store.js';
 
-/** Between two sets at least: a set costs the consumer a pass over all leases. */
+export interface ListWatchOptions {
+  readonly kv: Kv;
+  readonly range: KeyRange;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly sweepMs: number;
+  /** The position at which the caller has read the range: the watch begins after it, without a list. */
+  readonly after?: Position | undefined;
+  /** Returns a revision that the store is known to have reached. */
+  readonly known?: () => bigint;
+  /** @param rewound the store went back in time (restored, wiped, another cluster), so older revisions count too */
+  readonly onListing: (listing: Listing, rewound: boolean) => void;
+  readonly onEvents: (events: readonly KeyEvent[]) => void;
+  readonly signal: AbortSignal;
+}
+
+const retry = { firstMs: 100, capMs: 5_000 };
+/** After a watch that lasted this long the back-off starts again at its first delay. */
+const soundMs = 10_000;
+
+/**
+ * Lists the range, then reports each change. It lists again after a compaction, after any end of the watch, and on a
+ * timer. A failed list is never an empty listing. Ends only by abort and rejects with the signal's reason.
+ */
+export async function listWatch(options: ListWatchOptions): Promise<never> {
+  const { clock, log, signal } = options;
+  const throttle = new LogThrottle();
+  let position = options.after;
+  let first = options.after;
+  for (let failedLists = 0, brokenWatches = 0; ;) {
+    let failures: number;
+    try {
+      const after = first ?? (await listOnce(options, position));
+      first = undefined;
+      position = after;
+      // The store answers again, so a break of the watch must not wait as long as the failed lists did.
+      failedLists = 0;
+      const startedMs = clock.now();
+      const end = await watchUntilSweep(options, after, events => {
+        const last = events.at(-1);
+        if (last) position = { revision: revisionOf(last), clusterId: after.clusterId };
+        options.onEvents(events);
+      });
+      if (end === 'sweep' || clock.now() - startedMs >= soundMs) {
+        brokenWatches = 0;
+        throttle.reset();
+      }
+      if (end === 'sweep') continue;
+      failures = ++brokenWatches;
+      log.debug('store.watch-ended', `a watch ended: ${end.reason}`, { kind: end.kind });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isTartanError(error, 'STORE_UNAVAILABLE') && !isTartanError(error, 'PERMISSION')) throw error;
+      failures = ++failedLists;
+      if (throttle.due()) log.warn('store.unavailable', error.message, { attempt: failures });
+    }
+    await clock.sleep(backoffMs(failures, retry), signal);
+  }
+}
+
+/** @returns the position of the listing, without the entries: they must not stay in memory as long as the watch */
+async function listOnce(options: ListWatchOptions, last: Position | undefined): Promise<Position> {
+  const { kv, range, log, signal } = options;
+  const known = options.known?.() ?? 0n;
+  const listing = await kv.list(range, { signal });
+  const { revision, clusterId } = listing;
+  const rewound =
+    revision < known || (last !== undefined && (revision < last.revision || clusterId !== last.clusterId));
+  if (rewound)
+    log.warn('store.rewound', 'the store was restored or replaced: everything is read again', {
+      revision: String(revision),
+      clusterId,
+    });
+  options.onListing(listing, rewound);
+  return { revision, clusterId };
+}
+
+/** Watches until the sweep is due. The sweep ends the watch, and the list that follows covers the gap. */
+async function watchUntilSweep(
+  options: ListWatchOptions,
+  after: Position,
+  onEvents: (events: readonly KeyEvent[]) => void,
+): Promise<WatchEnd | 'sweep'> {
+  const { kv, range, clock, sweepMs, signal } = options;
+  const inner = new LinkedAbort(signal);
+  const sweep = clock.sleep(sweepMs, inner.signal).then((): 'sweep' => 'sweep');
+  const request = { range, revision: after.revision + 1n, clusterId: after.clusterId, onEvents };
+  const watch = kv.watch(request, { signal: inner.signal });
+  try {
+    return await Promise.race([sweep, watch]);
+  } finally {
+    inner.end();
+    await Promise.allSettled([sweep, watch]);
+  }
+}
+
+/** The least time between two sets, because the consumer passes over all leases for each set. */
 const paceMs = 25;
 const aDayMs = 86_400_000;
 
-interface RangeListener {
-  readonly range: ListWatchOptions['range'];
-  readonly after: Position | undefined;
-  /** Returns whether it said something new. */
+interface RangeListener extends Pick<ListWatchOptions, 'range' | 'after' | 'onEvents'> {
+  /** @returns whether the listing has anything new */
   readonly onListing: (listing: Listing, rewound: boolean) => boolean;
-  readonly onEvents: (events: readonly KeyEvent[]) => void;
 }
 
 /**
- * Rejects with the signal's reason when aborted; ends in no other way.
- * @param listed goes on from there instead of a list of its own
+ * Yields the whole set of leases. Ends only by abort and rejects with the signal's reason.
+ * @param listed the table to begin with instead of a list
  */
 export async function* watchLeases(
   context: StoreContext,
@@ -48,7 +145,7 @@ export async function* watchLeases(
   throw signal.reason;
 }
 
-/** @param after where the document was read that is compared with */
+/** @param after the position at which the caller has read the document */
 export function watchNetworkDocument(
   context: StoreContext,
   after: Position | undefined,
@@ -65,29 +162,29 @@ export function watchNetworkDocument(
 async function* watchRange(
   context: StoreContext,
   signal: AbortSignal,
-  follower: RangeListener,
+  listener: RangeListener,
 ): AsyncGenerator<void, never> {
   const wake = new Wake();
   const inner = new LinkedAbort(signal);
   let changed = false;
-  let listed = follower.after !== undefined;
+  let listed = listener.after !== undefined;
   let failure: { readonly error: unknown } | undefined;
-  const note = (different: boolean): void => {
+  const report = (different: boolean): void => {
     changed ||= different;
     if (changed) wake.ring();
   };
-  const following = listWatch({
+  const watching = listWatch({
     ...context,
-    range: follower.range,
-    after: follower.after,
+    range: listener.range,
+    after: listener.after,
     signal: inner.signal,
     onListing(listing, rewound) {
-      note(follower.onListing(listing, rewound) || !listed);
+      report(listener.onListing(listing, rewound) || !listed);
       listed = true;
     },
     onEvents(events) {
-      follower.onEvents(events);
-      note(true);
+      listener.onEvents(events);
+      report(true);
     },
   }).catch((error: unknown) => {
     failure = { error };
@@ -104,6 +201,6 @@ async function* watchRange(
     }
   } finally {
     inner.end(signal.reason);
-    await following;
+    await watching;
   }
 }
