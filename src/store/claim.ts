@@ -6,7 +6,7 @@ import { isTartanError } from '../lib/errors.js';
 import type { Tombstone } from '../model/allocation.js';
 import { samePrefix, type Prefix } from '../model/ipv4.js';
 import { formatLeaseValue, type Lease, type LeaseValue } from '../model/lease.js';
-import type { StoreContext } from './context.js';
+import type { KvContext, StoreContext } from './context.js';
 import type { ClusterSnapshot } from './entries.js';
 import type { Keys } from './keys.js';
 import type { Commit, Compare, Write } from './kv.js';
@@ -31,8 +31,6 @@ export type ClaimResult = Claim | Exclude<Commit['outcome'], 'done'>;
 
 /** The value that a node publishes in its own lease. */
 export type OwnLeaseValue = LeaseValue & { readonly nodeId: string };
-
-type KvContext = Pick<StoreContext, 'kv' | 'keys'>;
 
 /** Returns the grant of a reservation: neither its key nor its tombstone expires. */
 export function reservationAt(nowMs: number): Grant {

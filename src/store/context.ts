@@ -16,3 +16,6 @@ export interface StoreContext {
   /** Gives away a subnet in quarantine, of any age, when no other subnet is free. */
   readonly reuseQuarantined: boolean;
 }
+
+/** The context of a single read or write. */
+export type KvContext = Pick<StoreContext, 'kv' | 'keys'>;

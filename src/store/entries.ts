@@ -17,11 +17,9 @@ import {
 } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';
-import type { StoreContext } from './context.js';
+import type { KvContext } from './context.js';
 import { nameBelow, occupiedBy, onlyKey, printable, type Keys } from './keys.js';
 import type { KeyEvent, KeyValue, Listing, Position } from './kv.js';
-
-type KvContext = Pick<StoreContext, 'kv' | 'keys'>;
 
 interface EntryBase {
   /** The subnet that the key names, undefined when the key is no lease key. */

@@ -26,9 +26,9 @@ import {
   type Grant,
 } from './claim.js';
 import type { StoreContext } from './context.js';
-import { readEntry, SnapshotReader, type Entry } from './entries.js';
+import { readEntry, revisionOf, SnapshotReader, type Entry } from './entries.js';
 import { onlyKey } from './keys.js';
-import type { KeyEvent, KeyValue, Position } from './kv.js';
+import type { KeyValue, Position } from './kv.js';
 import { initialLeaseState, reduce, type LeaseEvent, type KeyObservation, type LeaseState } from './lease-state.js';
 import { releaseSubnet } from './release.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStatus } from './store.js';
@@ -257,9 +257,8 @@ export class LeaseKeeper implements OwnLease {
       known: () => this.lease.revision,
       onListing: ({ entries, revision }, rewound) => observe(entries[0], revision, rewound),
       onEvents: events => {
-        const last: KeyEvent | undefined = events.at(-1);
-        if (last?.kind === 'put') observe(last.entry, last.entry.modRevision, false);
-        if (last?.kind === 'delete') observe(undefined, last.revision, false);
+        const last = events.at(-1);
+        if (last) observe(last.kind === 'put' ? last.entry : undefined, revisionOf(last), false);
       },
     });
   }

@@ -6,7 +6,7 @@ import type { Tombstone } from '../model/allocation.js';
 import { samePrefix, type Prefix } from '../model/ipv4.js';
 import { formatLeaseValue, type Lease } from '../model/lease.js';
 import { unmodifiedKey, deleteKey, dropLeases } from './claim.js';
-import type { StoreContext } from './context.js';
+import type { KvContext, StoreContext } from './context.js';
 import { readEntry, getEntry, readTombstone, getTombstone } from './entries.js';
 
 /** The time between the two writes, in which watchers see that the key is released. */
@@ -19,7 +19,7 @@ export interface ReleasedSubnet {
   readonly reserved: boolean;
 }
 
-export type ReleaseContext = Pick<StoreContext, 'kv' | 'keys' | 'clock'>;
+export type ReleaseContext = KvContext & Pick<StoreContext, 'clock'>;
 
 /** Releases the subnet of a node. A reservation stays, marked as released. A key of another node is not changed. */
 export async function releaseSubnet(context: ReleaseContext, nodeId: string, subnet: Prefix): Promise<void> {

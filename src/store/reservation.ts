@@ -59,7 +59,8 @@ export async function reserve(
   for (let race = 1; race <= mostRaces; race++) {
     const snapshot = await reader.readSnapshot(request.network, signal);
     const result =
-      (await convert(context, request, snapshot, signal)) ?? (await create(context, request, snapshot, signal));
+      (await convertToReservation(context, request, snapshot, signal)) ??
+      (await reserveFree(context, request, snapshot, signal));
     if (result) return result;
     await context.clock.sleep(backoffMs(race, lostRace), signal);
   }
@@ -67,7 +68,7 @@ export async function reserve(
 }
 
 /** Makes the lease of the holder a reservation with the same value. */
-async function convert(
+async function convertToReservation(
   context: ReleaseContext,
   { subnet, holder }: ReserveRequest,
   snapshot: ClusterSnapshot,
@@ -89,7 +90,8 @@ async function convert(
   return { kind: 'reserved', subnet: lease.subnet, before: 'leased' };
 }
 
-async function create(
+/** Reserves a free subnet: by a tombstone for a node, by a lease key for an address. */
+async function reserveFree(
   context: ReleaseContext,
   request: ReserveRequest,
   snapshot: ClusterSnapshot,

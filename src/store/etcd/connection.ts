@@ -1,6 +1,6 @@
 /**
- * One endpoint, one etcd3 client. The client's own retries and circuit breakers are switched off (its faults are
- * listed in the design notes): a connection is used until the first failure and then thrown away, with its login token.
+ * One endpoint with one etcd3 client. The client's own retries and circuit breakers are switched off, because they have
+ * faults. A connection is used until its first failure and then closed, with its login token.
  */
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -9,10 +9,10 @@ import { isPlain, readTlsFiles, type EtcdOptions } from './options.js';
 
 type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
 
-/** Answers of unary calls, in ms; below the 3 s in which a stuck member must be left. */
+/** The deadline of a unary call in milliseconds; it is below 3 s, in which a stuck member must be given up. */
 export const callTimeoutMs = 2_500;
 
-/** Does nothing but call: faults are ours to handle. */
+/** A policy that makes the call and nothing else: the faults are handled in Endpoints. */
 const noFaultHandling: Policy = {
   _altReturn: undefined as never,
   onSuccess: () => ({ dispose() {} }),
@@ -25,18 +25,18 @@ let generation = 0;
 export class Connection {
   readonly endpoint: string;
   readonly etcd: Etcd3;
-  /** To be waited for before the first call. Rejects when there was no way to the endpoint. */
+  /** Resolves when a call may be made; rejects when the endpoint cannot be reached. */
   readonly reachable: Promise<void>;
   readonly #closed = new AbortController();
 
   /**
-   * @param suspect the last one was left: whether there is a way is found out first. grpc-js gives nobody the socket of
-   * an attempt to connect, and one that nobody answers stays open for two minutes after its client was closed.
+   * @param suspect the last connection failed, so a TCP connect of our own comes first. grpc-js does not give access to
+   * the socket of a connect, and an unanswered one stays open for two minutes after its client was closed.
    */
   constructor(endpoint: string, options: EtcdOptions, withLogin: boolean, suspect = false) {
     this.endpoint = endpoint;
-    this.reachable = suspect ? reach(endpoint, this.closed) : Promise.resolve();
-    // Whoever has a call to make waits for it.
+    this.reachable = suspect ? connectOnce(endpoint, this.closed) : Promise.resolve();
+    // Each call waits for `reachable` and handles its rejection.
     this.reachable.catch(() => {});
     const { username, password } = options;
     const tls = isPlain(endpoint) ? undefined : readTlsFiles(options);
@@ -47,18 +47,18 @@ export class Connection {
       faultHandling: { host: () => noFaultHandling, global: noFaultHandling },
       defaultCallOptions: call => (call.isStream ? {} : { deadline: Date.now() + callTimeoutMs }),
       grpcOptions: {
-        // etcd allows a ping each 5 s; below 10 s it has been seen to object.
+        // etcd permits a ping every 5 s, but was seen to reject intervals below 10 s.
         'grpc.keepalive_time_ms': 10_000,
         'grpc.keepalive_timeout_ms': 5_000,
         'grpc.keepalive_permit_without_calls': 1,
         'grpc.enable_http_proxy': 0,
-        // grpc-js shares TCP connections of equal options: a number of its own gives a new client a new connection.
+        // grpc-js shares TCP connections of clients with equal options, so each client gets a number of its own.
         'grpc.primary_user_agent': `tartan/${++generation}`,
       },
     });
   }
 
-  /** Aborted when the connection is thrown away: its streams end with it. */
+  /** Aborted when the connection is closed, which ends its streams. */
   get closed(): AbortSignal {
     return this.#closed.signal;
   }
@@ -70,7 +70,7 @@ export class Connection {
   }
 }
 
-async function reach(endpoint: string, signal: AbortSignal): Promise<void> {
+async function connectOnce(endpoint: string, signal: AbortSignal): Promise<void> {
   const { protocol, hostname, port } = new URL(endpoint);
   const host = hostname.replace(/^\[|\]$/g, '');
   const options = { host, port: Number(port || (protocol === 'https:' ? 443 : 80)), signal };

@@ -1,16 +1,16 @@
 /**
- * The endpoints of one cluster, one in use at a time. Whatever fails on it moves everyone to the next: an answer comes
- * from some endpoint, or the error names the last reason.
+ * The endpoints of one cluster, of which one is in use at a time. A failure moves all calls to the next endpoint. A
+ * call gets the answer of some endpoint, or an error with the reason of the last one.
  */
 import { messageOf, TartanError } from '../../lib/errors.js';
 import { callTimeoutMs, Connection } from './connection.js';
 import type { EtcdOptions } from './options.js';
-import { NoAnswer, plainMessage, errorKindOf } from './errors.js';
+import { NoAnswer, plainMessage, errorKindOf, type EtcdErrorKind } from './errors.js';
 
 export interface CallOptions {
   readonly signal: AbortSignal;
   readonly timeoutMs?: number;
-  /** A write that must not be sent twice: the first failure of an endpoint ends the call. */
+  /** For a write, which must not be sent twice: the first failure of an endpoint ends the call. */
   readonly once?: boolean;
 }
 
@@ -19,20 +19,20 @@ export class Endpoints {
   #index: number;
   #live: Connection | undefined;
   #withLogin: boolean;
-  /** Nobody answered last. */
+  /** The last connection failed. */
   #suspect = false;
   readonly #closed = new AbortController();
 
   constructor(options: EtcdOptions) {
     this.#options = options;
     this.#withLogin = options.username !== undefined;
-    // Hosts of one configuration do not all lean on the first member.
+    // Hosts with the same configuration begin with different members.
     this.#index = Math.floor(Math.random() * options.endpoints.length);
   }
 
   /**
-   * @throws the client's own error where it is an answer (troubleOf tells which), TartanError STORE_UNAVAILABLE when
-   * no endpoint gave one
+   * @throws the client's error where it is an answer of etcd (errorKindOf tells which); TartanError STORE_UNAVAILABLE
+   * when no endpoint answered
    */
   async call<T>(attempt: (connection: Connection) => Promise<T>, options: CallOptions): Promise<T> {
     const signal = AbortSignal.any([options.signal, this.#closed.signal]);
@@ -40,7 +40,7 @@ export class Endpoints {
     for (let tried = 0; ;) {
       const connection = this.connection();
       try {
-        // Whoever throws the connection away ends every call on it.
+        // The close of a connection ends every call on it.
         const alive = AbortSignal.any([signal, connection.closed]);
         const answer = await within(options.timeoutMs ?? callTimeoutMs, alive, async () => {
           await connection.reachable;
@@ -53,7 +53,7 @@ export class Endpoints {
         const kind = errorKindOf(error);
         if (logins++ === 0 && this.#loginAgain(kind, connection)) continue;
         if (kind !== 'transport' && kind !== 'token') throw error;
-        this.leave(connection);
+        this.abandon(connection);
         if (options.once || ++tried >= this.#options.endpoints.length) throw unavailable(connection, error);
       }
     }
@@ -66,13 +66,13 @@ export class Endpoints {
       this.#live ??= new Connection(endpoint, this.#options, this.#withLogin, this.#suspect);
       return this.#live;
     } catch (cause) {
-      // The files were good when the store was opened: they are being replaced, or were broken since.
+      // The TLS files were valid when the store was opened, so they are being replaced now or were damaged since.
       throw new TartanError('STORE_UNAVAILABLE', `cannot connect to etcd: ${messageOf(cause)}`, { cause });
     }
   }
 
-  /** Throws the connection away and goes on to the next endpoint, if nobody has done so before. */
-  leave(connection: Connection): void {
+  /** Closes the connection and moves to the next endpoint, unless another call has done so already. */
+  abandon(connection: Connection): void {
     this.#suspect = true;
     if (this.#live === connection) {
       this.#live = undefined;
@@ -81,7 +81,7 @@ export class Endpoints {
     connection.close();
   }
 
-  /** The connection in use is thrown away, with all calls on it; the next call makes another one. */
+  /** Closes the connection in use with all calls on it. The next call makes a new one. */
   reconnect(): void {
     const live = this.#live;
     this.#live = undefined;
@@ -93,8 +93,8 @@ export class Endpoints {
     this.#live?.close();
   }
 
-  /** @returns whether a new connection may do better by its login */
-  #loginAgain(kind: string, connection: Connection): boolean {
+  /** @returns whether the call may succeed on a new connection with another login */
+  #loginAgain(kind: EtcdErrorKind, connection: Connection): boolean {
     if (kind === 'login-unknown') this.#withLogin = false;
     else if (kind === 'login-needed' && this.#options.username !== undefined) this.#withLogin = true;
     else if (kind !== 'token') return false;
@@ -112,7 +112,7 @@ function unavailable(connection: Connection, cause: unknown): TartanError {
   );
 }
 
-/** The client's own deadlines do not cover a connection that never opens. */
+/** Limits the time of a call: the client's own deadlines do not cover a connection that never opens. */
 async function within<T>(timeoutMs: number, signal: AbortSignal, run: () => Promise<T>): Promise<T> {
   signal.throwIfAborted();
   return new Promise<T>((resolve, reject) => {

@@ -1,6 +1,6 @@
 /**
- * What an error of the etcd client means for us. etcd tells by text (its api/v3rpc/rpctypes) where gRPC's status code
- * alone is ambiguous.
+ * Sorts the errors of the etcd client by kind. Where gRPC's status code is ambiguous the text of the error decides
+ * (etcd's api/v3rpc/rpctypes).
  */
 import {
   EtcdAuthenticationFailedError,
@@ -13,9 +13,9 @@ import { Keys } from '../keys.js';
 import type { EtcdOptions } from './options.js';
 
 /**
- * transport      no answer of use from this endpoint: try another; a write may or may not have happened
- * token          the login has worn out: log in again and repeat, nothing was done
- * login-needed   etcd wants a login and got none
+ * transport      the endpoint gave no usable answer: another is tried, and a write may have been done
+ * token          the login token has expired: the client logs in and repeats the call, and nothing was done
+ * login-needed   etcd needs a login and got none
  * login-unknown  etcd has authentication switched off
  */
 export type EtcdErrorKind =
@@ -50,14 +50,11 @@ export function errorKindOf(error: unknown): EtcdErrorKind {
   if (error instanceof EtcdInvalidAuthTokenError) return 'token';
   if (error instanceof EtcdPermissionDeniedError || error instanceof EtcdAuthenticationFailedError) return 'denied';
   if (error instanceof EtcdLeaseInvalidError) return 'lease-gone';
-  return errorKindOfText(messageOf(error));
-}
-
-export function errorKindOfText(message: string): EtcdErrorKind {
+  const message = messageOf(error);
   return byText.find(([pattern]) => pattern.test(message))?.[1] ?? 'transport';
 }
 
-/** etcd3 puts class names in front; the rest is what an operator can use. */
+/** Returns the message without the class names that etcd3 puts before it. */
 export function plainMessage(error: unknown): string {
   return messageOf(error)
     .replace(/^(\w+Error: )+/, '')
@@ -66,8 +63,8 @@ export function plainMessage(error: unknown): string {
 }
 
 /**
- * The error of a missing right names the role that a member needs.
- * @param what the refused act and its keys: `write of /coreos.com/network/held/10.5.1.0-24`
+ * Returns the error of a missing permission, with the role that the user needs.
+ * @param what the refused operation and its keys: `write of /coreos.com/network/held/10.5.1.0-24`
  */
 export function permissionError(options: EtcdOptions, what: string, cause: unknown): TartanError {
   const user = options.username === undefined ? 'a client without a user name' : `user '${options.username}'`;
@@ -80,14 +77,14 @@ export function permissionError(options: EtcdOptions, what: string, cause: unkno
 
 function roleText(prefix: string): string {
   const keys = new Keys(prefix);
-  const [config, subnets, held] = [keys.config, keys.subnets.start, keys.tombstones.start].map(String);
+  const [config, subnets, tombstones] = [keys.config, keys.subnets.start, keys.tombstones.start].map(String);
   return [
-    `Its role needs: read ${config}, readwrite --prefix ${subnets}, readwrite --prefix ${held}.`,
+    `Its role needs: read ${config}, readwrite --prefix ${subnets}, readwrite --prefix ${tombstones}.`,
     'Make it with:',
     'etcdctl role add tartan;',
     `etcdctl role grant-permission tartan read ${config};`,
     `etcdctl role grant-permission tartan readwrite --prefix ${subnets};`,
-    `etcdctl role grant-permission tartan readwrite --prefix ${held};`,
+    `etcdctl role grant-permission tartan readwrite --prefix ${tombstones};`,
     'etcdctl user grant-role <user> tartan',
   ].join(' ');
 }

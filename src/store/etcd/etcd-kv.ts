@@ -1,4 +1,4 @@
-/** The inner port on etcd: pages that fit gRPC's limit, own lease ids, deadlines, rotation over the endpoints. */
+/** The inner port on etcd. It reads in pages that fit gRPC's limit, and chooses the ids of leases itself. */
 import { randomBytes } from 'node:crypto';
 import type { IRangeResponse } from 'etcd3';
 import { TartanError } from '../../lib/errors.js';
@@ -25,11 +25,11 @@ import { keepAliveAll, watchStream } from './streams.js';
 import { readKeyValue, writeCompare, writeOperation } from './wire.js';
 
 /**
- * Keys of one page, a good megabyte of leases: a cluster of five thousand hosts is one call. Halved as long as a page
- * exceeds the 4 MiB that grpc-js takes.
+ * The keys of one page, about one megabyte of leases: one call reads a cluster of five thousand hosts. The number is
+ * halved while a page exceeds the 4 MiB that grpc-js accepts.
  */
 const pageKeys = 5_000;
-/** From the first read on that was not answered in time: it may have been too much for the way. */
+/** The keys of one page after a read that was not answered in time, because its page may have been too large. */
 const carefulPageKeys = 500;
 
 /** @throws TartanError CONFIG_INVALID for an unusable file, USAGE for options that do not go together */
@@ -73,7 +73,7 @@ class EtcdKv implements Kv {
       const last = entries.at(-1);
       if (!page.more || !last) break;
       start = Buffer.concat([last.key, Buffer.from([0])]);
-      // One huge value does not make the rest of the list slow.
+      // The limit grows again, so that one huge value does not slow down the rest of the list.
       limit = Math.min(this.#pageKeys, limit * 2);
     }
     return { entries, revision: BigInt(first.revision), clusterId: first.cluster_id };
@@ -82,17 +82,14 @@ class EtcdKv implements Kv {
   async commit(compares: readonly Compare[], writes: readonly Write[], { signal }: AbortOptions): Promise<Commit> {
     const request = { compare: compares.map(writeCompare), success: writes.map(writeOperation) };
     const what = `write of ${writes.map(({ key }) => printable(key.toString('latin1'))).join(' and ')}`;
-    try {
-      const reply = await this.#call(what, connection => connection.etcd.kv.txn(request), { signal, once: true });
-      return { outcome: reply.succeeded ? 'done' : 'refused', revision: BigInt(reply.header.revision) };
-    } catch (error) {
-      if (errorKindOf(error) === 'lease-gone') return { outcome: 'lease-gone', revision: 0n };
-      throw error;
-    }
+    const call = this.#call(what, ({ etcd }) => etcd.kv.txn(request), { signal, once: true });
+    const reply = await undefinedIfLeaseGone(call);
+    if (!reply) return { outcome: 'lease-gone', revision: 0n };
+    return { outcome: reply.succeeded ? 'done' : 'refused', revision: BigInt(reply.header.revision) };
   }
 
   async grantLease(ttlSeconds: number, { signal }: AbortOptions): Promise<string> {
-    // With an id of our own a repeated grant finds the first one instead of leaking it.
+    // The id is our own, so that a repeated grant finds the first one instead of leaking it.
     const id = String((randomBytes(8).readBigUInt64BE() >> 2n) + 1n);
     const grant = (connection: Connection): Promise<unknown> =>
       connection.etcd.leaseClient.leaseGrant({ TTL: ttlSeconds, ID: id });
@@ -104,38 +101,23 @@ class EtcdKv implements Kv {
     return id;
   }
 
-  async keepAlive(
-    leaseIds: readonly string[],
-    timeoutMs: number,
-    { signal }: AbortOptions,
-  ): Promise<readonly number[]> {
-    const renew = (connection: Connection): Promise<readonly number[]> => keepAliveAll(connection, leaseIds, timeoutMs);
-    try {
-      return await this.#call('renewal of a lease', renew, { signal, timeoutMs });
-    } catch (error) {
-      if (errorKindOf(error) === 'lease-gone') return leaseIds.map(() => 0);
-      throw error;
-    }
+  async keepAlive(leaseIds: readonly string[], timeoutMs: number, o: AbortOptions): Promise<readonly number[]> {
+    const renew = (connection: Connection) => keepAliveAll(connection, leaseIds, timeoutMs);
+    const call = this.#call('renewal of a lease', renew, { signal: o.signal, timeoutMs });
+    const granted = await undefinedIfLeaseGone(call);
+    return granted ?? leaseIds.map(() => 0);
   }
 
   async revokeLease(leaseId: string, { signal }: AbortOptions): Promise<void> {
-    try {
-      await this.#call('end of a lease', ({ etcd }) => etcd.leaseClient.leaseRevoke({ ID: leaseId }), { signal });
-    } catch (error) {
-      if (errorKindOf(error) !== 'lease-gone') throw error;
-    }
+    const revoke = ({ etcd }: Connection) => etcd.leaseClient.leaseRevoke({ ID: leaseId });
+    await undefinedIfLeaseGone(this.#call('end of a lease', revoke, { signal }));
   }
 
   async timeToLive(leaseId: string, { signal }: AbortOptions): Promise<TimeToLive | undefined> {
-    try {
-      const ask = ({ etcd }: Connection) => etcd.leaseClient.leaseTimeToLive({ ID: leaseId });
-      const reply = await this.#call('look at a lease', ask, { signal });
-      const ttlSeconds = Number(reply.TTL);
-      return ttlSeconds < 0 ? undefined : { ttlSeconds, grantedSeconds: Number(reply.grantedTTL) };
-    } catch (error) {
-      if (errorKindOf(error) === 'lease-gone') return undefined;
-      throw error;
-    }
+    const read = ({ etcd }: Connection) => etcd.leaseClient.leaseTimeToLive({ ID: leaseId });
+    const reply = await undefinedIfLeaseGone(this.#call('look at a lease', read, { signal }));
+    if (!reply || Number(reply.TTL) < 0) return undefined;
+    return { ttlSeconds: Number(reply.TTL), grantedSeconds: Number(reply.grantedTTL) };
   }
 
   async watch(request: WatchRequest, { signal }: AbortOptions): Promise<WatchEnd> {
@@ -143,8 +125,8 @@ class EtcdKv implements Kv {
     const connection = this.#endpoints.connection();
     const end = await watchStream(connection, request, signal);
     signal.throwIfAborted();
-    // A new connection brings a new login too. A compaction is an answer, not a fault.
-    if (end.kind === 'broken') this.#endpoints.leave(connection);
+    // A new connection logs in anew. A compaction is an answer of etcd and no fault of the connection.
+    if (end.kind === 'broken') this.#endpoints.abandon(connection);
     return end;
   }
 
@@ -190,7 +172,7 @@ class EtcdKv implements Kv {
     }
   }
 
-  /** Once, beside the first answer; nothing waits for it. */
+  /** Reads the version of etcd once, after the first answer; no caller waits for it. */
   #askVersion(): void {
     if (this.#versionAsked) return;
     this.#versionAsked = true;
@@ -207,14 +189,22 @@ class EtcdKv implements Kv {
   }
 }
 
-/** etcd releases with known holes in authentication (CVE-2026-44283 and older): worth one line to the operator. */
+/** Resolves with undefined where etcd does not have the lease of the call. */
+async function undefinedIfLeaseGone<T>(call: Promise<T>): Promise<T | undefined> {
+  return call.catch((error: unknown) => {
+    if (errorKindOf(error) === 'lease-gone') return undefined;
+    throw error;
+  });
+}
+
+/** The first etcd patch releases without the known faults in authentication (CVE-2026-44283 and older). */
 const fixedPatch: ReadonlyMap<string, number> = new Map([
   ['3.4', 44],
   ['3.5', 30],
   ['3.6', 11],
 ]);
 
-/** @returns the release to upgrade to, undefined when the version is not known to be affected */
+/** @returns the release that has the fixes, undefined when the version is not known to be affected */
 export function authFixFor(version: string): string | undefined {
   const [, minor, patch] = /^(\d+\.\d+)\.(\d+)/.exec(version) ?? [];
   const fixed = fixedPatch.get(minor ?? '');

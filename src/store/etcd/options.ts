@@ -1,6 +1,6 @@
 /**
- * How etcd is reached: endpoints, TLS files, login. Files are read anew for each client, so that rotated certificates
- * are taken up without a restart. Neither a password nor a key is ever part of a message.
+ * The options of the connection to etcd: endpoints, TLS files, login. Each client reads the files anew, so that rotated
+ * certificates are used without a restart. No message contains a password or a key.
  */
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -16,7 +16,7 @@ export interface EtcdOptions {
   readonly keyFile?: string;
   readonly username?: string;
   readonly password?: string;
-  /** Send a password in clear to another host. */
+  /** Permits a password in clear text to another host. */
   readonly insecureEtcd?: boolean;
 }
 
@@ -42,7 +42,7 @@ export function checkEtcdOptions(options: EtcdOptions): void {
   if (options.endpoints.some(endpoint => !isPlain(endpoint))) readTlsFiles(options);
 }
 
-/** @returns undefined when nothing is given: TLS then trusts the system's roots */
+/** @returns undefined when no file is given: TLS trusts the system's roots then */
 export function readTlsFiles(options: EtcdOptions): TlsFiles | undefined {
   const { caFile, certFile, keyFile } = options;
   if ((certFile === undefined) !== (keyFile === undefined))

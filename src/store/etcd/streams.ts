@@ -1,6 +1,7 @@
 /**
- * Watch and LeaseKeepAlive on etcd's raw streams. The package's Watcher is not used: it loses events when a stream dies
- * early and cannot tell a compaction. Its Lease class is not used: it gives leases up too early.
+ * Watch and LeaseKeepAlive on etcd's raw streams. The package's Watcher is not used, because it loses events when a
+ * stream dies early and does not report a compaction. Its Lease class is not used, because it gives leases up too
+ * early.
  */
 import type { IWatchResponse } from 'etcd3';
 import { messageOf } from '../../lib/errors.js';
@@ -9,12 +10,12 @@ import type { Connection } from './connection.js';
 import { NoAnswer } from './errors.js';
 import { readEvent } from './wire.js';
 
-/** The stream must be confirmed within this; after that HTTP/2 pings watch over it. */
+/** etcd must confirm the watch within this time; after that HTTP/2 pings supervise the stream. */
 const openTimeoutMs = 3_000;
 
 /**
- * One watch. It ends for good at the first sign of anything but events; the caller lists again.
- * @param signal ends the watch, as the end of the connection does
+ * Runs one watch. It ends at the first response that is no event, and the caller lists again.
+ * @param signal ends the watch, as the close of the connection does
  */
 export async function watchStream(
   connection: Connection,
@@ -40,12 +41,12 @@ export async function watchStream(
     connection.etcd.watchClient.watch().then(
       stream => {
         cancel = () => {
-          // The package takes the cancel of a stream that can still be written to for a fault of the host, and closes
-          // all its clients: a new connection for whoever comes next, and the other watches on one that is given up.
+          // The package takes the cancel of a writable stream for a fault of the host and closes all its clients. Later
+          // calls would get a new connection, and the other watches would stay on one that is given up.
           stream.end();
           stream.cancel();
         };
-        // A cancelled stream reports that as an error: somebody must be listening.
+        // A cancelled stream reports the cancel as an error, which needs a listener.
         stream.on('error', error => end('broken', messageOf(error)));
         stream.on('end', () => end('broken', 'the stream ended'));
         if (ended) return cancel();
@@ -70,7 +71,7 @@ function reader(
   end: (kind: WatchEnd['kind'], reason: string) => void,
   onCreated: () => void,
 ): (response: IWatchResponse) => void {
-  let parts: KeyEvent[] = [];
+  let events: KeyEvent[] = [];
   return response => {
     if (response.canceled) {
       const compacted = response.compact_revision !== '0';
@@ -80,17 +81,17 @@ function reader(
     if (response.created && BigInt(response.header.revision) + 1n < request.revision)
       return end('broken', 'etcd is behind what it told before');
     if (response.created) onCreated();
-    for (const event of response.events) parts.push(readEvent(event));
-    // A fragment is a part of one revision or batch: it counts once it is whole.
-    if (response.fragment || parts.length === 0) return;
-    const events = parts;
-    parts = [];
-    request.onEvents(events);
+    for (const event of response.events) events.push(readEvent(event));
+    // A fragment is a part of one revision or batch, and the listener gets only whole ones.
+    if (response.fragment || events.length === 0) return;
+    const whole = events;
+    events = [];
+    request.onEvents(whole);
   };
 }
 
 /**
- * One stream, one request and one answer for each lease.
+ * Renews leases on one stream, with one request and one response for each lease.
  * @returns for each lease the seconds granted anew, 0 when it is gone
  */
 export async function keepAliveAll(

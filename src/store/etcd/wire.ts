@@ -1,4 +1,4 @@
-/** Between our terms and etcd's messages: all 64-bit numbers of etcd3 are decimal text, enumerations are names. */
+/** Converts between the inner port and etcd3's messages, whose 64-bit numbers are decimal text and enums are names. */
 import { CompareResult, CompareTarget, type ICompare, type IEvent, type IKeyValue, type IRequestOp } from 'etcd3';
 import type { Compare, KeyEvent, KeyValue, Write } from '../kv.js';
 
@@ -13,7 +13,7 @@ export function readKeyValue(kv: IKeyValue): KeyValue {
 }
 
 export function readEvent(event: IEvent): KeyEvent {
-  // The types say 'Delete', the wire says 'DELETE'.
+  // The types of etcd3 have 'Delete', and its messages have 'DELETE'.
   return event.type.toLowerCase() === 'delete'
     ? { kind: 'delete', key: event.kv.key, revision: BigInt(event.kv.mod_revision) }
     : { kind: 'put', entry: readKeyValue(event.kv) };
