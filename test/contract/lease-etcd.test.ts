@@ -20,7 +20,7 @@ import { all, before, networkOf, nodeOf, prefix, put, requestOf, until } from '.
 const rounds = Math.max(1, Number(process.env['TARTAN_REPEAT'] ?? 1));
 const each = Array.from({ length: rounds }, (_, index) => index + 1);
 const key = (subnet: string): string => `${prefix}/subnets/${subnet}`;
-const held = (subnet: string): string => `${prefix}/held/${subnet}`;
+const tombstoneKey = (subnet: string): string => `${prefix}/held/${subnet}`;
 const seven = '10.5.7.0-24';
 const elsewhere = { publicIp: parseIpv4('198.51.100.1') };
 
@@ -167,7 +167,7 @@ describe('an operator', () => {
       1_000,
     );
     const entries = await all(kv, `${prefix}/`);
-    expect(entries.map(entry => entry.key)).toEqual([held(seven), key(seven)]);
+    expect(entries.map(entry => entry.key)).toEqual([tombstoneKey(seven), key(seven)]);
     for (const { leaseId } of entries) expect([...old, '0']).not.toContain(leaseId);
     expect(await leasesBeside(earlier)).toBe(2);
   });
@@ -175,9 +175,9 @@ describe('an operator', () => {
   it('who revokes the lease of a tombstone sees it back at the next renewal', async () => {
     const { kv, o } = stores();
     const lease = await acquireSeven({ ttlSeconds: 3 });
-    const [tombstone] = await all(kv, held(''));
+    const [tombstone] = await all(kv, tombstoneKey(''));
     await kv.revokeLease(tombstone?.leaseId ?? '', o());
-    await until('back', async () => (await all(kv, held('')))[0]?.value === 'node-1', 5_000);
+    await until('back', async () => (await all(kv, tombstoneKey('')))[0]?.value === 'node-1', 5_000);
     await until('one pair', async () => (await all(kv, key('')))[0]?.leaseId === lease.lease.leaseId);
     expect(lease.status).toBe('held');
   });
@@ -222,7 +222,7 @@ describe('a store that', () => {
     await until('registered', () => lease.status === 'held' && lease.lease.createRevision < createRevision, 20_000);
     const entries = await all(kv, `${prefix}/`);
     expect(entries.map(entry => [entry.key, entry.leaseId])).toEqual([
-      [held(seven), '0'],
+      [tombstoneKey(seven), '0'],
       [key(seven), '0'],
     ]);
   });

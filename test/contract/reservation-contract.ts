@@ -10,7 +10,7 @@ import { useStores, type Bed } from '../support/store-bed.js';
 import { all, before, del, networkOf, nodeOf, prefix, put, requestOf, until, type Shown } from '../support/store.js';
 
 const key = (subnet: string): string => `${prefix}/subnets/${subnet}`;
-const held = (subnet: string): string => `${prefix}/held/${subnet}`;
+const tombstoneKey = (subnet: string): string => `${prefix}/held/${subnet}`;
 const flannel = (publicIp: string): string => `{"PublicIP":"${publicIp}","PublicIPv6":null}`;
 const node = (number: number): Holder => ({ kind: 'node', nodeId: `node-${number}` });
 const address = (text: string): Holder => ({ kind: 'address', publicIp: parseIpv4(text) });
@@ -58,7 +58,7 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
         expect(lease).toMatchObject({ status: 'held', deadlineMs: Infinity, lease: { leaseId: '0' } });
         await lease.close();
         expect((await entries()).map(entry => [entry.key, entry.leaseId])).toEqual([
-          [held('10.5.7.0-24'), '0'],
+          [tombstoneKey('10.5.7.0-24'), '0'],
           [key('10.5.7.0-24'), '0'],
         ]);
       }
@@ -67,7 +67,7 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
     it('for a node id not seen yet stands out of sight, is given to no other, and is taken for ever', async () => {
       const network = networkOf('10.5.0.0/22', { SubnetLen: 24, SubnetMin: '10.5.2.0', SubnetMax: '10.5.2.0' });
       expect(await keep(node(7), undefined, network)).toMatchObject({ kind: 'reserved', before: 'free' });
-      expect((await entries()).map(entry => entry.key)).toEqual([held('10.5.2.0-24')]);
+      expect((await entries()).map(entry => entry.key)).toEqual([tombstoneKey('10.5.2.0-24')]);
       expect((await readTimedLeases(stores().kv, prefix, stores().o())).kept).toMatchObject([
         { nodeId: 'node-7', reserved: true },
       ]);
@@ -104,7 +104,7 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
     it('is refused with the reason and the next step', async () => {
       await acquireAt(1);
       await put(stores().kv, key('10.5.4.0-23'), flannel('192.0.2.9'));
-      await put(stores().kv, held('10.5.8.0-24'), 'node-8');
+      await put(stores().kv, tombstoneKey('10.5.8.0-24'), 'node-8');
       await keep(node(3), '10.5.3.0/24');
       const before = await entries();
       const cases: readonly (readonly [Holder, string, RegExp])[] = [
@@ -160,8 +160,8 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
     it('a planned leave frees what the node has, lease or tombstone, and leaves it what is reserved', async () => {
       const { kv, tool, life, open } = stores();
       await (await acquireAt(1)).close();
-      await put(kv, held('10.5.6.0-24'), 'node-1');
-      await put(kv, held('10.5.5.0-24'), 'node-2');
+      await put(kv, tombstoneKey('10.5.6.0-24'), 'node-1');
+      await put(kv, tombstoneKey('10.5.5.0-24'), 'node-2');
       await acquireAt(3, '10.5.3.0/24');
       const released: boolean[] = [];
       void (async () => {
@@ -175,8 +175,8 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
       ]);
       expect(released.at(-1)).toBe(true);
       expect((await entries()).map(entry => entry.key)).toEqual([
-        held('10.5.3.0-24'),
-        held('10.5.5.0-24'),
+        tombstoneKey('10.5.3.0-24'),
+        tombstoneKey('10.5.5.0-24'),
         key('10.5.3.0-24'),
       ]);
       await (await acquireAt(1)).close();

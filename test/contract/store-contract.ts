@@ -10,7 +10,7 @@ import { useStores, type Bed } from '../support/store-bed.js';
 import { all, before, del, networkOf, nodeOf, prefix, put, requestOf, until } from '../support/store.js';
 
 const key = (subnet: string): string => `${prefix}/subnets/${subnet}`;
-const held = (subnet: string): string => `${prefix}/held/${subnet}`;
+const tombstoneKey = (subnet: string): string => `${prefix}/held/${subnet}`;
 const flannel = (publicIp: string): string => `{"PublicIP":"${publicIp}","PublicIPv6":null}`;
 
 export function leaseStoreContract(name: string, make: () => Promise<Bed>): void {
@@ -52,7 +52,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         expect(lease.status).toBe('held');
         const entries = await all(kv, prefix);
         expect(entries.map(entry => [entry.key, entry.value])).toEqual([
-          [held('10.5.7.0-24'), 'node-1'],
+          [tombstoneKey('10.5.7.0-24'), 'node-1'],
           [key('10.5.7.0-24'), '{"PublicIP":"192.0.2.1","PublicIPv6":null,"nodeId":"node-1","bootId":"boot-1"}'],
         ]);
         const times = await Promise.all(entries.map(({ leaseId }) => kv.timeToLive(leaseId, o())));
@@ -85,7 +85,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         const subnet = await subnetOf(requestOf(nodeOf(1)));
         expect(subnet).toMatch(/\/24$/);
         expect((await all(kv, key(''))).length).toBe(1);
-        expect((await all(kv, held(''))).length).toBe(1);
+        expect((await all(kv, tombstoneKey(''))).length).toBe(1);
       });
 
       it("adopts flannel's entry with our address and leaves one of another address", async () => {
@@ -122,7 +122,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         });
         const taker = await acquire(other, open({ reuseQuarantined: true }));
         expect(formatPrefix(taker.lease.subnet)).toBe('10.5.2.0/24');
-        expect((await all(kv, held('')))[0]?.value).toBe('node-2');
+        expect((await all(kv, tombstoneKey('')))[0]?.value).toBe('node-2');
       });
 
       it('gives all of many hosts a subnet when there are exactly enough', async () => {
@@ -172,7 +172,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
       });
     });
 
-    describe('a held lease', () => {
+    describe('an own lease', () => {
       it('is made again within a second when its key is deleted', async () => {
         const lease = await acquire(requestOf(nodeOf(1)));
         const { subnet, createRevision } = lease.lease;

@@ -52,14 +52,14 @@ describe('with logins', () => {
     server = await EtcdServer.start({ args: ['--auth-token-ttl', '2', '--bcrypt-cost', '4'] });
     await server.ctl('user', 'add', `root:${secret}`);
     await server.ctl('put', `${prefix}/config`, '{"Network":"10.5.0.0/16"}');
-    for (const [user, held] of [
+    for (const [user, tombstones] of [
       ['full', true],
       ['short', false],
     ] as const) {
       await server.ctl('role', 'add', user);
       await server.ctl('role', 'grant-permission', user, 'read', `${prefix}/config`);
       await server.ctl('role', 'grant-permission', user, 'readwrite', '--prefix', `${prefix}/subnets/`);
-      if (held) await server.ctl('role', 'grant-permission', user, 'readwrite', '--prefix', `${prefix}/held/`);
+      if (tombstones) await server.ctl('role', 'grant-permission', user, 'readwrite', '--prefix', `${prefix}/held/`);
       await server.ctl('user', 'add', `${user}:${secret}`);
       await server.ctl('user', 'grant-role', user, user);
     }

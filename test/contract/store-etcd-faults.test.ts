@@ -154,7 +154,7 @@ describe('the watch', () => {
   });
 });
 
-describe('a held lease', () => {
+describe('an own lease', () => {
   it('is unknown while etcd is stopped, and held again with the same subnet after', async () => {
     const lease = await open([server.endpoint]).acquire(requestOf(nodeOf(1), { ttlSeconds: 4 }), o());
     const { subnet } = lease.lease;

@@ -28,7 +28,7 @@ it.each(Array.from({ length: races }, (_, index) => index + 1))(
     );
     try {
       const begin = performance.now();
-      const held = await Promise.all(
+      const leases = await Promise.all(
         stores.map(async (store, index) => {
           const network = networkOf('10.0.0.0/14', {
             SubnetMin: '10.0.4.0',
@@ -38,7 +38,7 @@ it.each(Array.from({ length: races }, (_, index) => index + 1))(
         }),
       );
       console.log(`race ${race}: ${Math.round(performance.now() - begin)} ms`);
-      const subnets = held.map(({ lease }) => lease.subnet).sort((a, b) => a.base - b.base);
+      const subnets = leases.map(({ lease }) => lease.subnet).sort((a, b) => a.base - b.base);
       for (const [index, subnet] of subnets.entries())
         for (const other of subnets.slice(index + 1))
           expect(prefixesOverlap(subnet, other), `${formatPrefix(subnet)} and ${formatPrefix(other)}`).toBe(false);

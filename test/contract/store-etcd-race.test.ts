@@ -23,14 +23,14 @@ it(`gives ${hosts} hosts that start at once a subnet each, and no two overlap`, 
   );
   try {
     const begin = performance.now();
-    const held = await Promise.all(
+    const leases = await Promise.all(
       stores.map(async (store, index) =>
         store.acquire(requestOf(nodeOf(index + 1)), { signal: new AbortController().signal }),
       ),
     );
     const ms = Math.round(performance.now() - begin);
     console.log(`${hosts} hosts, one client each: ${ms} ms`);
-    const subnets = held.map(({ lease }) => lease.subnet).sort((a, b) => a.base - b.base);
+    const subnets = leases.map(({ lease }) => lease.subnet).sort((a, b) => a.base - b.base);
     for (const [index, subnet] of subnets.entries())
       for (const other of subnets.slice(index + 1))
         expect(prefixesOverlap(subnet, other), `${formatPrefix(subnet)} and ${formatPrefix(other)}`).toBe(false);

@@ -30,7 +30,7 @@ export class SimulatedHost {
   #paused = false;
   #store: LeaseStore | undefined;
   #life = new AbortController();
-  #held: OwnLease | undefined;
+  #ownLease: OwnLease | undefined;
   /** What the data plane was started with: it outlives the daemon. */
   #plane: { readonly subnet: Prefix; forwardUntilMs: number; renewedAtMs: number } | undefined;
 
@@ -46,7 +46,7 @@ export class SimulatedHost {
   }
 
   get state(): string {
-    return this.#held?.status ?? 'none';
+    return this.#ownLease?.status ?? 'none';
   }
 
   get paused(): boolean {
@@ -67,7 +67,7 @@ export class SimulatedHost {
   /** Ends the daemon with nothing said; the data plane goes on. */
   async stop(): Promise<void> {
     this.#life.abort(unavailable('stopped'));
-    this.#held = undefined;
+    this.#ownLease = undefined;
     await this.#store?.close();
   }
 
@@ -88,10 +88,10 @@ export class SimulatedHost {
   /** What a living daemon does every second. */
   tick(): void {
     const plane = this.#plane;
-    const held = this.#held;
-    if (!plane || !held || this.#paused) return;
-    plane.renewedAtMs = held.renewedAtMs;
-    const orphanMs = held.renewedAtMs + orphanTtls * this.#ttlMs;
+    const ownLease = this.#ownLease;
+    if (!plane || !ownLease || this.#paused) return;
+    plane.renewedAtMs = ownLease.renewedAtMs;
+    const orphanMs = ownLease.renewedAtMs + orphanTtls * this.#ttlMs;
     plane.forwardUntilMs = Math.max(orphanMs, this.#world.clock.now() + aheadMs);
   }
 
@@ -106,18 +106,18 @@ export class SimulatedHost {
   async #acquire(store: LeaseStore, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const previous = this.#plane ? [{ subnet: this.#plane.subnet, source: 'state' as const }] : [];
-      const held = await this.#tryAcquire(store, { ...this.#want, previous }, signal);
-      if (!held) continue;
-      this.#held = held;
-      const { subnet } = held.lease;
-      this.#plane = { subnet, forwardUntilMs: 0, renewedAtMs: held.renewedAtMs };
+      const ownLease = await this.#tryAcquire(store, { ...this.#want, previous }, signal);
+      if (!ownLease) continue;
+      this.#ownLease = ownLease;
+      const { subnet } = ownLease.lease;
+      this.#plane = { subnet, forwardUntilMs: 0, renewedAtMs: ownLease.renewedAtMs };
       this.tick();
-      if (!held.lost.aborted) await new Promise<void>(resolve => onAbort(held.lost, signal, resolve));
+      if (!ownLease.lost.aborted) await new Promise<void>(resolve => onAbort(ownLease.lost, signal, resolve));
       if (signal.aborted) return;
       // Fenced at once, whatever else; then the daemon ends and its service manager starts another.
       this.#plane = undefined;
-      this.#held = undefined;
-      await held.close();
+      this.#ownLease = undefined;
+      await ownLease.close();
       await this.#clock.sleep(1000, signal);
     }
   }

@@ -100,7 +100,7 @@ describe('F3 overlap of unequal lengths', () => {
   it('hosts that start at once with /24, /25 and /22 never overlap', async () => {
     const kv = new MemoryKv(clock);
     const lengths = [24, 25, 22] as const;
-    const held = await after(
+    const leases = await after(
       Promise.all(
         Array.from({ length: 18 }, (_, index) =>
           open(kv).acquire(
@@ -112,7 +112,7 @@ describe('F3 overlap of unequal lengths', () => {
         ),
       ),
     );
-    const subnets = held.map(({ lease }) => lease.subnet);
+    const subnets = leases.map(({ lease }) => lease.subnet);
     for (const [index, one] of subnets.entries())
       for (const other of subnets.slice(index + 1))
         expect(prefixesOverlap(one, other), `${formatPrefix(one)} and ${formatPrefix(other)}`).toBe(false);
@@ -136,12 +136,12 @@ describe('F7 a failed first read makes a zombie', () => {
 
   it('the own lease is watched and renewed all the same', async () => {
     const kv = new StubbornKv(clock);
-    const held = await acquired(kv);
+    const lease = await acquired(kv);
     kv.failures = { list: 3, watch: 3, timeToLive: 0 };
     kv.breakWatches();
     await clock.runUntil(clock.now() + 200_000);
-    expect(held.status).toBe('held');
-    expect(held.renewedAtMs).toBeGreaterThan(clock.now() - 60_000);
+    expect(lease.status).toBe('held');
+    expect(lease.renewedAtMs).toBeGreaterThan(clock.now() - 60_000);
   });
 
   it('the peers are learnt all the same', async () => {
@@ -155,9 +155,9 @@ describe('F7 a failed first read makes a zombie', () => {
 describe('F10 the watch of the own key is a watch of a prefix', () => {
   it('a key that only begins like ours comes and goes, and nothing happens', async () => {
     const kv = new MemoryKv(clock);
-    const held = await after(open(kv).acquire(requestOf(nodeOf(1), { previous: [before('10.5.1.0/24')] }), o));
+    const lease = await after(open(kv).acquire(requestOf(nodeOf(1), { previous: [before('10.5.1.0/24')] }), o));
     const states: string[] = [];
-    held.onChange(() => states.push(held.status));
+    lease.onChange(() => states.push(lease.status));
     const longer = `${prefix}/subnets/10.5.1.0-24&fd00:5::-64`;
     await put(kv, longer, '{"PublicIP":"192.0.2.9"}');
     await del(kv, longer);

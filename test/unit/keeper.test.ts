@@ -1,4 +1,4 @@
-/** The state of a held lease: the pure steps, and the keeper on a clock that only the test moves. */
+/** The lease state: the pure reducer, and the keeper on a clock that only the test moves. */
 import { setMaxListeners } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { TartanError } from '../../src/lib/errors.js';
@@ -31,8 +31,8 @@ const lease: Lease = {
 };
 const begun = initialLeaseState(node, 60, { lease, tombstoneLeaseId: '88', sentAtMs: 1_000 });
 
-function after(news: readonly LeaseEvent[], from: LeaseState = begun, nowMs = 5_000): LeaseState {
-  return news.reduce((state, item) => reduce(state, item, nowMs, () => 1), from);
+function after(events: readonly LeaseEvent[], from: LeaseState = begun, nowMs = 5_000): LeaseState {
+  return events.reduce((state, item) => reduce(state, item, nowMs, () => 1), from);
 }
 const present = (more: Partial<Lease>, revision = 11n): KeyObservation => ({
   kind: 'present',
@@ -99,7 +99,7 @@ describe('what is seen at our key', () => {
     });
   });
 
-  it('news from before our own last write is no news, unless the store went back in time', () => {
+  it('an event from before our own last write changes nothing, unless the store went back in time', () => {
     const written = after([
       { kind: 'claimed', claim: { lease: { ...lease, revision: 20n }, tombstoneLeaseId: '88', sentAtMs: 4_000 } },
     ]);
@@ -160,11 +160,11 @@ describe('a changed address', () => {
 
   it('that changed again while it was written is written again', () => {
     const written = { ...lease, publicIp, revision: 12n };
-    const news: LeaseEvent[] = [
+    const events: LeaseEvent[] = [
       { kind: 'moved', publicIp: parseIpv4('198.51.100.2') },
       { kind: 'claimed', claim: { lease: written, tombstoneLeaseId: '88', sentAtMs: 4_000 } },
     ];
-    expect(after(news, moved)).toMatchObject({ status: 'held', nextAction: 'rewrite', lease: { publicIp } });
+    expect(after(events, moved)).toMatchObject({ status: 'held', nextAction: 'rewrite', lease: { publicIp } });
   });
 });
 
@@ -199,7 +199,7 @@ class FailingKv extends MemoryKv {
 }
 
 describe('the keeper', () => {
-  async function held(ttlSeconds: number) {
+  async function keepLease(ttlSeconds: number) {
     const clock = new TestClock();
     const kv = new FailingKv(clock);
     const life = new AbortController();
@@ -210,7 +210,7 @@ describe('the keeper', () => {
   }
 
   it('renews a day-long lease every five minutes, without a write', async () => {
-    const { clock, kv, store, keeping } = await held(86_400);
+    const { clock, kv, store, keeping } = await keepLease(86_400);
     const [before] = await all(kv, `${prefix}/subnets/`);
     await clock.advance(3_600_000);
     expect(kv.renewals).toBe(12);
@@ -220,7 +220,7 @@ describe('the keeper', () => {
   });
 
   it('is unknown after the deadline, asks again at least every 5 s, and makes its lease again', async () => {
-    const { clock, kv, store, keeping } = await held(60);
+    const { clock, kv, store, keeping } = await keepLease(60);
     const { subnet } = keeping.lease;
     const states: string[] = [];
     keeping.onChange(() => states.push(keeping.status));
@@ -242,7 +242,7 @@ describe('the keeper', () => {
   });
 
   it('publishes a changed address as soon as the store is back', async () => {
-    const { clock, kv, store, keeping } = await held(60);
+    const { clock, kv, store, keeping } = await keepLease(60);
     const publicIp = parseIpv4('198.51.100.1');
     kv.failing = true;
     let written = false;
@@ -259,7 +259,7 @@ describe('the keeper', () => {
   });
 
   it('ends all its work when the lease is lost, also while a renewal is due', async () => {
-    const { clock, kv, store, keeping } = await held(60);
+    const { clock, kv, store, keeping } = await keepLease(60);
     kv.failing = true;
     await clock.advance(100_000);
     const [key] = [`${prefix}/subnets/${'10.5.'}`];

@@ -72,11 +72,11 @@ it('the boot clock is /proc/uptime', () => {
 });
 
 it('repeats are due at 1, 2, 4, 8 and anew after a reset', () => {
-  const said = new LogThrottle();
-  const due = Array.from({ length: 10 }, () => said.due());
+  const throttle = new LogThrottle();
+  const due = Array.from({ length: 10 }, () => throttle.due());
   expect(due.flatMap((yes, index) => (yes ? [index + 1] : []))).toEqual([1, 2, 4, 8]);
-  said.reset();
-  expect(said.due()).toBe(true);
+  throttle.reset();
+  expect(throttle.due()).toBe(true);
 });
 
 it('a retry heals what it expects and throws the rest', async () => {

@@ -117,10 +117,10 @@ it('a watch that breaks just after a long silence is made again soon', async () 
 
 describe('the keeper', () => {
   it('begins without a read and sees what became of its key at once', async () => {
-    const held = await store.acquire(requestOf(nodeOf(1)), o());
-    await put(kv, key(formatPrefix(held.lease.subnet).replace('/', '-')), flannel('192.0.2.66'));
+    const lease = await store.acquire(requestOf(nodeOf(1)), o());
+    await put(kv, key(formatPrefix(lease.lease.subnet).replace('/', '-')), flannel('192.0.2.66'));
     await clock.advance(100);
-    expect(held.status).toBe('lost');
+    expect(lease.status).toBe('lost');
     expect(kv.lists).toEqual(['held/', 'subnets/']);
   });
 });
