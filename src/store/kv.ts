@@ -35,7 +35,6 @@ export type Compare =
   /** Holds if no key of the range was created or changed after the revision. */
   | { readonly kind: 'unchanged-since'; readonly range: KeyRange; readonly revision: bigint }
   | { readonly kind: 'absent'; readonly key: Buffer }
-  | { readonly kind: 'value'; readonly key: Buffer; readonly value: Buffer }
   | { readonly kind: 'modified-at'; readonly key: Buffer; readonly revision: bigint }
   | { readonly kind: 'lease'; readonly key: Buffer; readonly leaseId: string };
 

@@ -156,8 +156,6 @@ export class MemoryKv implements Kv {
     switch (compare.kind) {
       case 'absent':
         return entry === undefined;
-      case 'value':
-        return entry?.value.equals(compare.value) ?? false;
       case 'modified-at':
         return entry?.modRevision === compare.revision;
       case 'lease':

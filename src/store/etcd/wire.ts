@@ -32,8 +32,6 @@ export function writeCompare(compare: Compare): ICompare {
       };
     case 'absent':
       return { key: compare.key, target: CompareTarget.Create, result: Equal, create_revision: '0' };
-    case 'value':
-      return { key: compare.key, target: CompareTarget.Value, result: Equal, value: compare.value };
     case 'modified-at':
       return { key: compare.key, target: CompareTarget.Mod, result: Equal, mod_revision: String(compare.revision) };
     case 'lease':
