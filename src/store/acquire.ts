@@ -1,6 +1,6 @@
 /**
  * Acquires the own lease. An attempt reads a snapshot of the cluster, chooses a subnet and writes one guarded
- * transaction. After a lost race or an unanswered write the next attempt reads by our node id what happened.
+ * transaction. After a lost race or an unanswered write the next attempt finds the result by our node id.
  */
 import { chooseQuarantined, chooseSubnet, isFree, type Tombstone } from '../model/allocation.js';
 import { isTartanError } from '../lib/errors.js';

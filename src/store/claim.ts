@@ -77,7 +77,7 @@ export async function createKey(
   return { ...grant, lease };
 }
 
-/** Writes the value and the etcd leases to the own key, if the key is still as `last` read. */
+/** Writes the value and the etcd leases to the own key, if the key has not changed since `last` was read. */
 export async function rewriteKey(
   { kv, keys }: KvContext,
   last: Lease,
@@ -93,8 +93,8 @@ export async function rewriteKey(
 }
 
 /**
- * Deletes the own key with its tombstone, if the key is still as `last` read, and revokes their etcd leases. The subnet
- * is free at once.
+ * Deletes the own key with its tombstone, if the key has not changed since `last` was read, and revokes their etcd
+ * leases. The subnet is free at once.
  * @returns false when the key had changed
  */
 export async function deleteKey(
@@ -136,7 +136,7 @@ export function tombstoneOf(snapshot: Pick<ClusterSnapshot, 'tombstones'>, subne
   return snapshot.tombstones.find(other => samePrefix(other.subnet, subnet));
 }
 
-/** Compares that hold while no lease and no tombstone has changed since the snapshot, in which the subnet was free. */
+/** Compares that hold while no lease and no tombstone has changed since the snapshot with the free subnet. */
 export function freeSubnetCompares(keys: Keys, subnet: Prefix, snapshot: ClusterSnapshot): readonly Compare[] {
   const key = keys.tombstone(subnet);
   const tombstone = tombstoneOf(snapshot, subnet);
@@ -148,7 +148,7 @@ export function freeSubnetCompares(keys: Keys, subnet: Prefix, snapshot: Cluster
   ];
 }
 
-/** Compares that hold while the key is as `last` read. */
+/** Compares that hold while the key has not changed since `last` was read. */
 export function unmodifiedKey(keys: Keys, last: Lease): readonly Compare[] {
   const key = keys.subnet(last.subnet);
   return [

@@ -1,7 +1,7 @@
 /**
  * Keeps the own lease. The keeper renews it by KeepAlive (no write, no event) and watches its key. It creates the key
  * again when it vanishes, and gives the lease up at once when another node owns it. lease-state.ts decides; the keeper
- * waits and talks to the store.
+ * waits and calls the store.
  */
 import { isTartanError, TartanError } from '../lib/errors.js';
 import { Listeners } from '../lib/listeners.js';
@@ -48,7 +48,7 @@ export class LeaseKeeper implements OwnLease {
   readonly #wake = new Wake();
   readonly #throttle = new LogThrottle();
   #state: LeaseState;
-  /** The etcd leases that this keeper must revoke in the end. */
+  /** The etcd leases that this keeper must revoke when they are not in use any more. */
   #grantedLeaseIds: readonly string[];
   #loops: Promise<unknown> = Promise.resolve();
 

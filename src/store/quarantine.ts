@@ -4,8 +4,9 @@
  * lease of its own, four quarantines long. The owner renews it together with the etcd lease of the key, on one stream.
  * The part of the lease that has run down is the time since the owner's last KeepAlive. An outage or a new leader of
  * etcd only makes that time look shorter. Within one quarantine only the owner may take the subnet. After it the subnet
- * is given away if no other is free, the oldest first. After four quarantines the tombstone is gone. A tombstone
- * without an etcd lease (that of a reservation, or of a version without such leases) belongs to its owner for ever.
+ * is given away if no other is free, the oldest first. After four quarantines the tombstone is gone, and any node may
+ * take the subnet. A tombstone without an etcd lease (that of a reservation, or of a version without such leases)
+ * belongs to its owner for ever.
  *
  * An etcd that was suspended, or a leader that was deposed while suspended, resumes with leases that look old because
  * no owner could renew them. So a tombstone must be found old twice, with time in between for a living owner to renew

@@ -21,11 +21,18 @@ export interface ReleasedSubnet {
 
 export type ReleaseContext = KvContext & Pick<StoreContext, 'clock'>;
 
-/** Releases the subnet of a node. A reservation stays, marked as released. A key of another node is not changed. */
+/**
+ * Releases the subnet of a node. A reservation stays, marked as released. A key of another node is not changed. Where
+ * the key is gone already, the tombstone of the node is deleted.
+ */
 export async function releaseSubnet(context: ReleaseContext, nodeId: string, subnet: Prefix): Promise<void> {
   const signal = AbortSignal.timeout(longestMs);
   const entry = await getEntry(context, subnet, signal);
-  if (!entry) return deleteOwnTombstone(context, nodeId, subnet, signal);
+  if (!entry) {
+    const tombstone = await getTombstone(context, subnet, signal);
+    if (tombstone?.nodeId === nodeId && !tombstone.reserved) await deleteTombstone(context, tombstone, signal);
+    return;
+  }
   if (entry.kind !== 'lease' || entry.lease.nodeId !== nodeId) return;
   const { lease } = entry;
   if (lease.leaseId === '0') await markReleased(context, lease, signal);
@@ -54,17 +61,6 @@ async function markReleased(
     { signal },
   );
   return outcome === 'done' ? revision : undefined;
-}
-
-/** Deletes the node's tombstone of a subnet that has no lease key any more. */
-async function deleteOwnTombstone(
-  context: ReleaseContext,
-  nodeId: string,
-  subnet: Prefix,
-  signal: AbortSignal,
-): Promise<void> {
-  const tombstone = await getTombstone(context, subnet, signal);
-  if (tombstone?.nodeId === nodeId && !tombstone.reserved) await deleteTombstone(context, tombstone, signal);
 }
 
 /** @returns false when the subnet is leased again, or the tombstone has changed */

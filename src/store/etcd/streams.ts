@@ -14,7 +14,7 @@ import { readEvent } from './wire.js';
 const openTimeoutMs = 3_000;
 
 /**
- * Runs one watch. It ends at the first response that is no event, and the caller lists again.
+ * Runs one watch. It ends at the first fault or cancel, and the caller lists again.
  * @param signal ends the watch, as the close of the connection does
  */
 export async function watchStream(
