@@ -167,7 +167,7 @@ export class ProvisionalLease implements OwnLease {
       this.#resolveSettled = resolve;
       this.lost.addEventListener('abort', () => reject(this.lost.reason), { once: true });
     });
-    // The rejection matters only to `update` and `release`.
+    // The rejection matters only to `update`.
     this.#settled.catch(() => {});
   }
 
@@ -227,10 +227,6 @@ export class ProvisionalLease implements OwnLease {
 
   async update(change: LeaseChange): Promise<void> {
     await (await this.#settled).update(change);
-  }
-
-  async release(): Promise<void> {
-    await (await this.#settled).release();
   }
 
   async close(): Promise<void> {

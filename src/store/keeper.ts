@@ -30,7 +30,6 @@ import { readEntry, revisionOf, SnapshotReader, type Entry } from './entries.js'
 import { onlyKey } from './keys.js';
 import type { KeyValue, Position } from './kv.js';
 import { initialLeaseState, reduce, type LeaseEvent, type KeyObservation, type LeaseState } from './lease-state.js';
-import { releaseSubnet } from './release.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStatus } from './store.js';
 import { listWatch } from './watch.js';
 
@@ -112,11 +111,6 @@ export class LeaseKeeper implements OwnLease {
     if (waiting.signal.reason === 'written') return;
     if (this.#lost.signal.aborted) throw this.#lost.signal.reason;
     throw new TartanError('STORE_UNAVAILABLE', 'the lease is not kept any more: its address stays as it was');
-  }
-
-  async release(): Promise<void> {
-    await this.close();
-    if (this.status !== 'lost') await releaseSubnet(this.#context, this.#want.node.id, this.lease.subnet);
   }
 
   /** Changes the state; no other method does. */

@@ -55,8 +55,6 @@ export interface OwnLease {
    * @throws TartanError LEASE_LOST; STORE_UNAVAILABLE when the lease is closed before
    */
   update(change: LeaseChange): Promise<void>;
-  /** Leaves as planned: marks the key as released for the peers, deletes the key, revokes the etcd lease. */
-  release(): Promise<void>;
   /** Stops the renewal. The etcd lease stays until its TTL ends, so that a restart finds it. */
   close(): Promise<void>;
 }

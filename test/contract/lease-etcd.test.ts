@@ -65,7 +65,7 @@ describe('a pool', () => {
         }
         return got !== undefined;
       });
-      await leases[20]?.release();
+      if (leases[20]) await stores().leave(leases[20]);
       expect(await waiting).toBeLessThan(5_000);
       expect(got?.lease.subnet).toEqual(leases[20]?.lease.subnet);
       expect((await all(kv, key(''))).length).toBe(hosts);
@@ -259,7 +259,7 @@ describe('a store that', () => {
     const network = networkOf('10.5.0.0/22', { SubnetLen: 24, SubnetMin: '10.5.2.0', SubnetMax: '10.5.2.0' });
     const first = await acquire(requestOf(nodeOf(2), { network }));
     await backUp();
-    await first.release();
+    await stores().leave(first);
     const lease = await acquire(requestOf(nodeOf(1), { network }));
     await filler();
     await restore();

@@ -85,7 +85,7 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
     });
 
     it('for a node goes before the subnet that it had, once that is not leased', async () => {
-      await (await acquireAt(1)).release();
+      await stores().leave(await acquireAt(1));
       await keep(node(1), '10.5.9.0/24');
       expect(formatPrefix((await acquireAt(1)).lease.subnet)).toBe('10.5.9.0/24');
     });

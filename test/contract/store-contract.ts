@@ -166,7 +166,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
       it('takes a reservation of another node with our address for a conflict, and ignores one that said goodbye', async () => {
         const entry = { PublicIP: '192.0.2.1', PublicIPv6: null, nodeId: 'node-old' };
         await put(kv, key('10.5.3.0-24'), JSON.stringify({ ...entry, released: true }));
-        await (await acquire(requestOf(nodeOf(1)))).release();
+        await stores().leave(await acquire(requestOf(nodeOf(1))));
         await put(kv, key('10.5.3.0-24'), JSON.stringify(entry));
         await expect(acquire(requestOf(nodeOf(1)))).rejects.toMatchObject({ code: 'DUPLICATE_NODE' });
       });
@@ -272,7 +272,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
           for await (const set of open().watch(o())) sets.push(set);
         })().catch(() => {});
         await until('first set', () => sets.length > 0);
-        await lease.release();
+        await stores().leave(lease);
         await until('empty', () => sets.at(-1)?.leases.length === 0);
         expect(sets.some(set => set.leases[0]?.released)).toBe(true);
         expect(await all(kv, prefix)).toEqual([]);
@@ -285,13 +285,13 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         const lease = await acquire(requestOf(nodeOf(1)));
         await lease.close();
         await del(kv, key(formatPrefix(lease.lease.subnet).replace('/', '-')));
-        await lease.release();
+        await stores().leave(lease);
         expect(await all(kv, prefix)).toEqual([]);
       });
 
       it('keeps a reservation when it leaves, marked released', async () => {
         await put(kv, key('10.5.7.0-24'), flannel('192.0.2.1'));
-        await (await acquire(requestOf(nodeOf(1)))).release();
+        await stores().leave(await acquire(requestOf(nodeOf(1))));
         const [entry] = await all(kv, key(''));
         expect(entry?.leaseId).toBe('0');
         expect(JSON.parse(entry?.value ?? '{}')).toMatchObject({ released: true });

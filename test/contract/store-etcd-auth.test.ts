@@ -8,7 +8,9 @@ import { openLog, silentLog } from '../../src/lib/log.js';
 import { getNetworkText, putNetworkText } from '../../src/store/operator.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
+import { Keys } from '../../src/store/keys.js';
 import { openLeaseStore } from '../../src/store/leases.js';
+import { releaseSubnet } from '../../src/store/release.js';
 import type { LeaseStore } from '../../src/store/store.js';
 import { EtcdServer } from '../support/etcd.js';
 import { nodeOf, prefix, requestOf, until } from '../support/store.js';
@@ -82,7 +84,10 @@ describe('with logins', () => {
     await until('the watch sees it', async () => (await sets.next()).value.leases.length === 2);
     const { renewedAtMs } = lease;
     await until('renewed', () => lease.renewedAtMs > renewedAtMs);
-    await lease.release();
+    await lease.close();
+    const kv = openEtcd({ prefix, ...login('full') }, silentLog);
+    await releaseSubnet({ kv, keys: new Keys(prefix), clock: bootClock }, 'node-1', lease.lease.subnet);
+    await kv.close();
     await sets.return?.();
   });
 

@@ -62,10 +62,13 @@ function usesOf(sources: readonly Source[]): ReadonlyMap<string, readonly string
   );
 }
 
-/** Each file that can be reached from itself, with the way: "a.c -> b.c -> a.c". */
 export function circlesAmong(sources: readonly Source[]): readonly string[] {
-  const uses = usesOf(sources);
-  return sources.flatMap(({ file }) => {
+  return circlesIn(usesOf(sources));
+}
+
+/** Each file that can be reached from itself, with the way: "a.c -> b.c -> a.c". */
+export function circlesIn(uses: ReadonlyMap<string, readonly string[]>): readonly string[] {
+  return [...uses.keys()].flatMap(file => {
     const seen = new Set<string>();
     const ways = [[file]];
     for (let way = ways.shift(); way !== undefined; way = ways.shift()) {

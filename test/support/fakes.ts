@@ -214,7 +214,6 @@ export class FakeHeld implements OwnLease {
     this.updates.push(change);
   }
 
-  async release(): Promise<void> {}
   async close(): Promise<void> {
     this.closed = true;
   }

@@ -6,7 +6,7 @@ import { silentLog } from '../../src/lib/log.js';
 import { Keys } from '../../src/store/keys.js';
 import type { Kv } from '../../src/store/kv.js';
 import { openLeaseStore, type LeaseStoreOptions } from '../../src/store/leases.js';
-import type { ReleaseContext } from '../../src/store/release.js';
+import { releaseSubnet, type ReleaseContext } from '../../src/store/release.js';
 import type { OwnLease, LeaseRequest, LeaseStore } from '../../src/store/store.js';
 import { prefix } from './store.js';
 
@@ -25,6 +25,8 @@ export interface Stores {
   o(): { readonly signal: AbortSignal };
   open(more?: Partial<LeaseStoreOptions>, kv?: Kv): LeaseStore;
   acquire(want: LeaseRequest, store?: LeaseStore): Promise<OwnLease>;
+  /** Stops the daemon and then leaves, as `tartan leave` does. */
+  leave(lease: OwnLease): Promise<void>;
 }
 
 export function useStores(make: () => Promise<Bed>): () => Stores {
@@ -46,6 +48,10 @@ export function useStores(make: () => Promise<Bed>): () => Stores {
         return store;
       },
       acquire: async (want, store = stores.open()) => store.acquire(want, stores.o()),
+      async leave(lease) {
+        await lease.close();
+        await releaseSubnet(stores.tool, lease.lease.nodeId ?? '', lease.lease.subnet);
+      },
     };
     const close = async (): Promise<void> => {
       life.abort();

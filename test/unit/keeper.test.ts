@@ -5,7 +5,9 @@ import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { Lease } from '../../src/model/lease.js';
+import { Keys } from '../../src/store/keys.js';
 import { openLeaseStore } from '../../src/store/leases.js';
+import { releaseSubnet } from '../../src/store/release.js';
 import { MemoryKv } from '../support/memory-kv.js';
 import {
   initialLeaseState,
@@ -282,7 +284,9 @@ describe('the keeper', () => {
     const { renewals } = kv;
     await clock.advance(60_000);
     expect(kv.renewals).toBe(renewals);
-    await keeping.release();
+    await keeping.close();
+    const tool = { kv, keys: new Keys(prefix), clock };
+    await releaseSubnet(tool, 'node-1', keeping.lease.subnet);
     expect(await all(kv, `${prefix}/subnets/`)).toMatchObject([{ value: '{"PublicIP":"192.0.2.66"}' }]);
     await store.close();
   });

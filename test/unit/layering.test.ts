@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { circlesAmong, declarationsOf, sourcesOf, type Source } from '../support/c-files.js';
+import { circlesAmong, circlesIn, declarationsOf, type Source, sourcesOf } from '../support/c-files.js';
 import { retiredC } from '../support/retired-words.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -92,6 +92,14 @@ describe('layering', () => {
     expect(files).not.toEqual([]);
     expect(files.filter(file => /node_api\.h|addon\//.test(readFileSync(join(root, file), 'utf8')))).toEqual([]);
   });
+});
+
+test('no files of different folders of src import each other in a circle', () => {
+  const files = sources('src', /\.ts$/).filter(file => !file.endsWith('.d.ts'));
+  const folder = (file: string): string => file.split('/').slice(0, 2).join('/');
+  const imports = new Map(files.map(file => [file, importsOf(file).map(target => `src/${target}`)]));
+  const circles = circlesIn(imports).filter(way => new Set(way.split(' -> ').map(folder)).size > 1);
+  expect(circles).toEqual([]);
 });
 
 describe('circles among C files', () => {
