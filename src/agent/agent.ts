@@ -136,7 +136,7 @@ export class Agent {
       subnet: ownLease.lease.subnet,
       publicIp: node.publicIp,
       bindAddress: node.interface.address,
-      port: network.backend.type === 'udp' ? network.backend.port : 0,
+      port: network.backend.port,
       mtu: backend.mtu,
       checkSource,
       checkDestination,

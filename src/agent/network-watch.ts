@@ -1,7 +1,7 @@
 /** Watches the network document. A document that changed or is bad is reported, and the running network stays. */
 import { isTartanError } from '../lib/errors.js';
 import { formatPrefix, samePrefix } from '../model/ipv4.js';
-import type { NetworkConfig } from '../model/network.js';
+import { formatBackend, type NetworkConfig } from '../model/network.js';
 import type { LeaseStore } from '../store/store.js';
 
 /** Ends by abort only. @param onProblem receives the difference after each change, undefined when there is none */
@@ -29,7 +29,7 @@ function difference(now: NetworkConfig, running: NetworkConfig): string | undefi
     samePrefix(now.network, running.network) &&
     now.subnetLength === running.subnetLength &&
     now.nftables === running.nftables &&
-    JSON.stringify(now.backend) === JSON.stringify(running.backend);
+    JSON.stringify(formatBackend(now.backend)) === JSON.stringify(formatBackend(running.backend));
   if (same) return undefined;
   const kept = `${formatPrefix(running.network)} is kept until a restart`;
   return `config_mismatch: the network document changed to ${formatPrefix(now.network)}; ${kept}`;

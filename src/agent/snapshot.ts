@@ -28,10 +28,7 @@ export function snapshot(agent: Agent, version: string): Status {
         }
       : null,
     network: network ? formatPrefix(network.network) : null,
-    backend:
-      backend && network
-        ? { type: backend.type, port: network.backend.type === 'udp' ? network.backend.port : null }
-        : null,
+    backend: backend && network ? { type: backend.type, port: network.backend.port || null } : null,
     interface: { name: node.interface.name, address: formatIpv4(node.interface.address), mtu: node.interface.mtu },
     docker: dockerOf(agent),
     peers: agent.peers.shown.map(({ lease, state, secondsLeft }) => ({

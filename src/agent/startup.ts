@@ -69,11 +69,13 @@ export class Startup {
       this.#listener.setPhase('waiting-for-lease');
     }
     const ownLease = await this.#listener.retrying('lease.waiting', ['NO_FREE_SUBNET', 'STORE_UNAVAILABLE'], () =>
-      store.acquire({ node, network, ttlSeconds, previous }, { signal }).catch((error: unknown) => {
-        // The subnet is in use here and cannot be acquired: another host has it.
-        if (this.#provisional && isTartanError(error, 'NO_FREE_SUBNET')) throw lostError(this.#provisional, error);
-        throw error;
-      }),
+      store
+        .acquire({ node, network, backend: backend.announce(), ttlSeconds, previous }, { signal })
+        .catch((error: unknown) => {
+          // The subnet is in use here and cannot be acquired: another host has it.
+          if (this.#provisional && isTartanError(error, 'NO_FREE_SUBNET')) throw lostError(this.#provisional, error);
+          throw error;
+        }),
     );
     const subnet = formatPrefix(ownLease.lease.subnet);
     const loggedTtl = ownLease.deadlineMs === Infinity ? null : ttlSeconds;

@@ -1,18 +1,29 @@
-/** Every backend of this version. A new backend is one file and one case here. */
+/** Every backend of this version. A new backend is one file and one row here. */
 import { TartanError } from '../lib/errors.js';
 import type { Backend, BackendContext } from './backend.js';
 import { udpBackend } from './udp.js';
 
+export interface BackendRow {
+  /** As `Backend.Type` of the network document names it, in lower case. */
+  readonly type: string;
+  /** @throws TartanError CONFIG_INVALID for members that it cannot use, HOST_REFUSED for a host that it cannot run on */
+  create(context: BackendContext): Backend;
+}
+
+const backends: readonly BackendRow[] = [{ type: 'udp', create: udpBackend }];
+
+export function runsBackend(type: string): boolean {
+  return backends.some(row => row.type === type);
+}
+
 /** @throws TartanError CONFIG_INVALID for a backend this version does not run */
-export function chooseBackend(context: BackendContext): Backend {
-  const config = context.network.backend;
-  switch (config.type) {
-    case 'udp':
-      return udpBackend({ ...context, port: config.port });
-    case 'later':
-      throw new TartanError(
-        'CONFIG_INVALID',
-        `network document: Backend.Type is '${config.name}', this version runs "udp" only`,
-      );
-  }
+export function chooseBackend(context: BackendContext, table: readonly BackendRow[] = backends): Backend {
+  const { type } = context.network.backend;
+  const row = table.find(other => other.type === type);
+  if (row) return row.create(context);
+  const known = table.map(other => `"${other.type}"`).join(', ');
+  throw new TartanError(
+    'CONFIG_INVALID',
+    `network document: Backend.Type is '${type}', this version runs ${known} only`,
+  );
 }

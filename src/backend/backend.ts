@@ -12,7 +12,7 @@ export interface BackendContext {
 }
 
 export interface Backend {
-  readonly type: BackendInfo['type'];
+  readonly type: string;
   /** Bytes of the largest inner packet; Docker and the link use this MTU. */
   readonly mtu: number;
   /** Returns what the lease tells the peers about this backend. */

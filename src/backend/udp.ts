@@ -15,8 +15,9 @@ export const udpDevice = 'tartan0';
 /** Every route that carries traffic has a lower metric and wins: the route of the tunnel has metric 0. */
 const unreachableMetric = 4096;
 
-export function udpBackend(context: BackendContext & { readonly port: number }): Backend {
-  const { node, port } = context;
+export function udpBackend(context: BackendContext): Backend {
+  const { node } = context;
+  const { port } = context.network.backend;
   const mtu = node.interface.mtu - overheadBytes;
   if (mtu < smallestMtu) {
     throw new TartanError(
@@ -27,7 +28,7 @@ export function udpBackend(context: BackendContext & { readonly port: number }):
   return {
     type: 'udp',
     mtu,
-    announce: () => ({ type: 'udp' }),
+    announce: () => ({ type: 'udp', data: undefined }),
     plan: (self, peers, forwarding = false): Plan => ({
       tunnel: sortTunnelRoutes(peers.map(peer => ({ subnet: peer.subnet, endpoint: peer.publicIp, port }))),
       host: hostPlan(context, self, mtu, forwarding),

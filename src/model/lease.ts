@@ -7,11 +7,13 @@ import { formatIpv4, isUnicastHost, prefixAround, readIpv4, shown, type Ipv4, ty
 import { jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js';
 import { nodeIdPattern } from './node.js';
 
-/** The data of a backend that peers need to send to a node. The udp backend publishes none. */
-export type BackendInfo =
-  | { readonly type: 'udp' }
-  | { readonly type: 'vxlan'; readonly vni: number; readonly mac: string }
-  | { readonly type: 'other'; readonly name: string };
+/** What a backend publishes for its peers. */
+export interface BackendInfo {
+  /** In lower case; `udp` for a lease that names none. */
+  readonly type: string;
+  /** The JSON value of BackendData, undefined where there is none. The udp backend publishes none. */
+  readonly data: unknown;
+}
 
 /** The value of a lease key. */
 export interface LeaseValue {
@@ -111,27 +113,26 @@ function readBackendInfo(members: JsonObject): BackendInfo {
   if (typeof value !== 'string' || !/^[A-Za-z0-9-]{0,32}$/.test(value))
     throw refusal('BackendType', value, 'a backend name');
   const type = value.toLowerCase();
-  if (type === '' || type === 'udp') return { type: 'udp' };
-  if (type !== 'vxlan') return { type: 'other', name: type };
-  const data = jsonMembers(members.get('backenddata'));
+  if (type === '' || type === 'udp') return { type: 'udp', data: undefined };
+  const data = members.get('backenddata');
+  return { type, data: type === 'vxlan' ? readVxlanData(data) : data };
+}
+
+/** Reads flannel's vxlanLeaseAttrs (pkg/backend/vxlan/vxlan.go). */
+function readVxlanData(value: unknown): { readonly VNI: number; readonly VtepMAC: string } {
+  const data = jsonMembers(value);
   const vni = data?.get('vni') ?? 1;
   const mac = data?.get('vtepmac');
   if (typeof mac !== 'string' || !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac))
     throw refusal('BackendData.VtepMAC', mac ?? null, 'six octets in hex');
   if (typeof vni !== 'number' || !Number.isInteger(vni) || vni < 0 || vni > 0xffffff)
     throw refusal('BackendData.VNI', vni, '0 to 16777215');
-  return { type: 'vxlan', vni, mac: mac.toLowerCase() };
+  return { VNI: vni, VtepMAC: mac.toLowerCase() };
 }
 
-function formatBackendInfo(backend: BackendInfo): object {
-  switch (backend.type) {
-    case 'udp':
-      return {};
-    case 'vxlan':
-      return { BackendType: 'vxlan', BackendData: { VNI: backend.vni, VtepMAC: backend.mac } };
-    case 'other':
-      return { BackendType: backend.name };
-  }
+function formatBackendInfo({ type, data }: BackendInfo): object {
+  if (type === 'udp') return {};
+  return { BackendType: type, ...(data === undefined ? {} : { BackendData: data }) };
 }
 
 function refusal(field: string, value: unknown, expected: string): TartanError {

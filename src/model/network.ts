@@ -22,10 +22,14 @@ import {
   type Prefix,
 } from './ipv4.js';
 
-export type BackendConfig =
-  | { readonly type: 'udp'; readonly port: number }
-  /** A backend that flannel has and this version of tartan does not. */
-  | { readonly type: 'later'; readonly name: string };
+export interface BackendConfig {
+  /** One of flannel's backends, in lower case. Whether this version runs it is known to `backend/all.ts`. */
+  readonly type: string;
+  /** The member Port. Where it is absent: 8285 for udp, 0 for any other backend. */
+  readonly port: number;
+  /** All other members, by lower-case name. The backend reads those that it has. */
+  readonly members: JsonObject;
+}
 
 export interface NetworkConfig {
   readonly network: Prefix;
@@ -42,7 +46,8 @@ export interface NetworkConfig {
 
 export const defaultUdpPort = 8285;
 const maxBytes = 64 * 1024;
-const laterBackends = ['vxlan', 'host-gw', 'wireguard', 'ipip', 'ipsec', 'alloc', 'extension', 'tencent-vpc'];
+/** flannel's backends (pkg/backend). */
+const backendTypes = ['udp', 'vxlan', 'host-gw', 'wireguard', 'ipip', 'ipsec', 'alloc', 'extension', 'tencent-vpc'];
 
 /** @throws TartanError CONFIG_INVALID that names the field, its value and the expected value */
 export function parseNetworkConfig(text: string): NetworkConfig {
@@ -65,9 +70,16 @@ export function formatNetworkConfig(config: NetworkConfig): string {
     SubnetLen: subnetLength,
     SubnetMin: formatIpv4(subnetMin),
     SubnetMax: formatIpv4(subnetMax),
-    Backend: backend.type === 'udp' ? { Type: 'udp', Port: backend.port } : { Type: backend.name },
+    Backend: formatBackend(backend),
     ...(nftables && { EnableNFTables: true }),
   });
+}
+
+/** Returns the member `Backend`. Of the udp backend only the port means something. */
+export function formatBackend({ type, port, members }: BackendConfig): object {
+  if (type === 'udp') return { Type: type, Port: port };
+  const sorted = [...members].sort(([a], [b]) => (a < b ? -1 : 1));
+  return { Type: type, ...(port > 0 && { Port: port }), ...Object.fromEntries(sorted) };
 }
 
 /** Returns how many subnets may be leased; `subnetAt(config, 0)` is the first of them. */
@@ -169,17 +181,18 @@ function readBound(
 }
 
 function readBackend(members: JsonObject): BackendConfig {
-  if (!members.has('backend')) return { type: 'udp', port: defaultUdpPort };
+  if (!members.has('backend')) return { type: 'udp', port: defaultUdpPort, members: new Map() };
   const backend = jsonMembers(members.get('backend'));
   if (!backend) throw invalid('Backend', members.get('backend'), 'an object such as {"Type":"udp"}');
   const value = backend.get('type');
   const type = typeof value === 'string' ? value.toLowerCase() : '';
-  if (type === 'udp') return { type, port: readNumber(backend, 'Port', 65535) || defaultUdpPort };
-  if (!laterBackends.includes(type)) throw invalid('Backend.Type', value ?? null, '"udp"');
-  readNumber(backend, 'Port', 65535);
+  if (!backendTypes.includes(type)) throw invalid('Backend.Type', value ?? null, '"udp"');
+  const port = readNumber(backend, 'Port', 65535);
+  const own = new Map([...backend].filter(([name]) => name !== 'type' && name !== 'port'));
+  if (type === 'udp') return { type, port: port || defaultUdpPort, members: own };
   readNumber(backend, 'VNI', 0xffffff);
   readNumber(backend, 'MTU', 65535);
-  return { type: 'later', name: type };
+  return { type, port, members: own };
 }
 
 /** @returns 0 when the member is absent */

@@ -44,8 +44,8 @@ export async function acquireLease(
 }
 
 /** Returns the value that a node publishes. */
-export function ownLeaseValue({ id, bootId, publicIp }: LeaseRequest['node']): OwnLeaseValue {
-  return { publicIp, backend: { type: 'udp' }, nodeId: id, bootId, released: false };
+export function ownLeaseValue({ node, backend }: Pick<LeaseRequest, 'node' | 'backend'>): OwnLeaseValue {
+  return { publicIp: node.publicIp, backend, nodeId: node.id, bootId: node.bootId, released: false };
 }
 
 type Target = { readonly kind: 'adopt'; readonly lease: Lease } | { readonly kind: 'create'; readonly subnet: Prefix };
@@ -129,12 +129,12 @@ class Acquisition {
   async #create(target: { readonly subnet: Prefix }, snapshot: ClusterSnapshot): Promise<Claim | undefined> {
     const reserved = tombstoneOf(snapshot, target.subnet)?.reserved === true;
     const grant = reserved ? reservationAt(this.#context.clock.now()) : await this.#freshGrant();
-    const request = { subnet: target.subnet, value: ownLeaseValue(this.#want.node), grant, snapshot };
+    const request = { subnet: target.subnet, value: ownLeaseValue(this.#want), grant, snapshot };
     return this.#settle(createKey(this.#context, request, this.#signal));
   }
 
   async #adopt(lease: Lease, snapshot: ClusterSnapshot): Promise<Claim | undefined> {
-    const value = ownLeaseValue(this.#want.node);
+    const value = ownLeaseValue(this.#want);
     const tombstone = tombstoneOf(snapshot, lease.subnet);
     const tombstoneLeaseId = tombstone?.nodeId === value.nodeId ? tombstone.leaseId : undefined;
     const renewed = await this.#renew(lease, tombstoneLeaseId);

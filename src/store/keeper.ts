@@ -199,7 +199,7 @@ export class LeaseKeeper implements OwnLease {
     // A reservation whose key was deleted has ended, unless it was reserved again or the whole store went back in time.
     const reserved = tombstoneOf(snapshot, subnet)?.reserved === true;
     const grant = await this.#grant(reserved || (rewound && this.#state.leaseId === '0'));
-    const value = ownLeaseValue(node);
+    const value = ownLeaseValue({ ...this.#want, node });
     if (nextAction === 'rewrite')
       return this.#settle(await rewriteKey(this.#context, lease, value, grant, signal), grant);
     const { taken, tombstones } = snapshot;

@@ -16,7 +16,7 @@ import {
   type Ipv4,
   type Prefix,
 } from '../model/ipv4.js';
-import { formatLeaseValue, type Lease } from '../model/lease.js';
+import { formatLeaseValue, type BackendInfo, type Lease } from '../model/lease.js';
 import { isLeasable, type NetworkConfig } from '../model/network.js';
 import { dropLeases, freeSubnetCompares, idsOf, rewriteKey, tombstoneOf, unmodifiedKey, type Grant } from './claim.js';
 import { formatReservedFor, getEntry, getTombstone, SnapshotReader, type ClusterSnapshot } from './entries.js';
@@ -33,6 +33,8 @@ export interface ReserveRequest {
   /** Undefined: the subnet that the holder has, else any free one. */
   readonly subnet: Prefix | undefined;
   readonly holder: Holder;
+  /** What the lease of an address says that was not seen yet. */
+  readonly backend: BackendInfo;
 }
 
 export interface Refusal {
@@ -115,7 +117,7 @@ async function reserveFree(
   const write =
     holder.kind === 'node'
       ? tombstonePut(context, subnet, formatReservedFor(holder.nodeId))
-      : addressPut(context, subnet, holder.publicIp);
+      : addressPut(context, subnet, holder.publicIp, request.backend);
   const { outcome } = await kv.commit(freeSubnetCompares(keys, subnet, snapshot), [write], { signal });
   if (outcome !== 'done') return undefined;
   const tombstone = tombstoneOf(snapshot, subnet);
@@ -131,8 +133,8 @@ function tombstonePut({ keys }: ReleaseContext, subnet: Prefix, value: string): 
   return { kind: 'put', key: keys.tombstone(subnet), value: Buffer.from(value), leaseId: '0' };
 }
 
-function addressPut({ keys }: ReleaseContext, subnet: Prefix, publicIp: Ipv4): Write {
-  const lease = { publicIp, backend: { type: 'udp' }, nodeId: undefined, bootId: undefined, released: false } as const;
+function addressPut({ keys }: ReleaseContext, subnet: Prefix, publicIp: Ipv4, backend: BackendInfo): Write {
+  const lease = { publicIp, backend, nodeId: undefined, bootId: undefined, released: false };
   return { kind: 'put', key: keys.subnet(subnet), value: Buffer.from(formatLeaseValue(lease)), leaseId: '0' };
 }
 

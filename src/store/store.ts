@@ -2,7 +2,7 @@
  * The port to the cluster's store of leases. An implementation retries lost races and lost connections itself, so a
  * caller sees only whole sets and final results.
  */
-import type { Lease, LeaseSet } from '../model/lease.js';
+import type { BackendInfo, Lease, LeaseSet } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';
 import type { Ipv4, Prefix } from '../model/ipv4.js';
@@ -20,6 +20,8 @@ export interface PreviousSubnet {
 export interface LeaseRequest {
   readonly node: Node;
   readonly network: NetworkConfig;
+  /** What the backend announces. */
+  readonly backend: BackendInfo;
   /** In order of preference. The own entry in the store comes after the state file and before `subnet.env`. */
   readonly previous: readonly PreviousSubnet[];
   readonly ttlSeconds: number;

@@ -3,6 +3,7 @@
  * guarded transactions, which a running daemon sees in its own watch.
  */
 import { apiVersion } from '../agent/status.js';
+import { runsBackend } from '../backend/all.js';
 import { isTartanError, messageOf } from '../lib/errors.js';
 import {
   formatIpv4,
@@ -14,6 +15,7 @@ import {
   shown,
 } from '../model/ipv4.js';
 import type { Prefix } from '../model/ipv4.js';
+import type { BackendInfo } from '../model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import type { Holder, Refusal, ReserveResult } from '../store/reservation.js';
 import type { ReleaseResult } from '../store/reservation.js';
@@ -37,7 +39,7 @@ export async function reserveLease(call: Call, options: ReserveOptions): Promise
       throw usageError(
         `--public-ip ${formatIpv4(holder.publicIp)} is inside the overlay network, expected an outer address`,
       );
-    return store.reserve({ network, subnet, holder });
+    return store.reserve({ network, subnet, holder, backend: unseenBackend(network) });
   });
   if (result.kind === 'refused') throw refusalError(result);
   const document = {
@@ -113,6 +115,14 @@ async function readNetwork(call: Call, store: ToolStore): Promise<NetworkConfig>
   const text = await store.getNetworkText();
   if (text === undefined) throw noNetworkError(call);
   return parseNetworkConfig(text);
+}
+
+/**
+ * Returns what a host that was not seen yet is reserved with. A backend that this version does not run may need data
+ * in every lease, which only its host has, so it is not named.
+ */
+function unseenBackend({ backend }: NetworkConfig): BackendInfo {
+  return { type: runsBackend(backend.type) ? backend.type : 'udp', data: undefined };
 }
 
 function reservedText({ subnet, before }: Exclude<ReserveResult, Refusal>, holder: Holder): string {

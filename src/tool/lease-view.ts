@@ -65,7 +65,7 @@ function itemOf(lease: TimedLease, nodeId: string | undefined): LeaseItem {
     publicIp: formatIpv4(lease.publicIp),
     nodeId: lease.nodeId ?? null,
     bootId: lease.bootId ?? null,
-    backend: lease.backend.type === 'other' ? lease.backend.name : lease.backend.type,
+    backend: lease.backend.type,
     revision: plainRevision(lease.revision),
     ttlSeconds: lease.ttlSeconds,
     self: nodeId !== undefined && lease.nodeId === nodeId,

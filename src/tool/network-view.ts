@@ -1,5 +1,6 @@
 /** Formats the network document, with what follows from it, as a document of `tartan/v1` and as text. */
 import { apiVersion } from '../agent/status.js';
+import { runsBackend } from '../backend/all.js';
 import { formatIpv4, formatPrefix } from '../model/ipv4.js';
 import { parseNetworkConfig, subnetCount } from '../model/network.js';
 import { formatFields, type Field, type Output, type Paint } from './table.js';
@@ -22,8 +23,9 @@ export interface NetworkView {
 /** @throws TartanError CONFIG_INVALID that names the field */
 export function networkViewOf(text: string): NetworkView {
   const config = parseNetworkConfig(text);
-  const { backend } = config;
-  const later = backend.type === 'later' ? [`this version of tartand does not run the backend ${backend.name}`] : [];
+  const { type, port } = config.backend;
+  const runs = runsBackend(type);
+  const later = runs ? [] : [`this version of tartand does not run the backend ${type}`];
   return {
     apiVersion,
     kind: 'NetworkConfig',
@@ -32,7 +34,7 @@ export function networkViewOf(text: string): NetworkView {
     subnetMin: formatIpv4(config.subnetMin),
     subnetMax: formatIpv4(config.subnetMax),
     subnets: subnetCount(config),
-    backend: backend.type === 'later' ? { type: backend.name, port: null } : { type: backend.type, port: backend.port },
+    backend: { type, port: runs && port > 0 ? port : null },
     warnings: [...config.warnings, ...later],
     document: JSON.parse(text),
   };

@@ -15,7 +15,7 @@ import type { OwnLease, LeaseRequest } from '../../src/store/store.js';
 import { EtcdServer } from '../support/etcd.js';
 import { Relay } from '../support/relay.js';
 import { useStores } from '../support/store-bed.js';
-import { all, before, networkOf, nodeOf, prefix, put, requestOf, until } from '../support/store.js';
+import { all, before, networkOf, nodeOf, prefix, put, requestOf, udp, until } from '../support/store.js';
 
 const rounds = Math.max(1, Number(process.env['TARTAN_REPEAT'] ?? 1));
 const each = Array.from({ length: rounds }, (_, index) => index + 1);
@@ -210,7 +210,7 @@ describe('a store that', () => {
     const lease = await acquireSeven();
     await reserve(
       tool,
-      { network: networkOf(), subnet: undefined, holder: { kind: 'node', nodeId: 'node-1' } },
+      { network: networkOf(), subnet: undefined, holder: { kind: 'node', nodeId: 'node-1' }, backend: udp },
       life.signal,
     );
     await until('reserved', async () => (await all(kv, `${prefix}/`)).every(({ leaseId }) => leaseId === '0'));

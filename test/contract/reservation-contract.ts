@@ -7,7 +7,8 @@ import { reserve, type Holder, type ReserveResult } from '../../src/store/reserv
 import { releaseReservation, type ReleaseResult } from '../../src/store/reservation.js';
 import type { OwnLease } from '../../src/store/store.js';
 import { useStores, type Bed } from '../support/store-bed.js';
-import { all, before, del, networkOf, nodeOf, prefix, put, requestOf, until, type Shown } from '../support/store.js';
+import { all, before, del, networkOf, nodeOf, prefix, put, requestOf, udp, until } from '../support/store.js';
+import type { Shown } from '../support/store.js';
 
 const key = (subnet: string): string => `${prefix}/subnets/${subnet}`;
 const tombstoneKey = (subnet: string): string => `${prefix}/held/${subnet}`;
@@ -22,7 +23,7 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
     const keep = async (holder: Holder, subnet?: string, network = networkOf()): Promise<ReserveResult> =>
       reserve(
         stores().tool,
-        { network, subnet: subnet === undefined ? undefined : parsePrefix(subnet), holder },
+        { network, subnet: subnet === undefined ? undefined : parsePrefix(subnet), holder, backend: udp },
         stores().life.signal,
       );
     const release = async (subnet: string, force = false): Promise<ReleaseResult> =>

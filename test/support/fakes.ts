@@ -12,7 +12,7 @@ export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', rev
   return {
     subnet: parsePrefix(subnet),
     publicIp: parseIpv4(publicIp),
-    backend: { type: 'udp' },
+    backend: { type: 'udp', data: undefined },
     nodeId,
     bootId: 'boot',
     released: false,

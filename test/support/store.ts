@@ -1,12 +1,15 @@
 /** Small makers for tests of the store. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import type { BackendInfo } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
 import type { Node } from '../../src/model/node.js';
 import type { Kv } from '../../src/store/kv.js';
 import type { LeaseRequest, PreviousSubnet } from '../../src/store/store.js';
 
 export const prefix = '/coreos.com/network';
+/** What the udp backend announces. */
+export const udp: BackendInfo = { type: 'udp', data: undefined };
 
 export function networkOf(text = '10.5.0.0/16', more: object = {}): NetworkConfig {
   return parseNetworkConfig(JSON.stringify({ Network: text, ...more }));
@@ -24,7 +27,7 @@ export function nodeOf(number: number, more: Partial<Node> = {}): Node {
 }
 
 export function requestOf(node: Node, more: Partial<LeaseRequest> = {}): LeaseRequest {
-  return { node, network: networkOf(), previous: [], ttlSeconds: 60, ...more };
+  return { node, network: networkOf(), backend: udp, previous: [], ttlSeconds: 60, ...more };
 }
 
 export function before(text: string, source: PreviousSubnet['source'] = 'state'): PreviousSubnet {

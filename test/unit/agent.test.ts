@@ -139,6 +139,7 @@ it('asks for the state file subnet first, then the one of subnet.env', async () 
   agent.ports.state.write({ nodeId: 'n', subnet: parsePrefix('10.5.8.0/24'), saved: undefined });
   agent.run(stop.signal).catch(() => {});
   await vi.waitFor(() => expect(store.requests).toHaveLength(1));
+  expect(store.requests[0]?.backend).toEqual({ type: 'udp', data: undefined });
   expect(store.requests[0]?.previous.map(({ subnet, source }) => `${formatPrefix(subnet)} ${source}`)).toEqual([
     '10.5.8.0/24 state',
     '10.5.9.0/24 subnet-env',

@@ -40,7 +40,7 @@ it('the udp plan as text', () => {
     'net.ipv6.conf.tartan0.disable_ipv6=1',
   ]);
   expect(plan.host.firewall).toMatchObject({ device: 'tartan0', forward: true, masquerade: 'off', nftables: false });
-  expect(backend.announce()).toEqual({ type: 'udp' });
+  expect(backend.announce()).toEqual({ type: 'udp', data: undefined });
 });
 
 it('switches forwarding on for the whole host only when it is asked to, and before all else', () => {
@@ -59,13 +59,13 @@ it('does not depend on the order of the peers', () => {
 
 it('carries peers of any BackendType, as flannel does', () => {
   const backend = chooseBackend(context('{"Network":"10.5.0.0/16"}'));
-  const odd = { ...fakeLease('10.5.9.0/24', '192.0.2.9'), backend: { type: 'other', name: 'host-gw' } as const };
+  const odd = { ...fakeLease('10.5.9.0/24', '192.0.2.9'), backend: { type: 'host-gw', data: undefined } };
   expect(backend.plan(self, [odd]).tunnel).toHaveLength(1);
 });
 
 it.each(['vxlan', 'host-gw', 'wireguard'])('%s is refused with its name', type => {
   expect(() => chooseBackend(context(`{"Network":"10.5.0.0/16","Backend":{"Type":"${type}"}}`))).toThrow(
-    `Backend.Type is '${type}'`,
+    `network document: Backend.Type is '${type}', this version runs "udp" only`,
   );
 });
 

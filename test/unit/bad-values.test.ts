@@ -35,7 +35,7 @@ function configReaction(text: string): string {
       etcdAddresses: [],
     });
     chooseBackend({ network, node, ipMasquerade: 'off', forwardRules: true });
-    const port = network.backend.type === 'udp' ? network.backend.port : 0;
+    const { port } = network.backend;
     return `accepted ${formatPrefix(network.network)} /${network.subnetLength} port ${port}${network.warnings.length > 0 ? ' warned' : ''}`;
   } catch (error) {
     return `refused ${(error as { code?: string }).code}`;

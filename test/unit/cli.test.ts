@@ -18,7 +18,7 @@ const lease = (
 ) => ({
   subnet: parsePrefix(subnet),
   publicIp: parseIpv4(publicIp),
-  backend: { type: 'udp' } as const,
+  backend: { type: 'udp', data: undefined },
   nodeId,
   bootId: nodeId === undefined ? undefined : 'boot-1',
   released: false,
@@ -34,7 +34,7 @@ const listing: LeaseListing = {
     lease('10.5.1.0/24', '192.0.2.1', 'node-a', 86_399),
     {
       ...lease('10.5.2.0/24', '192.0.2.2', 'node-b', 61),
-      backend: { type: 'vxlan', vni: 1, mac: '02:00:00:00:00:01' },
+      backend: { type: 'vxlan', data: { VNI: 1, VtepMAC: '02:00:00:00:00:01' } },
     },
   ],
   kept: [],

@@ -22,7 +22,7 @@ import { TestClock } from '../support/test-clock.js';
 const node = nodeOf(1);
 const lease: Lease = {
   publicIp: node.publicIp,
-  backend: { type: 'udp' },
+  backend: { type: 'udp', data: undefined },
   nodeId: node.id,
   bootId: node.bootId,
   released: false,

@@ -7,6 +7,7 @@ import type { ToolIo } from '../../src/tool/ports.js';
 import { runTool } from '../../src/tool/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { formatIpv4, formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
+import type { BackendInfo } from '../../src/model/lease.js';
 import type { ReleasedSubnet } from '../../src/store/release.js';
 import type { ReserveResult } from '../../src/store/reservation.js';
 import type { ReleaseResult } from '../../src/store/reservation.js';
@@ -16,6 +17,7 @@ const seven = parsePrefix('10.5.7.0/24');
 
 interface World {
   readonly calls: string[];
+  readonly backends: BackendInfo[];
   network: string | undefined;
   running: boolean;
   etcdDown: boolean;
@@ -31,6 +33,7 @@ beforeEach(() => {
   stateDir = mkdtempSync(join(tmpdir(), `tartan-lease-${process.pid}-`));
   world = {
     calls: [],
+    backends: [],
     network: '{"Network":"10.5.0.0/16"}',
     running: false,
     etcdDown: false,
@@ -56,9 +59,10 @@ function openWorld(): ToolIo['ports'] {
         if (world.etcdDown) throw new TartanError('STORE_UNAVAILABLE', 'etcd did not answer');
         return world.network;
       },
-      reserve: async ({ subnet, holder }) => {
+      reserve: async ({ subnet, holder, backend }) => {
         const whose = holder.kind === 'node' ? holder.nodeId : formatIpv4(holder.publicIp);
         calls.push(`reserve ${subnet ? formatPrefix(subnet) : 'any'} for ${whose}`);
+        world.backends.push(backend);
         return world.reserved;
       },
       release: async (subnet, force) => {
@@ -159,6 +163,12 @@ describe('reserve', () => {
     expect(outcome).toMatchObject({ status, out: '' });
     expect(outcome.err).toMatch(reason);
     expect(world.calls.filter(call => call !== 'close')).toEqual([]);
+  });
+
+  it.each(['udp', 'vxlan'])('names no backend for a host not seen yet while the network runs %s', async type => {
+    world.network = `{"Network":"10.5.0.0/16","Backend":{"Type":"${type}"}}`;
+    expect((await run('lease reserve --public-ip 192.0.2.7')).status).toBe(0);
+    expect(world.backends).toEqual([{ type: 'udp', data: undefined }]);
   });
 
   it('needs a network document', async () => {

@@ -83,7 +83,7 @@ describe('peers among the leases', () => {
     return {
       subnet: parsePrefix(subnet),
       publicIp: parseIpv4(publicIp),
-      backend: { type: 'udp' },
+      backend: { type: 'udp', data: undefined },
       nodeId: undefined,
       bootId: undefined,
       released: false,

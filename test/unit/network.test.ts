@@ -71,15 +71,26 @@ describe('the network document as flannel reads it', () => {
     expect(parseNetworkConfig('{"network":"10.5.0.0/16","backend":{"TYPE":"UDP"}}').backend).toEqual({
       type: 'udp',
       port: 8285,
+      members: new Map(),
     });
     expect(parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Port":9999}}').backend).toEqual({
       type: 'udp',
       port: 9999,
+      members: new Map(),
     });
     expect(parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"VXLAN","VNI":7}}').backend).toEqual({
-      type: 'later',
-      name: 'vxlan',
+      type: 'vxlan',
+      port: 0,
+      members: new Map([['vni', 7]]),
     });
+  });
+
+  it('hands other members of the backend on, and writes of udp the port alone, as before', () => {
+    const udp = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Later":{"a":1}}}');
+    expect(udp.backend.members.get('later')).toEqual({ a: 1 });
+    expect(formatNetworkConfig(udp)).toContain('"Backend":{"Type":"udp","Port":8285}}');
+    const vxlan = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"VNI":7,"Type":"vxlan","GBP":true}}');
+    expect(formatNetworkConfig(vxlan)).toContain('"Backend":{"Type":"vxlan","gbp":true,"vni":7}}');
   });
 
   it('EnableNFTables is kept, also through a document of our own', () => {
