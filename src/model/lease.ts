@@ -4,7 +4,7 @@
  */
 import { TartanError } from '../lib/errors.js';
 import { formatIpv4, isUnicastHost, prefixAround, readIpv4, shown, type Ipv4, type Prefix } from './ipv4.js';
-import { jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js';
+import { decodeUtf8, formatAscii, jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js';
 import { nodeIdPattern } from './node.js';
 
 /** What a backend publishes for its peers. */
@@ -15,8 +15,8 @@ export interface BackendInfo {
   readonly data: unknown;
 }
 
-/** The value of a lease key. */
-export interface LeaseValue {
+/** What a lease key says. */
+export interface LeaseMembers {
   readonly publicIp: Ipv4;
   readonly backend: BackendInfo;
   /** Undefined in an entry that flannel wrote. */
@@ -24,6 +24,12 @@ export interface LeaseValue {
   readonly bootId: string | undefined;
   /** The owner has released the subnet: peers drop the route at once. */
   readonly released: boolean;
+}
+
+/** The value of a lease key. */
+export interface LeaseValue extends LeaseMembers {
+  /** The exact value, one character for each byte (latin1): members that this version does not know, and their form. */
+  readonly text: string;
 }
 
 export interface Lease extends LeaseValue {
@@ -68,9 +74,12 @@ export function formatLeaseKey(subnet: Prefix): string {
   return `${formatIpv4(subnet.base)}-${subnet.length}`;
 }
 
-/** @throws TartanError CONFIG_INVALID with the reason */
+/**
+ * @param text one character for each byte (latin1)
+ * @throws TartanError CONFIG_INVALID with the reason
+ */
 export function parseLeaseValue(text: string): LeaseValue {
-  const members = parseJsonObject(text, 'the lease value', maxValueBytes);
+  const members = parseJsonObject(decodeUtf8(text), 'the lease value', maxValueBytes);
   const publicIp = readPublicIp(members.get('publicip'));
   return {
     publicIp,
@@ -78,11 +87,17 @@ export function parseLeaseValue(text: string): LeaseValue {
     nodeId: readId(members, 'nodeId'),
     bootId: readId(members, 'bootId'),
     released: members.get('released') === true,
+    text,
   };
 }
 
-export function formatLeaseValue(value: LeaseValue): string {
-  return JSON.stringify({
+export function leaseValueOf(members: LeaseMembers): LeaseValue {
+  return { ...members, text: formatLeaseValue(members) };
+}
+
+/** Returns the value as this version writes it, in ASCII. */
+export function formatLeaseValue(value: LeaseMembers): string {
+  return formatAscii({
     PublicIP: formatIpv4(value.publicIp),
     PublicIPv6: null,
     ...formatBackendInfo(value.backend),

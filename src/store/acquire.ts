@@ -7,7 +7,7 @@ import { isTartanError } from '../lib/errors.js';
 import { LogThrottle } from '../lib/log.js';
 import { backoffMs } from '../lib/retry.js';
 import { formatPrefix, prefixesOverlap, samePrefix, type Prefix } from '../model/ipv4.js';
-import { formatLeaseValue, type Lease } from '../model/lease.js';
+import { leaseValueOf, type Lease } from '../model/lease.js';
 import { isLeasable } from '../model/network.js';
 import {
   createKey,
@@ -45,7 +45,8 @@ export async function acquireLease(
 
 /** Returns the value that a node publishes. */
 export function ownLeaseValue({ node, backend }: Pick<LeaseRequest, 'node' | 'backend'>): OwnLeaseValue {
-  return { publicIp: node.publicIp, backend, nodeId: node.id, bootId: node.bootId, released: false };
+  const { id: nodeId, bootId, publicIp } = node;
+  return { ...leaseValueOf({ publicIp, backend, nodeId, bootId, released: false }), nodeId };
 }
 
 type Target = { readonly kind: 'adopt'; readonly lease: Lease } | { readonly kind: 'create'; readonly subnet: Prefix };
@@ -138,8 +139,7 @@ class Acquisition {
     const tombstone = tombstoneOf(snapshot, lease.subnet);
     const tombstoneLeaseId = tombstone?.nodeId === value.nodeId ? tombstone.leaseId : undefined;
     const renewed = await this.#renew(lease, tombstoneLeaseId);
-    const unchanged =
-      formatLeaseValue(lease) === formatLeaseValue(value) && tombstoneLeaseId === renewed?.tombstoneLeaseId;
+    const unchanged = lease.text === value.text && tombstoneLeaseId === renewed?.tombstoneLeaseId;
     if (renewed && unchanged) return { ...renewed, lease };
     const grant = renewed ?? (await this.#freshGrant());
     const claim = await this.#settle(rewriteKey(this.#context, lease, value, grant, this.#signal));

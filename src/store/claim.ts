@@ -5,7 +5,7 @@
 import { isTartanError } from '../lib/errors.js';
 import type { Tombstone } from '../model/allocation.js';
 import { samePrefix, type Prefix } from '../model/ipv4.js';
-import { formatLeaseValue, type Lease, type LeaseValue } from '../model/lease.js';
+import type { Lease, LeaseValue } from '../model/lease.js';
 import type { KvContext, StoreContext } from './context.js';
 import type { ClusterSnapshot } from './entries.js';
 import type { Keys } from './keys.js';
@@ -157,10 +157,15 @@ export function unmodifiedKey(keys: Keys, last: Lease): readonly Compare[] {
   ];
 }
 
+/** @param text one character for each byte, as LeaseValue has it */
+export function leasePut(keys: Keys, subnet: Prefix, text: string, leaseId: string): Write {
+  return { kind: 'put', key: keys.subnet(subnet), value: Buffer.from(text, 'latin1'), leaseId };
+}
+
 function leaseWrites(keys: Keys, subnet: Prefix, value: OwnLeaseValue, grant: Grant): readonly Write[] {
   const { leaseId, tombstoneLeaseId } = grant;
   return [
-    { kind: 'put', key: keys.subnet(subnet), value: Buffer.from(formatLeaseValue(value)), leaseId },
+    leasePut(keys, subnet, value.text, leaseId),
     { kind: 'put', key: keys.tombstone(subnet), value: Buffer.from(value.nodeId), leaseId: tombstoneLeaseId },
   ];
 }

@@ -45,7 +45,7 @@ export function readEntry(keys: Keys, kv: KeyValue): Entry {
   });
   if (!subnet) return refuse('is not a lease key such as 10.5.1.0-24');
   try {
-    const value = parseLeaseValue(kv.value.toString('utf8'));
+    const value = parseLeaseValue(kv.value.toString('latin1'));
     const lease = { ...value, subnet, createRevision: kv.createRevision, revision, leaseId: kv.leaseId };
     return { ...base, kind: 'lease', lease };
   } catch (error) {

@@ -4,8 +4,9 @@
  */
 import type { Tombstone } from '../model/allocation.js';
 import { samePrefix, type Prefix } from '../model/ipv4.js';
-import { formatLeaseValue, type Lease } from '../model/lease.js';
-import { unmodifiedKey, deleteKey, dropLeases } from './claim.js';
+import { spliceMember } from '../model/json.js';
+import type { Lease } from '../model/lease.js';
+import { unmodifiedKey, deleteKey, dropLeases, leasePut } from './claim.js';
 import type { KvContext, StoreContext } from './context.js';
 import { readEntry, getEntry, readTombstone, getTombstone } from './entries.js';
 
@@ -54,12 +55,8 @@ async function markReleased(
   lease: Lease,
   signal: AbortSignal,
 ): Promise<bigint | undefined> {
-  const value = Buffer.from(formatLeaseValue({ ...lease, released: true }));
-  const { outcome, revision } = await kv.commit(
-    unmodifiedKey(keys, lease),
-    [{ kind: 'put', key: keys.subnet(lease.subnet), value, leaseId: lease.leaseId }],
-    { signal },
-  );
+  const put = leasePut(keys, lease.subnet, spliceMember(lease.text, 'released', true), lease.leaseId);
+  const { outcome, revision } = await kv.commit(unmodifiedKey(keys, lease), [put], { signal });
   return outcome === 'done' ? revision : undefined;
 }
 

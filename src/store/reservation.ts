@@ -18,7 +18,8 @@ import {
 } from '../model/ipv4.js';
 import { formatLeaseValue, type BackendInfo, type Lease } from '../model/lease.js';
 import { isLeasable, type NetworkConfig } from '../model/network.js';
-import { dropLeases, freeSubnetCompares, idsOf, rewriteKey, tombstoneOf, unmodifiedKey, type Grant } from './claim.js';
+import { dropLeases, freeSubnetCompares, idsOf, leasePut, rewriteKey, tombstoneOf, unmodifiedKey } from './claim.js';
+import type { Grant } from './claim.js';
 import { formatReservedFor, getEntry, getTombstone, SnapshotReader, type ClusterSnapshot } from './entries.js';
 import type { Write } from './kv.js';
 import { noFreeSubnet, tombstoneSeconds } from './quarantine.js';
@@ -82,7 +83,7 @@ async function convertToReservation(
   if (lease.leaseId === '0') return { kind: 'reserved', subnet: lease.subnet, before: 'reserved' };
   const { kv, keys } = context;
   const writes: readonly Write[] = [
-    { kind: 'put', key: keys.subnet(lease.subnet), value: Buffer.from(formatLeaseValue(lease)), leaseId: '0' },
+    leasePut(keys, lease.subnet, lease.text, '0'),
     ...(lease.nodeId === undefined ? [] : [tombstonePut(context, lease.subnet, lease.nodeId)]),
   ];
   const { outcome } = await kv.commit(unmodifiedKey(keys, lease), writes, { signal });
@@ -135,7 +136,7 @@ function tombstonePut({ keys }: ReleaseContext, subnet: Prefix, value: string): 
 
 function addressPut({ keys }: ReleaseContext, subnet: Prefix, publicIp: Ipv4, backend: BackendInfo): Write {
   const lease = { publicIp, backend, nodeId: undefined, bootId: undefined, released: false };
-  return { kind: 'put', key: keys.subnet(subnet), value: Buffer.from(formatLeaseValue(lease)), leaseId: '0' };
+  return leasePut(keys, subnet, formatLeaseValue(lease), '0');
 }
 
 function refuseSecond(holder: Holder, subnet: Prefix, reserved: boolean): Refusal {

@@ -3,19 +3,16 @@ import type { Datapath, DatapathConfig } from '../../src/datapath/datapath.js';
 import type { HostNetwork } from '../../src/host/host.js';
 import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import { Wake } from '../../src/lib/wake.js';
-import type { Lease } from '../../src/model/lease.js';
+import { leaseValueOf, type Lease } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
 import { formatRoute, type TunnelRoute } from '../../src/model/plan.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStore, WatchedSet } from '../../src/store/store.js';
 
 export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', revision = 5n): Lease {
+  const backend = { type: 'udp', data: undefined };
   return {
     subnet: parsePrefix(subnet),
-    publicIp: parseIpv4(publicIp),
-    backend: { type: 'udp', data: undefined },
-    nodeId,
-    bootId: 'boot',
-    released: false,
+    ...leaseValueOf({ publicIp: parseIpv4(publicIp), backend, nodeId, bootId: 'boot', released: false }),
     createRevision: revision,
     revision,
     leaseId: '77',

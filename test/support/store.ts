@@ -36,8 +36,9 @@ export function before(text: string, source: PreviousSubnet['source'] = 'state')
 
 const signal = new AbortController().signal;
 
-export async function put(kv: Kv, key: string | Buffer, value: string, leaseId = '0'): Promise<void> {
-  await kv.commit([], [{ kind: 'put', key: Buffer.from(key), value: Buffer.from(value), leaseId }], { signal });
+export async function put(kv: Kv, key: string | Buffer, value: string | Buffer, leaseId = '0'): Promise<void> {
+  const bytes = typeof value === 'string' ? Buffer.from(value) : value;
+  await kv.commit([], [{ kind: 'put', key: Buffer.from(key), value: bytes, leaseId }], { signal });
 }
 
 export async function del(kv: Kv, key: string): Promise<void> {

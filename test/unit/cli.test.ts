@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { LeaseListing, StatusReading, ToolIo } from '../../src/tool/ports.js';
 import { runTool } from '../../src/tool/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
-import { formatIpv4, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { formatIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseLeaseValue } from '../../src/model/lease.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
 import { noPorts, noChanges, sampleStatus as status } from '../support/samples.js';
 
@@ -17,11 +18,7 @@ const lease = (
   revision = 7n,
 ) => ({
   subnet: parsePrefix(subnet),
-  publicIp: parseIpv4(publicIp),
-  backend: { type: 'udp', data: undefined },
-  nodeId,
-  bootId: nodeId === undefined ? undefined : 'boot-1',
-  released: false,
+  ...parseLeaseValue(JSON.stringify({ PublicIP: publicIp, ...(nodeId !== undefined && { nodeId, bootId: 'boot-1' }) })),
   createRevision: revision,
   revision,
   leaseId: ttlSeconds === null ? '0' : '123',

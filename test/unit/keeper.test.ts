@@ -5,6 +5,7 @@ import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { Lease } from '../../src/model/lease.js';
+import { ownLeaseValue } from '../../src/store/acquire.js';
 import { Keys } from '../../src/store/keys.js';
 import { openLeaseStore } from '../../src/store/leases.js';
 import { releaseSubnet } from '../../src/store/release.js';
@@ -21,11 +22,7 @@ import { TestClock } from '../support/test-clock.js';
 
 const node = nodeOf(1);
 const lease: Lease = {
-  publicIp: node.publicIp,
-  backend: { type: 'udp', data: undefined },
-  nodeId: node.id,
-  bootId: node.bootId,
-  released: false,
+  ...ownLeaseValue(requestOf(node)),
   subnet: parsePrefix('10.5.1.0/24'),
   createRevision: 10n,
   revision: 10n,

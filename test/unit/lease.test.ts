@@ -82,11 +82,7 @@ describe('peers among the leases', () => {
   function lease(subnet: string, publicIp: string, created = 1n): Lease {
     return {
       subnet: parsePrefix(subnet),
-      publicIp: parseIpv4(publicIp),
-      backend: { type: 'udp', data: undefined },
-      nodeId: undefined,
-      bootId: undefined,
-      released: false,
+      ...parseLeaseValue(`{"PublicIP":"${publicIp}"}`),
       createRevision: created,
       revision: created,
       leaseId: '1',

@@ -13,6 +13,7 @@ import {
 } from '../../src/agent/saved-state.js';
 import { StateFile, type State } from '../../src/agent/state-file.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { leaseValueOf } from '../../src/model/lease.js';
 import { formatNetworkConfig, parseNetworkConfig } from '../../src/model/network.js';
 import { nodeIdPattern, type Node } from '../../src/model/node.js';
 import { fakeLease } from '../support/fakes.js';
@@ -88,7 +89,12 @@ describe('the state file', () => {
         saved: {
           ...saved,
           lease: { ...saved.lease, ...bare },
-          peers: saved.peers.map(peer => ({ ...peer, ...bare, bootId: undefined, leaseId: '' })),
+          peers: saved.peers.map(peer => ({
+            ...peer,
+            ...leaseValueOf({ ...peer, bootId: undefined }),
+            ...bare,
+            leaseId: '',
+          })),
         },
       },
     });
