@@ -196,7 +196,8 @@ export class StateWriter {
     const { lease, renewedAtMs } = ownLease;
     const saved = {
       network,
-      lease: { ...lease, bootId: node.bootId },
+      // Somebody may have altered the lease in etcd.
+      lease: { ...lease, publicIp: node.publicIp, bootId: node.bootId },
       address: node.interface.address,
       ttlSeconds: this.#ttlSeconds,
       renewedAtMs,

@@ -91,8 +91,19 @@ export function parseLeaseValue(text: string): LeaseValue {
   };
 }
 
-export function leaseValueOf(members: LeaseMembers): LeaseValue {
+/** Returns the members with the text that this version writes for them. */
+export function leaseValueOf<T extends LeaseMembers>(members: T): T & LeaseValue {
   return { ...members, text: formatLeaseValue(members) };
+}
+
+/** Returns who wrote a value, also one that is refused for another member; undefined where it names nobody. */
+export function readOwner(text: string): Pick<LeaseMembers, 'nodeId' | 'bootId'> | undefined {
+  try {
+    const members = parseJsonObject(decodeUtf8(text), 'the lease value', maxValueBytes);
+    return { nodeId: readId(members, 'nodeId'), bootId: readId(members, 'bootId') };
+  } catch {
+    return undefined;
+  }
 }
 
 /** Returns the value as this version writes it, in ASCII. */

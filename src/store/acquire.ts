@@ -46,7 +46,7 @@ export async function acquireLease(
 /** Returns the value that a node publishes. */
 export function ownLeaseValue({ node, backend }: Pick<LeaseRequest, 'node' | 'backend'>): OwnLeaseValue {
   const { id: nodeId, bootId, publicIp } = node;
-  return { ...leaseValueOf({ publicIp, backend, nodeId, bootId, released: false }), nodeId };
+  return leaseValueOf({ publicIp, backend, nodeId, bootId, released: false });
 }
 
 type Target = { readonly kind: 'adopt'; readonly lease: Lease } | { readonly kind: 'create'; readonly subnet: Prefix };

@@ -30,7 +30,10 @@ interface EntryBase {
 }
 
 export type Entry = EntryBase &
-  ({ readonly kind: 'lease'; readonly lease: Lease } | { readonly kind: 'rejected'; readonly rejected: RejectedEntry });
+  (
+    | { readonly kind: 'lease'; readonly lease: Lease }
+    | { readonly kind: 'rejected'; readonly rejected: RejectedEntry; readonly kv: KeyValue }
+  );
 
 export function readEntry(keys: Keys, kv: KeyValue): Entry {
   const name = nameBelow(keys.subnets, kv.key);
@@ -42,6 +45,7 @@ export function readEntry(keys: Keys, kv: KeyValue): Entry {
     ...base,
     kind: 'rejected',
     rejected: { key: printable(name), revision, reason },
+    kv,
   });
   if (!subnet) return refuse('is not a lease key such as 10.5.1.0-24');
   try {

@@ -11,7 +11,7 @@ import { aborted, LinkedAbort } from '../lib/scope.js';
 import { Wake } from '../lib/wake.js';
 import { isFree } from '../model/allocation.js';
 import { formatPrefix, samePrefix } from '../model/ipv4.js';
-import type { Lease } from '../model/lease.js';
+import { readOwner, type Lease } from '../model/lease.js';
 import { ownLeaseValue } from './acquire.js';
 import {
   createKey,
@@ -29,7 +29,8 @@ import type { StoreContext } from './context.js';
 import { readEntry, revisionOf, SnapshotReader, type Entry } from './entries.js';
 import { onlyKey } from './keys.js';
 import type { KeyValue, Position } from './kv.js';
-import { initialLeaseState, reduce, type LeaseEvent, type KeyObservation, type LeaseState } from './lease-state.js';
+import { initialLeaseState, isRepairDue, nextWorkAtMs, reduce } from './lease-state.js';
+import type { LeaseEvent, KeyObservation, LeaseState } from './lease-state.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStatus } from './store.js';
 import { listWatch } from './watch.js';
 
@@ -54,7 +55,7 @@ export class LeaseKeeper implements OwnLease {
   constructor(context: StoreContext, want: LeaseRequest, claim: Claim) {
     this.#context = context;
     this.#want = want;
-    this.#state = initialLeaseState(want.node, want.ttlSeconds, claim);
+    this.#state = initialLeaseState(ownLeaseValue(want), want.ttlSeconds, claim);
     this.#grantedLeaseIds = [claim.lease.leaseId, claim.tombstoneLeaseId];
   }
 
@@ -97,12 +98,12 @@ export class LeaseKeeper implements OwnLease {
     await this.#loops;
   }
 
-  async update({ publicIp }: LeaseChange): Promise<void> {
-    this.#dispatch({ kind: 'moved', publicIp });
+  async update(change: LeaseChange): Promise<void> {
+    this.#dispatch({ kind: 'changed', change });
     const waiting = new LinkedAbort(this.#life.signal);
     const check = (): void => {
-      const { nextAction, node, lease, status } = this.#state;
-      if (nextAction === 'none' && status !== 'lost' && lease.publicIp === node.publicIp) waiting.end('written');
+      const { nextAction, wanted, lease, status } = this.#state;
+      if (nextAction === 'none' && status !== 'lost' && lease.text === wanted.text) waiting.end('written');
     };
     this.#updateChecks.add(check);
     check();
@@ -120,9 +121,19 @@ export class LeaseKeeper implements OwnLease {
     if (after === before) return;
     this.#state = after;
     if (after.status === 'lost') this.#life.end(this.#lose(after));
-    if (after.nextAction !== before.nextAction || after.renewAtMs < before.renewAtMs) this.#wake.ring();
+    if (after.alterations.putRightAtMs !== before.alterations.putRightAtMs) this.#logAlteration(after);
+    if (after.nextAction !== before.nextAction || nextWorkAtMs(after) < nextWorkAtMs(before)) this.#wake.ring();
     if (after.status !== before.status || after.lease !== before.lease) this.#listeners.ring();
     for (const check of this.#updateChecks) check();
+  }
+
+  #logAlteration({ lease, alterations }: LeaseState): void {
+    const subnet = formatPrefix(lease.subnet);
+    const pace = alterations.often ? '; it is changed often, so this is done once a minute at most' : '';
+    this.#context.log.warn('lease.altered', `our lease of ${subnet} was changed in etcd and is put right${pace}`, {
+      subnet,
+      revision: String(lease.revision),
+    });
   }
 
   #lose(state: LeaseState): TartanError {
@@ -139,16 +150,15 @@ export class LeaseKeeper implements OwnLease {
     for (let races = 0; ;) {
       this.#life.signal.throwIfAborted();
       this.#dispatch({ kind: 'tick' });
-      const { nextAction, renewAtMs, deadlineMs, status } = this.#state;
       const now = clock.now();
-      if (nextAction !== 'none') {
+      if (isRepairDue(this.#state, now)) {
         const settled = await this.#attempt(() => this.#repair());
         races = settled ? 0 : races + 1;
         if (races > 0) await clock.sleep(backoffMs(races, lostRace), this.#life.signal);
-      } else if (now >= renewAtMs) {
+      } else if (now >= this.#state.renewAtMs) {
         await this.#attempt(() => this.#renew());
       } else {
-        await this.#pause(Math.min(renewAtMs, status === 'held' ? deadlineMs : Infinity) - now);
+        await this.#pause(nextWorkAtMs(this.#state) - now);
       }
     }
   }
@@ -193,22 +203,21 @@ export class LeaseKeeper implements OwnLease {
     const { subnet, revision } = this.#state.lease;
     const rewound = snapshot.revision < revision;
     const entry = snapshot.entries.find(({ key }) => key && samePrefix(key, subnet));
-    this.#dispatch(observationOf(entry, snapshot.revision, rewound));
-    const { nextAction, lease, node } = this.#state;
-    if (nextAction === 'none') return true;
+    this.#dispatch(observationOf(entry, snapshot.revision, rewound, this.#state));
+    const { nextAction, lease, wanted } = this.#state;
+    if (!isRepairDue(this.#state, this.#context.clock.now())) return true;
     // A reservation whose key was deleted has ended, unless it was reserved again or the whole store went back in time.
     const reserved = tombstoneOf(snapshot, subnet)?.reserved === true;
     const grant = await this.#grant(reserved || (rewound && this.#state.leaseId === '0'));
-    const value = ownLeaseValue({ ...this.#want, node });
     if (nextAction === 'rewrite')
-      return this.#settle(await rewriteKey(this.#context, lease, value, grant, signal), grant);
+      return this.#settle(await rewriteKey(this.#context, lease, wanted, grant, signal), grant);
     const { taken, tombstones } = snapshot;
-    if (!isFree({ network, taken, tombstones, nodeId: node.id }, subnet)) {
+    if (!isFree({ network, taken, tombstones, nodeId: wanted.nodeId }, subnet)) {
       const reason = `${formatPrefix(subnet)} is taken, in whole or part, by another node`;
       this.#dispatch({ kind: 'foreign', reason, revision: snapshot.revision, rewound });
       return true;
     }
-    const request = { subnet, value, grant, snapshot };
+    const request = { subnet, value: wanted, grant, snapshot };
     return this.#settle(await createKey(this.#context, request, signal), grant);
   }
 
@@ -242,7 +251,7 @@ export class LeaseKeeper implements OwnLease {
   async #watch(after: Position): Promise<void> {
     const { keys } = this.#context;
     const observe = (kv: KeyValue | undefined, revision: bigint, rewound: boolean): void =>
-      this.#dispatch(observationOf(kv && readEntry(keys, kv), revision, rewound));
+      this.#dispatch(observationOf(kv && readEntry(keys, kv), revision, rewound, this.#state));
     await listWatch({
       ...this.#context,
       range: onlyKey(keys.subnet(this.lease.subnet)),
@@ -270,9 +279,24 @@ export class LeaseKeeper implements OwnLease {
   }
 }
 
-function observationOf(entry: Entry | undefined, revision: bigint, rewound: boolean): KeyObservation {
+function observationOf(
+  entry: Entry | undefined,
+  revision: bigint,
+  rewound: boolean,
+  state: LeaseState,
+): KeyObservation {
   if (!entry) return { kind: 'absent', revision, rewound };
-  if (entry.kind === 'rejected')
-    return { kind: 'foreign', reason: `its value ${entry.rejected.reason}`, revision, rewound };
-  return { kind: 'present', lease: entry.lease, revision: entry.revision, rewound };
+  if (entry.kind === 'lease') return { kind: 'present', lease: entry.lease, revision: entry.revision, rewound };
+  const altered = readAltered(entry.kv, state);
+  if (altered) return { kind: 'present', lease: altered, revision: entry.revision, rewound };
+  return { kind: 'foreign', reason: `its value ${entry.rejected.reason}`, revision, rewound };
+}
+
+/** Returns a lease of ours whose value is refused, with the members of before; undefined where it is not ours. */
+function readAltered(kv: KeyValue, { lease, wanted }: LeaseState): Lease | undefined {
+  const text = kv.value.toString('latin1');
+  const { nodeId, bootId } = readOwner(text) ?? {};
+  if (nodeId !== wanted.nodeId || bootId !== wanted.bootId) return undefined;
+  const { createRevision, modRevision: revision, leaseId } = kv;
+  return { ...lease, nodeId, bootId, text, createRevision, revision, leaseId };
 }

@@ -8,11 +8,11 @@
  *    +--------------------+
  */
 import { backoffMs } from '../lib/retry.js';
-import { formatPrefix, type Ipv4 } from '../model/ipv4.js';
-import { formatLeaseValue, type Lease } from '../model/lease.js';
-import type { Node } from '../model/node.js';
-import type { Claim } from './claim.js';
-import type { LeaseStatus } from './store.js';
+import { formatPrefix } from '../model/ipv4.js';
+import { leaseValueOf, type Lease } from '../model/lease.js';
+import { addAlteration, endAlteration, noAlterations, putRight, type Alterations } from './alterations.js';
+import type { Claim, OwnLeaseValue } from './claim.js';
+import type { LeaseChange, LeaseStatus } from './store.js';
 
 /**
  * observe  the etcd lease is gone, and the key must be read
@@ -22,7 +22,8 @@ import type { LeaseStatus } from './store.js';
 export type NextAction = 'none' | 'observe' | 'create' | 'rewrite';
 
 export interface LeaseState {
-  readonly node: Node;
+  /** What the key must say. */
+  readonly wanted: OwnLeaseValue;
   readonly ttlSeconds: number;
   readonly status: LeaseStatus;
   readonly nextAction: NextAction;
@@ -32,8 +33,9 @@ export interface LeaseState {
   readonly leaseId: string | undefined;
   /** The etcd lease of the tombstone, which is renewed together with `leaseId`. */
   readonly tombstoneLeaseId: string;
-  /** Every public address that we have published: our own writes are recognised by them. */
-  readonly publishedAddresses: readonly Ipv4[];
+  /** Every value that we have wanted to publish: our own writes are recognised by them. */
+  readonly published: readonly OwnLeaseValue[];
+  readonly alterations: Alterations;
   readonly deadlineMs: number;
   readonly renewedAtMs: number;
   readonly renewAtMs: number;
@@ -54,8 +56,8 @@ export type LeaseEvent =
   | { readonly kind: 'renewed'; readonly sentAtMs: number; readonly ttlSeconds: number }
   | { readonly kind: 'lease-gone'; readonly leaseId: string }
   | { readonly kind: 'unanswered' }
-  /** Our public address has changed. */
-  | { readonly kind: 'moved'; readonly publicIp: Ipv4 }
+  /** We want the key to say something else. */
+  | { readonly kind: 'changed'; readonly change: LeaseChange }
   /** We have written the key. */
   | { readonly kind: 'claimed'; readonly claim: Claim };
 
@@ -68,23 +70,36 @@ export function renewSeconds(ttlSeconds: number): number {
   return Math.min(ttlSeconds / 3, longestRenewSeconds);
 }
 
-export function initialLeaseState(node: Node, ttlSeconds: number, claim: Claim): LeaseState {
+export function initialLeaseState(wanted: OwnLeaseValue, ttlSeconds: number, claim: Claim): LeaseState {
   const blank: LeaseState = {
-    node,
+    wanted,
     ttlSeconds,
     status: 'held',
     nextAction: 'none',
     lease: claim.lease,
     leaseId: claim.lease.leaseId,
     tombstoneLeaseId: claim.tombstoneLeaseId,
-    publishedAddresses: [node.publicIp],
+    published: [wanted],
+    alterations: noAlterations,
     deadlineMs: 0,
     renewedAtMs: claim.sentAtMs,
     renewAtMs: 0,
     failures: 0,
     lostReason: '',
   };
-  return applyClaim(blank, claim);
+  return applyClaim(blank, claim, claim.sentAtMs);
+}
+
+/** Whether the key must be read or written now. An altered key may have to wait, but not for our etcd lease. */
+export function isRepairDue(state: LeaseState, nowMs: number): boolean {
+  if (state.nextAction !== 'rewrite' || state.leaseId === undefined) return state.nextAction !== 'none';
+  return nowMs >= state.alterations.writeAtMs;
+}
+
+/** Returns when there is something to do unless an event comes first, in CLOCK_BOOTTIME ms. */
+export function nextWorkAtMs({ nextAction, alterations, renewAtMs, deadlineMs, status }: LeaseState): number {
+  const repairAtMs = nextAction === 'none' ? Infinity : alterations.writeAtMs;
+  return Math.min(repairAtMs, renewAtMs, status === 'held' ? deadlineMs : Infinity);
 }
 
 /** @param random draws the jitter of retries, 0 <= random() < 1 */
@@ -108,11 +123,11 @@ export function reduce(
       return { ...state, failures, renewAtMs: nowMs + backoffMs(failures, { ...unansweredRetry, capMs }, random) };
     }
     case 'claimed':
-      return applyClaim(state, event.claim);
-    case 'moved':
-      return applyMove(state, event.publicIp);
+      return applyClaim(state, event.claim, nowMs);
+    case 'changed':
+      return applyChange(state, event.change);
     default:
-      return applyObservation(state, event);
+      return applyObservation(state, event, nowMs);
   }
 }
 
@@ -133,17 +148,20 @@ function deadline(sentAtMs: number, ttlSeconds: number): number {
   return sentAtMs + ttlSeconds * 1000 - Math.max(1000, ttlSeconds * 10);
 }
 
-function applyMove(state: LeaseState, publicIp: Ipv4): LeaseState {
-  if (publicIp === state.node.publicIp) return state;
-  const publishedAddresses = [...state.publishedAddresses.filter(address => address !== publicIp), publicIp];
+function applyChange(state: LeaseState, change: LeaseChange): LeaseState {
+  const wanted = leaseValueOf({ ...state.wanted, ...change });
+  if (wanted.text === state.wanted.text) return state;
+  const published = [...state.published.filter(({ text }) => text !== wanted.text), wanted];
   const nextAction = state.nextAction === 'none' ? 'rewrite' : state.nextAction;
-  return { ...state, node: { ...state.node, publicIp }, publishedAddresses, nextAction };
+  return { ...state, wanted, published, nextAction, alterations: { ...state.alterations, writeAtMs: 0 } };
 }
 
-function applyClaim(state: LeaseState, { lease, tombstoneLeaseId, sentAtMs }: Claim): LeaseState {
-  // Our address may have changed during the write.
-  const nextAction = lease.publicIp === state.node.publicIp ? 'none' : 'rewrite';
-  const claimed: LeaseState = { ...state, lease, leaseId: lease.leaseId, tombstoneLeaseId, status: 'held', nextAction };
+function applyClaim(state: LeaseState, { lease, tombstoneLeaseId, sentAtMs }: Claim, nowMs: number): LeaseState {
+  // What we want may have changed during the write.
+  const nextAction = lease.text === state.wanted.text ? 'none' : 'rewrite';
+  const alterations = putRight(state.alterations, nowMs);
+  const { leaseId } = lease;
+  const claimed: LeaseState = { ...state, lease, leaseId, tombstoneLeaseId, status: 'held', nextAction, alterations };
   return lease.leaseId === '0' ? asReservation(claimed) : applyRenewal(claimed, sentAtMs, state.ttlSeconds);
 }
 
@@ -151,36 +169,50 @@ function asReservation(state: LeaseState): LeaseState {
   return { ...state, leaseId: '0', failures: 0, deadlineMs: Infinity, renewAtMs: Infinity };
 }
 
-function applyObservation(state: LeaseState, observation: KeyObservation): LeaseState {
+function applyObservation(state: LeaseState, observation: KeyObservation, nowMs: number): LeaseState {
   // An event that is older than our own last write tells nothing new.
   if (!observation.rewound && observation.revision < state.lease.revision) return state;
-  if (observation.kind === 'absent') return { ...state, status: 'gone', nextAction: 'create' };
+  if (observation.kind === 'absent')
+    return { ...state, status: 'gone', nextAction: 'create', alterations: endAlteration(state.alterations) };
   if (observation.kind === 'foreign') return asLost(state, observation.reason);
-  const { lease } = observation;
-  const owner = ownership(state, lease, observation.rewound || isSameVersion(state.lease, lease));
+  const { lease, rewound } = observation;
+  const known = isSameVersion(state.lease, lease);
+  const owner = ownership(state, lease, rewound || known);
   if (owner === 'foreign')
     return asLost(state, `it belongs to ${lease.nodeId === undefined ? 'another host' : `node ${lease.nodeId}`}`);
   const status = state.status === 'gone' ? 'held' : state.status;
-  const observed: LeaseState = { ...state, status, lease, nextAction: owner === 'ours' ? 'none' : 'rewrite' };
+  const nextAction = owner === 'ours' ? 'none' : 'rewrite';
+  const alterations = known && !rewound ? state.alterations : judgeAlteration(state, lease, rewound, nowMs);
+  const observed: LeaseState = { ...state, status, lease, nextAction, alterations };
   if (lease.leaseId !== '0') return lease.leaseId === state.leaseId ? observed : { ...observed, nextAction: 'rewrite' };
   // The tombstone of a reservation does not expire either.
-  const nextAction = state.tombstoneLeaseId === '0' ? observed.nextAction : 'rewrite';
-  return { ...asReservation(observed), status: 'held', nextAction };
+  const toReserve = state.tombstoneLeaseId === '0' ? nextAction : 'rewrite';
+  return { ...asReservation(observed), status: 'held', nextAction: toReserve };
 }
 
 /**
- * Tells who wrote the entry at our key. `altered` has our node id, or no node id and our address, as flannel or an
- * operator writes it. Our node id with another boot id or with an address that we never had is another host.
+ * A text under our identity that we never wrote is an alteration; in a store that went back it is our own past. Our own
+ * write may be seen before it is answered.
+ */
+function judgeAlteration(state: LeaseState, lease: Lease, rewound: boolean, nowMs: number): Alterations {
+  const { wanted, published, alterations } = state;
+  if (lease.text === wanted.text) return putRight(alterations, nowMs);
+  if (rewound || lease.nodeId !== wanted.nodeId || lease.bootId !== wanted.bootId) return endAlteration(alterations);
+  return published.some(({ text }) => text === lease.text) ? alterations : addAlteration(alterations, nowMs);
+}
+
+/**
+ * Tells who wrote the entry at our key. `altered` has our node id and boot id, whatever else it says, or no node id
+ * and our address, as flannel or an operator writes it. Our node id with another boot id is another host.
  * @param past the entry was read before, or the store went back in time: with our node id it is our own older entry
  */
 function ownership(state: LeaseState, lease: Lease, past: boolean): 'ours' | 'altered' | 'foreign' {
-  const { node, publishedAddresses, lease: last } = state;
-  const wanted = { ...last, publicIp: node.publicIp, nodeId: node.id, bootId: node.bootId, released: false };
-  if (formatLeaseValue(lease) === formatLeaseValue(wanted)) return 'ours';
-  if (past && lease.nodeId === node.id) return 'altered';
-  if (!publishedAddresses.includes(lease.publicIp)) return 'foreign';
-  if (lease.nodeId === undefined) return 'altered';
-  return lease.nodeId === node.id && (lease.bootId ?? node.bootId) === node.bootId ? 'altered' : 'foreign';
+  const { wanted, published } = state;
+  if (lease.text === wanted.text) return 'ours';
+  const isNode = lease.nodeId === wanted.nodeId;
+  if (isNode && (past || lease.bootId === wanted.bootId)) return 'altered';
+  const isHere = published.some(({ publicIp }) => publicIp === lease.publicIp);
+  return isHere && (lease.nodeId === undefined || (isNode && lease.bootId === undefined)) ? 'altered' : 'foreign';
 }
 
 function isSameVersion(a: Lease, b: Lease): boolean {

@@ -145,12 +145,18 @@ describe('a lost reply', () => {
 
 describe('an operator', () => {
   it.each(each)(
-    'who puts another address over a key makes its owner stop, and nothing is put over that (%i)',
+    'who puts another address over a key sees it put right, and one who puts another boot there makes its owner stop (%i)',
     async () => {
       const { kv } = stores();
       const lease = await acquireSeven();
-      const value = ((await all(kv, key(seven)))[0]?.value ?? '').replace('192.0.2.1', '192.0.2.66');
-      await put(kv, key(seven), value, lease.lease.leaseId);
+      const { text, leaseId } = lease.lease;
+      await put(kv, key(seven), text.replace('192.0.2.1', '192.0.2.66'), leaseId);
+      const ms = await until('put right', async () => (await all(kv, key(seven)))[0]?.value === text);
+      expect(ms).toBeLessThan(1_000);
+      expect((await all(kv, key(seven)))[0]?.leaseId).toBe(leaseId);
+      expect(lease.status).toBe('held');
+      const value = text.replace('boot-1', 'boot-9');
+      await put(kv, key(seven), value, leaseId);
       expect(await until('lost', () => lease.lost.aborted)).toBeLessThan(1_000);
       await lease.close();
       expect((await all(kv, key(seven)))[0]?.value).toBe(value);

@@ -418,6 +418,18 @@ it('another address and MTU of the host: the tunnel, the store, the lease, the p
   await running;
 });
 
+it('saves its own address, though somebody altered the lease in etcd', async () => {
+  const { agent, store } = make();
+  store.acquired[0] = new FakeHeld(fakeLease('10.5.1.0/24', '192.0.2.66', 'n'));
+  const running = agent.run(stop.signal).catch(() => {});
+  store.push();
+  await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+  stop.abort();
+  await running;
+  const read = agent.ports.state.read('n');
+  expect(read.kind === 'found' && read.state.saved?.lease.publicIp).toBe(parseIpv4('192.0.2.1'));
+});
+
 it('logs once what keeps Docker from its settings, and shows it for as long as it lasts', async () => {
   const { agent, store, host, events, conflicts } = make();
   conflicts.push('daemon.json has bip');

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
-import type { Lease } from '../../src/model/lease.js';
+import { leaseValueOf, type Lease } from '../../src/model/lease.js';
 import { ownLeaseValue } from '../../src/store/acquire.js';
 import { Keys } from '../../src/store/keys.js';
 import { openLeaseStore } from '../../src/store/leases.js';
@@ -21,21 +21,22 @@ import { all, nodeOf, prefix, requestOf } from '../support/store.js';
 import { TestClock } from '../support/test-clock.js';
 
 const node = nodeOf(1);
+const wanted = ownLeaseValue(requestOf(node));
 const lease: Lease = {
-  ...ownLeaseValue(requestOf(node)),
+  ...wanted,
   subnet: parsePrefix('10.5.1.0/24'),
   createRevision: 10n,
   revision: 10n,
   leaseId: '77',
 };
-const begun = initialLeaseState(node, 60, { lease, tombstoneLeaseId: '88', sentAtMs: 1_000 });
+const begun = initialLeaseState(wanted, 60, { lease, tombstoneLeaseId: '88', sentAtMs: 1_000 });
 
 function after(events: readonly LeaseEvent[], from: LeaseState = begun, nowMs = 5_000): LeaseState {
   return events.reduce((state, item) => reduce(state, item, nowMs, () => 1), from);
 }
 const present = (more: Partial<Lease>, revision = 11n): KeyObservation => ({
   kind: 'present',
-  lease: { ...lease, revision, ...more },
+  lease: leaseValueOf({ ...lease, revision, ...more }),
   revision,
   rewound: false,
 });
@@ -44,9 +45,9 @@ const absent: KeyObservation = { kind: 'absent', revision: 12n, rewound: false }
 describe('deadlines', () => {
   it('count from the send, less a second or a hundredth', () => {
     expect(begun).toMatchObject({ status: 'held', deadlineMs: 60_000, renewAtMs: 21_000, renewedAtMs: 1_000 });
-    const day = initialLeaseState(node, 86_400, { lease, tombstoneLeaseId: '88', sentAtMs: 0 });
+    const day = initialLeaseState(wanted, 86_400, { lease, tombstoneLeaseId: '88', sentAtMs: 0 });
     expect(day).toMatchObject({ deadlineMs: 86_400_000 * 0.99, renewAtMs: 300_000 });
-    expect(initialLeaseState(node, 30 * 86_400, { lease, tombstoneLeaseId: '88', sentAtMs: 0 }).renewAtMs).toBe(
+    expect(initialLeaseState(wanted, 30 * 86_400, { lease, tombstoneLeaseId: '88', sentAtMs: 0 }).renewAtMs).toBe(
       300_000,
     );
   });
@@ -74,7 +75,9 @@ describe('what is seen at our key', () => {
     ['another node', { nodeId: 'node-2', publicIp: parseIpv4('192.0.2.2') }, 'lost', 'none'],
     ['another node at our address', { nodeId: 'node-2' }, 'lost', 'none'],
     ['another address without a node id', { nodeId: undefined, publicIp: parseIpv4('192.0.2.2') }, 'lost', 'none'],
-    ['our id at another address', { publicIp: parseIpv4('192.0.2.2') }, 'lost', 'none'],
+    ['our id at another address', { publicIp: parseIpv4('192.0.2.2') }, 'held', 'rewrite'],
+    ['our id without a boot id', { bootId: undefined }, 'held', 'rewrite'],
+    ['our id without a boot id elsewhere', { bootId: undefined, publicIp: parseIpv4('192.0.2.2') }, 'lost', 'none'],
     ['our id in another boot', { bootId: 'boot-2' }, 'lost', 'none'],
     ['an entry of flannel for us', { nodeId: undefined, bootId: undefined, leaseId: '78' }, 'held', 'rewrite'],
     ['our value on another etcd lease', { leaseId: '78' }, 'held', 'rewrite'],
@@ -141,26 +144,31 @@ describe('what is seen at our key', () => {
 
 describe('a changed address', () => {
   const publicIp = parseIpv4('198.51.100.1');
-  const moved = after([{ kind: 'moved', publicIp }]);
+  const moved = after([{ kind: 'changed', change: { publicIp } }]);
 
   it('is a reason to write, also when what stands there is what we wrote', () => {
-    expect(moved).toMatchObject({ status: 'held', nextAction: 'rewrite', node: { publicIp } });
+    expect(moved).toMatchObject({ status: 'held', nextAction: 'rewrite', wanted: { publicIp } });
     expect(after([present({})], moved)).toMatchObject({ status: 'held', nextAction: 'rewrite' });
-    expect(after([{ kind: 'moved', publicIp: node.publicIp }, present({})], moved).nextAction).toBe('none');
-    expect(after([absent, { kind: 'moved', publicIp }])).toMatchObject({ status: 'gone', nextAction: 'create' });
+    expect(after([{ kind: 'changed', change: { publicIp: node.publicIp } }, present({})], moved).nextAction).toBe(
+      'none',
+    );
+    expect(after([absent, { kind: 'changed', change: { publicIp } }])).toMatchObject({
+      status: 'gone',
+      nextAction: 'create',
+    });
   });
 
   it('is known as ours before the answer to our write comes, and the old one after', () => {
     const seen = after([present({ publicIp }, 11n)], moved);
     expect(seen).toMatchObject({ status: 'held', nextAction: 'none', lease: { publicIp } });
     expect(after([present({}, 12n)], seen)).toMatchObject({ status: 'held', nextAction: 'rewrite' });
-    expect(after([present({ publicIp: parseIpv4('192.0.2.66') }, 12n)], seen).status).toBe('lost');
+    expect(after([present({ publicIp: parseIpv4('192.0.2.66') }, 12n)], seen)).toMatchObject({ nextAction: 'rewrite' });
   });
 
   it('that changed again while it was written is written again', () => {
-    const written = { ...lease, publicIp, revision: 12n };
+    const written = leaseValueOf({ ...lease, publicIp, revision: 12n });
     const events: LeaseEvent[] = [
-      { kind: 'moved', publicIp: parseIpv4('198.51.100.2') },
+      { kind: 'changed', change: { publicIp: parseIpv4('198.51.100.2') } },
       { kind: 'claimed', claim: { lease: written, tombstoneLeaseId: '88', sentAtMs: 4_000 } },
     ];
     expect(after(events, moved)).toMatchObject({ status: 'held', nextAction: 'rewrite', lease: { publicIp } });

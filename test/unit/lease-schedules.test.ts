@@ -3,6 +3,8 @@
  * owners and nobody writes what is another's. TARTAN_SCHEDULES and TARTAN_SEED set how many and where they begin.
  */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { spliceMember } from '../../src/model/json.js';
+import type { KeyValue } from '../../src/store/kv.js';
 import { SimulatedHost } from '../support/lease-host.js';
 import { seeded, World } from '../support/lease-world.js';
 import { networkOf, nodeOf, requestOf } from '../support/store.js';
@@ -52,13 +54,27 @@ const faults: readonly Fault[] = [
   world => void world.kv.breakWatches(),
   (world, host) => {
     // An operator revokes whatever lease this host's key hangs on.
-    void world.kv.list(everything, { signal }).then(({ entries }) => {
-      const own = entries.find(({ value }) => value.toString().includes(`"nodeId":"${host.id}"`));
-      return own && world.kv.revokeLease(own.leaseId, { signal });
+    void ownEntry(world, host).then(own => own && world.kv.revokeLease(own.leaseId, { signal }));
+    return undefined;
+  },
+  (world, host) => {
+    // An operator changes what this host's key says.
+    void ownEntry(world, host).then(own => {
+      if (!own) return undefined;
+      const { key, modRevision: revision, leaseId } = own;
+      const value = Buffer.from(spliceMember(own.value.toString('latin1'), 'x', world.random()), 'latin1');
+      return world.kv.commit([{ kind: 'modified-at', key, revision }], [{ kind: 'put', key, value, leaseId }], {
+        signal,
+      });
     });
     return undefined;
   },
 ];
+
+async function ownEntry(world: World, host: SimulatedHost): Promise<KeyValue | undefined> {
+  const { entries } = await world.kv.list(everything, { signal });
+  return entries.find(({ value }) => value.toString().includes(`"nodeId":"${host.id}"`));
+}
 
 const { signal } = new AbortController();
 const everything = { start: Buffer.from('/'), end: Buffer.from('0') };
