@@ -5,6 +5,7 @@
 import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/errors.js';
 import { Listeners } from '../lib/listeners.js';
 import type { Backend } from '../backend/backend.js';
+import { noFeatures } from '../model/features.js';
 import { formatPrefix, samePrefix } from '../model/ipv4.js';
 import type { Lease } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
@@ -70,7 +71,7 @@ export class Startup {
     }
     const ownLease = await this.#listener.retrying('lease.waiting', ['NO_FREE_SUBNET', 'STORE_UNAVAILABLE'], () =>
       store
-        .acquire({ node, network, backend: backend.announce(), ttlSeconds, previous }, { signal })
+        .acquire({ node, network, backend: backend.announce(), features: noFeatures, ttlSeconds, previous }, { signal })
         .catch((error: unknown) => {
           // The subnet is in use here and cannot be acquired: another host has it.
           if (this.#provisional && isTartanError(error, 'NO_FREE_SUBNET')) throw lostError(this.#provisional, error);

@@ -1,9 +1,10 @@
 /**
  * A lease as etcd has it under `<prefix>/subnets/`. The key is `A.B.C.D-L`. The value is written as flannel writes it
- * (Go's member order, no spaces), with the members `nodeId`, `bootId` and `released` added, which flannel ignores.
+ * (Go's member order, no spaces), with members of our own added, which flannel ignores.
  */
 import { TartanError } from '../lib/errors.js';
 import { formatIpv4, isUnicastHost, prefixAround, readIpv4, shown, type Ipv4, type Prefix } from './ipv4.js';
+import { formatFeatures, parseFeatures, type Features } from './features.js';
 import { decodeUtf8, formatAscii, jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js';
 import { nodeIdPattern } from './node.js';
 
@@ -22,6 +23,7 @@ export interface LeaseMembers {
   /** Undefined in an entry that flannel wrote. */
   readonly nodeId: string | undefined;
   readonly bootId: string | undefined;
+  readonly features: Features;
   /** The owner has released the subnet: peers drop the route at once. */
   readonly released: boolean;
 }
@@ -86,6 +88,7 @@ export function parseLeaseValue(text: string): LeaseValue {
     backend: readBackendInfo(members),
     nodeId: readId(members, 'nodeId'),
     bootId: readId(members, 'bootId'),
+    features: parseFeatures(members.get('features')),
     released: members.get('released') === true,
     text,
   };
@@ -108,12 +111,14 @@ export function readOwner(text: string): Pick<LeaseMembers, 'nodeId' | 'bootId'>
 
 /** Returns the value as this version writes it, in ASCII. */
 export function formatLeaseValue(value: LeaseMembers): string {
+  const features = formatFeatures(value.features);
   return formatAscii({
     PublicIP: formatIpv4(value.publicIp),
     PublicIPv6: null,
     ...formatBackendInfo(value.backend),
     ...(value.nodeId === undefined ? {} : { nodeId: value.nodeId }),
     ...(value.bootId === undefined ? {} : { bootId: value.bootId }),
+    ...(features && { features }),
     ...(value.released ? { released: true } : {}),
   });
 }

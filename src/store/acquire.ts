@@ -44,9 +44,9 @@ export async function acquireLease(
 }
 
 /** Returns the value that a node publishes. */
-export function ownLeaseValue({ node, backend }: Pick<LeaseRequest, 'node' | 'backend'>): OwnLeaseValue {
+export function ownLeaseValue({ node, backend, features }: LeaseRequest): OwnLeaseValue {
   const { id: nodeId, bootId, publicIp } = node;
-  return leaseValueOf({ publicIp, backend, nodeId, bootId, released: false });
+  return leaseValueOf({ publicIp, backend, nodeId, bootId, features, released: false });
 }
 
 type Target = { readonly kind: 'adopt'; readonly lease: Lease } | { readonly kind: 'create'; readonly subnet: Prefix };

@@ -3,6 +3,7 @@
  * another node owns is never written.
  */
 import { isTartanError } from '../lib/errors.js';
+import { backoffMs } from '../lib/retry.js';
 import type { Tombstone } from '../model/allocation.js';
 import { samePrefix, type Prefix } from '../model/ipv4.js';
 import type { Lease, LeaseValue } from '../model/lease.js';
@@ -130,6 +131,23 @@ export async function dropLeases(
       if (!isTartanError(error)) throw error;
     }
   }
+}
+
+const lostRace = { firstMs: 50, capMs: 500 };
+export const mostRaces = 20;
+
+/** Repeats a change that its guards refused, from its read on. @returns undefined when every attempt lost its race */
+export async function retryLostRaces<T>(
+  { clock }: Pick<StoreContext, 'clock'>,
+  signal: AbortSignal,
+  attempt: () => Promise<T | undefined>,
+): Promise<T | undefined> {
+  for (let race = 1; race <= mostRaces; race++) {
+    const result = await attempt();
+    if (result !== undefined) return result;
+    await clock.sleep(backoffMs(race, lostRace), signal);
+  }
+  return undefined;
 }
 
 export function tombstoneOf(snapshot: Pick<ClusterSnapshot, 'tombstones'>, subnet: Prefix): Tombstone | undefined {

@@ -5,8 +5,8 @@
  * guarded write makes its lease a reservation, or its reservation a lease, and the node finds the write by its watch.
  */
 import { TartanError } from '../lib/errors.js';
-import { backoffMs } from '../lib/retry.js';
 import { chooseSubnet, type Tombstone } from '../model/allocation.js';
+import { noFeatures } from '../model/features.js';
 import {
   formatIpv4,
   formatPrefix,
@@ -19,7 +19,7 @@ import {
 import { formatLeaseValue, type BackendInfo, type Lease } from '../model/lease.js';
 import { isLeasable, type NetworkConfig } from '../model/network.js';
 import { dropLeases, freeSubnetCompares, idsOf, leasePut, rewriteKey, tombstoneOf, unmodifiedKey } from './claim.js';
-import type { Grant } from './claim.js';
+import { mostRaces, retryLostRaces, type Grant } from './claim.js';
 import { formatReservedFor, getEntry, getTombstone, SnapshotReader, type ClusterSnapshot } from './entries.js';
 import type { Write } from './kv.js';
 import { noFreeSubnet, tombstoneSeconds } from './quarantine.js';
@@ -47,8 +47,6 @@ export interface Refusal {
 export type ReserveResult =
   Refusal | { readonly kind: 'reserved'; readonly subnet: Prefix; readonly before: 'free' | 'leased' | 'reserved' };
 
-const lostRace = { firstMs: 50, capMs: 500 };
-const mostRaces = 20;
 /** A node id that no node has. */
 const noNodeId = ' ';
 
@@ -59,14 +57,14 @@ export async function reserve(
   signal: AbortSignal,
 ): Promise<ReserveResult> {
   const reader = new SnapshotReader(context);
-  for (let race = 1; race <= mostRaces; race++) {
+  const result = await retryLostRaces(context, signal, async () => {
     const snapshot = await reader.readSnapshot(request.network, signal);
-    const result =
+    return (
       (await convertToReservation(context, request, snapshot, signal)) ??
-      (await reserveFree(context, request, snapshot, signal));
-    if (result) return result;
-    await context.clock.sleep(backoffMs(race, lostRace), signal);
-  }
+      (await reserveFree(context, request, snapshot, signal))
+    );
+  });
+  if (result) return result;
   throw new TartanError('STORE_UNAVAILABLE', `the leases changed ${mostRaces} times while one was being reserved`);
 }
 
@@ -135,7 +133,7 @@ function tombstonePut({ keys }: ReleaseContext, subnet: Prefix, value: string): 
 }
 
 function addressPut({ keys }: ReleaseContext, subnet: Prefix, publicIp: Ipv4, backend: BackendInfo): Write {
-  const lease = { publicIp, backend, nodeId: undefined, bootId: undefined, released: false };
+  const lease = { publicIp, backend, nodeId: undefined, bootId: undefined, features: noFeatures, released: false };
   return leasePut(keys, subnet, formatLeaseValue(lease), '0');
 }
 

@@ -2,10 +2,11 @@
  * The port to the cluster's store of leases. An implementation retries lost races and lost connections itself, so a
  * caller sees only whole sets and final results.
  */
-import type { BackendInfo, Lease, LeaseSet } from '../model/lease.js';
+import type { Features } from '../model/features.js';
+import type { BackendInfo, Lease, LeaseMembers, LeaseSet } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';
-import type { Ipv4, Prefix } from '../model/ipv4.js';
+import type { Prefix } from '../model/ipv4.js';
 
 export interface AbortOptions {
   readonly signal: AbortSignal;
@@ -22,6 +23,8 @@ export interface LeaseRequest {
   readonly network: NetworkConfig;
   /** What the backend announces. */
   readonly backend: BackendInfo;
+  /** What this host can receive; the lease has the member when something is in it. */
+  readonly features: Features;
   /** In order of preference. The own entry in the store comes after the state file and before `subnet.env`. */
   readonly previous: readonly PreviousSubnet[];
   readonly ttlSeconds: number;
@@ -35,10 +38,8 @@ export interface LeaseRequest {
  */
 export type LeaseStatus = 'held' | 'unknown' | 'gone' | 'lost';
 
-/** The members of an own lease that its node can change. */
-export interface LeaseChange {
-  readonly publicIp: Ipv4;
-}
+/** The members of an own lease that its node can change; what is absent stays. */
+export type LeaseChange = Partial<Pick<LeaseMembers, 'publicIp' | 'features'>>;
 
 export interface OwnLease {
   readonly lease: Lease;
@@ -52,8 +53,8 @@ export interface OwnLease {
   /** Adds a listener that is called without a value after each change of `status` or `lease`. */
   onChange(listener: () => void): void;
   /**
-   * Publishes another address of this host by a guarded write. It waits through an outage and resolves when the store
-   * has the address. A later call replaces the address of an earlier one.
+   * Publishes another address or other features of this host by a guarded write. It waits through an outage and
+   * resolves when the store has them. A later call replaces what an earlier one wanted.
    * @throws TartanError LEASE_LOST; STORE_UNAVAILABLE when the lease is closed before
    */
   update(change: LeaseChange): Promise<void>;

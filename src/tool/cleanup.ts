@@ -47,9 +47,17 @@ export async function withoutForwarding<T>(runDir: string, work: (pids: readonly
   const netAdmin = 1n << 12n;
   if ((native().capabilities() & netAdmin) === 0n)
     throw new TartanError('PERMISSION', 'this changes the network of this host');
+  return withoutDaemon(runDir, async () => work(await cleanupDatapath({ runDir, device: udpDevice, log: silentLog })));
+}
+
+/**
+ * Keeps a daemon from starting until the work is done; the data plane goes on.
+ * @throws TartanError DUPLICATE_NODE while a daemon runs, CONFIG_INVALID
+ */
+export async function withoutDaemon<T>(runDir: string, work: () => Promise<T>): Promise<T> {
   const unlock = existsSync(runDir) ? lockRunDir(runDir) : (): void => {};
   try {
-    return await work(await cleanupDatapath({ runDir, device: udpDevice, log: silentLog }));
+    return await work();
   } finally {
     unlock();
   }

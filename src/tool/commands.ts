@@ -134,6 +134,18 @@ export async function findOwnNodeId(io: ToolIo, runDir: string, stateDir: string
   return nodeIdPattern.test(kept) ? kept : undefined;
 }
 
+/** @throws ToolError where neither the options nor this host name a node */
+export async function requireNodeId({ io, settings }: Call): Promise<string> {
+  const { nodeId, runDir, stateDir } = settings;
+  const own = nodeId ?? (await findOwnNodeId(io, runDir, stateDir));
+  if (own !== undefined) return own;
+  throw new ToolError(
+    exitStatus.error,
+    `this host has no node id: no daemon runs here, and ${stateDir} has none`,
+    'name the host with --node-id, or the directory with --state-dir',
+  );
+}
+
 async function readDocument(io: ToolIo, source: string): Promise<string> {
   if (/^\s*[{[]/.test(source)) return source;
   try {

@@ -20,7 +20,7 @@ import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import type { Holder, Refusal, ReserveResult } from '../store/reservation.js';
 import type { ReleaseResult } from '../store/reservation.js';
 import type { ToolStore } from './ports.js';
-import { findOwnNodeId, noNetworkError, print, withStore, type Call } from './commands.js';
+import { noNetworkError, print, requireNodeId, withStore, type Call } from './commands.js';
 import { exitStatus, ToolError, usageError, type ExitStatus } from './error.js';
 
 export interface ReserveOptions {
@@ -71,9 +71,8 @@ export async function releaseLease(call: Call, text: string, force: boolean): Pr
 
 /** The data plane is stopped first: a host that still forwards for a subnet must not release it. */
 export async function leave(call: Call): Promise<ExitStatus> {
-  const { nodeId: given, runDir, stateDir } = call.settings;
-  const nodeId = given ?? (await findOwnNodeId(call.io, runDir, stateDir));
-  if (nodeId === undefined) throw unknownNode(stateDir);
+  const { runDir } = call.settings;
+  const nodeId = await requireNodeId(call);
   const left = await withStore(call, async store => {
     // etcd must answer before the data plane is stopped: a host is not stopped for nothing.
     await store.getNetworkText();
@@ -97,10 +96,7 @@ async function readHolder(call: Call, { publicIp, nodeIdGiven }: ReserveOptions)
       throw usageError(`--public-ip '${shown(publicIp)}' is not an address of a host, expected one such as 192.0.2.1`);
     return { kind: 'address', publicIp: address };
   }
-  const { nodeId: given, runDir, stateDir } = call.settings;
-  const nodeId = given ?? (await findOwnNodeId(call.io, runDir, stateDir));
-  if (nodeId === undefined) throw unknownNode(stateDir);
-  return { kind: 'node', nodeId };
+  return { kind: 'node', nodeId: await requireNodeId(call) };
 }
 
 function readSubnet(text: string): Prefix {
@@ -161,12 +157,4 @@ function explainRunning(cause: unknown): never {
   if (!isTartanError(cause, 'DUPLICATE_NODE')) throw cause;
   const next = 'stop it, so that nothing starts it again (systemctl disable --now tartand), then run tartan leave';
   throw new ToolError(exitStatus.error, messageOf(cause), next, { cause });
-}
-
-function unknownNode(stateDir: string): ToolError {
-  return new ToolError(
-    exitStatus.error,
-    `this host has no node id: no daemon runs here, and ${stateDir} has none`,
-    'name the host with --node-id, or the directory with --state-dir',
-  );
 }

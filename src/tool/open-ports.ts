@@ -9,13 +9,14 @@ import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { Keys } from '../store/keys.js';
 import { releaseNode } from '../store/release.js';
 import { releaseReservation, reserve } from '../store/reservation.js';
+import { withdrawFeatures } from '../store/withdraw.js';
 import { readDockerFacts } from './docker-facts.js';
 import { openEcho } from './echo.js';
 import type { ToolIo, ToolPorts } from './ports.js';
 import { readStatus } from './status-client.js';
 
 /** @param host the ports that change this host */
-export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwarding'>): ToolPorts {
+export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwarding' | 'withoutDaemon'>): ToolPorts {
   return {
     async openStore(options) {
       // The operator sees messages of etcd as the error of the call.
@@ -31,6 +32,7 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
         reserve: request => reserve(context, request, signal),
         release: (subnet, force) => releaseReservation(context, subnet, force, signal),
         releaseNode: nodeId => releaseNode(context, nodeId, signal),
+        withdrawFeatures: nodeId => withdrawFeatures(context, nodeId, signal),
         close: () => kv.close(),
       };
     },

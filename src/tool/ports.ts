@@ -12,6 +12,7 @@ import type { RejectedEntry } from '../model/lease.js';
 import type { TimedLease } from '../store/operator.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 import type { ReleasedSubnet } from '../store/release.js';
+import type { Withdrawal } from '../store/withdraw.js';
 import type { ReserveRequest, ReserveResult } from '../store/reservation.js';
 import type { ReleaseResult } from '../store/reservation.js';
 
@@ -31,6 +32,8 @@ export interface ToolStore {
   release(subnet: Prefix, force: boolean): Promise<ReleaseResult>;
   /** Releases every subnet of a node. */
   releaseNode(nodeId: string): Promise<readonly ReleasedSubnet[]>;
+  /** Withdraws the features of every lease of a node. */
+  withdrawFeatures(nodeId: string): Promise<readonly Withdrawal[]>;
   close(): Promise<void>;
 }
 
@@ -79,6 +82,11 @@ export interface ToolPorts {
    * @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, DATAPATH_FAILED
    */
   withoutForwarding<T>(runDir: string, work: () => Promise<T>): Promise<T>;
+  /**
+   * Keeps a daemon of this host from starting until the work is done; the data plane goes on.
+   * @throws TartanError DUPLICATE_NODE while a daemon runs, CONFIG_INVALID where the run directory cannot be locked
+   */
+  withoutDaemon<T>(runDir: string, work: () => Promise<T>): Promise<T>;
   /** @throws TartanError PERMISSION */
   openEcho(): Promise<Echo>;
   readonly docker: DockerPorts;

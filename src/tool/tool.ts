@@ -7,6 +7,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { showDockerPlan, verifyDocker } from './docker-commands.js';
 import { createDockerNetwork } from './docker-network.js';
 import { writeDockerOpts } from './docker-opts.js';
+import { showFeatures, withdrawOwnFeatures } from './feature-commands.js';
 import { leave, releaseLease, reserveLease } from './lease-commands.js';
 import { pingPeers } from './ping.js';
 import type { ToolIo } from './ports.js';
@@ -68,6 +69,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   addPing(program, run);
   addLeaseList(program, 'leases', run);
   addLeaseCommands(program.command('lease').description('commands for leases'), run);
+  addFeatures(program.command('features').description('what the hosts can receive, as their leases say'), run);
   addConfig(program.command('config').description('the network document in etcd'), run);
   addDocker(program.command('docker').description('what Docker should have, and what it has'), run);
   addDockerOpts(program, run);
@@ -112,6 +114,17 @@ function addLeaseCommands(parent: Command, run: Run): void {
   addOutput(addEtcdOptions(release)).action((subnet: string) =>
     run(release, (call, values) => releaseLease(call, subnet, values['force'] === true)),
   );
+}
+
+function addFeatures(parent: Command, run: Run): void {
+  const show = parent.command('show').description('list the features that each lease announces');
+  addOutput(addEtcdOptions(show)).action(() => run(show, showFeatures));
+  const withdraw = parent
+    .command('withdraw')
+    .description(
+      'remove them from the lease of this host, after its daemon was stopped and before an earlier version runs',
+    );
+  addHost(addOutput(addEtcdOptions(withdraw))).action(() => run(withdraw, withdrawOwnFeatures));
 }
 
 function addHost(command: Command): Command {

@@ -15,7 +15,7 @@ import type { OwnLease, LeaseRequest } from '../../src/store/store.js';
 import { EtcdServer } from '../support/etcd.js';
 import { Relay } from '../support/relay.js';
 import { useStores } from '../support/store-bed.js';
-import { all, before, networkOf, nodeOf, prefix, put, requestOf, udp, until } from '../support/store.js';
+import { all, before, networkOf, nodeOf, prefix, put, requestOf, udp, until, withCommit } from '../support/store.js';
 
 const rounds = Math.max(1, Number(process.env['TARTAN_REPEAT'] ?? 1));
 const each = Array.from({ length: rounds }, (_, index) => index + 1);
@@ -104,12 +104,7 @@ describe('a lost reply', () => {
       relay.mute = true;
       return inner.commit(...given).finally(() => (relay.mute = false));
     };
-    return new Proxy(inner, {
-      get(target, name) {
-        const member: unknown = name === 'commit' ? commit : Reflect.get(target, name, target);
-        return typeof member === 'function' && name !== 'commit' ? member.bind(target) : member;
-      },
-    });
+    return withCommit(inner, commit);
   };
   beforeAll(async () => {
     relay = await Relay.open(server.port);

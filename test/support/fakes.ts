@@ -2,6 +2,7 @@
 import type { Datapath, DatapathConfig } from '../../src/datapath/datapath.js';
 import type { HostNetwork } from '../../src/host/host.js';
 import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { noFeatures } from '../../src/model/features.js';
 import { Wake } from '../../src/lib/wake.js';
 import { leaseValueOf, type Lease } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
@@ -12,7 +13,14 @@ export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', rev
   const backend = { type: 'udp', data: undefined };
   return {
     subnet: parsePrefix(subnet),
-    ...leaseValueOf({ publicIp: parseIpv4(publicIp), backend, nodeId, bootId: 'boot', released: false }),
+    ...leaseValueOf({
+      publicIp: parseIpv4(publicIp),
+      backend,
+      nodeId,
+      bootId: 'boot',
+      features: noFeatures,
+      released: false,
+    }),
     createRevision: revision,
     revision,
     leaseId: '77',

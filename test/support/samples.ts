@@ -53,7 +53,12 @@ export const unexpected = async (): Promise<never> => {
 };
 
 /** The part of a tool's store that changes leases, for commands that do not. */
-export const noChanges = { reserve: unexpected, release: unexpected, releaseNode: unexpected } as const;
+export const noChanges = {
+  reserve: unexpected,
+  release: unexpected,
+  releaseNode: unexpected,
+  withdrawFeatures: unexpected,
+} as const;
 
 /** For command lines that must not reach anything. */
 export const noPorts: ToolPorts = {
@@ -61,6 +66,7 @@ export const noPorts: ToolPorts = {
   readStatus: unexpected,
   cleanup: unexpected,
   withoutForwarding: unexpected,
+  withoutDaemon: unexpected,
   openEcho: unexpected,
   docker: { readFacts: unexpected, readEngine: unexpected, createNetwork: unexpected },
 };

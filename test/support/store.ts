@@ -1,6 +1,7 @@
 /** Small makers for tests of the store. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { noFeatures } from '../../src/model/features.js';
 import type { BackendInfo } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
 import type { Node } from '../../src/model/node.js';
@@ -27,7 +28,7 @@ export function nodeOf(number: number, more: Partial<Node> = {}): Node {
 }
 
 export function requestOf(node: Node, more: Partial<LeaseRequest> = {}): LeaseRequest {
-  return { node, network: networkOf(), backend: udp, previous: [], ttlSeconds: 60, ...more };
+  return { node, network: networkOf(), backend: udp, features: noFeatures, previous: [], ttlSeconds: 60, ...more };
 }
 
 export function before(text: string, source: PreviousSubnet['source'] = 'state'): PreviousSubnet {
@@ -68,4 +69,14 @@ export async function until(what: string, condition: () => boolean | Promise<boo
     await delay(5);
   }
   return performance.now() - begin;
+}
+
+/** The store with another `commit`. */
+export function withCommit(kv: Kv, commit: Kv['commit']): Kv {
+  return new Proxy(kv, {
+    get(target, name) {
+      const member: unknown = name === 'commit' ? commit : Reflect.get(target, name, target);
+      return typeof member === 'function' && name !== 'commit' ? member.bind(target) : member;
+    },
+  });
 }

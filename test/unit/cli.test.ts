@@ -115,6 +115,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
         close: () => void world.calls.push('close'),
       }),
       withoutForwarding: noChanges.release,
+      withoutDaemon: noChanges.release,
       docker: noPorts.docker,
       cleanup: async request =>
         answer(`cleanup ${request.runDir} ${request.stateDir}`, { removed: world.removed, left: world.left }),

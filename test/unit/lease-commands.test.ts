@@ -55,6 +55,7 @@ function openWorld(): ToolIo['ports'] {
     openStore: async () => ({
       listLeases: unused,
       putNetworkText: unused,
+      withdrawFeatures: unused,
       getNetworkText: async () => {
         if (world.etcdDown) throw new TartanError('STORE_UNAVAILABLE', 'etcd did not answer');
         return world.network;
@@ -84,6 +85,7 @@ function openWorld(): ToolIo['ports'] {
       calls.push('unlock');
       return result;
     },
+    withoutDaemon: unused,
     cleanup: unused,
     openEcho: unused,
     docker: noPorts.docker,

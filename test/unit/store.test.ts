@@ -1,6 +1,7 @@
 /** The lease store's contract in memory. */
 import { bootClock } from '../../src/lib/clock.js';
 import { MemoryKv } from '../support/memory-kv.js';
+import { featuresContract } from '../contract/features-contract.js';
 import { reservationContract } from '../contract/reservation-contract.js';
 import { leaseStoreContract } from '../contract/store-contract.js';
 import type { Bed } from '../support/store-bed.js';
@@ -15,6 +16,7 @@ const make = async (): Promise<Bed> => {
 
 leaseStoreContract('memory', make);
 reservationContract('memory', make);
+featuresContract('memory', make);
 
 function bound(kv: MemoryKv, name: string | symbol): unknown {
   const member: unknown = Reflect.get(kv, name, kv);
