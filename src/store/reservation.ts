@@ -213,6 +213,18 @@ export async function releaseReservation(
   force: boolean,
   signal: AbortSignal,
 ): Promise<ReleaseResult> {
+  const attempt = (): Promise<ReleaseResult | undefined> => tryRelease(context, subnet, force, signal);
+  const result = await retryLostRaces(context, signal, attempt);
+  return result ?? refuse(`${formatPrefix(subnet)} changed meanwhile`, 'run it again');
+}
+
+/** @returns undefined when the key changed between its read and its write: a living owner writes it now and then */
+async function tryRelease(
+  context: ReleaseContext,
+  subnet: Prefix,
+  force: boolean,
+  signal: AbortSignal,
+): Promise<ReleaseResult | undefined> {
   const entry = await getEntry(context, subnet, signal);
   if (!entry) return releaseKept(context, subnet, force, signal);
   const text = formatPrefix(subnet);
@@ -251,7 +263,7 @@ async function convertToLease(
   context: ReleaseContext,
   lease: Lease & { readonly nodeId: string },
   signal: AbortSignal,
-): Promise<ReleaseResult> {
+): Promise<ReleaseResult | undefined> {
   const { kv, clock } = context;
   const { nodeId, subnet } = lease;
   const grant: Grant = {
@@ -262,7 +274,7 @@ async function convertToLease(
   const result = await rewriteKey(context, lease, lease, grant, signal);
   if (typeof result === 'string') {
     await dropLeases(context, idsOf(grant), signal);
-    return refuse(`${formatPrefix(subnet)} changed meanwhile`, 'run it again');
+    return undefined;
   }
   for (const endMs = clock.now() + answerMs; clock.now() < endMs; await clock.sleep(pollMs, signal)) {
     const entry = await getEntry(context, subnet, signal);

@@ -8,7 +8,7 @@ import { releaseReservation, type ReleaseResult } from '../../src/store/reservat
 import type { OwnLease } from '../../src/store/store.js';
 import { useStores, type Bed } from '../support/store-bed.js';
 import { all, before, del, networkOf, nodeOf, prefix, put, requestOf, udp, until } from '../support/store.js';
-import type { Shown } from '../support/store.js';
+import { withCommit, type Shown } from '../support/store.js';
 
 const key = (subnet: string): string => `${prefix}/subnets/${subnet}`;
 const tombstoneKey = (subnet: string): string => `${prefix}/held/${subnet}`;
@@ -169,6 +169,41 @@ export function reservationContract(name: string, make: () => Promise<Bed>): voi
       expect(await release(seven, true)).toEqual({ kind: 'free' });
       expect(await entries()).toEqual([]);
       expect(reasonOf(await release(seven))).toMatch(/neither leased nor reserved/);
+    });
+
+    it('is ended although its owner writes the key between the read and the write', async () => {
+      const lease = await acquireAt(1);
+      await keep(node(1));
+      await until('reserved', () => lease.deadlineMs === Infinity);
+      const { tool, life } = stores();
+      let races = 0;
+      const kv = withCommit(tool.kv, async (...given) => {
+        if (races++ < 3) await lease.update({ publicIp: parseIpv4(`198.51.100.${races}`) });
+        return tool.kv.commit(...given);
+      });
+      const ended = await releaseReservation({ ...tool, kv }, parsePrefix(seven), false, life.signal);
+      expect(ended).toEqual({ kind: 'leased', nodeId: 'node-1' });
+      await until('a lease again', () => lease.deadlineMs < Infinity);
+      expect(lease).toMatchObject({ status: 'held', lease: { publicIp: parseIpv4('198.51.100.3') } });
+      expect(races).toBe(4);
+    });
+
+    it('of a key that changes all the time is refused in the end, and leaves no etcd lease behind', async () => {
+      await (await acquireAt(1)).close();
+      await keep(node(1));
+      const { tool, life, o } = stores();
+      const granted: string[] = [];
+      const changing = withCommit(tool.kv, async (compares, writes, signal) => {
+        granted.push(...writes.flatMap(write => (write.kind === 'put' ? [write.leaseId] : [])));
+        const [entry] = await all(tool.kv, key('10.5.7.0-24'));
+        await put(tool.kv, key('10.5.7.0-24'), entry?.value ?? '');
+        return tool.kv.commit(compares, writes, signal);
+      });
+      const context = { ...tool, kv: changing, clock: { now: () => 0, sleep: async () => {} } };
+      const refused = await releaseReservation(context, parsePrefix(seven), false, life.signal);
+      expect(reasonOf(refused)).toBe('10.5.7.0/24 changed meanwhile; run it again');
+      expect(granted.length).toBeGreaterThan(5);
+      for (const leaseId of granted) expect(await tool.kv.timeToLive(leaseId, o())).toBeUndefined();
     });
 
     it('of a living node is not ended by force either', async () => {
