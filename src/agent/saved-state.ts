@@ -1,6 +1,7 @@
 /**
  * The saved state: what a host needs to start without an answer of the store. It has the network, the own lease, the
  * last peers, and the time of the last KeepAlive. This module has its form in the state file and the rules for its use.
+ * What a later version adds to that form is ignored.
  */
 import { z } from 'zod';
 import { messageOf } from '../lib/errors.js';
@@ -51,11 +52,12 @@ export function parsed<T>(parse: (text: string) => T) {
 }
 
 const finite = z.number();
-const savedLease = z.tuple([z.string(), z.string()]).transform(([name, value], context): Lease => {
+const savedLease = z.tuple([z.string(), z.string()], z.unknown()).transform(([name, value], context): Lease => {
   try {
     const subnet = readLeaseKey(name);
+    const bytes = Buffer.from(value).toString('latin1');
     // The revisions of an earlier epoch may mean nothing: any revision of the store replaces them.
-    if (subnet) return { ...parseLeaseValue(value), subnet, createRevision: 0n, revision: 0n, leaseId: '' };
+    if (subnet) return { ...parseLeaseValue(bytes), subnet, createRevision: 0n, revision: 0n, leaseId: '' };
   } catch {
     // The entry is refused below.
   }
@@ -63,7 +65,7 @@ const savedLease = z.tuple([z.string(), z.string()]).transform(([name, value], c
   return z.NEVER;
 });
 
-const holdDown = z.tuple([z.string(), finite]).transform(([name, untilMs], context): HoldDown => {
+const holdDown = z.tuple([z.string(), finite], z.unknown()).transform(([name, untilMs], context): HoldDown => {
   const subnet = readLeaseKey(name);
   if (subnet) return { subnet, untilMs };
   context.addIssue({ code: 'custom', message: 'not a subnet' });
@@ -71,7 +73,7 @@ const holdDown = z.tuple([z.string(), finite]).transform(([name, untilMs], conte
 });
 
 export const savedStateSchema = z
-  .strictObject({
+  .object({
     network: parsed(parseNetworkConfig),
     lease: savedLease,
     leaseId: z.string().regex(/^\d{1,20}$/),

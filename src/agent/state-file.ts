@@ -1,7 +1,7 @@
 /**
  * The state file: what a restart needs before etcd answers, in `<state-dir>/state.json`, 0600, with a version and a
- * checksum. A damaged, unknown or foreign file is refused as a whole, never trusted in part. Version 1 had the subnet
- * only. StateFile reads and writes the file, StateWriter decides when.
+ * checksum. A damaged, newer or foreign file is refused as a whole, never trusted in part; members that this version
+ * does not know are ignored. Version 1 had the subnet only. StateFile reads and writes the file, StateWriter decides when.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
@@ -33,6 +33,7 @@ export type StateRead =
 
 type FullRead =
   | { readonly kind: 'found'; readonly state: State; readonly files: readonly string[] }
+  | { readonly kind: 'newer'; readonly reason: string }
   | Exclude<StateRead, { kind: 'found' }>;
 
 const version = 2;
@@ -41,10 +42,12 @@ const maxBytes = 32 * 1024 * 1024;
 
 const common = { nodeId: z.string(), subnet: parsed(parsePrefix), files: z.array(z.string().startsWith('/')) };
 const bodies = {
-  1: z.strictObject({ ...common, network: z.string() }).transform(body => ({ ...body, memory: undefined })),
-  [version]: z.strictObject({ ...common, memory: savedStateSchema.optional() }),
+  1: z.object({ ...common, network: z.string() }).transform(body => ({ ...body, memory: undefined })),
+  [version]: z.object({ ...common, memory: savedStateSchema.optional() }),
 };
-const file = z.strictObject({ version: z.literal([1, version]), sha256: z.string(), body: z.unknown() });
+const file = z.object({ version: z.literal([1, version]), sha256: z.string(), body: z.custom<object>(isObject) });
+/** Whatever else a newer version writes. */
+const newerFile = z.object({ version: z.int().gt(version) });
 
 export class StateFile {
   readonly path: string;
@@ -58,6 +61,7 @@ export class StateFile {
 
   read(nodeId: string): StateRead {
     const read = this.#read();
+    if (read.kind === 'newer') return { ...read, kind: 'refused' };
     if (read.kind !== 'found') return read;
     if (read.state.nodeId !== nodeId) return this.#refused(`belongs to node ${read.state.nodeId}`);
     return { kind: 'found', state: read.state };
@@ -74,7 +78,11 @@ export class StateFile {
     if (text === undefined) {
       return existsSync(this.path) ? this.#refused(`is no readable file of at most ${maxBytes} bytes`) : absent;
     }
-    const outer = file.safeParse(parseJson(text));
+    const content = parseJson(text);
+    const newer = newerFile.safeParse(content);
+    if (newer.success)
+      return { ...this.#refused(`was written by a newer version (${newer.data.version})`), kind: 'newer' };
+    const outer = file.safeParse(content);
     if (!outer.success) return this.#refused(`is damaged, or not a state file of version 1 to ${version}`);
     if (checksum(outer.data.body) !== outer.data.sha256) return this.#refused('is damaged: its checksum does not fit');
     const body = bodies[outer.data.version].safeParse(outer.data.body);
@@ -94,13 +102,14 @@ export class StateFile {
 
   /**
    * Removes the saved state after the subnet was lost or released, so that no later start uses it. A file that cannot
-   * be rewritten is removed.
+   * be rewritten is removed; so is one of a newer version, which could be used again after an upgrade.
    * @throws Error in Node's shape
    */
   forget(): void {
     const read = this.#read();
     try {
       if (read.kind === 'found') this.#write({ ...read.state, saved: undefined }, read.files);
+      if (read.kind === 'newer') rmSync(this.path);
     } catch (cause) {
       rmSync(this.path, { force: true });
       if (existsSync(this.path)) throw new Error(`${messageOf(cause)}, and it cannot be removed`, { cause });
@@ -114,6 +123,10 @@ export class StateFile {
 }
 
 const absent = { kind: 'absent' } as const;
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
+}
 
 /** @returns undefined for a text that is no JSON; the schema of the file refuses it */
 function parseJson(text: string): unknown {

@@ -84,7 +84,7 @@ const damages: readonly (readonly [string, RegExp, (path: string) => void])[] = 
   ['damaged', /is damaged: its checksum does not fit/, path => replace(path, /"subnet":"10\.5\./, '"subnet":"10.6.')],
   ['truncated', /is damaged, or not a state file/, path => truncateSync(path, statSync(path).size - 20)],
   ['empty', /is damaged, or not a state file/, path => truncateSync(path, 0)],
-  ['of a later version', /not a state file of version 1 to 2/, path => replace(path, /"version":2/, '"version":3')],
+  ['of a newer version', /was written by a newer version \(3\)/, path => replace(path, /"version":2/, '"version":3')],
   ['of another node', /belongs to node/, path => writeFileSync(path, readFileSync(stateFile(lab().node('b'))))],
 ];
 

@@ -13,7 +13,7 @@ import {
 } from '../../src/agent/saved-state.js';
 import { StateFile, type State } from '../../src/agent/state-file.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
-import { leaseValueOf } from '../../src/model/lease.js';
+import { leaseValueOf, parseLeaseValue, type Lease } from '../../src/model/lease.js';
 import { formatNetworkConfig, parseNetworkConfig } from '../../src/model/network.js';
 import { nodeIdPattern, type Node } from '../../src/model/node.js';
 import { fakeLease } from '../support/fakes.js';
@@ -123,8 +123,9 @@ describe('the state file', () => {
   }, 60_000);
 
   it.each([
-    ['an unknown version', 3, (body: object) => body, /not a state file of version 1 to 2/],
-    ['a member too many', 2, (body: object) => ({ ...body, more: 1 }), /has no sound/],
+    ['an unknown version', 0, (body: object) => body, /is damaged, or not a state file of version 1 to 2/],
+    ['a newer version', 3, (body: object) => body, /state\.json was written by a newer version \(3\)$/],
+    ['a member missing', 2, (body: object) => change(body, { address: undefined }), /memory\.address/],
     ['a bad peer', 2, (body: object) => change(body, { peers: [['10.5.4.0-24', '{}']] }), /memory\.peers\.0/],
     ['a bad network', 2, (body: object) => change(body, { network: '{"Network":"10.5.0.0"}' }), /memory\.network/],
     ['a bad lease id', 2, (body: object) => change(body, { leaseId: '-1' }), /memory\.leaseId/],
@@ -140,6 +141,80 @@ describe('the state file', () => {
     const { body } = JSON.parse(readFileSync(file.path, 'utf8')) as { body: object };
     writeSealed(file.path, version, alter(body));
     expect(file.read('node-1')).toMatchObject({ kind: 'refused', reason: expect.stringMatching(reason) as unknown });
+  });
+
+  it('with members of a later version everywhere is used, and they are ignored', () => {
+    const file = new StateFile(directory);
+    const holdDowns = [{ subnet: parsePrefix('10.5.4.0/24'), untilMs: 560_000 }];
+    file.write({ ...state, saved: { ...saved, holdDowns } });
+    const plain = file.read('node-1');
+    const { body } = JSON.parse(readFileSync(file.path, 'utf8')) as { body: { memory: Record<string, string[][]> } };
+    const more = { later: { x: [1] }, '': null };
+    const { lease = [], peers = [], heldDown = [], network = '' } = body.memory;
+    const added = (text: unknown): string => `{"later":{"x":1e400,"s":"\u2022"},${String(text).slice(1)}`;
+    const memory = {
+      ...more,
+      ...body.memory,
+      network: added(network),
+      lease: [...lease, more],
+      peers: peers.map(([name, text]) => [name, added(text), more, 7]),
+      heldDown: heldDown.map(entry => [...entry, more]),
+    };
+    const whole = { ...more, ...body, memory };
+    const sha256 = createHash('sha256').update(JSON.stringify(whole)).digest('hex');
+    writeFileSync(file.path, JSON.stringify({ ...more, version: 2, sha256, body: whole, ...more }));
+    const read = file.read('node-1');
+    expect(read).toMatchObject({ kind: 'found', state: { saved: { peers: [{}, {}], holdDowns } } });
+    expect(JSON.stringify(textless(read))).toBe(JSON.stringify(textless(plain)));
+    writeSealed(file.path, 1, { ...more, nodeId: 'node-1', network: '', subnet: '10.5.3.0/24', files: [] });
+    expect(file.read('node-1')).toEqual({ kind: 'found', state: { ...state, saved: undefined } });
+  });
+
+  it('of a newer version is left as it is until there is something to write, or the subnet is lost', () => {
+    const file = new StateFile(directory, ['/x']);
+    for (const text of ['{"version":3}', '{"version":12,"sha256":"?","body":{"nodeId":"node-1"},"more":1}']) {
+      writeFileSync(file.path, text);
+      const version = text.includes('12') ? 12 : 3;
+      const reason = `${file.path} was written by a newer version (${version})`;
+      expect(file.read('node-1')).toEqual({ kind: 'refused', reason });
+      expect(file.writtenFiles()).toEqual([]);
+      expect(readFileSync(file.path, 'utf8')).toBe(text);
+      file.write(state);
+      expect(file.read('node-1')).toMatchObject({ kind: 'found' });
+      // Its saved state could be of the lost subnet, and be used after an upgrade.
+      writeFileSync(file.path, text);
+      file.forget();
+      expect(file.read('node-1')).toEqual({ kind: 'absent' });
+    }
+  });
+
+  it('is, byte for byte, what earlier versions write', () => {
+    const at = (subnet: string, text: string): Lease => {
+      return { ...fakeLease(subnet, '192.0.2.9'), ...parseLeaseValue(text), leaseId: '7587' };
+    };
+    const file = new StateFile(directory, ['/run/x/subnet.env']);
+    file.write({
+      ...state,
+      saved: {
+        ...saved,
+        network: parseNetworkConfig(
+          '{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Port":9999,"Later":1},"EnableNFTables":true}',
+        ),
+        lease: at('10.5.3.0/24', '{"PublicIP":"192.0.2.1","PublicIPv6":null,"nodeId":"node-1","bootId":"boot"}'),
+        peers: [
+          at('10.5.4.0/24', '{"PublicIP":"192.0.2.4","PublicIPv6":null,"nodeId":"node-4","bootId":"b","x":1}'),
+          at(
+            '10.5.6.0/24',
+            '{"PublicIP":"192.0.2.6","BackendType":"vxlan","BackendData":{"VtepMAC":"02:AA:00:00:00:01"}}',
+          ),
+          at('10.5.7.0/24', '{"PublicIP":"192.0.2.7","PublicIPv6":null,"BackendType":"Host-GW"}'),
+        ],
+        holdDowns: [{ subnet: parsePrefix('10.5.4.0/24'), untilMs: 560_000 }],
+      },
+    });
+    expect(createHash('sha256').update(readFileSync(file.path)).digest('hex')).toBe(
+      '475a427ff8cf76147a393ecc07d03547ffbc717547bba16b3ca0229e410a11cf',
+    );
   });
 
   it('that is a symbolic link is refused', () => {
@@ -189,6 +264,15 @@ describe('the state file', () => {
     expect(read.kind === 'found' && read.state.saved?.peers.length).toBe(65_536);
   });
 });
+
+/** What was read, without the exact text of the leases. */
+function textless(read: unknown): unknown {
+  return JSON.parse(
+    JSON.stringify(read, (name, value: unknown) =>
+      name === 'text' ? undefined : typeof value === 'bigint' ? String(value) : value,
+    ),
+  );
+}
 
 const peerText = ['10.5.4.0-24', '{"PublicIP":"192.0.2.4"}'];
 
