@@ -35,6 +35,37 @@ test('deleted by an operator: made again within a second, and traffic goes on', 
   expect(a.daemon.running).toBe(true);
 });
 
+test('altered under our own identity: put right and told, and traffic goes on', async () => {
+  const [a, b] = [lab().node('a'), lab().node('b')];
+  const key = ownKey(a.subnet);
+  const ours = (await lab().etcd.get(key)) ?? '';
+  const flow = await lab().flow(b, a);
+  const altered = ours.replace(a.address, '192.0.2.66').replace('{', '{"features":{"probe":1},');
+  await lab().etcd.ctl(['put', '--ignore-lease', '--', key, altered]);
+  await until('put right', async () => (await lab().etcd.get(key)) === ours, 5000);
+  await lab().waitForRoutes();
+  await until('traffic', () => b.pingFromContainer(a.containerAddress));
+  expect((await flow.stop()).longestGapMs).toBeLessThan(1000);
+  expect(a.daemon.events('lease.altered')).toMatchObject([{ subnet: a.subnet }]);
+  expect((await a.status()).lease?.state).toBe('held');
+});
+
+test('features are not withdrawn beside a daemon, and after it the data plane goes on', async () => {
+  const [a, b] = [lab().node('a'), lab().node('b')];
+  const key = ownKey(a.subnet);
+  const ours = (await lab().etcd.get(key)) ?? '';
+  const refused = await a.tool('features', 'withdraw');
+  expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('would write its features again') });
+  await a.stopDaemon();
+  await lab().etcd.ctl(['put', '--ignore-lease', '--', key, ours.replace('{', '{"features":{"probe":1},')]);
+  const removed = await a.tool('features', 'withdraw');
+  expect(removed).toMatchObject({ status: 0, stdout: `removed from the lease of ${a.subnet}: probe\n` });
+  expect(await lab().etcd.get(key)).toBe(ours);
+  expect(await b.pingFromContainer(a.containerAddress)).toBe(true);
+  await a.startDaemon().waitForEvent('daemon.ready');
+  expect(await lab().etcd.get(key)).toBe(ours);
+});
+
 test('renewal writes nothing', async () => {
   const a = lab().node('a');
   const key = ownKey(a.subnet);
