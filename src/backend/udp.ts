@@ -64,13 +64,15 @@ function hostPlan(context: BackendContext, self: Lease, mtu: number, forwarding:
       [`net.ipv6.conf.${udpDevice}.accept_ra`, '0'],
       [`net.ipv6.conf.${udpDevice}.disable_ipv6`, '1'],
     ],
-    firewall: {
-      network,
-      subnet: self.subnet,
-      device: udpDevice,
-      forward: context.forwardRules,
-      masquerade: context.ipMasquerade,
-      nftables,
-    },
+    firewall: [
+      {
+        network,
+        subnet: self.subnet,
+        device: udpDevice,
+        forward: context.forwardRules,
+        masquerade: context.ipMasquerade,
+        nftables,
+      },
+    ],
   };
 }

@@ -93,7 +93,7 @@ class KernelHost implements HostNetwork {
       const { results, signal } = pass;
       await attempt('read routes', results, () => this.#applyRoutes([], pass));
       await attempt('read links', results, async () => runSteps(await this.#clearSteps(), results, signal));
-      await attempt('read firewall', results, () => this.#applyFirewall(undefined, pass));
+      await attempt('read firewall', results, () => this.#applyFirewall([], pass));
     });
   }
 

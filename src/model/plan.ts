@@ -29,7 +29,10 @@ export type RoutePlan =
  */
 export const acceptMark = 0x0100_0000;
 
-/** Packet filter rules, in the words of iptables, that accept overlay traffic even where Docker's rules do not. */
+/**
+ * A part of the packet filter rules, in the words of iptables, that accept overlay traffic even where Docker's rules do
+ * not: those for one network and one device.
+ */
 export interface FirewallPlan {
   readonly network: Prefix;
   readonly subnet: Prefix;
@@ -50,7 +53,8 @@ export interface HostPlan {
   readonly routes: readonly RoutePlan[];
   /** The path below /proc/sys with dots for slashes, and the wanted value. */
   readonly sysctls: readonly (readonly [name: string, value: string])[];
-  readonly firewall: FirewallPlan | undefined;
+  /** Rules of all parts stand in the same chains, in this order. */
+  readonly firewall: readonly FirewallPlan[];
 }
 
 export interface Plan {

@@ -33,7 +33,7 @@ function planOf(network: string): HostPlan {
       { kind: 'device', destination, device: 'tartan0', metric: 0 },
     ],
     sysctls: [],
-    firewall: undefined,
+    firewall: [],
   };
 }
 

@@ -104,7 +104,7 @@ describe.each(cases)('Docker $engine, $kind, its masquerade $masquerade', one =>
     expect(await hosts[one.kind].apply(plan)).toEqual({ changes: [], conflicts: [] });
     expect(await flows(withOurs)).toEqual(withOurs);
     expect(await forging()).toBe(`real from ${peer}`);
-    await hosts[one.kind].apply({ ...plan, firewall: undefined });
+    await hosts[one.kind].apply({ ...plan, firewall: [] });
     expect(lab.host.filters()).toBe(before);
   });
 
@@ -151,7 +151,7 @@ describe.each([
     expect(await flows(passing)).toEqual(passing);
     expect(await forging()).toBe(`real from ${peer}`);
     expect(lab.host.run('nft list chain ip others after')).toMatch(/counter packets [1-9]\d* .*"both"/);
-    await own.apply({ ...plan, firewall: undefined });
+    await own.apply({ ...plan, firewall: [] });
     expect(lab.host.filters()).toBe(before);
   });
 });

@@ -34,7 +34,7 @@ const plan: HostPlan = {
     ['net.ipv6.conf.tartan0.accept_ra', '0'],
     ['net.ipv6.conf.tartan0.disable_ipv6', '1'],
   ],
-  firewall,
+  firewall: [firewall],
 };
 
 beforeEach(async () => {
@@ -248,10 +248,10 @@ describe('firewall', () => {
 
   test('switched off: our rules go, and only they', async () => {
     await host.apply(plan);
-    await host.apply({ ...plan, firewall: { ...firewall, masquerade: 'off' } });
+    await host.apply({ ...plan, firewall: [{ ...firewall, masquerade: 'off' }] });
     expect(lab.rules()).not.toContain('MASQUERADE');
     expect(lab.rules()).toContain('DOCKER-USER');
-    await host.apply({ ...plan, firewall: { ...firewall, masquerade: 'off', forward: false } });
+    await host.apply({ ...plan, firewall: [{ ...firewall, masquerade: 'off', forward: false }] });
     expect(lab.rules()).toBe('');
   });
 

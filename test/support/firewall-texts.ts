@@ -13,11 +13,19 @@ export const plan: FirewallPlan = {
   nftables: false,
 };
 
+/** The part of another network. */
+export const second: FirewallPlan = {
+  ...plan,
+  network: parsePrefix('10.9.0.0/16'),
+  subnet: parsePrefix('10.9.1.0/24'),
+  device: 'vx7',
+};
+
 export const kinds = ['nft', 'legacy', 'nftables'] as const;
 export type Kind = (typeof kinds)[number];
 
 export function planOf(kind: Kind, change: Partial<FirewallPlan> = {}): HostPlan {
-  return { links: [], routes: [], sysctls: [], firewall: { ...plan, nftables: kind === 'nftables', ...change } };
+  return { links: [], routes: [], sysctls: [], firewall: [{ ...plan, nftables: kind === 'nftables', ...change }] };
 }
 
 /** Docker 20.10 with --ip-masq=false. */
@@ -85,8 +93,12 @@ COMMIT
 COMMIT
 `;
 
-export function firewallCase(saved: string, want: FirewallPlan | 'nothing' = plan, randomFully = true): string {
-  const { changes, conflicts } = diffFirewall(want === 'nothing' ? undefined : want, parseSaveText(saved), {
+export function firewallCase(
+  saved: string,
+  want: FirewallPlan | readonly FirewallPlan[] | 'nothing' = plan,
+  randomFully = true,
+): string {
+  const { changes, conflicts } = diffFirewall(want === 'nothing' ? [] : [want].flat(), parseSaveText(saved), {
     randomFully,
   });
   return [...changes.map(restoreText), ...conflicts].join('');

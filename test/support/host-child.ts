@@ -29,8 +29,7 @@ function answer(request: HostCall): Promise<unknown> {
     case 'routeTo':
       return host.routeTo(request.address);
     case 'apply':
-      // JSON has no undefined.
-      return host.apply({ ...request.plan, firewall: request.plan.firewall ?? undefined }, { signal });
+      return host.apply(request.plan, { signal });
     case 'cleanup':
       return host.cleanup({ signal });
     case 'block':

@@ -39,7 +39,7 @@ it('the udp plan as text', () => {
     'net.ipv6.conf.tartan0.accept_ra=0',
     'net.ipv6.conf.tartan0.disable_ipv6=1',
   ]);
-  expect(plan.host.firewall).toMatchObject({ device: 'tartan0', forward: true, masquerade: 'off', nftables: false });
+  expect(plan.host.firewall).toMatchObject([{ device: 'tartan0', forward: true, masquerade: 'off', nftables: false }]);
   expect(backend.announce()).toEqual({ type: 'udp', data: undefined });
 });
 

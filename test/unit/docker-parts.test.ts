@@ -211,7 +211,7 @@ describe('the packet filter', () => {
 
   it('our rules in a table of our own, as the daemon makes it', () => {
     const ours = (change: Partial<FirewallPlan>): RuleFacts['ours'] => {
-      const chains = wantedContent({ ...plan, ...change })
+      const chains = wantedContent([{ ...plan, ...change }])
         .split(/\n(?=\w+ type )/)
         .map(chain => {
           const [head = '', ...rules] = chain.split('\n');

@@ -9,7 +9,7 @@ import { runSteps } from '../../src/host/step.js';
 import { silentLog } from '../../src/lib/log.js';
 import { parsePrefix } from '../../src/model/ipv4.js';
 import type { FirewallPlan } from '../../src/model/plan.js';
-import { docker20, docker28, firewallCase, plan, restored } from '../support/firewall-texts.js';
+import { docker20, docker28, firewallCase, plan, restored, second } from '../support/firewall-texts.js';
 
 const nftAll = `add table ip tartan
 add chain ip tartan postrouting { type nat hook postrouting priority 90; policy accept; }
@@ -55,12 +55,15 @@ function fakeNft(spell: (text: string) => string): { run: RunCommand; payloads: 
 }
 
 describe('our nftables table', () => {
-  const nftCase = (listed: string | undefined, want: FirewallPlan | undefined = plan): string => {
-    const { commands, conflicts } = diffTable(want, listed === undefined ? undefined : parseListing(listed));
+  const nftCase = (listed: string | undefined, ...want: readonly FirewallPlan[]): string => {
+    const { commands, conflicts } = diffTable(
+      want.length === 0 ? [plan] : want,
+      listed === undefined ? undefined : parseListing(listed),
+    );
     return [...commands, ...conflicts].join('\n');
   };
   const nothing = (listed: string | undefined): string => {
-    const { commands, conflicts } = diffTable(undefined, listed === undefined ? undefined : parseListing(listed));
+    const { commands, conflicts } = diffTable([], listed === undefined ? undefined : parseListing(listed));
     return [...commands, ...conflicts].join('\n');
   };
 
@@ -119,6 +122,22 @@ describe('our nftables table', () => {
     expect(nothing(rest)).toBe('rule_conflict ip tartan: what is not ours is in this table (postrouting), it stays');
   });
 
+  test('two parts: the same chains, the rules of the first part first, and either goes alone', () => {
+    const both = nftCase(undefined, plan, second);
+    const secondRules = nftAll.replaceAll('10.5.', '10.9.').replaceAll('tartan0', 'vx7').split('\n');
+    const firstRules = nftAll.split('\n');
+    expect(both.split('\n')).toEqual([
+      ...firstRules.slice(0, 2),
+      ...secondRules.slice(2, 6),
+      ...firstRules.slice(2, 6),
+      ...firstRules.slice(6, 7),
+      ...secondRules.slice(7),
+      ...firstRules.slice(7),
+    ]);
+    expect(nftCase(nftListed, plan, second)).toContain('delete rule ip tartan postrouting handle 6');
+    expect(nftCase(undefined, plan, { ...second, forward: false, masquerade: 'off' })).toBe(nftAll);
+  });
+
   test('a device name that is not one word never reaches nft', () => {
     expect(() => nftCase(undefined, { ...plan, device: 'x" accept' })).toThrow(/not the name of a link/);
   });
@@ -126,8 +145,8 @@ describe('our nftables table', () => {
 
 describe('placement', () => {
   const place = (want: Partial<FirewallPlan>, iptables: string | undefined, nft: string[] | undefined): string => {
-    const got = placeFirewall({ ...plan, ...want }, { iptables, nft });
-    const parts = (part: FirewallPlan | undefined): string =>
+    const got = placeFirewall([{ ...plan, ...want }], { iptables, nft });
+    const parts = ([part]: readonly FirewallPlan[]): string =>
       part ? `${part.forward ? 'forward' : ''}${part.masquerade === 'elsewhere' ? '' : '+masquerade'}` : '-';
     return `iptables ${parts(got.iptables)}, nftables ${parts(got.nftables)}`;
   };
@@ -171,6 +190,15 @@ describe('placement', () => {
     ['asked for, iptables empty', true, '', ['docker-bridges'], 'iptables -, nftables forward+masquerade'],
   ])('%s', (_, nftables, iptables, nft, expected) => {
     expect(place({ nftables }, iptables, nft)).toBe(expected);
+  });
+
+  test('each part has a place of its own', () => {
+    const asked = { ...second, nftables: true };
+    expect(placeFirewall([plan, asked], { iptables: quiet, nft: [] })).toEqual({
+      iptables: [plan],
+      nftables: [asked],
+      conflicts: [],
+    });
   });
 });
 
@@ -231,9 +259,9 @@ describe('running', () => {
   test('one listing when all is as planned, one change for each table otherwise', async () => {
     const fake = fakeIptables(() => false);
     const firewall = new Firewall({ log: silentLog, run: fake.run, legacyTablesFile });
-    const { steps } = await firewall.steps(plan, signal);
+    const { steps } = await firewall.steps([plan], signal);
     for (const step of steps) await step.run();
-    expect(await firewall.steps(plan, signal)).toEqual({ steps: [], conflicts: [] });
+    expect(await firewall.steps([plan], signal)).toEqual({ steps: [], conflicts: [] });
     const restore = 'iptables-restore --noflush --wait=5';
     expect(fake.calls).toEqual(['iptables-save', restore, restore, restore, 'iptables-save']);
   });
@@ -241,14 +269,14 @@ describe('running', () => {
   test('an iptables without --random-fully: once refused, never asked again', async () => {
     const fake = fakeIptables(payload => payload.includes('--random-fully'));
     const firewall = new Firewall({ log: silentLog, run: fake.run, legacyTablesFile });
-    for (const step of (await firewall.steps(plan, signal)).steps) await step.run();
+    for (const step of (await firewall.steps([plan], signal)).steps) await step.run();
     expect(fake.saved).toContain('-j MASQUERADE');
-    expect((await firewall.steps(plan, signal)).steps).toEqual([]);
+    expect((await firewall.steps([plan], signal)).steps).toEqual([]);
   });
 
   test('EnableNFTables without nft: by iptables, and a conflict', async () => {
     const firewall = new Firewall({ log: silentLog, run: fakeIptables(() => false).run, legacyTablesFile });
-    const { steps, conflicts } = await firewall.steps({ ...plan, nftables: true }, signal);
+    const { steps, conflicts } = await firewall.steps([{ ...plan, nftables: true }], signal);
     expect(steps).toHaveLength(3);
     expect(conflicts).toEqual(['EnableNFTables: there is no nft program, so rules go by iptables; install nftables']);
   });
@@ -257,20 +285,20 @@ describe('running', () => {
     const missing: RunCommand = (_, args, input, s) => runCommand('no-such-program', args, input, s);
     const firewall = new Firewall({ log: silentLog, run: missing, legacyTablesFile });
     const off: FirewallPlan = { ...plan, masquerade: 'off' };
-    expect(await firewall.steps(off, signal)).toEqual({
+    expect(await firewall.steps([off], signal)).toEqual({
       steps: [],
       conflicts: ['there is no iptables and no nft program: forward rules are not kept; install one of them'],
     });
-    expect(await firewall.steps({ ...off, forward: false }, signal)).toEqual({ steps: [], conflicts: [] });
-    expect(await firewall.steps(undefined, signal)).toEqual({ steps: [], conflicts: [] });
-    const [step] = (await firewall.steps(plan, signal)).steps;
+    expect(await firewall.steps([{ ...off, forward: false }], signal)).toEqual({ steps: [], conflicts: [] });
+    expect(await firewall.steps([], signal)).toEqual({ steps: [], conflicts: [] });
+    const [step] = (await firewall.steps([plan], signal)).steps;
     await expect(step?.run()).rejects.toThrow(/install one of them, or start with --ip-masq=false/);
   });
 
   test('what replaces them is refused: the rules of the other kind stay', async () => {
     const fake = fakeIptables(() => false);
     const before = new Firewall({ log: silentLog, run: fake.run, legacyTablesFile });
-    for (const step of (await before.steps(plan, signal)).steps) await step.run();
+    for (const step of (await before.steps([plan], signal)).steps) await step.run();
     const made = fake.saved;
     const refusing: RunCommand = async (file, args, input, s) => {
       if (file !== 'nft') return fake.run(file, args, input, s);
@@ -278,7 +306,7 @@ describe('running', () => {
       return '';
     };
     const firewall = new Firewall({ log: silentLog, run: refusing, legacyTablesFile });
-    const { steps } = await firewall.steps({ ...plan, nftables: true }, signal);
+    const { steps } = await firewall.steps([{ ...plan, nftables: true }], signal);
     const results = { changes: [], failures: [] as string[] };
     await runSteps(steps, results, signal);
     expect(results.changes).toEqual([]);
@@ -294,9 +322,9 @@ describe('running', () => {
     const broken: RunCommand = (file, args, input, s) =>
       file === 'nft' ? Promise.reject(new Error('nft: Operation not supported')) : fake.run(file, args, input, s);
     const firewall = new Firewall({ log: silentLog, run: broken, legacyTablesFile });
-    for (const step of (await firewall.steps(plan, signal)).steps) await step.run();
-    expect(await firewall.steps(plan, signal)).toEqual({ steps: [], conflicts: [] });
-    const [step] = (await firewall.steps({ ...plan, nftables: true }, signal)).steps;
+    for (const step of (await firewall.steps([plan], signal)).steps) await step.run();
+    expect(await firewall.steps([plan], signal)).toEqual({ steps: [], conflicts: [] });
+    const [step] = (await firewall.steps([{ ...plan, nftables: true }], signal)).steps;
     expect(step?.text).toBe('read nftables');
     await expect(step?.run()).rejects.toThrow('Operation not supported');
   });
@@ -305,20 +333,20 @@ describe('running', () => {
     const nft = fakeNft(text => text.replaceAll('snat to', 'snat ip to'));
     const firewall = new Firewall({ log: silentLog, run: nft.run, legacyTablesFile });
     for (let pass = 0; pass < 3; pass++)
-      for (const step of (await firewall.steps(plan, signal)).steps) await step.run();
+      for (const step of (await firewall.steps([plan], signal)).steps) await step.run();
     expect(nft.payloads).toHaveLength(1);
     nft.listed = nft.listed.replace(/.*snat ip to.*\n/, '');
-    for (const step of (await firewall.steps(plan, signal)).steps) await step.run();
+    for (const step of (await firewall.steps([plan], signal)).steps) await step.run();
     expect(nft.payloads).toHaveLength(2);
-    expect((await firewall.steps(plan, signal)).steps).toEqual([]);
+    expect((await firewall.steps([plan], signal)).steps).toEqual([]);
   });
 
   test('another daemon than before lists first: an odd spelling is recorded by one more change', async () => {
     const nft = fakeNft(text => text.replaceAll('snat to', 'snat ip to'));
     for (let start = 0; start < 2; start++) {
       const firewall = new Firewall({ log: silentLog, run: nft.run, legacyTablesFile });
-      for (const step of (await firewall.steps(plan, signal)).steps) await step.run();
-      expect((await firewall.steps(plan, signal)).steps).toEqual([]);
+      for (const step of (await firewall.steps([plan], signal)).steps) await step.run();
+      expect((await firewall.steps([plan], signal)).steps).toEqual([]);
     }
     expect(nft.payloads).toHaveLength(2);
   });

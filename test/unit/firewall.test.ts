@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { canonicalRule, splitWords } from '../../src/host/firewall/save-text.js';
 import { parsePrefix } from '../../src/model/ipv4.js';
-import { docker20, docker28, firewallCase, plan, restored } from '../support/firewall-texts.js';
+import { docker20, docker28, firewallCase, plan, restored, second } from '../support/firewall-texts.js';
 
 const ours = '-m comment --comment tartan';
 
@@ -83,6 +83,26 @@ COMMIT
     expect(payload).toContain('-I PREROUTING -s 10.5.0.0/16 -d 10.5.9.0/24');
     expect(payload).not.toContain('*filter');
     expect(firewallCase(restored(made, payload), { ...plan, subnet: parsePrefix('10.5.9.0/24') })).toBe('');
+  });
+
+  test('two parts: the same chains, the rules of the first part first', () => {
+    const rulesOf = (text: string): string[] => text.split('\n').filter(line => / 10\.[59]\./.test(line));
+    const both = firewallCase('', [plan, second]);
+    const [first, other] = [rulesOf(all), rulesOf(all.replaceAll('10.5.', '10.9.').replaceAll('tartan0', 'vx7'))];
+    // Inserted at the top, the last one first.
+    expect(rulesOf(both)).toEqual([
+      ...other.slice(0, 1),
+      ...first.slice(0, 1),
+      ...other.slice(1, 3),
+      ...first.slice(1, 3),
+      ...other.slice(3),
+      ...first.slice(3),
+    ]);
+    expect(both.replace(/.* 10\.9\..*\n/g, '')).toBe(all);
+    const made = restored('', both);
+    expect(firewallCase(made, [plan, second])).toBe('');
+    expect(restored(made, firewallCase(made, plan))).toBe(restored('', all));
+    expect(firewallCase(made, [{ ...plan, forward: false, masquerade: 'off' }, second])).not.toContain('-X');
   });
 
   test('a device name that is not one word never reaches iptables', () => {

@@ -33,27 +33,27 @@ export class Firewall {
     this.#nftables = new Nftables(this.#run);
   }
 
-  /** @param plan undefined when no rule of ours is to stay */
+  /** @param parts none when no rule of ours is to stay */
   async steps(
-    plan: FirewallPlan | undefined,
+    parts: readonly FirewallPlan[],
     signal: AbortSignal,
   ): Promise<{ readonly steps: readonly Step[]; readonly conflicts: readonly string[] }> {
-    const kinds = await this.#kinds(plan, signal);
+    const kinds = await this.#kinds(parts, signal);
     signal.throwIfAborted();
     return { steps: addBeforeRemove(kinds), conflicts: kinds.flatMap(kind => kind.conflicts) };
   }
 
-  async #kinds(plan: FirewallPlan | undefined, signal: AbortSignal): Promise<readonly FirewallSteps[]> {
+  async #kinds(parts: readonly FirewallPlan[], signal: AbortSignal): Promise<readonly FirewallSteps[]> {
     const [saved, listed] = await Promise.all([
       programFact(() => saveRules('iptables', this.#run, signal)),
       programFact(() => listTables(this.#run, signal)),
     ]);
-    if (isMissing(saved) && isMissing(listed)) return [withoutPrograms(plan)];
+    if (isMissing(saved) && isMissing(listed)) return [withoutPrograms(parts)];
     // An nft that does not work (a kernel without nftables) counts as none where it is not needed.
-    const needsNft = plan === undefined || plan.nftables || isMissing(saved);
+    const needsNft = parts.length === 0 || parts.some(plan => plan.nftables) || isMissing(saved);
     const tables = listed.known || needsNft ? listed : known(undefined);
     const [text, names] = [factValue(saved) ?? '', ipv4Tables(factValue(tables) ?? [])];
-    const place = placeFirewall(plan, {
+    const place = placeFirewall(parts, {
       iptables: isMissing(saved) ? undefined : text,
       nft: isMissing(tables) ? undefined : names,
     });
@@ -72,7 +72,7 @@ export class Firewall {
     if (!other) return nothingToDo;
     const foreign = foreignTables(other.text);
     const iptables = new Iptables(other.program, this.#run, log);
-    const { conflicts, ...todo } = await iptables.steps(undefined, other.text, signal);
+    const { conflicts, ...todo } = await iptables.steps([], other.text, signal);
     const more = foreign.length > 0 ? [variantConflict(other.program, foreign)] : [];
     return { ...todo, conflicts: [...conflicts, ...more] };
   }
@@ -94,10 +94,10 @@ function isMissing(listing: Fact<unknown>): boolean {
 }
 
 /** Without programs no rule of ours can exist either. */
-function withoutPrograms(plan: FirewallPlan | undefined): FirewallSteps {
-  if (!plan || (!plan.forward && plan.masquerade === 'off')) return nothingToDo;
+function withoutPrograms(parts: readonly FirewallPlan[]): FirewallSteps {
+  if (!parts.some(plan => plan.forward || plan.masquerade !== 'off')) return nothingToDo;
   const missing = 'there is no iptables and no nft program';
-  if (plan.masquerade === 'off')
+  if (parts.every(plan => plan.masquerade === 'off'))
     return { ...nothingToDo, conflicts: [`${missing}: forward rules are not kept; install one of them`] };
   const reason = `${missing}; install one of them, or start with --ip-masq=false`;
   return { ...nothingToDo, steps: [impossible('masquerade', reason)] };

@@ -26,21 +26,21 @@ export class Iptables {
   }
 
   /**
-   * @param plan undefined when no rule of ours is to stay
+   * @param parts none when no rule of ours is to stay
    * @param text what `saveRules` returned just now
    */
-  async steps(plan: FirewallPlan | undefined, text: string, signal: AbortSignal): Promise<FirewallSteps> {
+  async steps(parts: readonly FirewallPlan[], text: string, signal: AbortSignal): Promise<FirewallSteps> {
     const context = { randomFully: this.#randomFully };
     const listed = parseSaveText(text);
-    const first = diffFirewall(plan, listed, context);
+    const first = diffFirewall(parts, listed, context);
     const saved = text.includes('(nf_tables)') ? await this.#existing(listed, first.changes, signal) : listed;
-    const { changes, leftovers, conflicts } = saved === listed ? first : diffFirewall(plan, saved, context);
+    const { changes, leftovers, conflicts } = saved === listed ? first : diffFirewall(parts, saved, context);
     const emptied = leftovers.map(leftover => ({
       text: `${this.#program} -t ${leftover.table}: what was made for our rules, as far as it is empty`,
       run: () => removeLeftover(leftover, this.#program, this.#run, signal),
     }));
     const steps = (wanted: boolean): readonly Step[] =>
-      changes.filter(change => adds(change) === wanted).map(change => this.#step(change, plan, signal));
+      changes.filter(change => adds(change) === wanted).map(change => this.#step(change, parts, signal));
     return { steps: steps(true), removals: [...steps(false), ...emptied], conflicts };
   }
 
@@ -72,7 +72,7 @@ export class Iptables {
     return new Map([...saved, ...missing.map(without)]);
   }
 
-  #step(change: TableChange, plan: FirewallPlan | undefined, signal: AbortSignal): Step {
+  #step(change: TableChange, parts: readonly FirewallPlan[], signal: AbortSignal): Step {
     return {
       text: change.commands.map(command => `${this.#program} -t ${change.table} ${command}`).join('; '),
       run: async () => {
@@ -80,7 +80,7 @@ export class Iptables {
           await this.#restore(change, signal);
         } catch (error) {
           if (!change.commands.some(command => command.includes('--random-fully'))) throw error;
-          await this.#withoutRandom(change, plan, signal);
+          await this.#withoutRandom(change, parts, signal);
         }
       },
     };
@@ -91,9 +91,9 @@ export class Iptables {
   }
 
   /** Serves iptables before 1.6.2 and Linux before 3.13: ports are chosen less randomly, all else is the same. */
-  async #withoutRandom(refused: TableChange, plan: FirewallPlan | undefined, signal: AbortSignal): Promise<void> {
+  async #withoutRandom(refused: TableChange, parts: readonly FirewallPlan[], signal: AbortSignal): Promise<void> {
     const saved = parseSaveText(await saveRules(this.#program, this.#run, signal));
-    const { changes } = diffFirewall(plan, saved, { randomFully: false });
+    const { changes } = diffFirewall(parts, saved, { randomFully: false });
     const change = changes.find(({ table }) => table === refused.table);
     if (change) await this.#restore(change, signal);
     this.#randomFully = false;

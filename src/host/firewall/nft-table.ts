@@ -6,7 +6,7 @@
  */
 import { formatPrefix } from '../../model/ipv4.js';
 import { acceptMark, type FirewallPlan } from '../../model/plan.js';
-import { choosesSources, comment, deviceOf, multicast } from './rules.js';
+import { choosesSources, comment, deviceOf, forwards, multicast } from './rules.js';
 
 const table = 'ip tartan';
 const commented = ` comment "${comment}"`;
@@ -85,14 +85,19 @@ function forward(plan: FirewallPlan): OwnChain {
 
 const chainNames: readonly string[] = ['postrouting', 'forward'];
 
-function wantedChains(plan: FirewallPlan | undefined): readonly OwnChain[] {
-  if (!plan) return [];
-  return [...(choosesSources(plan) ? [postrouting(plan)] : []), ...(plan.forward ? [forward(plan)] : [])];
+/** Joins the chains of all parts: one of each name, with the rules of every part. */
+function wantedChains(parts: readonly FirewallPlan[]): readonly OwnChain[] {
+  const chains = new Map<string, OwnChain>();
+  for (const chain of [...parts.filter(choosesSources).map(postrouting), ...parts.filter(forwards).map(forward)]) {
+    const rules = [...(chains.get(chain.name)?.rules ?? []), ...chain.rules];
+    chains.set(chain.name, { ...chain, rules });
+  }
+  return [...chains.values()];
 }
 
-/** @param plan undefined when no rule of ours is to stay */
-export function wantedContent(plan: FirewallPlan | undefined): NftContent {
-  return contentOf(wantedChains(plan));
+/** @param parts none when no rule of ours is to stay */
+export function wantedContent(parts: readonly FirewallPlan[]): NftContent {
+  return contentOf(wantedChains(parts));
 }
 
 /** Returns what the table holds of ours; a chain of ours that others use as well counts by our rules. */
@@ -111,8 +116,8 @@ function contentOf(chains: readonly OwnChain[]): NftContent {
 }
 
 /** @param listing undefined when there is no such table */
-export function diffTable(plan: FirewallPlan | undefined, listing: NftListing | undefined): NftDifference {
-  const wanted = wantedChains(plan);
+export function diffTable(parts: readonly FirewallPlan[], listing: NftListing | undefined): NftDifference {
+  const wanted = wantedChains(parts);
   if (!listing) return { commands: wanted.length === 0 ? [] : [`add table ${table}`, ...add(wanted)], conflicts: [] };
   const chains = [...listing.chains];
   const shared = chains.filter(([name, chain]) => chain.isShared || !chainNames.includes(name)).map(([name]) => name);
@@ -122,7 +127,7 @@ export function diffTable(plan: FirewallPlan | undefined, listing: NftListing | 
     wanted.length === 0
       ? [`rule_conflict ${table}: what is not ours is in this table (${shared.join(', ')}), it stays`]
       : [];
-  if (wantedContent(plan) === listedContent(listing)) return { commands: [], conflicts };
+  if (contentOf(wanted) === listedContent(listing)) return { commands: [], conflicts };
   const removals = chains
     .filter(([name]) => chainNames.includes(name))
     .flatMap(([name, chain]) => [

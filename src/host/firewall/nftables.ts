@@ -17,11 +17,11 @@ export class Nftables {
     this.#run = run;
   }
 
-  /** @param plan undefined when no rule of ours is to stay */
-  async steps(plan: FirewallPlan | undefined, tables: readonly string[], signal: AbortSignal): Promise<FirewallSteps> {
+  /** @param parts none when no rule of ours is to stay */
+  async steps(parts: readonly FirewallPlan[], tables: readonly string[], signal: AbortSignal): Promise<FirewallSteps> {
     const listing = tables.includes('tartan') ? await listOwnTable(this.#run, signal) : undefined;
-    const wanted = wantedContent(plan);
-    const { commands, conflicts } = diffTable(plan, listing);
+    const wanted = wantedContent(parts);
+    const { commands, conflicts } = diffTable(parts, listing);
     const isSpelled = listing && wanted === this.#spelling?.wanted && listedContent(listing) === this.#spelling.listed;
     if (commands.length === 0 || isSpelled) return { ...nothingToDo, conflicts };
     const run = async (): Promise<void> => {

@@ -14,28 +14,36 @@ export interface HostView {
 }
 
 export interface Placement {
-  readonly iptables: FirewallPlan | undefined;
-  readonly nftables: FirewallPlan | undefined;
+  readonly iptables: readonly FirewallPlan[];
+  readonly nftables: readonly FirewallPlan[];
   readonly conflicts: readonly string[];
 }
 
 /** The table of Docker 29 and later with --firewall-backend=nftables. */
 const dockerTable = 'docker-bridges';
 
-/** @param plan undefined when no rule of ours is to stay */
-export function placeFirewall(plan: FirewallPlan | undefined, { iptables, nft }: HostView): Placement {
-  if (!plan) return { iptables: undefined, nftables: undefined, conflicts: [] };
+/** @param parts none when no rule of ours is to stay */
+export function placeFirewall(parts: readonly FirewallPlan[], view: HostView): Placement {
+  const places = parts.map(plan => placeOne(plan, view));
+  return {
+    iptables: places.flatMap(place => place.iptables),
+    nftables: places.flatMap(place => place.nftables),
+    conflicts: [...new Set(places.flatMap(place => place.conflicts))],
+  };
+}
+
+function placeOne(plan: FirewallPlan, { iptables, nft }: HostView): Placement {
   const forwardOnly: FirewallPlan = { ...plan, masquerade: 'elsewhere' };
   const isNft = nft !== undefined && (plan.nftables || iptables === undefined);
   if (isNft) {
     // A drop by iptables is final, whatever our table accepts: the rules of iptables must accept the packets too.
-    const beside = iptables !== undefined && dropsForwarded(iptables) ? forwardOnly : undefined;
-    return { iptables: beside, nftables: plan, conflicts: [] };
+    const beside = iptables !== undefined && dropsForwarded(iptables) ? [forwardOnly] : [];
+    return { iptables: beside, nftables: [plan], conflicts: [] };
   }
   return {
-    iptables: iptables === undefined ? undefined : plan,
+    iptables: iptables === undefined ? [] : [plan],
     // Docker on nftables needs all rules: an iptables ACCEPT keeps no source from the masquerade of another nat chain.
-    nftables: nft?.includes(dockerTable) ? plan : undefined,
+    nftables: nft?.includes(dockerTable) ? [plan] : [],
     conflicts:
       plan.nftables && iptables !== undefined
         ? ['EnableNFTables: there is no nft program, so rules go by iptables; install nftables']

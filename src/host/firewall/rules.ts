@@ -44,22 +44,22 @@ const dockerUser = 'DOCKER-USER';
 const masqueradeChain = 'TARTAN-POSTRTG';
 export const multicast = '224.0.0.0/4';
 
-/** @param plan undefined when no rule of ours is to stay */
+/** @param parts none when no rule of ours is to stay */
 export function diffFirewall(
-  plan: FirewallPlan | undefined,
+  parts: readonly FirewallPlan[],
   saved: ReadonlyMap<string, SavedTable>,
   context: FirewallContext,
 ): FirewallDifference {
   const table = (name: TableName): SavedTable => saved.get(name) ?? new Map();
   const conflicts: string[] = [];
   const all = [
-    { table: 'raw', chain: 'PREROUTING', commands: syncRaw(plan, table('raw')), isWanted: plan?.forward },
-    { table: 'filter', chain: 'FORWARD', commands: syncFilter(plan, table('filter')), isWanted: plan?.forward },
+    { table: 'raw', chain: 'PREROUTING', commands: syncRaw(parts, table('raw')), isWanted: parts.some(forwards) },
+    { table: 'filter', chain: 'FORWARD', commands: syncFilter(parts, table('filter')), isWanted: parts.some(forwards) },
     {
       table: 'nat',
       chain: 'POSTROUTING',
-      commands: syncNat(plan, table('nat'), context, conflicts),
-      isWanted: plan && choosesSources(plan),
+      commands: syncNat(parts, table('nat'), context, conflicts),
+      isWanted: parts.some(choosesSources),
     },
   ] as const;
   return {
@@ -106,6 +106,10 @@ function forwardRules(plan: FirewallPlan): readonly string[] {
   ];
 }
 
+export function forwards({ forward }: FirewallPlan): boolean {
+  return forward;
+}
+
 /** Keeps sources within the overlay without --ip-masq too: an administrator may have left Docker's masquerade on. */
 export function choosesSources({ masquerade, forward }: FirewallPlan): boolean {
   return masquerade === 'off' ? forward : masquerade !== 'elsewhere';
@@ -132,13 +136,13 @@ function masqueradeRules(plan: FirewallPlan, randomFully: boolean): readonly str
   ];
 }
 
-function syncRaw(plan: FirewallPlan | undefined, table: SavedTable): readonly string[] {
-  return syncChain(table, 'PREROUTING', plan ? rawRules(plan) : [], have => isOwnRule(have[0]));
+function syncRaw(parts: readonly FirewallPlan[], table: SavedTable): readonly string[] {
+  return syncChain(table, 'PREROUTING', parts.flatMap(rawRules), have => isOwnRule(have[0]));
 }
 
 /** Docker keeps a DOCKER-USER that it finds, with its rules, and jumps to it before all of its own (since 17.06). */
-function syncFilter(plan: FirewallPlan | undefined, table: SavedTable): readonly string[] {
-  const want = plan ? forwardRules(plan) : [];
+function syncFilter(parts: readonly FirewallPlan[], table: SavedTable): readonly string[] {
+  const want = parts.flatMap(forwardRules);
   const rules = syncChain(
     table,
     dockerUser,
@@ -159,15 +163,15 @@ function syncFilter(plan: FirewallPlan | undefined, table: SavedTable): readonly
 }
 
 function syncNat(
-  plan: FirewallPlan | undefined,
+  parts: readonly FirewallPlan[],
   table: SavedTable,
   context: FirewallContext,
   conflicts: string[],
 ): readonly string[] {
-  const want = plan ? masqueradeRules(plan, context.randomFully) : [];
+  const want = parts.flatMap(plan => masqueradeRules(plan, context.randomFully));
   const rules = syncChain(table, masqueradeChain, want, have => have.slice(0, want.length).every(isOwnRule));
   const jumps = syncChain(table, 'POSTROUTING', want.length > 0 ? [`${marked} -j ${masqueradeChain}`] : [], have => {
-    const rival = firstAt(have, rule => !isOwnRule(rule) && !!plan && hidesSources(rule, plan.network));
+    const rival = firstAt(have, rule => !isOwnRule(rule) && parts.some(({ network }) => hidesSources(rule, network)));
     return firstAt(have, isOwnRule) < rival;
   });
   if (want.length > 0) return [...(table.has(masqueradeChain) ? [] : [`-N ${masqueradeChain}`]), ...rules, ...jumps];
