@@ -3,7 +3,7 @@
  * main table. Routes are added before others are removed. A foreign route with the same destination and metric stays,
  * and is reported as a conflict.
  */
-import { formatIpv4, formatPrefix, prefixCovers, samePrefix } from '../model/ipv4.js';
+import { formatIpv4, formatPrefix, prefixCovers } from '../model/ipv4.js';
 import { formatRoute, type RoutePlan } from '../model/plan.js';
 import {
   mainTable,
@@ -46,14 +46,18 @@ export function diffRoutes(
   context: RouteContext,
 ): RouteDifference {
   const inMain = have.filter(route => route.table === mainTable);
-  const ours = inMain.filter(route => route.protocol === context.protocol);
-  const foreign = inMain.filter(route => route.protocol !== context.protocol);
+  const isOwnRoute = (route: KernelRoute): boolean => route.protocol === context.protocol;
+  const bases = new Set(want.map(({ destination }) => destination.base));
+  const byKey = groupByKey(inMain.filter(({ destination }) => bases.has(destination.base)));
+  const indexes = new Map([...context.links].map(([index, name]) => [name, index]));
   const steps: RouteStep[] = [];
   const conflicts: string[] = [];
   const kept = new Set<KernelRoute>();
   for (const plan of want) {
-    const target = targetOf(plan, context);
-    const conflict = foreign.find(route => sameKey(route, plan));
+    const target = targetOf(plan, indexes, context);
+    const here = byKey.get(keyOf(plan)) ?? [];
+    const ours = here.filter(isOwnRoute);
+    const conflict = here.find(route => !isOwnRoute(route));
     if (conflict)
       conflicts.push(`route_conflict ${formatKernelRoute(conflict, context)}: not ours, and where ours belongs`);
     if (!target) {
@@ -61,7 +65,7 @@ export function diffRoutes(
       continue;
     }
     const exact = ours.find(route => isAsPlanned(route, target));
-    const old = exact ? undefined : ours.find(route => sameKey(route, plan) && !kept.has(route));
+    const old = exact ? undefined : ours.find(route => !kept.has(route));
     if (exact) kept.add(exact);
     else if (conflict) continue;
     else if (old) {
@@ -69,7 +73,8 @@ export function diffRoutes(
       steps.push({ action: 'replace', text: `route replace ${formatRoute(plan)}`, route: target, old });
     } else steps.push({ action: 'add', text: `route add ${formatRoute(plan)}`, route: target });
   }
-  const removed = ours.filter(route => !kept.has(route));
+  const removed = inMain.filter(route => isOwnRoute(route) && !kept.has(route));
+  const foreign = inMain.filter(route => !isOwnRoute(route));
   return {
     steps: [...steps, ...removalSteps(removed, context)],
     conflicts: [...conflicts, ...diversions(want, foreign, context)],
@@ -85,16 +90,23 @@ export function formatKernelRoute(route: KernelRoute, context: RouteContext): st
     `metric ${route.metric}`,
     ...(route.gateway === undefined ? [] : [`via ${formatIpv4(route.gateway)}`]),
     ...(link === undefined ? [] : [`dev ${link}`]),
+    ...(route.onlink ? ['onlink'] : []),
     ...(route.type === 'unicast' ? [] : [route.type === 'unreachable' ? 'unreachable' : `type ${route.typeNumber}`]),
     ...(route.protocol === context.protocol ? [] : [`proto ${route.protocol}`]),
   ].join(' ');
 }
 
 function missingLink(plan: RoutePlan): string {
-  return plan.kind === 'device' ? `there is no link ${plan.device}; the data plane makes it` : 'no such route';
+  if (plan.kind === 'unreachable') return 'no such route';
+  const reason = `there is no link ${plan.device}`;
+  return plan.kind === 'device' ? `${reason}; the data plane makes it` : reason;
 }
 
-function targetOf(plan: RoutePlan, context: RouteContext): RouteTarget | undefined {
+function targetOf(
+  plan: RoutePlan,
+  indexes: ReadonlyMap<string, number>,
+  context: RouteContext,
+): RouteTarget | undefined {
   const common = {
     destination: plan.destination,
     metric: plan.metric,
@@ -102,29 +114,42 @@ function targetOf(plan: RoutePlan, context: RouteContext): RouteTarget | undefin
     table: mainTable,
     protocol: context.protocol,
     gateway: undefined,
+    onlink: false,
   };
   if (plan.kind === 'unreachable')
     return { ...common, typeNumber: routeTypes.unreachable, scope: scopeUniverse, linkIndex: undefined };
-  const linkIndex = [...context.links].find(([, name]) => name === plan.device)?.[0];
-  return linkIndex === undefined
-    ? undefined
-    : { ...common, typeNumber: routeTypes.unicast, scope: scopeLink, linkIndex };
+  const linkIndex = plan.device === undefined ? undefined : indexes.get(plan.device);
+  if (plan.device !== undefined && linkIndex === undefined) return undefined;
+  const unicast = { ...common, typeNumber: routeTypes.unicast, linkIndex };
+  return plan.kind === 'device'
+    ? { ...unicast, scope: scopeLink }
+    : { ...unicast, scope: scopeUniverse, gateway: plan.gateway, onlink: plan.onlink === true };
 }
 
-/** The kernel keeps one route per destination, TOS and metric, unless a request appends. */
-function sameKey(route: KernelRoute, plan: RoutePlan): boolean {
-  return samePrefix(route.destination, plan.destination) && route.metric === plan.metric && route.tos === 0;
+/** The kernel keeps one route per destination, TOS and metric, unless a request appends; ours have TOS 0. */
+function keyOf({ destination, metric }: Pick<KernelRoute, 'destination' | 'metric'>): string {
+  return `${destination.base}/${destination.length} ${metric}`;
 }
 
+function groupByKey(routes: readonly KernelRoute[]): ReadonlyMap<string, readonly KernelRoute[]> {
+  const groups = new Map<string, KernelRoute[]>();
+  for (const route of routes) {
+    if (route.tos !== 0) continue;
+    const group = groups.get(keyOf(route));
+    if (group) group.push(route);
+    else groups.set(keyOf(route), [route]);
+  }
+  return groups;
+}
+
+/** @param route one with the key of the target */
 function isAsPlanned(route: KernelRoute, target: RouteTarget): boolean {
   return (
-    samePrefix(route.destination, target.destination) &&
-    route.metric === target.metric &&
-    route.tos === target.tos &&
     route.typeNumber === target.typeNumber &&
     route.scope === target.scope &&
-    route.linkIndex === target.linkIndex &&
-    route.gateway === undefined &&
+    (target.linkIndex === undefined || route.linkIndex === target.linkIndex) &&
+    route.gateway === target.gateway &&
+    route.onlink === target.onlink &&
     !route.multipath
   );
 }
@@ -142,7 +167,7 @@ function removalSteps(routes: readonly KernelRoute[], context: RouteContext): Ro
 
 /** Reports foreign routes that win over ours, as more specific ones. Those of the kernel, for our bridges, are right. */
 function diversions(want: readonly RoutePlan[], foreign: readonly KernelRoute[], context: RouteContext): string[] {
-  const ours = want.filter(plan => plan.kind === 'device');
+  const ours = want.filter(plan => plan.kind !== 'unreachable');
   const found = foreign.flatMap(route => {
     if (route.protocol === kernelProtocol || route.type !== 'unicast') return [];
     const diverted = ours.find(
@@ -151,9 +176,9 @@ function diversions(want: readonly RoutePlan[], foreign: readonly KernelRoute[],
         route.destination.length > plan.destination.length &&
         context.links.get(route.linkIndex ?? -1) !== plan.device,
     );
-    return diverted
-      ? [`route_conflict ${formatKernelRoute(route, context)}: not ours, takes packets from ${diverted.device}`]
-      : [];
+    if (!diverted) return [];
+    const from = diverted.kind === 'device' ? diverted.device : formatIpv4(diverted.gateway);
+    return [`route_conflict ${formatKernelRoute(route, context)}: not ours, takes packets from ${from}`];
   });
   const more = found.length - maxConflicts;
   return more > 0 ? [...found.slice(0, maxConflicts), `route_conflict ${more} more like these`] : found;

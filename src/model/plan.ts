@@ -2,7 +2,7 @@
  * The plan of a node: the state that its host must have, as whole sets that are compared by value. A backend makes the
  * plan from the own lease and the peers. The reconciler makes the host equal to the plan. Nothing here does I/O.
  */
-import { comparePrefixes, formatPrefix, type Ipv4, type Prefix } from './ipv4.js';
+import { comparePrefixes, formatIpv4, formatPrefix, type Ipv4, type Prefix } from './ipv4.js';
 
 /** Sends packets for `subnet` to `endpoint`:`port` by UDP. */
 export interface TunnelRoute {
@@ -21,6 +21,16 @@ export interface LinkPlan {
 
 export type RoutePlan =
   | { readonly kind: 'device'; readonly destination: Prefix; readonly device: string; readonly metric: number }
+  | {
+      readonly kind: 'gateway';
+      readonly destination: Prefix;
+      readonly gateway: Ipv4;
+      /** Without a device the kernel finds the link of the gateway. */
+      readonly device?: string;
+      /** The gateway is a neighbour on the device, which must be named, whatever addresses the device has. */
+      readonly onlink?: boolean;
+      readonly metric: number;
+    }
   | { readonly kind: 'unreachable'; readonly destination: Prefix; readonly metric: number };
 
 /**
@@ -64,7 +74,10 @@ export interface Plan {
 
 export function formatRoute(route: RoutePlan): string {
   const destination = `${formatPrefix(route.destination)} metric ${route.metric}`;
-  return route.kind === 'device' ? `${destination} dev ${route.device}` : `${destination} unreachable`;
+  if (route.kind === 'unreachable') return `${destination} unreachable`;
+  if (route.kind === 'device') return `${destination} dev ${route.device}`;
+  const device = route.device === undefined ? '' : ` dev ${route.device}`;
+  return `${destination} via ${formatIpv4(route.gateway)}${device}${route.onlink ? ' onlink' : ''}`;
 }
 
 /** Sorts by subnet, the order that the route table in shared memory requires. */

@@ -153,6 +153,7 @@ describe('what stands in files', () => {
       linkIndex: 2,
       gateway: undefined,
       source: undefined,
+      onlink: false,
       multipath: false,
     });
     const all = '0.0.0.0/0';

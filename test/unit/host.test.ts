@@ -36,6 +36,7 @@ function route(text: string): KernelRoute {
     scope: unreachable || gateway ? 0 : 253,
     linkIndex: device,
     gateway: gateway === undefined ? undefined : parseIpv4(gateway),
+    onlink: words.includes('onlink'),
     source: undefined,
     multipath: false,
   };
@@ -127,6 +128,48 @@ describe('routes', () => {
     const many = Array.from({ length: 40 }, (_, i) => `10.5.${i}.0/24 dev u0 proto 3`);
     expect(routeCase([...planned, ...many]).conflicts).toHaveLength(17);
     expect(routeCase([...planned, ...many]).conflicts.at(-1)).toBe('route_conflict 24 more like these');
+  });
+
+  describe('by a gateway', () => {
+    const gateway = parseIpv4('192.0.2.9');
+    const byGateway: RoutePlan = { kind: 'gateway', destination: parsePrefix('10.5.2.0/24'), gateway, metric: 0 };
+    const onLink: RoutePlan = { ...byGateway, device: 'tartan0', onlink: true };
+    const add = 'route add 10.5.2.0/24 metric 0 via 192.0.2.9';
+
+    test('nothing there, or as planned: by any link, or by the named one', () => {
+      expect(routeCase([], [byGateway]).steps).toEqual([add]);
+      expect(routeCase(['10.5.2.0/24 via 192.0.2.9 dev u0'], [byGateway]).steps).toEqual([]);
+      expect(routeCase([], [onLink]).steps).toEqual([`${add} dev tartan0 onlink`]);
+      expect(routeCase(['10.5.2.0/24 via 192.0.2.9 dev tartan0 onlink'], [onLink]).steps).toEqual([]);
+      expect(routeCase([], [{ ...byGateway, device: 'eth9' }]).steps).toEqual([
+        `${add} dev eth9: there is no link eth9`,
+      ]);
+    });
+
+    test.each([
+      'via 192.0.2.8 dev tartan0 onlink',
+      'via 192.0.2.9 dev u0 onlink',
+      'via 192.0.2.9 dev tartan0',
+      'dev u0',
+    ])('ours %s is replaced', way => {
+      expect(routeCase([`10.5.2.0/24 ${way}`], [onLink]).steps).toEqual([
+        'route replace 10.5.2.0/24 metric 0 via 192.0.2.9 dev tartan0 onlink',
+      ]);
+    });
+
+    test('foreign routes in its place or inside of it are named, and ours go', () => {
+      const inside = '10.5.2.128/25 dev u0 proto 3';
+      expect(routeCase(['10.5.2.0/24 via 192.0.2.9 dev u0 proto 4', inside], [byGateway])).toEqual({
+        steps: [],
+        conflicts: [
+          'route_conflict 10.5.2.0/24 metric 0 via 192.0.2.9 dev u0 proto 4: not ours, and where ours belongs',
+          'route_conflict 10.5.2.128/25 metric 0 dev u0 proto 3: not ours, takes packets from 192.0.2.9',
+        ],
+      });
+      expect(routeCase(['10.5.2.0/24 via 192.0.2.9 dev tartan0 onlink'], []).steps).toEqual([
+        'route remove 10.5.2.0/24 metric 0 via 192.0.2.9 dev tartan0 onlink',
+      ]);
+    });
   });
 
   test('cleanup: all of ours', () => {

@@ -29,6 +29,7 @@ const target = {
   scope: 253,
   linkIndex: 3,
   gateway: undefined,
+  onlink: false,
 };
 
 interface Request {
@@ -233,6 +234,8 @@ describe('rtnetlink', () => {
 describe('messages', () => {
   test('what is written is what is read', () => {
     expect(readRoute(Buffer.from(routeMessage(target)))).toMatchObject(target);
+    const byGateway = { ...target, scope: 0, gateway: parseIpv4('192.0.2.9'), onlink: true };
+    expect(readRoute(Buffer.from(routeMessage(byGateway)))).toMatchObject(byGateway);
     expect(readAddress(Buffer.from(linkAddress(3, parsePrefix('10.5.1.0/32'), 84)))).toEqual({
       linkIndex: 3,
       address: parseIpv4('10.5.1.0'),

@@ -91,6 +91,8 @@ export interface KernelRoute {
   readonly scope: number;
   readonly linkIndex: number | undefined;
   readonly gateway: Ipv4 | undefined;
+  /** RTNH_F_ONLINK: the gateway counts as a neighbour on the link. */
+  readonly onlink: boolean;
   readonly source: Ipv4 | undefined;
   readonly multipath: boolean;
 }
@@ -102,6 +104,8 @@ export const mainTable = 254;
 export const scopeUniverse = 0;
 export const scopeLink = 253;
 export const routeTypes = { unicast: 1, unreachable: 7 } as const;
+/** RTNH_F_ONLINK of linux/rtnetlink.h, which stands in rtm_flags too. */
+const onlinkFlag = 4;
 
 const afInet = 2;
 const ifla = { name: 3, mtu: 4, queueLength: 13, linkInfo: 18, extMask: 29 } as const;
@@ -203,6 +207,7 @@ export function routeMessage(route: RouteTarget): Uint8Array {
     protocol: route.protocol,
     scope: route.scope,
     type: route.typeNumber,
+    flags: { __unknown: route.onlink ? onlinkFlag : 0 },
   });
   return body(header, [
     [rta.destination, ipv4Bytes(route.destination.base)],
@@ -273,6 +278,7 @@ export function readRoute(message: Buffer): KernelRoute | undefined {
     scope: parts.header.readUInt8(6),
     linkIndex: number(parts.attributes, rta.link),
     gateway: address(parts.attributes, rta.gateway),
+    onlink: (getU32(parts.header.subarray(8)) & onlinkFlag) !== 0,
     source: address(parts.attributes, rta.source),
     multipath: parts.attributes.has(rta.multipath),
   };
