@@ -39,7 +39,9 @@ export function udpBackend(context: BackendContext): Backend {
 function hostPlan(context: BackendContext, self: Lease, mtu: number, forwarding: boolean): HostPlan {
   const { network, nftables } = context.network;
   return {
-    links: [{ name: udpDevice, mtu, address: { base: self.subnet.base, length: 32 } }],
+    links: [{ name: udpDevice, make: { kind: 'tun' }, mtu, address: { base: self.subnet.base, length: 32 } }],
+    neighbours: [],
+    forwarding: [],
     routes: [
       // This route is added first, so that no packet of the overlay ever finds only the default route.
       { kind: 'unreachable', destination: network, metric: unreachableMetric },

@@ -1,18 +1,20 @@
 /**
- * The HostNetwork of the Linux kernel: links, addresses and routes by netlink, settings by /proc/sys, packet filter
- * rules by iptables and nft, all in the network namespace of this process. One socket sends requests, one at a time.
- * Others only listen, so that a flood of foreign changes cannot displace a reply. Protocol 84 marks our routes and
- * addresses, the plan names our links, and a comment marks our rules.
+ * The HostNetwork of the Linux kernel: links, addresses, neighbours and routes by netlink, settings by /proc/sys, packet
+ * filter rules by iptables and nft, all in the network namespace of this process. One socket sends requests, one at a
+ * time. Others only listen, so that a flood of foreign changes cannot displace a reply. Protocol 84 marks our routes and
+ * addresses, an alias our created links, and a comment our rules; the plan names the links that the data plane makes.
  */
 import { TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { native } from '../lib/native.js';
 import { Serial } from '../lib/serial.js';
+import { defaultNetworkName } from '../model/network.js';
 import { parsePrefix, prefixAround, type Ipv4, type Prefix } from '../model/ipv4.js';
-import type { HostPlan } from '../model/plan.js';
+import { isCreated, withoutLinks, type HostPlan, type LinkPlan } from '../model/plan.js';
 import { Firewall } from './firewall/firewall.js';
 import type { ApplyOptions, HostAddress, HostInterface, HostNetwork, HostState } from './host.js';
-import { clearLink, diffLink, type LinkStep } from './links.js';
+import { clearLink, diffCreated, diffLink, linkAlias, removeCreated, temporaryName, type LinkStep } from './links.js';
+import { diffNeighbours, type CreatedIndexes, type NeighbourStep } from './neighbours.js';
 import { Changes } from './netlink/changes.js';
 import { NetlinkSocket } from './netlink/socket.js';
 import { mainTable, type KernelAddress, type KernelLink } from './netlink/messages.js';
@@ -34,6 +36,8 @@ const allAddresses: Prefix = parsePrefix('0.0.0.0/0');
 interface Pass {
   readonly results: StepResults;
   readonly conflicts: string[];
+  /** What routes may lead to until they are as planned. */
+  readonly removals: Step[];
   readonly signal: AbortSignal;
 }
 
@@ -80,18 +84,22 @@ class KernelHost implements HostNetwork {
 
   apply(want: HostPlan, o: ApplyOptions): Promise<HostState> {
     return this.#runPass(o.signal, async pass => {
-      const { results, signal } = pass;
-      await runSteps(await sysctlSteps(want.sysctls), results, signal);
-      await attempt('read links', results, async () => runSteps(await this.#linkSteps(want), results, signal));
-      await attempt('read routes', results, () => this.#applyRoutes(want.routes, pass));
-      await attempt('read firewall', results, () => this.#applyFirewall(want.firewall, pass));
+      const { results, removals, signal } = pass;
+      const plan = await this.#createLinks(want, pass);
+      await runSteps(await sysctlSteps(plan.sysctls), results, signal);
+      await attempt('read links', results, () => this.#applyLinks(plan, want.links, pass));
+      if (want.links.some(isCreated))
+        await attempt('read neighbours', results, () => this.#applyNeighbours(plan, pass));
+      await attempt('read routes', results, () => this.#applyRoutes(plan, pass));
+      await runSteps(removals, results, signal);
+      await attempt('read firewall', results, () => this.#applyFirewall(plan.firewall, pass));
     });
   }
 
   cleanup(o: ApplyOptions): Promise<HostState> {
     return this.#runPass(o.signal, async pass => {
       const { results, signal } = pass;
-      await attempt('read routes', results, () => this.#applyRoutes([], pass));
+      await attempt('read routes', results, () => this.#applyRoutes({ links: [], routes: [] }, pass));
       await attempt('read links', results, async () => runSteps(await this.#clearSteps(), results, signal));
       await attempt('read firewall', results, () => this.#applyFirewall([], pass));
     });
@@ -110,36 +118,73 @@ class KernelHost implements HostNetwork {
   /** Runs one pass at a time: each of two would read what the other one has half done. */
   #runPass(signal: AbortSignal, work: (pass: Pass) => Promise<void>): Promise<HostState> {
     return this.#passes.run(async () => {
-      const pass: Pass = { results: { changes: [], failures: [] }, conflicts: [], signal };
+      const pass: Pass = { results: { changes: [], failures: [] }, conflicts: [], removals: [], signal };
       await work(pass);
       return hostState(pass);
     });
   }
 
-  async #linkSteps(want: HostPlan): Promise<Step[]> {
+  /** Runs before all that needs the links. @returns the plan without what would go through links of somebody else */
+  async #createLinks(want: HostPlan, { results, conflicts, signal }: Pass): Promise<HostPlan> {
+    const planned = want.links.filter(isCreated);
+    if (planned.length === 0) return want;
+    let unusable: ReadonlySet<string> = new Set(planned.map(({ name }) => name));
+    await attempt('read links', results, async () => {
+      const difference = diffCreated(planned, await this.#rtnetlink.links(), () => linkAlias(defaultNetworkName));
+      unusable = difference.foreign;
+      conflicts.push(...difference.conflicts);
+      await runSteps(
+        difference.steps.map(step => this.#linkStep(step)),
+        results,
+        signal,
+      );
+    });
+    return withoutLinks(want, unusable);
+  }
+
+  /** @param planned all links of the plan, those of somebody else's making too */
+  async #applyLinks(plan: HostPlan, planned: readonly LinkPlan[], { results, removals, signal }: Pass): Promise<void> {
     const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
-    return want.links
-      .flatMap(plan => {
-        const routes = want.routes.filter(route => route.kind === 'device' && route.device === plan.name);
-        const overlay = routes.map(route => route.destination);
-        return diffLink(plan, links, addresses, { protocol: routeProtocol, overlay });
-      })
-      .map(step => this.#linkStep(step));
+    const steps = plan.links.flatMap(link =>
+      diffLink(link, links, addresses, { protocol: routeProtocol, overlay: overlayOf(link, plan.routes) }),
+    );
+    removals.push(...removeCreated(planned, links).map(step => this.#linkStep(step)));
+    await runSteps(
+      steps.map(step => this.#linkStep(step)),
+      results,
+      signal,
+    );
+  }
+
+  async #applyNeighbours(plan: HostPlan, { results, removals, signal }: Pass): Promise<void> {
+    const links = await this.#rtnetlink.links();
+    const have = [await this.#rtnetlink.neighbours('neighbour'), await this.#rtnetlink.neighbours('forwarding')].flat();
+    const created: CreatedIndexes = new Map(
+      plan.links.filter(isCreated).map(({ name }) => [name, links.find(link => link.name === name)?.index]),
+    );
+    const difference = diffNeighbours(plan, have, created);
+    removals.unshift(...difference.removals.map(step => this.#neighbourStep(step)));
+    await runSteps(
+      difference.additions.map(step => this.#neighbourStep(step)),
+      results,
+      signal,
+    );
   }
 
   async #clearSteps(): Promise<Step[]> {
     const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
     const context = { protocol: routeProtocol, overlay: [allAddresses] };
-    return links
+    const cleared = links
       .filter(link => overlayLinks.includes(link.name))
-      .flatMap(link => clearLink(link, addresses, context))
-      .map(step => this.#linkStep(step));
+      .flatMap(link => clearLink(link, addresses, context));
+    return [...cleared, ...removeCreated([], links)].map(step => this.#linkStep(step));
   }
 
-  async #applyRoutes(want: HostPlan['routes'], { results, conflicts, signal }: Pass): Promise<void> {
+  async #applyRoutes(plan: Pick<HostPlan, 'links' | 'routes'>, { results, conflicts, signal }: Pass): Promise<void> {
     const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes()]);
-    const context: RouteContext = { protocol: routeProtocol, links: linkNames(links) };
-    const difference = diffRoutes(want, routes, context);
+    const created = new Set(plan.links.filter(isCreated).map(({ name }) => name));
+    const context: RouteContext = { protocol: routeProtocol, links: linkNames(links), created };
+    const difference = diffRoutes(plan.routes, routes, context);
     conflicts.push(...difference.conflicts);
     const steps = difference.steps.map(step => this.#routeStep(step));
     await runSteps(steps, results, signal);
@@ -154,12 +199,28 @@ class KernelHost implements HostNetwork {
   #linkStep(step: LinkStep): Step {
     const rtnetlink = this.#rtnetlink;
     switch (step.action) {
+      case 'create':
+        return { text: step.text, run: () => rtnetlink.createLink(temporaryName, step.make, step.named) };
+      case 'remove':
+        return { text: step.text, run: () => rtnetlink.removeLink(step.index) };
       case 'change':
         return { text: step.text, run: () => rtnetlink.changeLink(step.index, step.change) };
       case 'add address':
         return { text: step.text, run: () => rtnetlink.addAddress(step.index, step.address, routeProtocol) };
       case 'remove address':
         return { text: step.text, run: () => rtnetlink.removeAddress(step.index, step.address) };
+      case 'refuse':
+        return impossible(step.text, step.reason);
+    }
+  }
+
+  #neighbourStep(step: NeighbourStep): Step {
+    const rtnetlink = this.#rtnetlink;
+    switch (step.action) {
+      case 'set':
+        return { text: step.text, run: () => rtnetlink.setNeighbour(step.entry) };
+      case 'remove':
+        return { text: step.text, run: () => rtnetlink.removeNeighbour(step.entry) };
       case 'refuse':
         return impossible(step.text, step.reason);
     }
@@ -186,6 +247,12 @@ function hostState({ results, conflicts, signal }: Pass): HostState {
     throw new TartanError('HOST_REFUSED', `the host is not as planned: ${results.failures.join('; ')}`);
   }
   return { changes: results.changes, conflicts };
+}
+
+/** Returns the ranges in which an unmarked address on the link is ours: nobody else has one on a link that we made. */
+function overlayOf(link: LinkPlan, routes: HostPlan['routes']): readonly Prefix[] {
+  if (isCreated(link)) return [allAddresses];
+  return routes.flatMap(route => (route.kind === 'device' && route.device === link.name ? [route.destination] : []));
 }
 
 function linkNames(links: readonly KernelLink[]): ReadonlyMap<number, string> {

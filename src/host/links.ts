@@ -1,16 +1,26 @@
 /**
- * The links that the plan names: MTU, transmit queue, state and the one address. The data plane makes and removes the
- * link itself. All other links and addresses are foreign. The functions are pure: they compare the plan with the host
- * and return ordered steps.
+ * The links that the plan names: MTU, transmit queue, state and the one address; created links are also made and
+ * removed. The data plane makes and removes a tun itself. A created link is ours by its alias. All other links and
+ * addresses are foreign. The functions are pure: they compare the plan with the host and return ordered steps.
  */
-import { formatPrefix, prefixContains, type Prefix } from '../model/ipv4.js';
-import type { LinkPlan } from '../model/plan.js';
+import { formatIpv4, formatPrefix, prefixContains, type Prefix } from '../model/ipv4.js';
+import { isCreated, type CreatedMake, type LinkPlan } from '../model/plan.js';
 import { scopeUniverse, type KernelAddress, type KernelLink, type LinkChange } from './netlink/messages.js';
 
 /** Packets that a TUN keeps while its reader is paused. The kernel's 500 would lose packets in half a second. */
 export const tunQueueLength = 5000;
 
+/** The name of a created link until it has its alias; a link of this name is ours. */
+export const temporaryName = 'tartan-new';
+
 export type LinkStep =
+  | {
+      readonly action: 'create';
+      readonly text: string;
+      readonly make: CreatedMake;
+      readonly named: { readonly name: string; readonly alias: string };
+    }
+  | { readonly action: 'remove'; readonly text: string; readonly index: number }
   | { readonly action: 'change'; readonly text: string; readonly index: number; readonly change: LinkChange }
   | { readonly action: 'add address'; readonly text: string; readonly index: number; readonly address: Prefix }
   | { readonly action: 'remove address'; readonly text: string; readonly index: number; readonly address: Prefix }
@@ -23,6 +33,78 @@ export interface LinkContext {
   readonly overlay: readonly Prefix[];
 }
 
+export interface CreatedDifference {
+  readonly steps: readonly LinkStep[];
+  /** Names of planned links that somebody else has made. */
+  readonly foreign: ReadonlySet<string>;
+  readonly conflicts: readonly string[];
+}
+
+/**
+ * Compares the created links of the plan with the host. One that is set otherwise is made again: the kernel changes
+ * neither the port nor the identifier of a vxlan link.
+ */
+export function diffCreated(
+  plans: readonly LinkPlan[],
+  links: readonly KernelLink[],
+  aliasOf: (plan: LinkPlan) => string,
+): CreatedDifference {
+  // What a death left half made stands in the way of the same link.
+  const steps = links.filter(({ name }) => name === temporaryName).map(removal);
+  const foreign = new Set<string>();
+  for (const plan of plans) {
+    const { name, make } = plan;
+    if (make.kind === 'tun') continue;
+    const link = links.find(found => found.name === name);
+    if (link && !isOwnLink(link)) {
+      foreign.add(name);
+      continue;
+    }
+    const alias = aliasOf(plan);
+    if (link && link.alias === alias && isMadeSo(link, make)) continue;
+    if (link) steps.push(removal(link));
+    steps.push({ action: 'create', text: `link add ${name} ${formatMake(make)}`, make, named: { name, alias } });
+  }
+  const conflicts = [...foreign].map(name => `link_conflict ${name}: not ours, and has the name of a link of ours`);
+  return { steps, foreign, conflicts };
+}
+
+/** Returns the steps that remove the created links of ours that no plan wants. */
+export function removeCreated(plans: readonly LinkPlan[], links: readonly KernelLink[]): LinkStep[] {
+  const wanted = new Set(plans.filter(isCreated).map(({ name }) => name));
+  return links.filter(link => isOwnLink(link) && !wanted.has(link.name)).map(removal);
+}
+
+function removal({ name, index }: KernelLink): LinkStep {
+  return { action: 'remove', text: `link remove ${name}`, index };
+}
+
+const aliasPrefix = 'tartan ';
+
+/** @param network the name of the network whose plan has the link */
+export function linkAlias(network: string): string {
+  return `${aliasPrefix}${network}`;
+}
+
+export function isOwnLink({ alias, name }: KernelLink): boolean {
+  return alias?.startsWith(aliasPrefix) === true || name === temporaryName;
+}
+
+function isMadeSo({ kind, mac, vxlan }: KernelLink, make: CreatedMake): boolean {
+  return (
+    kind === make.kind &&
+    vxlan?.vni === make.vni &&
+    vxlan.port === make.port &&
+    vxlan.local === make.local &&
+    !vxlan.learning &&
+    (make.mac === undefined || make.mac === mac)
+  );
+}
+
+function formatMake({ kind, vni, port, local, mac }: CreatedMake): string {
+  return `${kind} id ${vni} port ${port} local ${formatIpv4(local)}${mac === undefined ? '' : ` mac ${mac}`}`;
+}
+
 export function diffLink(
   plan: LinkPlan,
   links: readonly KernelLink[],
@@ -31,11 +113,12 @@ export function diffLink(
 ): LinkStep[] {
   const link = links.find(({ name }) => name === plan.name);
   if (!link) {
-    const reason = `there is no link ${plan.name}; the data plane makes it`;
+    const reason = `there is no link ${plan.name}${isCreated(plan) ? '' : '; the data plane makes it'}`;
     return [{ action: 'refuse', text: `link set ${plan.name} up`, reason }];
   }
   const { index } = link;
-  const hasAddress = addresses.some(address => address.linkIndex === index && isAddress(address, plan.address));
+  const { address: wanted } = plan;
+  const hasAddress = wanted && addresses.some(found => found.linkIndex === index && isAddress(found, wanted));
   const setsQueue = link.kind === 'tun' && link.queueLength !== tunQueueLength;
   const set = (what: string, change: LinkChange): LinkStep => ({
     action: 'change',
@@ -43,18 +126,18 @@ export function diffLink(
     index,
     change,
   });
-  const add: LinkStep = {
+  const add = (address: Prefix): LinkStep => ({
     action: 'add address',
-    text: `address add ${formatPrefix(plan.address)} dev ${plan.name}`,
+    text: `address add ${formatPrefix(address)} dev ${plan.name}`,
     index,
-    address: plan.address,
-  };
+    address,
+  });
   return [
     ...(link.mtu === plan.mtu ? [] : [set(`mtu ${plan.mtu}`, { mtu: plan.mtu })]),
     ...(setsQueue ? [set(`txqueuelen ${tunQueueLength}`, { queueLength: tunQueueLength })] : []),
-    ...(hasAddress ? [] : [add]),
+    ...(!wanted || hasAddress ? [] : [add(wanted)]),
     ...(link.up ? [] : [set('up', { up: true })]),
-    ...removals(link, addresses, context, plan.address),
+    ...removals(link, addresses, context, wanted),
   ];
 }
 

@@ -33,6 +33,8 @@ export interface RouteContext {
   readonly protocol: number;
   /** Names of links by index. */
   readonly links: ReadonlyMap<number, string>;
+  /** Names of the links that the plan creates; the data plane makes the others. */
+  readonly created?: ReadonlySet<string>;
 }
 
 /** rtm_protocol of the routes that the kernel makes for an address (RTPROT_KERNEL). */
@@ -61,7 +63,7 @@ export function diffRoutes(
     if (conflict)
       conflicts.push(`route_conflict ${formatKernelRoute(conflict, context)}: not ours, and where ours belongs`);
     if (!target) {
-      steps.push({ action: 'refuse', text: `route add ${formatRoute(plan)}`, reason: missingLink(plan) });
+      steps.push({ action: 'refuse', text: `route add ${formatRoute(plan)}`, reason: missingLink(plan, context) });
       continue;
     }
     const exact = ours.find(route => isAsPlanned(route, target));
@@ -96,10 +98,10 @@ export function formatKernelRoute(route: KernelRoute, context: RouteContext): st
   ].join(' ');
 }
 
-function missingLink(plan: RoutePlan): string {
+function missingLink(plan: RoutePlan, { created }: RouteContext): string {
   if (plan.kind === 'unreachable') return 'no such route';
   const reason = `there is no link ${plan.device}`;
-  return plan.kind === 'device' ? `${reason}; the data plane makes it` : reason;
+  return plan.kind === 'device' && !created?.has(plan.device) ? `${reason}; the data plane makes it` : reason;
 }
 
 function targetOf(

@@ -44,6 +44,8 @@ export interface NetworkConfig {
   readonly warnings: readonly string[];
 }
 
+/** The name, on its hosts, of the network that a daemon serves when it is told no name. */
+export const defaultNetworkName = 'default';
 export const defaultUdpPort = 8285;
 const maxBytes = 64 * 1024;
 /** flannel's backends (pkg/backend). */

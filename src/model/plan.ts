@@ -11,12 +11,46 @@ export interface TunnelRoute {
   readonly port: number;
 }
 
+/** Who makes and removes a link: the data plane makes a tun, the host adapter makes the others, called created links. */
+export type LinkMake =
+  | { readonly kind: 'tun' }
+  /** The link learns nothing from packets (RFC 7348 section 4): where they go stands in the plan. */
+  | {
+      readonly kind: 'vxlan';
+      /** VXLAN network identifier, 24 bits. */
+      readonly vni: number;
+      /** The UDP port that outer packets come to and go to. */
+      readonly port: number;
+      /** The source of the outer packets. */
+      readonly local: Ipv4;
+      /** See NeighbourPlan; without one the kernel chooses. */
+      readonly mac?: string;
+    };
+
+export type CreatedMake = Exclude<LinkMake, { kind: 'tun' }>;
+
 export interface LinkPlan {
   readonly name: string;
+  readonly make: LinkMake;
   /** The size of the largest inner packet in bytes. */
   readonly mtu: number;
-  /** The only IPv4 address that tartan sets on the link. */
-  readonly address: Prefix;
+  /** The only IPv4 address that tartan sets on the link, if any. */
+  readonly address: Prefix | undefined;
+}
+
+/** A permanent entry of the neighbour table (arp(7)), on a link that the same plan creates. */
+export interface NeighbourPlan {
+  readonly device: string;
+  readonly address: Ipv4;
+  /** Six octets in lower case: `02:00:00:00:00:01`. */
+  readonly mac: string;
+}
+
+/** A permanent entry of a created link's forwarding table (bridge(8), fdb): outer packets to `mac` go to `destination`. */
+export interface ForwardingPlan {
+  readonly device: string;
+  readonly mac: string;
+  readonly destination: Ipv4;
 }
 
 export type RoutePlan =
@@ -60,6 +94,8 @@ export interface FirewallPlan {
 
 export interface HostPlan {
   readonly links: readonly LinkPlan[];
+  readonly neighbours: readonly NeighbourPlan[];
+  readonly forwarding: readonly ForwardingPlan[];
   readonly routes: readonly RoutePlan[];
   /** The path below /proc/sys with dots for slashes, and the wanted value. */
   readonly sysctls: readonly (readonly [name: string, value: string])[];
@@ -70,6 +106,24 @@ export interface HostPlan {
 export interface Plan {
   readonly tunnel: readonly TunnelRoute[];
   readonly host: HostPlan;
+}
+
+export function isCreated({ make }: LinkPlan): boolean {
+  return make.kind !== 'tun';
+}
+
+/** Returns the plan without these links and without everything that goes through them. */
+export function withoutLinks(plan: HostPlan, names: ReadonlySet<string>): HostPlan {
+  if (names.size === 0) return plan;
+  const isOther = ({ device }: { readonly device: string }): boolean => !names.has(device);
+  return {
+    links: plan.links.filter(({ name }) => !names.has(name)),
+    neighbours: plan.neighbours.filter(isOther),
+    forwarding: plan.forwarding.filter(isOther),
+    routes: plan.routes.filter(route => !('device' in route && route.device !== undefined && names.has(route.device))),
+    sysctls: plan.sysctls.filter(([name]) => !name.split('.').some(word => names.has(word))),
+    firewall: plan.firewall.filter(isOther),
+  };
 }
 
 export function formatRoute(route: RoutePlan): string {

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { HostNetwork } from '../../src/host/host.js';
 import { parsePrefix } from '../../src/model/ipv4.js';
 import type { HostPlan } from '../../src/model/plan.js';
-import { FakeHost } from '../support/fakes.js';
+import { emptyPlan, FakeHost } from '../support/fakes.js';
 import { HostLab } from '../support/host-lab.js';
 
 interface Bench {
@@ -27,13 +27,12 @@ async function kernelBench(): Promise<Bench> {
 function planOf(network: string): HostPlan {
   const destination = parsePrefix(network);
   return {
-    links: [{ name: 'tartan0', mtu: 1472, address: { base: destination.base, length: 32 } }],
+    ...emptyPlan,
+    links: [{ name: 'tartan0', make: { kind: 'tun' }, mtu: 1472, address: { base: destination.base, length: 32 } }],
     routes: [
       { kind: 'unreachable', destination, metric: 4096 },
       { kind: 'device', destination, device: 'tartan0', metric: 0 },
     ],
-    sysctls: [],
-    firewall: [],
   };
 }
 

@@ -5,7 +5,8 @@
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { parseIpv4, parsePrefix, formatIpv4 } from '../../src/model/ipv4.js';
-import type { FirewallPlan, HostPlan } from '../../src/model/plan.js';
+import type { FirewallPlan, HostPlan, LinkPlan } from '../../src/model/plan.js';
+import { emptyPlan } from '../support/fakes.js';
 import { HostLab, type RemoteHost } from '../support/host-lab.js';
 
 let lab: HostLab;
@@ -21,8 +22,11 @@ const firewall: FirewallPlan = {
   nftables: false,
 };
 
+const tun: LinkPlan = { name: 'tartan0', make: { kind: 'tun' }, mtu: 1472, address: parsePrefix('10.5.1.0/32') };
+
 const plan: HostPlan = {
-  links: [{ name: 'tartan0', mtu: 1472, address: parsePrefix('10.5.1.0/32') }],
+  ...emptyPlan,
+  links: [tun],
   routes: [
     { kind: 'unreachable', destination: network, metric: 4096 },
     { kind: 'device', destination: network, device: 'tartan0', metric: 0 },
@@ -135,7 +139,7 @@ describe('apply', () => {
   test('another address: the new one before the old one goes, a foreign one stays', async () => {
     await host.apply(plan);
     lab.run('ip addr add 198.51.100.9/24 dev tartan0');
-    const moved = { ...plan, links: [{ name: 'tartan0', mtu: 1400, address: parsePrefix('10.5.7.0/32') }] };
+    const moved = { ...plan, links: [{ ...tun, mtu: 1400, address: parsePrefix('10.5.7.0/32') }] };
     expect((await host.apply(moved)).changes).toEqual([
       'link set tartan0 mtu 1400',
       'address add 10.5.7.0/32 dev tartan0',

@@ -6,12 +6,11 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
 import type { HostPlan, RoutePlan } from '../../src/model/plan.js';
+import { emptyPlan } from '../support/fakes.js';
 import { HostLab, type RemoteHost } from '../support/host-lab.js';
 
 let lab: HostLab;
 let host: RemoteHost;
-
-const nothing: HostPlan = { links: [], routes: [], sysctls: [], firewall: [] };
 
 beforeEach(async () => {
   lab = await HostLab.open();
@@ -23,6 +22,42 @@ beforeEach(async () => {
 });
 
 afterEach(() => lab.close());
+
+/** A network over a vxlan link, with one peer. */
+function vxlanPlan(name: string, number: number): HostPlan {
+  const network = parsePrefix(`10.${number}.0.0/16`);
+  const mac = '02:00:00:00:00:02';
+  return {
+    links: [
+      {
+        name,
+        make: { kind: 'vxlan', vni: number, port: 8472, local: parseIpv4('192.0.2.1'), mac: '02:00:00:00:00:01' },
+        mtu: 1450,
+        address: parsePrefix(`10.${number}.1.0/32`),
+      },
+    ],
+    neighbours: [{ device: name, address: parseIpv4(`10.${number}.2.0`), mac }],
+    forwarding: [{ device: name, mac, destination: parseIpv4('192.0.2.2') }],
+    routes: [
+      { kind: 'unreachable', destination: network, metric: 4096 },
+      {
+        kind: 'gateway',
+        destination: parsePrefix(`10.${number}.2.0/24`),
+        gateway: parseIpv4(`10.${number}.2.0`),
+        device: name,
+        onlink: true,
+        metric: 0,
+      },
+    ],
+    sysctls: [
+      [`net.ipv4.conf.${name}.rp_filter`, '2'],
+      [`net.ipv6.conf.${name}.disable_ipv6`, '1'],
+    ],
+    firewall: [],
+  };
+}
+
+const nothingToDo = { changes: [], conflicts: [] };
 
 function routes(): string {
   return lab.run('ip -4 route show table main');
@@ -43,7 +78,7 @@ describe('gateway routes', () => {
     onlink: true,
     metric: 0,
   };
-  const plan: HostPlan = { ...nothing, routes: [byGateway, onLink] };
+  const plan: HostPlan = { ...emptyPlan, routes: [byGateway, onLink] };
 
   test('are made once, put back and removed', async () => {
     const add = [
@@ -51,7 +86,7 @@ describe('gateway routes', () => {
       'route add 10.5.3.0/24 metric 0 via 10.5.3.0 dev u0 onlink',
     ];
     expect((await host.apply(plan)).changes).toEqual(add);
-    expect(await host.apply(plan)).toEqual({ changes: [], conflicts: [] });
+    expect(await host.apply(plan)).toEqual(nothingToDo);
     expect(routes()).toMatch(/^10\.5\.2\.0\/24 via 192\.0\.2\.2 dev u0 proto 84 $/m);
     expect(routes()).toMatch(/^10\.5\.3\.0\/24 via 10\.5\.3\.0 dev u0 proto 84 onlink/m);
     lab.run('ip route del 10.5.3.0/24');
@@ -60,11 +95,138 @@ describe('gateway routes', () => {
       'route replace 10.5.2.0/24 metric 0 via 192.0.2.2',
       ...add.slice(1),
     ]);
-    expect(await host.apply(plan)).toEqual({ changes: [], conflicts: [] });
+    expect(await host.apply(plan)).toEqual(nothingToDo);
     expect((await host.cleanup()).changes).toEqual([
       'route remove 10.5.2.0/24 metric 0 via 192.0.2.2 dev u0',
       'route remove 10.5.3.0/24 metric 0 via 10.5.3.0 dev u0 onlink',
     ]);
     expect(routes()).not.toContain('10.5.');
+  });
+});
+
+describe('a created link', () => {
+  const plan = vxlanPlan('vx7', 7);
+  const linkUp = [
+    'sysctl net.ipv4.conf.vx7.rp_filter=2',
+    'sysctl net.ipv6.conf.vx7.disable_ipv6=1',
+    'link set vx7 mtu 1450',
+    'address add 10.7.1.0/32 dev vx7',
+    'link set vx7 up',
+  ];
+  const add = 'link add vx7 vxlan id 7 port 8472 local 192.0.2.1 mac 02:00:00:00:00:01';
+  const entries = [
+    'neighbour add 10.7.2.0 lladdr 02:00:00:00:00:02 dev vx7',
+    'forwarding add 02:00:00:00:00:02 dst 192.0.2.2 dev vx7',
+  ];
+  const unreachable = 'route add 10.7.0.0/16 metric 4096 unreachable';
+  const peer = 'route add 10.7.2.0/24 metric 0 via 10.7.2.0 dev vx7 onlink';
+
+  test('is made with all that goes through it, and nothing the second time', async () => {
+    expect(await host.apply(plan)).toEqual({
+      changes: [add, ...linkUp, ...entries, unreachable, peer],
+      conflicts: [],
+    });
+    expect(await host.apply(plan)).toEqual(nothingToDo);
+    expect(lab.run('ip -d link show vx7')).toMatch(
+      /UP.* mtu 1450 [^]*ether 02:00:00:00:00:01 [^]*vxlan id 7 local 192\.0\.2\.1 .*dstport 8472 nolearning [^]*alias tartan default/,
+    );
+    expect(lab.run('ip -o -4 addr show dev vx7')).toMatch(/inet 10\.7\.1\.0\/32 scope global/);
+    expect(lab.run('ip neigh show dev vx7')).toMatch(/^10\.7\.2\.0 lladdr 02:00:00:00:00:02 PERMANENT/);
+    expect(lab.run('bridge fdb show dev vx7').trim()).toBe('02:00:00:00:00:02 dst 192.0.2.2 self permanent');
+    expect(routes()).toMatch(/^10\.7\.2\.0\/24 via 10\.7\.2\.0 dev vx7 proto 84 onlink/m);
+    expect(lab.run('cat /proc/sys/net/ipv4/conf/vx7/rp_filter')).toBe('2\n');
+  });
+
+  test('each part that somebody deletes or changes is put back', async () => {
+    await host.apply(plan);
+    const repairs: [string, string[]][] = [
+      ['ip neigh del 10.7.2.0 dev vx7', entries.slice(0, 1)],
+      [
+        'ip neigh replace 10.7.2.0 lladdr 02:00:00:00:00:09 dev vx7 nud permanent',
+        ['neighbour replace 10.7.2.0 lladdr 02:00:00:00:00:02 dev vx7'],
+      ],
+      [
+        'ip neigh add 10.7.3.0 lladdr 02:00:00:00:00:03 dev vx7 nud permanent',
+        ['neighbour remove 10.7.3.0 lladdr 02:00:00:00:00:03 dev vx7'],
+      ],
+      ['bridge fdb del 02:00:00:00:00:02 dev vx7 dst 192.0.2.2', entries.slice(1)],
+      [
+        'bridge fdb replace 02:00:00:00:00:02 dev vx7 dst 192.0.2.9',
+        ['forwarding replace 02:00:00:00:00:02 dst 192.0.2.2 dev vx7'],
+      ],
+      [
+        'bridge fdb add 02:00:00:00:00:03 dev vx7 dst 192.0.2.3',
+        ['forwarding remove 02:00:00:00:00:03 dst 192.0.2.3 dev vx7'],
+      ],
+      ['ip route del 10.7.2.0/24', [peer]],
+      // Without an address the kernel forgets everything else of IPv4 on the link.
+      ['ip addr del 10.7.1.0/32 dev vx7', ['address add 10.7.1.0/32 dev vx7', entries[0] ?? '', peer]],
+      ['ip link set vx7 down', ['link set vx7 up', entries[0] ?? '', peer]],
+      ['ip link del vx7', [add, ...linkUp, ...entries, peer]],
+    ];
+    for (const [command, changes] of repairs) {
+      lab.run(command);
+      expect((await host.apply(plan)).changes, command).toEqual(changes);
+      expect(await host.apply(plan), command).toEqual(nothingToDo);
+    }
+  });
+
+  test('is made again when it is set otherwise, and removed when no plan wants it', async () => {
+    await host.apply(plan);
+    lab.run('ip link set vx7 type vxlan learning');
+    const again = ['link remove vx7', add, ...linkUp, ...entries, peer];
+    expect((await host.apply(plan)).changes).toEqual(again);
+    const other = vxlanPlan('vx8', 8);
+    expect((await host.apply(other)).changes.slice(-4)).toEqual([
+      'route add 10.8.2.0/24 metric 0 via 10.8.2.0 dev vx8 onlink',
+      'route remove 10.7.2.0/24 metric 0 via 10.7.2.0 dev vx7 onlink',
+      'route remove 10.7.0.0/16 metric 4096 unreachable',
+      'link remove vx7',
+    ]);
+    expect(await host.apply(other)).toEqual(nothingToDo);
+    expect((await host.cleanup()).changes).toEqual([
+      'route remove 10.8.2.0/24 metric 0 via 10.8.2.0 dev vx8 onlink',
+      'route remove 10.8.0.0/16 metric 4096 unreachable',
+      'link remove vx8',
+    ]);
+    expect(await host.cleanup()).toEqual(nothingToDo);
+    expect(lab.run('ip -br link')).not.toMatch(/vx|tartan/);
+  });
+
+  test('a death between its making and its alias leaves a link that the next pass removes', async () => {
+    lab.run('ip link add tartan-new type vxlan id 7 dstport 8472 local 192.0.2.1 nolearning');
+    expect((await host.apply(plan)).changes.slice(0, 2)).toEqual(['link remove tartan-new', add]);
+    expect(await host.apply(plan)).toEqual(nothingToDo);
+    lab.run('ip link add tartan-new type bridge');
+    expect((await host.apply(emptyPlan)).changes.slice(-2)).toEqual(['link remove vx7', 'link remove tartan-new']);
+    expect(lab.run('ip -br link')).not.toContain('tartan-new');
+  });
+
+  test('somebody else has its name: named, not touched, and nothing goes through it', async () => {
+    lab.run('ip link add vx7 type vxlan id 7 dstport 8472 local 192.0.2.1');
+    lab.run('ip addr add 198.51.100.7/24 dev vx7');
+    lab.run('ip link set vx7 up');
+    lab.run('ip neigh add 198.51.100.8 lladdr 02:00:00:00:00:08 dev vx7 nud permanent');
+    lab.run('bridge fdb add 02:00:00:00:00:08 dev vx7 dst 192.0.2.8');
+    const state = (): string =>
+      ['ip -d -o addr show vx7', 'ip neigh', 'bridge fdb', 'sysctl net.ipv4.conf.vx7']
+        .map(one => lab.run(one))
+        .join('');
+    const before = state();
+    const conflicts = ['link_conflict vx7: not ours, and has the name of a link of ours'];
+    expect(await host.apply(plan)).toEqual({ changes: [unreachable], conflicts });
+    expect(await host.apply(plan)).toEqual({ changes: [], conflicts });
+    expect((await host.cleanup()).changes).toEqual(['route remove 10.7.0.0/16 metric 4096 unreachable']);
+    expect(state()).toBe(before);
+  });
+
+  test('entries on a link of others are refused, and the rest is made', async () => {
+    const neighbours = [...plan.neighbours, ...plan.neighbours.map(entry => ({ ...entry, device: 'u0' }))];
+    const bad = { ...plan, neighbours };
+    await expect(host.apply(bad)).rejects.toThrow(
+      'neighbour add 10.7.2.0 lladdr 02:00:00:00:00:02 dev u0: u0 is no link that the plan creates',
+    );
+    expect(lab.run('ip neigh show dev u0')).toBe('');
+    expect(routes()).toMatch(/^10\.7\.2\.0\/24 via 10\.7\.2\.0 dev vx7/m);
   });
 });

@@ -6,7 +6,7 @@ import { noFeatures } from '../../src/model/features.js';
 import { Wake } from '../../src/lib/wake.js';
 import { leaseValueOf, type Lease } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
-import { formatRoute, type TunnelRoute } from '../../src/model/plan.js';
+import { formatRoute, type HostPlan, type TunnelRoute } from '../../src/model/plan.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStore, WatchedSet } from '../../src/store/store.js';
 
 export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', revision = 5n): Lease {
@@ -27,6 +27,15 @@ export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', rev
   };
 }
 
+export const emptyPlan: HostPlan = {
+  links: [],
+  neighbours: [],
+  forwarding: [],
+  routes: [],
+  sysctls: [],
+  firewall: [],
+};
+
 export class FakeHost implements HostNetwork {
   readonly calls: string[] = [];
   /** Thrown by the next passes, first one first. */
@@ -37,7 +46,9 @@ export class FakeHost implements HostNetwork {
 
   async apply(want: Parameters<HostNetwork['apply']>[0]): ReturnType<HostNetwork['apply']> {
     const text = [
-      ...want.links.map(link => `link ${link.name} mtu ${link.mtu} ${formatPrefix(link.address)}`),
+      ...want.links.map(
+        ({ name, mtu, address }) => `link ${name} mtu ${mtu} ${address === undefined ? '' : formatPrefix(address)}`,
+      ),
       ...want.routes.map(formatRoute),
       ...want.sysctls.flatMap(([name, value]) => (name.includes('.conf.') ? [] : [`${name}=${value}`])),
     ].join('; ');

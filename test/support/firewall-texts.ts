@@ -3,6 +3,7 @@ import { diffFirewall, restoreText } from '../../src/host/firewall/rules.js';
 import { parseSaveText } from '../../src/host/firewall/save-text.js';
 import { parsePrefix } from '../../src/model/ipv4.js';
 import type { FirewallPlan, HostPlan } from '../../src/model/plan.js';
+import { emptyPlan } from './fakes.js';
 
 export const plan: FirewallPlan = {
   network: parsePrefix('10.5.0.0/16'),
@@ -25,7 +26,7 @@ export const kinds = ['nft', 'legacy', 'nftables'] as const;
 export type Kind = (typeof kinds)[number];
 
 export function planOf(kind: Kind, change: Partial<FirewallPlan> = {}): HostPlan {
-  return { links: [], routes: [], sysctls: [], firewall: [{ ...plan, nftables: kind === 'nftables', ...change }] };
+  return { ...emptyPlan, firewall: [{ ...plan, nftables: kind === 'nftables', ...change }] };
 }
 
 /** Docker 20.10 with --ip-masq=false. */

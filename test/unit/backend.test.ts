@@ -29,7 +29,9 @@ it('the udp plan as text', () => {
     '10.5.0.0/16 metric 4096 unreachable',
     '10.5.0.0/16 metric 0 dev tartan0',
   ]);
-  expect(plan.host.links).toEqual([{ name: 'tartan0', mtu: 1472, address: { base: self.subnet.base, length: 32 } }]);
+  expect(plan.host.links).toEqual([
+    { name: 'tartan0', make: { kind: 'tun' }, mtu: 1472, address: { base: self.subnet.base, length: 32 } },
+  ]);
   expect(plan.host.sysctls.map(setting => setting.join('='))).toEqual([
     'net.ipv4.conf.tartan0.forwarding=1',
     'net.ipv4.conf.tartan0.accept_redirects=0',

@@ -9,7 +9,7 @@ import { diffRoutes, routeProtocol } from '../../src/host/routes.js';
 import { attempt, impossible, runSteps } from '../../src/host/step.js';
 import { sysctlSteps } from '../../src/host/sysctl.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
-import type { RoutePlan } from '../../src/model/plan.js';
+import type { LinkPlan, RoutePlan } from '../../src/model/plan.js';
 
 const linkNames = new Map([
   [1, 'lo'],
@@ -184,8 +184,9 @@ describe('routes', () => {
 });
 
 describe('links', () => {
-  const plan = { name: 'tartan0', mtu: 1472, address: parsePrefix('10.5.1.0/32') };
-  const tun: KernelLink = { index: 3, name: 'tartan0', mtu: 1472, up: true, queueLength: 5000, kind: 'tun' };
+  const plan: LinkPlan = { name: 'tartan0', make: { kind: 'tun' }, mtu: 1472, address: parsePrefix('10.5.1.0/32') };
+  const plain = { alias: undefined, mac: undefined, vxlan: undefined };
+  const tun: KernelLink = { index: 3, name: 'tartan0', mtu: 1472, up: true, queueLength: 5000, kind: 'tun', ...plain };
   const context: LinkContext = { protocol: routeProtocol, overlay: [network] };
 
   function address(text: string, protocol = 0, linkIndex = 3): KernelAddress {

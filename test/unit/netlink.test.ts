@@ -3,12 +3,16 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Changes } from '../../src/host/netlink/changes.js';
 import {
   changeGroups,
+  changeLink,
   changesRules,
+  createLink,
   dumpRoutes,
   linkAddress,
   messageTypes,
+  neighbourMessage,
   readAddress,
   readLink,
+  readNeighbour,
   readRoute,
   routeMessage,
   ruleGroups,
@@ -236,6 +240,24 @@ describe('messages', () => {
     expect(readRoute(Buffer.from(routeMessage(target)))).toMatchObject(target);
     const byGateway = { ...target, scope: 0, gateway: parseIpv4('192.0.2.9'), onlink: true };
     expect(readRoute(Buffer.from(routeMessage(byGateway)))).toMatchObject(byGateway);
+    const [mac, local] = ['02:00:00:00:00:01', parseIpv4('192.0.2.1')];
+    expect(readLink(Buffer.from(createLink('vx7', { kind: 'vxlan', vni: 7, port: 8472, local, mac })))).toMatchObject({
+      name: 'vx7',
+      kind: 'vxlan',
+      alias: undefined,
+      mac,
+      vxlan: { vni: 7, port: 8472, local, learning: false },
+    });
+    expect(readLink(Buffer.from(changeLink(5, { name: 'vx7', alias: 'tartan default' })))).toMatchObject({
+      index: 5,
+      name: 'vx7',
+      alias: 'tartan default',
+    });
+    for (const kind of ['neighbour', 'forwarding'] as const) {
+      const entry = { kind, linkIndex: 5, address: local, mac };
+      expect(readNeighbour(Buffer.from(neighbourMessage(entry)))).toEqual({ ...entry, permanent: true });
+      expect(() => neighbourMessage({ ...entry, mac: '02:00' })).toThrow("'02:00' is not six octets in hex");
+    }
     expect(readAddress(Buffer.from(linkAddress(3, parsePrefix('10.5.1.0/32'), 84)))).toEqual({
       linkIndex: 3,
       address: parseIpv4('10.5.1.0'),
@@ -251,7 +273,8 @@ describe('messages', () => {
   test.each([0, 1, 3, 11, 13, 19])('%i bytes of nothing are no message', length => {
     for (const fill of [0, 1, 0xff]) {
       const bytes = Buffer.alloc(length, fill);
-      expect([readLink(bytes), readAddress(bytes), readRoute(bytes)]).toEqual([undefined, undefined, undefined]);
+      const read = [readLink(bytes), readAddress(bytes), readRoute(bytes), readNeighbour(bytes)];
+      expect(read).toEqual(Array(4).fill(undefined));
     }
   });
 });

@@ -1,14 +1,16 @@
 /**
- * The rtnetlink(7) messages that this program sends and reads: links, IPv4 addresses and IPv4 routes. The netlink
+ * The rtnetlink(7) messages that this program sends and reads: links, IPv4 addresses, IPv4 routes, neighbours. The netlink
  * package does the framing and the fixed structures. This module reads attributes one by one, so that an attribute that
  * a later kernel changes affects no other. The results are typed; a malformed message is undefined.
  */
 import {
   formatAddress,
   formatLink,
+  formatNeighbor,
   formatRoute as formatRouteHeader,
   parseAddress,
   parseLink,
+  parseNeighbor,
   parseRoute,
 } from 'netlink/dist/rt/gen_structs.js';
 import {
@@ -19,11 +21,13 @@ import {
   putU32,
   type NetlinkAttribute,
 } from 'netlink/dist/structs.js';
-import { ipv4FromNumber, prefixAround, type Ipv4, type Prefix } from '../../model/ipv4.js';
+import { ipv4FromNumber, prefixAround, shown, type Ipv4, type Prefix } from '../../model/ipv4.js';
+import type { CreatedMake } from '../../model/plan.js';
 
 /** linux/rtnetlink.h */
 export const messageTypes = {
   newLink: 16,
+  deleteLink: 17,
   getLink: 18,
   newAddress: 20,
   deleteAddress: 21,
@@ -31,6 +35,9 @@ export const messageTypes = {
   newRoute: 24,
   deleteRoute: 25,
   getRoute: 26,
+  newNeighbour: 28,
+  deleteNeighbour: 29,
+  getNeighbour: 30,
 } as const;
 
 /** Multicast groups of linux/rtnetlink.h: RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE. */
@@ -65,7 +72,31 @@ export interface KernelLink {
   readonly queueLength: number;
   /** `tun`, `veth`, `bridge` ...; undefined for hardware. */
   readonly kind: string | undefined;
+  /** A free text (IFLA_IFALIAS) by which a program can mark its links. */
+  readonly alias: string | undefined;
+  readonly mac: string | undefined;
+  readonly vxlan: KernelVxlan | undefined;
 }
+
+/** What a link of kind vxlan is set to (IFLA_INFO_DATA); the kernel leaves out what is not set. */
+export interface KernelVxlan {
+  readonly vni: number | undefined;
+  readonly port: number | undefined;
+  readonly local: Ipv4 | undefined;
+  readonly learning: boolean;
+}
+
+/** An entry of the neighbour table, or of the forwarding table of a link (NTF_SELF). */
+export interface KernelNeighbour {
+  readonly kind: 'neighbour' | 'forwarding';
+  readonly linkIndex: number;
+  readonly mac: string;
+  /** The address of the neighbour, or where outer packets to `mac` go. */
+  readonly address: Ipv4;
+  readonly permanent: boolean;
+}
+
+export type NeighbourTarget = Omit<KernelNeighbour, 'permanent'>;
 
 export interface KernelAddress {
   readonly linkIndex: number;
@@ -108,8 +139,11 @@ export const routeTypes = { unicast: 1, unreachable: 7 } as const;
 const onlinkFlag = 4;
 
 const afInet = 2;
-const ifla = { name: 3, mtu: 4, queueLength: 13, linkInfo: 18, extMask: 29 } as const;
-const iflaInfoKind = 1;
+const afBridge = 7;
+const ifla = { mac: 1, name: 3, mtu: 4, queueLength: 13, linkInfo: 18, alias: 20, extMask: 29 } as const;
+const iflaInfo = { kind: 1, data: 2 } as const;
+const iflaVxlan = { vni: 1, local: 4, learning: 7, port: 15 } as const;
+const nda = { destination: 1, mac: 2 } as const;
 /** RTEXT_FILTER_SKIP_STATS: a dump leaves out the counters of the links. */
 const skipStats = 8;
 const ifa = { address: 1, local: 2, flags: 8, protocol: 11 } as const;
@@ -150,6 +184,20 @@ function text(value: Buffer | undefined): string | undefined {
   return value?.toString('utf8').replace(/\0.*$/s, '');
 }
 
+function textBytes(value: string): Uint8Array {
+  return Buffer.from(`${value}\0`);
+}
+
+/** @throws RangeError whose message quotes the text */
+function macBytes(value: string): Uint8Array {
+  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(value)) throw new RangeError(`'${shown(value)}' is not six octets in hex`);
+  return Buffer.from(value.replaceAll(':', ''), 'hex');
+}
+
+function readMac(value: Buffer | undefined): string | undefined {
+  return value?.length === 6 ? value.toString('hex').replace(/..(?=.)/g, '$&:') : undefined;
+}
+
 function ipv4Bytes(value: Ipv4): Uint8Array {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(value);
@@ -173,7 +221,13 @@ export function lookUpRoute(destination: Ipv4): Uint8Array {
   return body(formatRouteHeader({ family: afInet, dstLen: 32 }), [[rta.destination, ipv4Bytes(destination)]]);
 }
 
+export function dumpNeighbours(kind: KernelNeighbour['kind']): Uint8Array {
+  return body(formatNeighbor({ family: kind === 'neighbour' ? afInet : afBridge }), []);
+}
+
 export interface LinkChange {
+  readonly name?: string;
+  readonly alias?: string;
   readonly mtu?: number;
   readonly queueLength?: number;
   readonly up?: true;
@@ -182,8 +236,53 @@ export interface LinkChange {
 export function changeLink(index: number, change: LinkChange): Uint8Array {
   const header = formatLink({ index, ...(change.up ? { flags: { up: true }, change: { up: true } } : {}) });
   return body(header, [
+    ...(change.name === undefined ? [] : [[ifla.name, textBytes(change.name)] as const]),
+    ...(change.alias === undefined ? [] : [[ifla.alias, textBytes(change.alias)] as const]),
     ...(change.mtu === undefined ? [] : [[ifla.mtu, putU32(change.mtu)] as const]),
     ...(change.queueLength === undefined ? [] : [[ifla.queueLength, putU32(change.queueLength)] as const]),
+  ]);
+}
+
+/** For RTM_NEWLINK that creates: the kernel sets no alias then. */
+export function createLink(name: string, make: CreatedMake): Uint8Array {
+  const port = Buffer.alloc(2);
+  port.writeUInt16BE(make.port);
+  const nested = (attributes: Parameters<typeof body>[1]): Uint8Array => body(Buffer.alloc(0), attributes);
+  const data = nested([
+    [iflaVxlan.vni, putU32(make.vni)],
+    [iflaVxlan.local, ipv4Bytes(make.local)],
+    [iflaVxlan.learning, Uint8Array.of(0)],
+    [iflaVxlan.port, port],
+  ]);
+  const info = nested([
+    [iflaInfo.kind, textBytes(make.kind)],
+    [iflaInfo.data, data],
+  ]);
+  return body(formatLink({}), [
+    [ifla.name, textBytes(name)],
+    ...(make.mac === undefined ? [] : [[ifla.mac, macBytes(make.mac)] as const]),
+    [ifla.linkInfo, info],
+  ]);
+}
+
+/** For RTM_DELLINK. */
+export function linkByIndex(index: number): Uint8Array {
+  return body(formatLink({ index }), []);
+}
+
+/** For RTM_NEWNEIGH and RTM_DELNEIGH. */
+export function neighbourMessage({ kind, linkIndex: ifindex, mac, address: destination }: NeighbourTarget): Uint8Array {
+  const isNeighbour = kind === 'neighbour';
+  const family = isNeighbour ? afInet : afBridge;
+  const header = formatNeighbor({
+    family,
+    ifindex,
+    state: { permanent: true },
+    flags: isNeighbour ? {} : { self: true },
+  });
+  return body(header, [
+    [nda.destination, ipv4Bytes(destination)],
+    [nda.mac, macBytes(mac)],
   ]);
 }
 
@@ -222,18 +321,45 @@ export function readLink(message: Buffer): KernelLink | undefined {
   const name = text(parts?.attributes.get(ifla.name));
   if (!parts || !name) return undefined;
   const { index = 0, flags } = parseLink(parts.header);
+  const info = split(parts.attributes.get(ifla.linkInfo) ?? Buffer.alloc(0), 0)?.attributes;
+  const kind = text(info?.get(iflaInfo.kind));
   return {
     index,
     name,
     mtu: number(parts.attributes, ifla.mtu) ?? 0,
     up: flags?.up === true,
     queueLength: number(parts.attributes, ifla.queueLength) ?? 0,
-    kind: linkKind(parts.attributes.get(ifla.linkInfo)),
+    kind,
+    alias: text(parts.attributes.get(ifla.alias)),
+    mac: readMac(parts.attributes.get(ifla.mac)),
+    vxlan: kind === 'vxlan' ? readVxlan(info?.get(iflaInfo.data)) : undefined,
   };
 }
 
-function linkKind(info: Buffer | undefined): string | undefined {
-  return info && text(split(info, 0)?.attributes.get(iflaInfoKind));
+function readVxlan(data: Buffer | undefined): KernelVxlan | undefined {
+  const attributes = data && split(data, 0)?.attributes;
+  const port = attributes?.get(iflaVxlan.port);
+  return (
+    attributes && {
+      vni: number(attributes, iflaVxlan.vni),
+      port: port?.length === 2 ? port.readUInt16BE() : undefined,
+      local: address(attributes, iflaVxlan.local),
+      learning: attributes.get(iflaVxlan.learning)?.[0] !== 0,
+    }
+  );
+}
+
+/** @returns undefined for entries of IPv6 and of other forwarding tables too */
+export function readNeighbour(message: Buffer): KernelNeighbour | undefined {
+  const parts = split(message, 12);
+  if (!parts) return undefined;
+  const { family, ifindex = 0, state, flags } = parseNeighbor(parts.header);
+  const mac = readMac(parts.attributes.get(nda.mac));
+  const destination = address(parts.attributes, nda.destination);
+  const isForwarding = family === afBridge && flags?.self === true;
+  if (mac === undefined || destination === undefined || !(isForwarding || family === afInet)) return undefined;
+  const kind = isForwarding ? 'forwarding' : 'neighbour';
+  return { kind, linkIndex: ifindex, mac, address: destination, permanent: state?.permanent === true };
 }
 
 export function readAddress(message: Buffer): KernelAddress | undefined {

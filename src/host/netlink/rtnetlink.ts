@@ -1,22 +1,30 @@
 /** The rtnetlink(7) requests of this program. A request succeeds when the host is already as requested. */
 import { errnoOf } from '../../lib/errors.js';
 import type { Ipv4, Prefix } from '../../model/ipv4.js';
+import type { CreatedMake } from '../../model/plan.js';
 import {
   changeLink,
+  createLink,
   dumpAddresses,
   dumpLinks,
+  dumpNeighbours,
   dumpRoutes,
   linkAddress,
+  linkByIndex,
   lookUpRoute,
   messageTypes,
+  neighbourMessage,
   readAddress,
   readLink,
+  readNeighbour,
   readRoute,
   routeMessage,
   type KernelAddress,
   type KernelLink,
+  type KernelNeighbour,
   type KernelRoute,
   type LinkChange,
+  type NeighbourTarget,
   type RouteTarget,
 } from './messages.js';
 import { addFlags, type NetlinkSocket } from './socket.js';
@@ -54,6 +62,10 @@ export class Rtnetlink {
     return this.#socket.dump(messageTypes.getRoute, dumpRoutes(), readRoute);
   }
 
+  async neighbours(kind: KernelNeighbour['kind']): Promise<KernelNeighbour[]> {
+    return this.#socket.dump(messageTypes.getNeighbour, dumpNeighbours(kind), readNeighbour);
+  }
+
   async routeTo(destination: Ipv4): Promise<KernelRoute | undefined> {
     try {
       return await this.#socket.get(messageTypes.getRoute, lookUpRoute(destination), readRoute);
@@ -61,6 +73,21 @@ export class Rtnetlink {
       if (noRoute.includes(errnoOf(error) ?? '')) return undefined;
       throw error;
     }
+  }
+
+  /**
+   * Creates a link with a name and an alias. It gets both in one change, because the kernel sets no alias when it creates:
+   * until then it has the temporary name, so that a link of the final name is never without its alias.
+   * @throws EEXIST when another link has one of the names, or such a link exists
+   */
+  async createLink(temporary: string, make: CreatedMake, named: LinkChange): Promise<void> {
+    await this.#socket.change(messageTypes.newLink, addFlags.exclusive, createLink(temporary, make));
+    const link = (await this.links()).find(({ name }) => name === temporary);
+    if (link) await this.changeLink(link.index, named);
+  }
+
+  async removeLink(index: number): Promise<void> {
+    return unless('ENODEV', this.#socket.change(messageTypes.deleteLink, 0, linkByIndex(index)));
   }
 
   async changeLink(index: number, change: LinkChange): Promise<void> {
@@ -75,6 +102,15 @@ export class Rtnetlink {
   async removeAddress(index: number, address: Prefix): Promise<void> {
     const body = linkAddress(index, address, 0);
     return unless('EADDRNOTAVAIL', this.#socket.change(messageTypes.deleteAddress, 0, body));
+  }
+
+  /** Adds the entry, or replaces one of the same neighbour or, in a forwarding table, of the same MAC. */
+  async setNeighbour(entry: NeighbourTarget): Promise<void> {
+    return this.#socket.change(messageTypes.newNeighbour, addFlags.replace, neighbourMessage(entry));
+  }
+
+  async removeNeighbour(entry: NeighbourTarget): Promise<void> {
+    return unless('ENOENT', this.#socket.change(messageTypes.deleteNeighbour, 0, neighbourMessage(entry)));
   }
 
   /** @throws EEXIST when another route has this destination and metric */

@@ -38,13 +38,18 @@ export const protocols = { route: 0, netfilter: 12 } as const;
 const nlm = { request: 1, ack: 4, dumpInterrupted: 0x10, dump: 0x300, exclusive: 0x200 } as const;
 const create = 0x400;
 const append = 0x800;
+const replace = 0x100;
 const acknowledgement = { capped: 0x100, attributes: 0x200 } as const;
 const control = { error: 2, done: 3, overrun: 4 } as const;
 const errorText = 1;
 const headerBytes = 16;
 
-/** Flags of a request that adds: `exclusive` fails when such an object exists, `append` adds after it. */
-export const addFlags = { exclusive: create | nlm.exclusive, append: create | append } as const;
+/** Flags of a request that adds: where such an object exists it fails, adds after it, or replaces it. */
+export const addFlags = {
+  exclusive: create | nlm.exclusive,
+  append: create | append,
+  replace: create | replace,
+} as const;
 
 /** Larger than any message that the kernel sends for a dump. */
 const datagramBytes = 64 * 1024;
