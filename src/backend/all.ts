@@ -1,7 +1,12 @@
 /** Every backend of this version. A new backend is one file and one row here. */
 import { TartanError } from '../lib/errors.js';
 import type { Backend, BackendContext } from './backend.js';
-import { udpBackend } from './udp.js';
+import { udpBackend, udpDevice } from './udp.js';
+
+/** The link that the data plane makes for a backend of this version. */
+export const tunnelDevice = udpDevice;
+/** The links that plans of this version name, for those who have no plan. */
+export const linkNames: readonly string[] = [tunnelDevice];
 
 export interface BackendRow {
   /** As `Backend.Type` of the network document names it, in lower case. */

@@ -9,8 +9,7 @@ import { Agent } from '../agent/agent.js';
 import { LocalNode, loadNodeId, readBootId } from '../agent/local-node.js';
 import { isReady, snapshot } from '../agent/snapshot.js';
 import { StateFile } from '../agent/state-file.js';
-import { chooseBackend } from '../backend/all.js';
-import { udpDevice } from '../backend/udp.js';
+import { chooseBackend, tunnelDevice } from '../backend/all.js';
 import { openDatapath } from '../datapath/tun/tun-engine.js';
 import { openDockerFiles } from '../docker/settings/docker-files.js';
 import { openKernelHost } from '../host/kernel-host.js';
@@ -87,7 +86,7 @@ async function openAgent(
   const host = await scope.own('host', openKernelHost({ log }));
   const underlay = openUnderlay(host, options, log);
   const node = new LocalNode({ id, bootId: readBootId() }, await underlay.choose());
-  const datapath = await scope.own('datapath', openDatapath({ runDir: options.runDir, device: udpDevice, log }));
+  const datapath = await scope.own('datapath', openDatapath({ runDir: options.runDir, device: tunnelDevice, log }));
   const kv = openEtcd(options.etcd, log);
   const store = await scope.own(
     'store',

@@ -42,8 +42,11 @@ export interface HostNetwork {
    * @throws TartanError HOST_REFUSED that lists the failed steps, after all were attempted
    */
   apply(want: HostPlan, o: ApplyOptions): Promise<HostState>;
-  /** Removes our routes, rules and link addresses, and nothing else. */
-  cleanup(o: ApplyOptions): Promise<HostState>;
+  /**
+   * Removes our routes, rules and created links, and nothing else.
+   * @param links names of the links whose addresses of ours are removed too
+   */
+  cleanup(links: readonly string[], o: ApplyOptions): Promise<HostState>;
   /** Rings after any change of links, addresses, routes or (nftables only) packet filter rules, whoever made it. */
   onChange(listener: () => void): void;
   close(): Promise<void>;

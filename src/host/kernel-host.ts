@@ -28,8 +28,6 @@ export function openKernelHost(options: { readonly log: Log }): HostNetwork {
   return new KernelHost(options.log);
 }
 
-/** The links whose addresses `cleanup` removes. The backends choose these names for their plans. */
-const overlayLinks: readonly string[] = ['tartan0'];
 const allAddresses: Prefix = parsePrefix('0.0.0.0/0');
 
 /** What a pass collects. */
@@ -96,11 +94,11 @@ class KernelHost implements HostNetwork {
     });
   }
 
-  cleanup(o: ApplyOptions): Promise<HostState> {
+  cleanup(names: readonly string[], o: ApplyOptions): Promise<HostState> {
     return this.#runPass(o.signal, async pass => {
       const { results, signal } = pass;
       await attempt('read routes', results, () => this.#applyRoutes({ links: [], routes: [] }, pass));
-      await attempt('read links', results, async () => runSteps(await this.#clearSteps(), results, signal));
+      await attempt('read links', results, async () => runSteps(await this.#clearSteps(names), results, signal));
       await attempt('read firewall', results, () => this.#applyFirewall([], pass));
     });
   }
@@ -171,11 +169,11 @@ class KernelHost implements HostNetwork {
     );
   }
 
-  async #clearSteps(): Promise<Step[]> {
+  async #clearSteps(names: readonly string[]): Promise<Step[]> {
     const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
     const context = { protocol: routeProtocol, overlay: [allAddresses] };
     const cleared = links
-      .filter(link => overlayLinks.includes(link.name))
+      .filter(link => names.includes(link.name))
       .flatMap(link => clearLink(link, addresses, context));
     return [...cleared, ...removeCreated([], links)].map(step => this.#linkStep(step));
   }

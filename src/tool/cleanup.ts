@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { StateFile } from '../agent/state-file.js';
-import { udpDevice } from '../backend/udp.js';
+import { linkNames, tunnelDevice } from '../backend/all.js';
 import { cleanupDatapath } from '../datapath/tun/cleanup.js';
 import { unmergeDaemonJson } from '../docker/settings/merge.js';
 import { openKernelHost } from '../host/kernel-host.js';
@@ -20,7 +20,7 @@ export async function cleanUpHost({ runDir, stateDir }: CleanupRequest): Promise
   return withoutForwarding(runDir, async pids => {
     const host = openKernelHost({ log: silentLog });
     try {
-      const { changes } = await host.cleanup({ signal: new AbortController().signal });
+      const { changes } = await host.cleanup(linkNames, { signal: new AbortController().signal });
       const files = removeFiles(runDir, stateDir);
       // The merge is undone last: an operator must first repair a daemon.json that somebody broke.
       const unmerged = unmergeDaemonJson(stateDir);
@@ -47,7 +47,7 @@ export async function withoutForwarding<T>(runDir: string, work: (pids: readonly
   const netAdmin = 1n << 12n;
   if ((native().capabilities() & netAdmin) === 0n)
     throw new TartanError('PERMISSION', 'this changes the network of this host');
-  return withoutDaemon(runDir, async () => work(await cleanupDatapath({ runDir, device: udpDevice, log: silentLog })));
+  return withoutDaemon(runDir, async () => work(await cleanupDatapath({ runDir, device: tunnelDevice, log: silentLog })));
 }
 
 /**

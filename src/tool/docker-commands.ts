@@ -1,7 +1,7 @@
 /** Runs `tartan docker plan` and `verify`, and reads the plan for `network create`. */
 import { readTextFile } from '../lib/file.js';
 import type { Status } from '../agent/status.js';
-import { udpDevice } from '../backend/udp.js';
+import { tunnelDevice } from '../backend/all.js';
 import { planFromFiles, readInterfaceAddress, type DockerPlan } from '../docker/settings/docker-plan.js';
 import { finding, type Finding } from '../docker/verify/finding.js';
 import { judgeDocker, sortFindings } from '../docker/verify/judge.js';
@@ -65,7 +65,7 @@ export async function readPlan(call: Call, daemonJson?: string): Promise<PlanRea
   const daemonJsonFile = daemonJson ?? '/etc/docker/daemon.json';
   const read = (path: string): string => factValue(readTextFile(path)) ?? '';
   const texts = { subnetEnv: read(subnetFile), dockerEnv: read(dockerEnvFile), daemonJson: read(daemonJsonFile) };
-  const plan = planFromFiles(texts, { envFile: dockerEnvFile, daemonJsonFile, device: udpDevice });
+  const plan = planFromFiles(texts, { envFile: dockerEnvFile, daemonJsonFile, device: tunnelDevice });
   if (!plan) throw daemonError(`${reading.reason}, and ${subnetFile} and ${dockerEnvFile} do not say what it leased`);
   return { plan, reason: reading.reason, status: undefined };
 }
@@ -87,7 +87,7 @@ function planOf(status: Status): DockerPlan {
     network: parsePrefix(network),
     lease: leased,
     bridge: readInterfaceAddress(bip) ?? leased,
-    device: udpDevice,
+    device: tunnelDevice,
     peers: status.peers.map(peer => ({ subnet: parsePrefix(peer.subnet), name: peer.nodeId ?? peer.publicIp })),
   };
 }

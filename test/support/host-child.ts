@@ -3,6 +3,7 @@
  * a result on standard output, and a line `"change"` for every ring. Ends with its input.
  */
 import { createInterface } from 'node:readline';
+import { linkNames } from '../../src/backend/all.js';
 import { openKernelHost } from '../../src/host/kernel-host.js';
 import { messageOf, isTartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
@@ -31,7 +32,7 @@ function answer(request: HostCall): Promise<unknown> {
     case 'apply':
       return host.apply(request.plan, { signal });
     case 'cleanup':
-      return host.cleanup({ signal });
+      return host.cleanup(linkNames, { signal });
     case 'block':
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, request.ms);
       return Promise.resolve();
