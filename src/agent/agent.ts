@@ -62,6 +62,12 @@ export class Agent {
     return this.ownLease instanceof ProvisionalLease && !this.ownLease.settled;
   }
 
+  /** The plans have a tunnel, which needs the data plane; taken for granted before there is a lease to plan with. */
+  get hasTunnel(): boolean {
+    const { backend, ownLease } = this;
+    return !backend || !ownLease || backend.plan(ownLease.lease, []).tunnel !== undefined;
+  }
+
   /** Never resolves. Rejects with the signal's reason, or with the TartanError that ends the daemon. */
   async run(signal: AbortSignal): Promise<never> {
     const end = new AbortController();
@@ -120,6 +126,7 @@ export class Agent {
   async #startDatapath({ network, backend, ownLease }: Session, signal: AbortSignal): Promise<void> {
     this.#setPhase('configuring');
     await this.#retrying('datapath.waiting', signal, ['DATAPATH_FAILED'], async () => {
+      if (!this.hasTunnel) return this.ports.datapath.stop();
       this.#moveForwardUntil(ownLease);
       await this.ports.datapath.start(this.#datapathConfig({ network, backend, ownLease }, this.ports.node.current));
       // The lease was lost during the start: the data plane stays fenced.
@@ -186,7 +193,7 @@ export class Agent {
     const { publicIp, interface: link } = node.current;
     underlay.check(network.network);
     const backend = this.options.chooseBackend({ ...this.options, node: { ...node.current, ...to }, network });
-    await this.ports.datapath.start(this.#datapathConfig({ network, backend, ownLease }, to));
+    if (this.hasTunnel) await this.ports.datapath.start(this.#datapathConfig({ network, backend, ownLease }, to));
     node.move(to);
     this.backend = backend;
     this.reconciler.ring();

@@ -34,7 +34,7 @@ export class Reconciler {
   readonly #throttle = new LogThrottle();
   readonly #ports: ReconcilerPorts;
   readonly #desired: () => Desired | undefined;
-  #publishedTunnel = '';
+  #publishedTunnel: string | undefined = '';
   #publishedPeers = -1;
 
   /** @param desired returns the current lease and peers; undefined while there is no plan */
@@ -75,8 +75,8 @@ export class Reconciler {
     const plan = desired.backend.plan(desired.self, desired.peers, desired.forwarding);
     // Both are attempted: a host that refuses a rule must not keep a peer's route from the data plane.
     const [applied] = await Promise.allSettled([host.apply(plan.host, { signal })]);
-    const tunnel = JSON.stringify(plan.tunnel);
-    if (tunnel !== this.#publishedTunnel) datapath.publish(plan.tunnel);
+    const tunnel = plan.tunnel && JSON.stringify(plan.tunnel);
+    if (plan.tunnel && tunnel !== this.#publishedTunnel) datapath.publish(plan.tunnel);
     const changed = tunnel !== this.#publishedTunnel || desired.peers.length !== this.#publishedPeers;
     this.#publishedTunnel = tunnel;
     this.#publishedPeers = desired.peers.length;

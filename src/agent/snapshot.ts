@@ -11,7 +11,7 @@ export function snapshot(agent: Agent, version: string): Status {
   const node = agent.ports.node.current;
   const { ownLease, network, backend } = agent;
   // This is called once: it adds the counters of all threads.
-  const stats = agent.ports.datapath.stats();
+  const stats = statsOf(agent);
   return {
     apiVersion,
     kind: 'Status',
@@ -39,22 +39,27 @@ export function snapshot(agent: Agent, version: string): Status {
       secondsLeft,
     })),
     rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: key.slice(0, maxKeyLength), reason })),
-    datapath: { ...stats, pid: stats.pid ?? null },
+    datapath: stats ? { ...stats, pid: stats.pid ?? null } : null,
   };
 }
 
 /** Whether the agent works as promised. A lease that etcd did not confirm for its whole TTL is not enough. */
-export function isReady(agent: Agent, stats: DatapathStats = agent.ports.datapath.stats()): boolean {
+export function isReady(agent: Agent, stats = statsOf(agent)): boolean {
   const asPlanned = agent.ownLease?.status === 'held' && agent.reconciler.failures < 3;
-  return agent.phase === 'ready' && asPlanned && stats.pid !== undefined;
+  return agent.phase === 'ready' && asPlanned && (!stats || stats.pid !== undefined);
 }
 
-function problemsOf(agent: Agent, stats: DatapathStats): readonly string[] {
+/** @returns undefined when there is no data plane, because the plans have no tunnel */
+function statsOf(agent: Agent): DatapathStats | undefined {
+  return agent.hasTunnel ? agent.ports.datapath.stats() : undefined;
+}
+
+function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly string[] {
   const lease = agent.ownLease && agent.ownLease.status !== 'held' ? [`the lease is ${agent.ownLease.status}`] : [];
   const saved = agent.unconfirmed
     ? ['network, subnet and peers are those of the state file, etcd has not answered']
     : [];
-  const stopped = agent.phase === 'ready' && stats.pid === undefined;
+  const stopped = agent.phase === 'ready' && stats !== undefined && stats.pid === undefined;
   const process = stopped ? ['no data process runs: packets of the overlay are not carried'] : [];
   return [
     ...[agent.problem, agent.underlayProblem].filter(problem => problem !== undefined),

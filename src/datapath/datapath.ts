@@ -51,6 +51,11 @@ export interface Datapath {
    * @throws TartanError DATAPATH_FAILED, PERMISSION
    */
   start(config: DatapathConfig): Promise<void>;
+  /**
+   * Ends the data process and lets go of the link, which the kernel then removes; `start` makes both again.
+   * @throws TartanError DATAPATH_FAILED when the data process does not end
+   */
+  stop(): Promise<void>;
   /** Publishes the route table and never blocks: while both slots are in use, the newest table waits. */
   publish(routes: readonly TunnelRoute[]): Generation;
   /** Sets the deadline, in milliseconds of CLOCK_BOOTTIME, past which the engine drops everything. */

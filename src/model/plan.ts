@@ -104,7 +104,8 @@ export interface HostPlan {
 }
 
 export interface Plan {
-  readonly tunnel: readonly TunnelRoute[];
+  /** undefined when the backend needs no data plane: the kernel carries the packets. */
+  readonly tunnel: readonly TunnelRoute[] | undefined;
   readonly host: HostPlan;
 }
 

@@ -24,6 +24,7 @@ const commands = {
     return { adopted: datapath.adopted };
   },
   start: config => datapath.start(config),
+  stop: () => datapath.stop(),
   publish: routes => datapath.publish(routes),
   forwardUntil: bootMs => datapath.forwardUntil(bootMs),
   fence: lost => datapath.fence(lost),

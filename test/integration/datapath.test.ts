@@ -87,6 +87,25 @@ test('close leaves the data process and lets the daemon exit; remove and cleanup
   expect(await tool.call('cleanup', { ...options, runDir: lab.runDir('a', 'never-made') })).toEqual([]);
 });
 
+test('stop ends the data process and the link, and stays so; start makes both again', async () => {
+  const { a } = await bothUp(lab);
+  const pid = await pidOf(a);
+  await a.call('stop');
+  expect(isRunning(pid)).toBe(false);
+  await until(
+    'the end of the link',
+    () => lab.hasLink('a'),
+    hasLink => !hasLink,
+  );
+  await a.call('check');
+  expect(await a.state()).toMatchObject({ respawns: 0, threads: 0 });
+  expect(readdirSync(lab.runDir('a'))).toEqual([]);
+  await a.call('stop');
+  await a.call('start', lab.config('a'));
+  lab.configureLink('a');
+  expect(lab.reaches()).toBe(true);
+});
+
 test('cleanup ends a data process that lost its socket', async () => {
   const { daemon } = await lab.up('a');
   const pid = await pidOf(daemon);

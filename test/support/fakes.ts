@@ -103,6 +103,12 @@ export class FakeDatapath implements Datapath {
     if (failure) throw failure;
   }
 
+  async stop(): Promise<void> {
+    this.calls.push('stop');
+    const failure = this.failures.shift();
+    if (failure) throw failure;
+  }
+
   publish(routes: Parameters<Datapath['publish']>[0]): number {
     this.calls.push(`publish ${routes.map(formatTunnelRoute).join(', ')}`);
     return ++this.#generation;

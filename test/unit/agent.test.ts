@@ -111,6 +111,19 @@ it('forwards before Docker may start, where Docker does not switch that on', asy
   expect(host.calls.map(call => call.endsWith('net.ipv4.ip_forward=1'))).toEqual([false, true]);
 });
 
+it('a plan without a tunnel needs no data plane: it is stopped, nothing is published, the status has none', async () => {
+  const withoutTunnel: AgentOptions['chooseBackend'] = context => {
+    const backend = chooseBackend(context);
+    return { ...backend, plan: (...given) => ({ ...backend.plan(...given), tunnel: undefined }) };
+  };
+  const { agent, store, datapath, notified } = make({ chooseBackend: withoutTunnel });
+  agent.run(stop.signal).catch(() => {});
+  store.push(fakeLease('10.5.2.0/24', '192.0.2.2'));
+  await vi.waitFor(() => expect(notified).toEqual(['READY=1']));
+  expect(datapath.calls).toEqual(['stop']);
+  expect(snapshot(agent, 'x')).toMatchObject({ ready: true, problems: [], datapath: null });
+});
+
 it('waits for the network document, the lease and the socket, saying each reason once', async () => {
   const { agent, store, datapath, events } = make();
   store.networks.unshift(

@@ -21,7 +21,7 @@ const self = fakeLease('10.5.1.0/24', '192.0.2.1', 'n');
 it('the udp plan as text', () => {
   const backend = chooseBackend(context('{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Port":9000}}'));
   const plan = backend.plan(self, [fakeLease('10.5.3.0/24', '192.0.2.3'), fakeLease('10.5.2.0/24', '192.0.2.2')]);
-  expect(plan.tunnel.map(formatTunnelRoute)).toEqual([
+  expect(plan.tunnel?.map(formatTunnelRoute)).toEqual([
     '10.5.2.0/24 via 192.0.2.2:9000',
     '10.5.3.0/24 via 192.0.2.3:9000',
   ]);

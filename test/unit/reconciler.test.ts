@@ -21,11 +21,12 @@ let passes = 0;
 function start(
   peers: () => Desired['peers'],
   signal = new AbortController(),
+  plans = backend,
 ): { host: FakeHost; datapath: FakeDatapath; reconciler: Reconciler; signal: AbortController } {
   const host = new FakeHost();
   const datapath = new FakeDatapath();
   const reconciler = new Reconciler({ host, datapath, log: silentLog }, () => ({
-    backend,
+    backend: plans,
     self,
     peers: peers(),
     forwarding: false,
@@ -44,6 +45,19 @@ it('applies the host plan and publishes the peers, then rests', async () => {
     'apply link tartan0 mtu 1472 10.5.1.0/32; 10.5.0.0/16 metric 4096 unreachable; 10.5.0.0/16 metric 0 dev tartan0',
   ]);
   expect(datapath.calls).toEqual(['publish 10.5.2.0/24 via 192.0.2.2:8285']);
+});
+
+it('publishes nothing for a plan without a tunnel, and rests', async () => {
+  const withoutTunnel = {
+    ...backend,
+    plan: (...given: Parameters<typeof backend.plan>) => ({ ...backend.plan(...given), tunnel: undefined }),
+  };
+  const { host, datapath, reconciler } = start(() => [fakeLease('10.5.2.0/24', '192.0.2.2')], undefined, withoutTunnel);
+  await vi.waitFor(() => expect(passes).toBe(1));
+  reconciler.ring();
+  await vi.waitFor(() => expect(passes).toBe(2));
+  expect(host.calls).toHaveLength(2);
+  expect(datapath.calls).toEqual([]);
 });
 
 it('ten thousand rings cost few passes, and an unchanged table is not published again', async () => {

@@ -134,7 +134,7 @@ export class Handover {
       this.#published.writeAll(table);
     });
     try {
-      await this.#stopRunning(why);
+      await this.stop(why);
       return next;
     } catch (error) {
       await next.stop().catch(() => {});
@@ -143,8 +143,11 @@ export class Handover {
     }
   }
 
-  /** @throws TartanError DATAPATH_FAILED when the process does not end; then nothing may read beside it */
-  async #stopRunning(why = 'it is replaced'): Promise<void> {
+  /**
+   * Drains the running process, if any, until it has ended.
+   * @throws TartanError DATAPATH_FAILED when the process does not end; then nothing may read beside it
+   */
+  async stop(why = 'it is replaced'): Promise<void> {
     const running = this.#running;
     if (!running) return;
     const { pid } = running;

@@ -26,7 +26,7 @@ import { killUnreachable } from './find-process.js';
 import { Handover, type HandoverOptions } from './handover.js';
 import { adoptProcess, type DataProcess } from './process.js';
 import { PublishedState } from './published-state.js';
-import { nextSocketPath, packRoutes, removeNextSocket } from './table.js';
+import { nextSocketPath, packRoutes, removeNextSocket, removeSockets } from './table.js';
 
 const checkMs = 1000;
 const writeRetryMs = 5;
@@ -66,6 +66,7 @@ interface Replaced {
 
 class TunEngine implements Datapath {
   readonly device: string;
+  readonly #runDir: string;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #descriptors: DescriptorSet;
@@ -90,6 +91,7 @@ class TunEngine implements Datapath {
 
   constructor(options: DatapathOptions & TunnelOptions, descriptors: DescriptorSet, found: DataProcess | undefined) {
     this.device = options.device;
+    this.#runDir = options.runDir;
     this.#log = options.log;
     this.#clock = options.clock ?? bootClock;
     this.#descriptors = descriptors;
@@ -112,6 +114,16 @@ class TunEngine implements Datapath {
     // A start that did not wait here would skip the back-off after young deaths.
     await this.#respawning;
     await this.#changeProcess(() => this.#applyConfig(config));
+  }
+
+  async stop(): Promise<void> {
+    this.#config = undefined;
+    await this.#respawning;
+    await this.#changeProcess(async () => {
+      await this.#handover.stop('no tunnel is planned');
+      this.#descriptors.close();
+      removeSockets(this.#runDir);
+    });
   }
 
   publish(routes: readonly TunnelRoute[]): Generation {
