@@ -53,7 +53,7 @@ export class Agent {
     this.ports = ports;
     this.options = options;
     this.peers = new Peers({ ...ports, holdMs: options.peerHoldMs });
-    this.reconciler = new Reconciler(ports, () => this.#desired());
+    this.reconciler = new Reconciler(ports, options.networkName, () => this.#desired());
     this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.ttlSeconds);
   }
 

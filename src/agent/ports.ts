@@ -27,6 +27,8 @@ export interface AgentPorts {
 
 /** The settings of one host. They never change while the agent runs. */
 export interface AgentOptions {
+  /** The name of the network on this host. */
+  readonly networkName: string;
   readonly ttlSeconds: number;
   readonly resyncMs: number;
   /** The hold-down: how long a peer that vanished without a goodbye stays routed. */

@@ -33,13 +33,18 @@ export class Reconciler {
   readonly #wake = new Wake();
   readonly #throttle = new LogThrottle();
   readonly #ports: ReconcilerPorts;
+  readonly #network: string;
   readonly #desired: () => Desired | undefined;
   #publishedTunnel: string | undefined = '';
   #publishedPeers = -1;
 
-  /** @param desired returns the current lease and peers; undefined while there is no plan */
-  constructor(ports: ReconcilerPorts, desired: () => Desired | undefined) {
+  /**
+   * @param network the name of the network on this host
+   * @param desired returns the current lease and peers; undefined while there is no plan
+   */
+  constructor(ports: ReconcilerPorts, network: string, desired: () => Desired | undefined) {
     this.#ports = ports;
+    this.#network = network;
     this.#desired = desired;
     ports.host.onChange(() => {
       ports.datapath.check();
@@ -74,7 +79,7 @@ export class Reconciler {
     const { host, datapath, log } = this.#ports;
     const plan = desired.backend.plan(desired.self, desired.peers, desired.forwarding);
     // Both are attempted: a host that refuses a rule must not keep a peer's route from the data plane.
-    const [applied] = await Promise.allSettled([host.apply(plan.host, { signal })]);
+    const [applied] = await Promise.allSettled([host.apply(this.#network, plan.host, { signal })]);
     const tunnel = plan.tunnel && JSON.stringify(plan.tunnel);
     if (plan.tunnel && tunnel !== this.#publishedTunnel) datapath.publish(plan.tunnel);
     const changed = tunnel !== this.#publishedTunnel || desired.peers.length !== this.#publishedPeers;

@@ -19,6 +19,7 @@ import { exitCodeOf, isTartanError, messageOf, TartanError } from '../lib/errors
 import { openLog, type Log } from '../lib/log.js';
 import { native } from '../lib/native.js';
 import { Scope } from '../lib/scope.js';
+import { defaultNetworkName } from '../model/network.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
 import { lockRunDir } from '../cli/lock.js';
@@ -114,6 +115,7 @@ async function openAgent(
     {
       ...options,
       chooseBackend,
+      networkName: defaultNetworkName,
       ttlSeconds: options.leaseTtlSeconds,
       resyncMs: options.resyncSeconds * 1000,
       peerHoldMs: options.peerHoldSeconds * 1000,

@@ -38,10 +38,13 @@ export interface HostNetwork {
   /** Returns the interface and the gateway of the first IPv4 default route in the main table. */
   defaultRoute(): Promise<{ readonly interfaceName: string; readonly gateway: Ipv4 | undefined } | undefined>;
   /**
-   * Makes the host equal to the plan: reads what is ours, adds before it removes, attempts every step.
+   * Takes the plan of a network in the place of its last one, and makes the host equal to the plans of all networks: reads
+   * what is ours, adds before it removes, attempts every step. The pass changes what another network plans too; its
+   * failures there are left to the passes of that network.
+   * @param want undefined: the network plans nothing any more
    * @throws TartanError HOST_REFUSED that lists the failed steps, after all were attempted
    */
-  apply(want: HostPlan, o: ApplyOptions): Promise<HostState>;
+  apply(network: string, want: HostPlan | undefined, o: ApplyOptions): Promise<HostState>;
   /**
    * Removes our routes, rules and created links, and nothing else.
    * @param links names of the links whose addresses of ours are removed too

@@ -4,17 +4,17 @@
  * time. Others only listen, so that a flood of foreign changes cannot displace a reply. Protocol 84 marks our routes and
  * addresses, an alias our created links, and a comment our rules; the plan names the links that the data plane makes.
  */
-import { TartanError } from '../lib/errors.js';
+import { messageOf, TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { native } from '../lib/native.js';
 import { Serial } from '../lib/serial.js';
 import { defaultNetworkName } from '../model/network.js';
 import { parsePrefix, prefixAround, type Ipv4, type Prefix } from '../model/ipv4.js';
-import { isCreated, withoutLinks, type HostPlan, type LinkPlan } from '../model/plan.js';
+import { isCreated, joinPlans, withoutLinks, type HostPlan, type LinkPlan } from '../model/plan.js';
 import { Firewall } from './firewall/firewall.js';
 import type { ApplyOptions, HostAddress, HostInterface, HostNetwork, HostState } from './host.js';
 import { clearLink, diffCreated, diffLink, linkAlias, removeCreated, temporaryName, type LinkStep } from './links.js';
-import { diffNeighbours, type CreatedIndexes, type NeighbourStep } from './neighbours.js';
+import { diffNeighbours, type NeighbourStep } from './neighbours.js';
 import { Changes } from './netlink/changes.js';
 import { NetlinkSocket } from './netlink/socket.js';
 import { mainTable, type KernelAddress, type KernelLink } from './netlink/messages.js';
@@ -23,9 +23,18 @@ import { diffRoutes, routeProtocol, type RouteContext, type RouteStep } from './
 import { attempt, impossible, runSteps, type Step, type StepResults } from './step.js';
 import { sysctlSteps } from './sysctl.js';
 
+export interface KernelHostOptions {
+  readonly log: Log;
+  /**
+   * The networks of the host, the default one if absent: nothing is removed until each has given a plan. Where their plans
+   * clash the first of these networks goes first.
+   */
+  readonly networks?: readonly string[];
+}
+
 /** @throws an errno error when the kernel gives no netlink socket */
-export function openKernelHost(options: { readonly log: Log }): HostNetwork {
-  return new KernelHost(options.log);
+export function openKernelHost(options: KernelHostOptions): HostNetwork {
+  return new KernelHost(options);
 }
 
 const allAddresses: Prefix = parsePrefix('0.0.0.0/0');
@@ -34,9 +43,17 @@ const allAddresses: Prefix = parsePrefix('0.0.0.0/0');
 interface Pass {
   readonly results: StepResults;
   readonly conflicts: string[];
-  /** What routes may lead to until they are as planned. */
+  /** Steps that remove what routes may lead to until they are as planned. */
   readonly removals: Step[];
   readonly signal: AbortSignal;
+  /** Nothing is removed: what is wanted is not known as a whole. */
+  keeps: boolean;
+}
+
+/** The plan of one network, and where the results of its steps belong. */
+interface Part {
+  readonly plan: HostPlan;
+  readonly results: StepResults;
 }
 
 class KernelHost implements HostNetwork {
@@ -44,8 +61,14 @@ class KernelHost implements HostNetwork {
   readonly #changes: Changes;
   readonly #firewall: Firewall;
   readonly #passes = new Serial();
+  /** The latest plan of each network. */
+  readonly #given: Map<string, HostPlan | undefined>;
+  /** The networks that have given no plan yet. */
+  readonly #awaited: Set<string>;
 
-  constructor(log: Log) {
+  constructor({ log, networks = [defaultNetworkName] }: KernelHostOptions) {
+    this.#given = new Map(networks.map(network => [network, undefined]));
+    this.#awaited = new Set(networks);
     this.#firewall = new Firewall({ log });
     this.#rtnetlink = new Rtnetlink(() => new NetlinkSocket(native()));
     this.#changes = new Changes(native(), log);
@@ -80,24 +103,28 @@ class KernelHost implements HostNetwork {
     return first && name !== undefined ? { interfaceName: name, gateway: first.gateway } : undefined;
   }
 
-  apply(want: HostPlan, o: ApplyOptions): Promise<HostState> {
+  apply(network: string, want: HostPlan | undefined, o: ApplyOptions): Promise<HostState> {
+    this.#given.set(network, want);
+    this.#awaited.delete(network);
     return this.#runPass(o.signal, async pass => {
-      const { results, removals, signal } = pass;
-      const plan = await this.#createLinks(want, pass);
-      await runSteps(await sysctlSteps(plan.sysctls), results, signal);
-      await attempt('read links', results, () => this.#applyLinks(plan, want.links, pass));
-      if (want.links.some(isCreated))
-        await attempt('read neighbours', results, () => this.#applyNeighbours(plan, pass));
-      await attempt('read routes', results, () => this.#applyRoutes(plan, pass));
-      await runSteps(removals, results, signal);
-      await attempt('read firewall', results, () => this.#applyFirewall(plan.firewall, pass));
+      pass.keeps = this.#awaited.size > 0;
+      const { plans, conflicts } = joinPlans(this.#given);
+      pass.conflicts.push(...conflicts);
+      const elsewhere: StepResults = { changes: pass.results.changes, failures: [] };
+      const parts: Part[] = [];
+      for (const [name, plan] of plans)
+        parts.push(
+          await this.#applyNetwork(name, { plan, results: name === network ? pass.results : elsewhere }, pass),
+        );
+      await attempt('read routes', pass.results, () => this.#applyRoutes(parts, pass));
+      await attempt('read firewall', pass.results, () => this.#applyFirewall(parts, pass));
     });
   }
 
   cleanup(names: readonly string[], o: ApplyOptions): Promise<HostState> {
     return this.#runPass(o.signal, async pass => {
       const { results, signal } = pass;
-      await attempt('read routes', results, () => this.#applyRoutes({ links: [], routes: [] }, pass));
+      await attempt('read routes', results, () => this.#applyRoutes([], pass));
       await attempt('read links', results, async () => runSteps(await this.#clearSteps(names), results, signal));
       await attempt('read firewall', results, () => this.#applyFirewall([], pass));
     });
@@ -116,80 +143,101 @@ class KernelHost implements HostNetwork {
   /** Runs one pass at a time: each of two would read what the other one has half done. */
   #runPass(signal: AbortSignal, work: (pass: Pass) => Promise<void>): Promise<HostState> {
     return this.#passes.run(async () => {
-      const pass: Pass = { results: { changes: [], failures: [] }, conflicts: [], removals: [], signal };
+      const results: StepResults = { changes: [], failures: [] };
+      const pass: Pass = { results, conflicts: [], removals: [], signal, keeps: false };
       await work(pass);
       return hostState(pass);
     });
   }
 
-  /** Runs before all that needs the links. @returns the plan without what would go through links of somebody else */
-  async #createLinks(want: HostPlan, { results, conflicts, signal }: Pass): Promise<HostPlan> {
-    const planned = want.links.filter(isCreated);
-    if (planned.length === 0) return want;
-    let unusable: ReadonlySet<string> = new Set(planned.map(({ name }) => name));
-    await attempt('read links', results, async () => {
-      const difference = diffCreated(planned, await this.#rtnetlink.links(), () => linkAlias(defaultNetworkName));
-      unusable = difference.foreign;
-      conflicts.push(...difference.conflicts);
-      await runSteps(
-        difference.steps.map(step => this.#linkStep(step)),
-        results,
-        signal,
-      );
-    });
-    return withoutLinks(want, unusable);
+  /** Applies what concerns one network alone. @returns the part without what would go through links of somebody else */
+  async #applyNetwork(network: string, planned: Part, pass: Pass): Promise<Part> {
+    const { results } = planned;
+    const plan = await this.#createLinks(network, planned, pass);
+    await runSteps(await sysctlSteps(plan.sysctls), results, pass.signal);
+    await attempt('read links', results, () => this.#applyLinks({ plan, results }, pass));
+    await attempt('read neighbours', results, () => this.#applyNeighbours({ plan, results }, pass));
+    return { plan, results };
   }
 
-  /** @param planned all links of the plan, those of somebody else's making too */
-  async #applyLinks(plan: HostPlan, planned: readonly LinkPlan[], { results, removals, signal }: Pass): Promise<void> {
+  /** Runs before all that needs the links. */
+  async #createLinks(network: string, { plan, results }: Part, pass: Pass): Promise<HostPlan> {
+    const planned = plan.links.filter(isCreated);
+    if (planned.length === 0) return plan;
+    try {
+      const { steps, foreign, conflicts } = diffCreated(planned, await this.#rtnetlink.links(), linkAlias(network));
+      pass.conflicts.push(...conflicts);
+      await runSteps(
+        steps.map(step => this.#linkStep(step)),
+        results,
+        pass.signal,
+      );
+      return withoutLinks(plan, foreign);
+    } catch (error) {
+      pass.signal.throwIfAborted();
+      // What is not known to be ours is not used, and what is there stays.
+      pass.keeps = true;
+      results.failures.push(`read links: ${messageOf(error)}`);
+      return withoutLinks(plan, new Set(planned.map(({ name }) => name)));
+    }
+  }
+
+  async #applyLinks({ plan, results }: Part, pass: Pass): Promise<void> {
     const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
     const steps = plan.links.flatMap(link =>
       diffLink(link, links, addresses, { protocol: routeProtocol, overlay: overlayOf(link, plan.routes) }),
     );
-    removals.push(...removeCreated(planned, links).map(step => this.#linkStep(step)));
     await runSteps(
-      steps.map(step => this.#linkStep(step)),
+      allowed(steps, pass).map(step => this.#linkStep(step)),
       results,
-      signal,
+      pass.signal,
     );
   }
 
-  async #applyNeighbours(plan: HostPlan, { results, removals, signal }: Pass): Promise<void> {
+  async #applyNeighbours({ plan, results }: Part, pass: Pass): Promise<void> {
+    const created = plan.links.filter(isCreated);
+    if (created.length + plan.neighbours.length + plan.forwarding.length === 0) return;
     const links = await this.#rtnetlink.links();
     const have = [await this.#rtnetlink.neighbours('neighbour'), await this.#rtnetlink.neighbours('forwarding')].flat();
-    const created: CreatedIndexes = new Map(
-      plan.links.filter(isCreated).map(({ name }) => [name, links.find(link => link.name === name)?.index]),
-    );
-    const difference = diffNeighbours(plan, have, created);
-    removals.unshift(...difference.removals.map(step => this.#neighbourStep(step)));
+    const indexes = new Map(created.map(({ name }) => [name, links.find(link => link.name === name)?.index]));
+    const { additions, removals } = diffNeighbours(plan, have, indexes);
+    pass.removals.push(...allowed(removals, pass).map(step => this.#neighbourStep(step)));
     await runSteps(
-      difference.additions.map(step => this.#neighbourStep(step)),
+      additions.map(step => this.#neighbourStep(step)),
       results,
-      signal,
+      pass.signal,
     );
   }
 
   async #clearSteps(names: readonly string[]): Promise<Step[]> {
     const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
     const context = { protocol: routeProtocol, overlay: [allAddresses] };
-    const cleared = links
+    return links
       .filter(link => names.includes(link.name))
-      .flatMap(link => clearLink(link, addresses, context));
-    return [...cleared, ...removeCreated([], links)].map(step => this.#linkStep(step));
+      .flatMap(link => clearLink(link, addresses, context))
+      .map(step => this.#linkStep(step));
   }
 
-  async #applyRoutes(plan: Pick<HostPlan, 'links' | 'routes'>, { results, conflicts, signal }: Pass): Promise<void> {
+  /** Applies the routes, and then removes what they may have led to: neighbours, and created links. */
+  async #applyRoutes(parts: readonly Part[], pass: Pass): Promise<void> {
     const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes()]);
-    const created = new Set(plan.links.filter(isCreated).map(({ name }) => name));
+    const planned = parts.flatMap(({ plan }) => plan.links);
+    const created = new Set(planned.filter(isCreated).map(({ name }) => name));
     const context: RouteContext = { protocol: routeProtocol, links: linkNames(links), created };
-    const difference = diffRoutes(plan.routes, routes, context);
-    conflicts.push(...difference.conflicts);
-    const steps = difference.steps.map(step => this.#routeStep(step));
-    await runSteps(steps, results, signal);
+    const resultsOf = new Map(parts.flatMap(({ plan, results }) => plan.routes.map(route => [route, results])));
+    const { steps, conflicts } = diffRoutes([...resultsOf.keys()], routes, context);
+    pass.conflicts.push(...conflicts);
+    for (const step of allowed(steps, pass)) {
+      const results = step.action === 'remove' ? undefined : resultsOf.get(step.plan);
+      await runSteps([this.#routeStep(step)], results ?? pass.results, pass.signal);
+    }
+    const unwanted = allowed(removeCreated(planned, links), pass).map(step => this.#linkStep(step));
+    await runSteps([...pass.removals, ...unwanted], pass.results, pass.signal);
   }
 
-  async #applyFirewall(want: HostPlan['firewall'], { results, conflicts, signal }: Pass): Promise<void> {
-    const firewall = await this.#firewall.steps(want, signal);
+  async #applyFirewall(parts: readonly Part[], { results, conflicts, keeps, signal }: Pass): Promise<void> {
+    const rules = parts.flatMap(({ plan }) => plan.firewall);
+    const firewall = await this.#firewall.steps(rules, signal, keeps);
     conflicts.push(...firewall.conflicts);
     await runSteps(firewall.steps, results, signal);
   }
@@ -237,6 +285,10 @@ class KernelHost implements HostNetwork {
         return impossible(step.text, step.reason);
     }
   }
+}
+
+function allowed<T extends { readonly action: string }>(steps: readonly T[], { keeps }: Pass): readonly T[] {
+  return steps.filter(({ action }) => !keeps || !action.startsWith('remove'));
 }
 
 function hostState({ results, conflicts, signal }: Pass): HostState {

@@ -47,7 +47,7 @@ export interface CreatedDifference {
 export function diffCreated(
   plans: readonly LinkPlan[],
   links: readonly KernelLink[],
-  aliasOf: (plan: LinkPlan) => string,
+  alias: string,
 ): CreatedDifference {
   // What a death left half made stands in the way of the same link.
   const steps = links.filter(({ name }) => name === temporaryName).map(removal);
@@ -60,7 +60,6 @@ export function diffCreated(
       foreign.add(name);
       continue;
     }
-    const alias = aliasOf(plan);
     if (link && link.alias === alias && isMadeSo(link, make)) continue;
     if (link) steps.push(removal(link));
     steps.push({ action: 'create', text: `link add ${name} ${formatMake(make)}`, make, named: { name, alias } });

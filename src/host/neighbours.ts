@@ -15,13 +15,11 @@ export interface NeighbourDifference {
   readonly removals: readonly NeighbourStep[];
 }
 
-/** The created links of the plan by name; a link that does not exist has no index. */
-export type CreatedIndexes = ReadonlyMap<string, number | undefined>;
-
+/** @param created the created links of the plan by name; a link that does not exist has no index */
 export function diffNeighbours(
   plan: Pick<HostPlan, 'neighbours' | 'forwarding'>,
   have: readonly KernelNeighbour[],
-  created: CreatedIndexes,
+  created: ReadonlyMap<string, number | undefined>,
 ): NeighbourDifference {
   const names = new Map([...created].map(([name, index]) => [index, name]));
   const ours = have.filter(({ permanent, linkIndex }) => permanent && names.has(linkIndex));

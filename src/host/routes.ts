@@ -17,12 +17,19 @@ import {
 /** rtm_protocol of every route of this program. Neither the kernel's list nor iproute2's rt_protos use the number. */
 export const routeProtocol = 84;
 
+/** `plan` is the route that the step makes as planned. */
 export type RouteStep =
-  | { readonly action: 'add'; readonly text: string; readonly route: RouteTarget }
+  | { readonly action: 'add'; readonly text: string; readonly route: RouteTarget; readonly plan: RoutePlan }
   /** The new route is added after the old one, then the old one is removed: a route is there at every moment. */
-  | { readonly action: 'replace'; readonly text: string; readonly route: RouteTarget; readonly old: RouteTarget }
+  | {
+      readonly action: 'replace';
+      readonly text: string;
+      readonly route: RouteTarget;
+      readonly old: RouteTarget;
+      readonly plan: RoutePlan;
+    }
   | { readonly action: 'remove'; readonly text: string; readonly route: RouteTarget }
-  | { readonly action: 'refuse'; readonly text: string; readonly reason: string };
+  | { readonly action: 'refuse'; readonly text: string; readonly reason: string; readonly plan: RoutePlan };
 
 export interface RouteDifference {
   readonly steps: readonly RouteStep[];
@@ -63,7 +70,12 @@ export function diffRoutes(
     if (conflict)
       conflicts.push(`route_conflict ${formatKernelRoute(conflict, context)}: not ours, and where ours belongs`);
     if (!target) {
-      steps.push({ action: 'refuse', text: `route add ${formatRoute(plan)}`, reason: missingLink(plan, context) });
+      steps.push({
+        action: 'refuse',
+        text: `route add ${formatRoute(plan)}`,
+        reason: missingLink(plan, context),
+        plan,
+      });
       continue;
     }
     const exact = ours.find(route => isAsPlanned(route, target));
@@ -72,8 +84,8 @@ export function diffRoutes(
     else if (conflict) continue;
     else if (old) {
       kept.add(old);
-      steps.push({ action: 'replace', text: `route replace ${formatRoute(plan)}`, route: target, old });
-    } else steps.push({ action: 'add', text: `route add ${formatRoute(plan)}`, route: target });
+      steps.push({ action: 'replace', text: `route replace ${formatRoute(plan)}`, route: target, old, plan });
+    } else steps.push({ action: 'add', text: `route add ${formatRoute(plan)}`, route: target, plan });
   }
   const removed = inMain.filter(route => isOwnRoute(route) && !kept.has(route));
   const foreign = inMain.filter(route => !isOwnRoute(route));

@@ -127,8 +127,49 @@ export function withoutLinks(plan: HostPlan, names: ReadonlySet<string>): HostPl
   };
 }
 
+export interface JoinedPlans {
+  /** The plan of each network, without what a network before it has; their union is what the host must have. */
+  readonly plans: ReadonlyMap<string, HostPlan>;
+  /** What two networks plan differently. */
+  readonly conflicts: readonly string[];
+}
+
+/**
+ * Joins the plans of the networks of one host. Where two of them want one link, or one route or setting with two values,
+ * the first network keeps it, and the other one has nothing that goes through that link.
+ */
+export function joinPlans(given: ReadonlyMap<string, HostPlan | undefined>): JoinedPlans {
+  const owners = new Map<string, { readonly network: string; readonly value: string }>();
+  const conflicts: string[] = [];
+  const isFree = (network: string, key: string, value: string): boolean => {
+    const owner = owners.get(key) ?? { network, value };
+    owners.set(key, owner);
+    if (owner.network === network) return true;
+    if (owner.value !== value)
+      conflicts.push(
+        `plan_conflict ${key}: the networks ${owner.network} and ${network} plan it, ${owner.network} keeps it`,
+      );
+    return false;
+  };
+  const plans = [...given].flatMap(([network, plan]): [string, HostPlan][] => {
+    if (!plan) return [];
+    // A link belongs to one network, however it is made.
+    const taken = plan.links.filter(({ name }) => !isFree(network, `link ${name}`, network));
+    const own = withoutLinks(plan, new Set(taken.map(({ name }) => name)));
+    const routes = own.routes.filter(route => isFree(network, `route ${routeKey(route)}`, formatRoute(route)));
+    const sysctls = own.sysctls.filter(([name, value]) => isFree(network, `sysctl ${name}`, value));
+    return [[network, { ...own, routes, sysctls }]];
+  });
+  return { plans: new Map(plans), conflicts };
+}
+
+/** The kernel keeps one route for each key. */
+function routeKey({ destination, metric }: RoutePlan): string {
+  return `${formatPrefix(destination)} metric ${metric}`;
+}
+
 export function formatRoute(route: RoutePlan): string {
-  const destination = `${formatPrefix(route.destination)} metric ${route.metric}`;
+  const destination = routeKey(route);
   if (route.kind === 'unreachable') return `${destination} unreachable`;
   if (route.kind === 'device') return `${destination} dev ${route.device}`;
   const device = route.device === undefined ? '' : ` dev ${route.device}`;

@@ -50,15 +50,24 @@ describe.each([
   afterEach(() => bench.close());
 
   test('a plan is made once', async () => {
-    expect((await bench.host.apply(planOf('10.5.0.0/16'), { signal })).changes).not.toEqual([]);
-    expect(await bench.host.apply(planOf('10.5.0.0/16'), { signal })).toEqual({ changes: [], conflicts: [] });
+    expect((await bench.host.apply('default', planOf('10.5.0.0/16'), { signal })).changes).not.toEqual([]);
+    expect(await bench.host.apply('default', planOf('10.5.0.0/16'), { signal })).toEqual({
+      changes: [],
+      conflicts: [],
+    });
   });
 
   test('another plan is a change, and so is the way back', async () => {
     for (const network of ['10.5.0.0/16', '10.6.0.0/16', '10.5.0.0/16']) {
-      expect((await bench.host.apply(planOf(network), { signal })).changes).not.toEqual([]);
-      expect((await bench.host.apply(planOf(network), { signal })).changes).toEqual([]);
+      expect((await bench.host.apply('default', planOf(network), { signal })).changes).not.toEqual([]);
+      expect((await bench.host.apply('default', planOf(network), { signal })).changes).toEqual([]);
     }
+  });
+
+  test('a network that plans nothing any more: its part goes, once', async () => {
+    await bench.host.apply('default', planOf('10.5.0.0/16'), { signal });
+    expect((await bench.host.apply('default', undefined, { signal })).changes).not.toEqual([]);
+    expect(await bench.host.apply('default', undefined, { signal })).toEqual({ changes: [], conflicts: [] });
   });
 
   test('a change by somebody else rings', async () => {

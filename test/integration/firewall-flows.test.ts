@@ -100,18 +100,18 @@ describe.each(cases)('Docker $engine, $kind, its masquerade $masquerade', one =>
     startEngine(one);
     const before = lab.host.filters();
     expect(await flows(withoutOurs(one))).toEqual(withoutOurs(one));
-    await hosts[one.kind].apply(plan);
-    expect(await hosts[one.kind].apply(plan)).toEqual({ changes: [], conflicts: [] });
+    await hosts[one.kind].apply('default', plan);
+    expect(await hosts[one.kind].apply('default', plan)).toEqual({ changes: [], conflicts: [] });
     expect(await flows(withOurs)).toEqual(withOurs);
     expect(await forging()).toBe(`real from ${peer}`);
-    await hosts[one.kind].apply({ ...plan, firewall: [] });
+    await hosts[one.kind].apply('default', { ...plan, firewall: [] });
     expect(lab.host.filters()).toBe(before);
   });
 
   test('we first, then Docker, then Docker again', async () => {
-    await hosts[one.kind].apply(plan);
+    await hosts[one.kind].apply('default', plan);
     startEngine(one);
-    await hosts[one.kind].apply(plan);
+    await hosts[one.kind].apply('default', plan);
     expect(await flows(withOurs)).toEqual(withOurs);
     // As an engine that starts again does: its masquerade and its jumps above ours.
     const program = one.kind === 'legacy' ? 'iptables-legacy' : 'iptables-nft';
@@ -121,7 +121,7 @@ describe.each(cases)('Docker $engine, $kind, its masquerade $masquerade', one =>
     }
     lab.host.run(`${program} -D FORWARD -j DOCKER-USER`);
     lab.host.run(`${program} -I FORWARD -j DOCKER-USER`);
-    await hosts[one.kind].apply(plan);
+    await hosts[one.kind].apply('default', plan);
     expect(await flows(withOurs)).toEqual(withOurs);
   });
 });
@@ -144,14 +144,14 @@ describe.each([
     const before = lab.host.filters();
     const blocked = { 'peer to an unpublished port': null };
     expect(await flows(blocked)).toEqual(blocked);
-    await own.apply(plan);
-    expect(await own.apply(plan)).toEqual({ changes: [], conflicts: [] });
+    await own.apply('default', plan);
+    expect(await own.apply('default', plan)).toEqual({ changes: [], conflicts: [] });
     // Ports are not published in these rules.
     const { 'lan to the published port': _, ...passing } = withOurs;
     expect(await flows(passing)).toEqual(passing);
     expect(await forging()).toBe(`real from ${peer}`);
     expect(lab.host.run('nft list chain ip others after')).toMatch(/counter packets [1-9]\d* .*"both"/);
-    await own.apply({ ...plan, firewall: [] });
+    await own.apply('default', { ...plan, firewall: [] });
     expect(lab.host.filters()).toBe(before);
   });
 });

@@ -45,7 +45,7 @@ describe.each(kinds)('%s', kind => {
   test('rules of others before, between and after ours survive a hundred passes', { timeout: 300_000 }, async () => {
     const host = hosts[kind];
     lab.run(`${iptables}-restore --noflush`, engineStart(28, true, false));
-    await host.apply(planOf(kind));
+    await host.apply('default', planOf(kind));
     for (const [table, chain] of [
       ['raw', 'PREROUTING'],
       ['filter', 'DOCKER-USER'],
@@ -72,7 +72,7 @@ describe.each(kinds)('%s', kind => {
     let changes = 0;
     for (let pass = 0; pass < 100; pass++) {
       const subnet = parsePrefix(pass % 10 < 5 ? '10.5.1.0/24' : '10.5.7.0/24');
-      changes += (await host.apply(planOf(kind, { subnet }))).changes.length;
+      changes += (await host.apply('default', planOf(kind, { subnet }))).changes.length;
     }
     expect(changes).toBeGreaterThan(19);
     expect(foreign()).toBe(before);
@@ -86,7 +86,7 @@ describe.each(kinds)('%s', kind => {
     for (const others of ['', engineStart(20, false, false)]) {
       if (others !== '') lab.run(`${iptables}-restore --noflush`, others);
       const before = lab.filters();
-      await host.apply(planOf(kind));
+      await host.apply('default', planOf(kind));
       expect(lab.filters()).not.toBe(before);
       await host.cleanup();
       expect(lab.filters()).toBe(before);
@@ -98,10 +98,10 @@ describe.each(kinds)('%s', kind => {
 describe('events', () => {
   test.each(['nft', 'nftables'] as const)('%s: everything flushed comes back by itself, in one change', async kind => {
     const host = await openHost();
-    await host.apply(planOf(kind));
+    await host.apply('default', planOf(kind));
     const made = lab.filters();
     const passes: (readonly string[])[] = [];
-    host.onChange(() => void host.apply(planOf(kind)).then(({ changes }) => passes.push(changes)));
+    host.onChange(() => void host.apply('default', planOf(kind)).then(({ changes }) => passes.push(changes)));
     lab.run('nft flush ruleset');
     await vi.waitFor(() => expect(lab.filters()).toBe(made), { timeout: 20_000 });
     // Our own change rings once more, and that pass has nothing to do.
@@ -118,10 +118,10 @@ describe('events', () => {
       await vi.waitFor(() => expect(host.rings).toBeGreaterThan(before), { timeout: 20_000 });
       return host.rings;
     };
-    await host.apply(planOf('nft'));
+    await host.apply('default', planOf('nft'));
     await rings();
     const before = await rings();
-    for (let pass = 0; pass < 10; pass++) await host.apply(planOf('nft'));
+    for (let pass = 0; pass < 10; pass++) await host.apply('default', planOf('nft'));
     expect(host.rings - before).toBeLessThanOrEqual(1);
   });
 });
@@ -129,22 +129,22 @@ describe('events', () => {
 describe('from one kind to another', () => {
   test('iptables to nftables and back: ours are in one place, never in none', async () => {
     const host = hosts.nft;
-    await host.apply(planOf('nft'));
+    await host.apply('default', planOf('nft'));
     const byIptables = lab.filters();
-    const { changes } = await host.apply(planOf('nftables'));
+    const { changes } = await host.apply('default', planOf('nftables'));
     expect(changes[0]).toMatch(/^nft add table ip tartan; /);
     expect(changes.slice(1).every(change => !change.includes(' -I '))).toBe(true);
     expect(lab.filters()).not.toMatch(/DOCKER-USER|TARTAN|table ip (raw|nat|filter)/);
-    const back = (await host.apply(planOf('nft'))).changes;
+    const back = (await host.apply('default', planOf('nft'))).changes;
     expect(back.at(-1)).toBe('nft delete table ip tartan');
     expect(lab.filters()).toBe(byIptables);
   });
 
   test('EnableNFTables beside a Docker that comes later: what iptables drops is accepted there', async () => {
     const host = hosts.nft;
-    await host.apply(planOf('nftables'));
+    await host.apply('default', planOf('nftables'));
     lab.run('iptables-nft-restore --noflush', engineStart(28, false, false));
-    const { changes } = await host.apply(planOf('nftables'));
+    const { changes } = await host.apply('default', planOf('nftables'));
     expect(changes.map(change => change.split(' ').slice(0, 3).join(' '))).toEqual([
       'iptables -t raw',
       'iptables -t filter',
@@ -153,18 +153,18 @@ describe('from one kind to another', () => {
   });
 
   test('the host chooses the other variant: ours move, rules of others there are named', async () => {
-    await hosts.nft.apply(planOf('nft'));
-    await hosts.legacy.apply(planOf('legacy'));
+    await hosts.nft.apply('default', planOf('nft'));
+    await hosts.legacy.apply('default', planOf('legacy'));
     expect(lab.run('iptables-nft-save')).toBe('');
-    expect(await hosts.legacy.apply(planOf('legacy'))).toEqual({ changes: [], conflicts: [] });
+    expect(await hosts.legacy.apply('default', planOf('legacy'))).toEqual({ changes: [], conflicts: [] });
     lab.run('iptables-legacy -A FORWARD -s 198.51.100.1 -j DROP');
-    const { conflicts } = await hosts.nft.apply(planOf('nft'));
+    const { conflicts } = await hosts.nft.apply('default', planOf('nft'));
     expect(conflicts).toEqual([
       expect.stringMatching(/^iptables_variants: iptables-legacy has rules of others too \(filter\)/),
     ]);
     expect(lab.run('iptables-legacy-save').match(/^-A.*/gm)).toEqual(['-A FORWARD -s 198.51.100.1/32 -j DROP']);
     lab.run('iptables-nft -A INPUT -s 198.51.100.1 -j DROP');
-    const other = await hosts.legacy.apply(planOf('legacy'));
+    const other = await hosts.legacy.apply('default', planOf('legacy'));
     expect(other.conflicts).toEqual([
       expect.stringMatching(/^iptables_variants: iptables-nft has rules of others too/),
     ]);
@@ -178,10 +178,10 @@ describe('programs that are missing', () => {
   test('no iptables: all by nft', async () => {
     const host = await openHost({ without: ['iptables'] });
     const before = lab.filters();
-    await host.apply(planOf('nft'));
+    await host.apply('default', planOf('nft'));
     expect(lab.run('nft list table ip tartan')).toMatch(/snat to ip saddr[^]*masquerade fully-random[^]*meta mark set/);
-    expect(await host.apply(planOf('nft'))).toEqual({ changes: [], conflicts: [] });
-    await host.apply(planOf('nft', { masquerade: 'not-fully-random' }));
+    expect(await host.apply('default', planOf('nft'))).toEqual({ changes: [], conflicts: [] });
+    await host.apply('default', planOf('nft', { masquerade: 'not-fully-random' }));
     expect(lab.run('nft list table ip tartan')).not.toContain('fully-random');
     await host.cleanup();
     expect(lab.filters()).toBe(before);
@@ -189,17 +189,17 @@ describe('programs that are missing', () => {
 
   test('no nft: by iptables, and EnableNFTables is told so', async () => {
     const host = await openHost({ without: ['nft'] });
-    const { conflicts } = await host.apply(planOf('nftables'));
+    const { conflicts } = await host.apply('default', planOf('nftables'));
     expect(conflicts).toEqual([expect.stringMatching(/^EnableNFTables: there is no nft program/)]);
     expect(lab.run('iptables-nft-save')).toContain('TARTAN-POSTRTG');
   });
 
   test('neither: a failing step that says what to do, or a conflict', async () => {
     const host = await openHost({ without: ['iptables', 'nft'] });
-    await expect(host.apply(planOf('nft'))).rejects.toThrow(
+    await expect(host.apply('default', planOf('nft'))).rejects.toThrow(
       /masquerade: there is no iptables and no nft program; install one of them, or start with --ip-masq=false/,
     );
-    const { conflicts } = await host.apply(planOf('nft', { masquerade: 'off' }));
+    const { conflicts } = await host.apply('default', planOf('nft', { masquerade: 'off' }));
     expect(conflicts).toEqual([
       'there is no iptables and no nft program: forward rules are not kept; install one of them',
     ]);

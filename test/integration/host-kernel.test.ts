@@ -64,7 +64,7 @@ function routes(): string {
 
 describe('apply', () => {
   test('makes all that is planned, and nothing the second time', async () => {
-    const first = await host.apply(plan);
+    const first = await host.apply('default', plan);
     expect(first.changes.map(change => change.replace(/iptables -t (\w+).*/, 'iptables $1'))).toEqual([
       'sysctl net.ipv4.ip_forward=1',
       'sysctl net.ipv4.conf.tartan0.send_redirects=0',
@@ -82,7 +82,7 @@ describe('apply', () => {
       'iptables nat',
     ]);
     expect(first.conflicts).toEqual([]);
-    expect(await host.apply(plan)).toEqual({ changes: [], conflicts: [] });
+    expect(await host.apply('default', plan)).toEqual({ changes: [], conflicts: [] });
     expect(routes()).toMatch(/^10\.5\.0\.0\/16 dev tartan0 proto 84 scope link/m);
     expect(routes()).toMatch(/^unreachable 10\.5\.0\.0\/16 proto 84 metric 4096/m);
     expect(lab.run('ip -o -4 addr show dev tartan0')).toMatch(/inet 10\.5\.1\.0\/32 scope global/);
@@ -91,11 +91,11 @@ describe('apply', () => {
   });
 
   test('a link that was set down and up again gets its routes back', async () => {
-    await host.apply(plan);
+    await host.apply('default', plan);
     lab.run('ip link set tartan0 down');
     expect(routes()).not.toMatch(/dev tartan0/);
     expect(routes()).toMatch(/unreachable 10\.5\.0\.0\/16/);
-    expect((await host.apply(plan)).changes).toEqual([
+    expect((await host.apply('default', plan)).changes).toEqual([
       'link set tartan0 up',
       'route add 10.5.0.0/16 metric 0 dev tartan0',
     ]);
@@ -103,44 +103,44 @@ describe('apply', () => {
 
   test('without the link its steps fail by name, all others are made', async () => {
     lab.run('ip link del tartan0');
-    const refused = host.apply(plan);
+    const refused = host.apply('default', plan);
     await expect(refused).rejects.toMatchObject({ code: 'HOST_REFUSED' });
     await expect(refused).rejects.toThrow(/link set tartan0 up: there is no link tartan0; the data plane makes it/);
     expect(routes()).toMatch(/unreachable 10\.5\.0\.0\/16 proto 84 metric 4096/);
     expect(lab.rules()).toContain('TARTAN-POSTRTG');
     makeTun();
-    await host.apply(plan);
+    await host.apply('default', plan);
     expect(routes()).toMatch(/^10\.5\.0\.0\/16 dev tartan0 proto 84/m);
   });
 
   test('our route that somebody deleted or changed is restored', async () => {
-    await host.apply(plan);
+    await host.apply('default', plan);
     lab.run('ip route del 10.5.0.0/16 dev tartan0 proto 84');
     lab.run('ip route change unreachable 10.5.0.0/16 metric 4096 proto 99');
-    expect((await host.apply(plan)).changes).toEqual(['route add 10.5.0.0/16 metric 0 dev tartan0']);
+    expect((await host.apply('default', plan)).changes).toEqual(['route add 10.5.0.0/16 metric 0 dev tartan0']);
     lab.run('ip route del unreachable 10.5.0.0/16 metric 4096');
-    expect((await host.apply(plan)).changes).toEqual(['route add 10.5.0.0/16 metric 4096 unreachable']);
+    expect((await host.apply('default', plan)).changes).toEqual(['route add 10.5.0.0/16 metric 4096 unreachable']);
   });
 
   test('our route by another link is replaced, ours that is not planned removed', async () => {
-    await host.apply(plan);
+    await host.apply('default', plan);
     lab.run('ip route del 10.5.0.0/16 dev tartan0 proto 84');
     lab.run('ip route add 10.5.0.0/16 dev u0 proto 84');
     lab.run('ip route add 10.6.0.0/16 dev u0 proto 84');
     lab.run('ip route add unreachable 10.6.0.0/16 metric 4096 proto 84');
-    expect((await host.apply(plan)).changes).toEqual([
+    expect((await host.apply('default', plan)).changes).toEqual([
       'route replace 10.5.0.0/16 metric 0 dev tartan0',
       'route remove 10.6.0.0/16 metric 0 dev u0',
       'route remove 10.6.0.0/16 metric 4096 unreachable',
     ]);
-    expect((await host.apply(plan)).changes).toEqual([]);
+    expect((await host.apply('default', plan)).changes).toEqual([]);
   });
 
   test('another address: the new one before the old one goes, a foreign one stays', async () => {
-    await host.apply(plan);
+    await host.apply('default', plan);
     lab.run('ip addr add 198.51.100.9/24 dev tartan0');
     const moved = { ...plan, links: [{ ...tun, mtu: 1400, address: parsePrefix('10.5.7.0/32') }] };
-    expect((await host.apply(moved)).changes).toEqual([
+    expect((await host.apply('default', moved)).changes).toEqual([
       'link set tartan0 mtu 1400',
       'address add 10.5.7.0/32 dev tartan0',
       'address remove 10.5.1.0/32 dev tartan0',
@@ -152,7 +152,7 @@ describe('apply', () => {
   });
 
   test('no way out in clear: with the tunnel gone the answer is unreachable, not the default route', async () => {
-    await host.apply(plan);
+    await host.apply('default', plan);
     lab.run('ip link del tartan0');
     expect(() => lab.run('ip route get 10.5.2.2')).toThrow(/No route to host/);
     expect(await host.routeTo(parseIpv4('10.5.2.2'))).toBeUndefined();
@@ -164,14 +164,14 @@ describe('what is not ours', () => {
     lab.run('ip route add 10.5.0.0/16 via 192.0.2.9');
     lab.run('ip route add 10.5.2.0/24 via 192.0.2.9 proto static');
     const before = lab.run('ip -j -4 route show table all dev u0');
-    const { conflicts } = await host.apply(plan);
+    const { conflicts } = await host.apply('default', plan);
     expect(conflicts).toEqual([
       'route_conflict 10.5.0.0/16 metric 0 via 192.0.2.9 dev u0 proto 3: not ours, and where ours belongs',
       'route_conflict 10.5.2.0/24 metric 0 via 192.0.2.9 dev u0 proto 4: not ours, takes packets from tartan0',
     ]);
     expect(lab.run('ip -j -4 route show table all dev u0')).toBe(before);
     lab.run('ip route del 10.5.0.0/16 via 192.0.2.9');
-    expect((await host.apply(plan)).changes).toEqual(['route add 10.5.0.0/16 metric 0 dev tartan0']);
+    expect((await host.apply('default', plan)).changes).toEqual(['route add 10.5.0.0/16 metric 0 dev tartan0']);
   });
 
   test('cleanup leaves routes, addresses and rules as they were', async () => {
@@ -181,7 +181,7 @@ describe('what is not ours', () => {
     lab.run('ip link set tartan0 up');
     const state = (): string[] => [lab.run('ip -j -4 route show table all'), lab.run('ip -j -4 addr'), lab.rules()];
     const before = state();
-    await host.apply(plan);
+    await host.apply('default', plan);
     expect(state()).not.toEqual(before);
     const { changes } = await host.cleanup();
     expect(changes.slice(0, 3)).toEqual([
@@ -200,11 +200,11 @@ describe('what is not ours', () => {
 
 describe('firewall', () => {
   test('flushed by somebody: ours come back, nothing else', async () => {
-    await host.apply(plan);
+    await host.apply('default', plan);
     const made = lab.rules();
     lab.run('iptables-restore', '*raw\nCOMMIT\n*filter\nCOMMIT\n*nat\nCOMMIT\n');
     expect(lab.rules()).toBe('');
-    const { changes } = await host.apply(plan);
+    const { changes } = await host.apply('default', plan);
     expect(changes.map(change => change.split(' -N ')[0]?.split(' -I ')[0])).toEqual([
       'iptables -t raw',
       'iptables -t filter',
@@ -214,7 +214,7 @@ describe('firewall', () => {
   });
 
   test('a Docker 28 that comes later: raw rule first again, accept before its drops, its rules unchanged', async () => {
-    await host.apply(plan);
+    await host.apply('default', plan);
     lab.run(
       'iptables-restore --noflush',
       [
@@ -234,8 +234,8 @@ describe('firewall', () => {
         '',
       ].join('\n'),
     );
-    await host.apply(plan);
-    expect(await host.apply(plan)).toEqual({ changes: [], conflicts: [] });
+    await host.apply('default', plan);
+    expect(await host.apply('default', plan)).toEqual({ changes: [], conflicts: [] });
     const first = (table: string, chain: string): string | undefined =>
       lab
         .run(`iptables -t ${table} -S ${chain}`)
@@ -251,11 +251,11 @@ describe('firewall', () => {
   });
 
   test('switched off: our rules go, and only they', async () => {
-    await host.apply(plan);
-    await host.apply({ ...plan, firewall: [{ ...firewall, masquerade: 'off' }] });
+    await host.apply('default', plan);
+    await host.apply('default', { ...plan, firewall: [{ ...firewall, masquerade: 'off' }] });
     expect(lab.rules()).not.toContain('MASQUERADE');
     expect(lab.rules()).toContain('DOCKER-USER');
-    await host.apply({ ...plan, firewall: [{ ...firewall, masquerade: 'off', forward: false }] });
+    await host.apply('default', { ...plan, firewall: [{ ...firewall, masquerade: 'off', forward: false }] });
     expect(lab.rules()).toBe('');
   });
 
@@ -265,7 +265,7 @@ describe('firewall', () => {
       other.run('ip tuntap add dev tartan0 mode tun');
       const second = await other.host();
       for (let round = 0; round < 5; round++) {
-        await Promise.all([host.apply(plan), second.apply(plan)]);
+        await Promise.all([host.apply('default', plan), second.apply('default', plan)]);
         await Promise.all([host.cleanup(), second.cleanup()]);
       }
       expect(other.rules()).toBe('');
@@ -296,16 +296,16 @@ describe('changes', () => {
     lab.run('ip -batch -', lines('add') + lines('del'));
     await blocked;
     await vi.waitFor(() => expect(host.rings).toBeGreaterThan(before), { timeout: 5000 });
-    expect((await host.apply(plan)).changes).toContain('route add 10.5.0.0/16 metric 0 dev tartan0');
+    expect((await host.apply('default', plan)).changes).toContain('route add 10.5.0.0/16 metric 0 dev tartan0');
   });
 
   test('lists of many routes are whole while they change', async () => {
     const lines = (verb: string): string =>
       Array.from({ length: 5000 }, (_, i) => `route ${verb} 198.18.${i >> 8}.${i & 255}/32 dev u0 proto 99\n`).join('');
-    await host.apply(plan);
+    await host.apply('default', plan);
     lab.run('ip -batch -', lines('add'));
     const churn = lab.runAsync('ip route flush proto 99');
-    for (let i = 0; i < 10; i++) expect((await host.apply(plan)).changes).toEqual([]);
+    for (let i = 0; i < 10; i++) expect((await host.apply('default', plan)).changes).toEqual([]);
     await churn;
   });
 });

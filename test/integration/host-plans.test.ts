@@ -85,17 +85,17 @@ describe('gateway routes', () => {
       'route add 10.5.2.0/24 metric 0 via 192.0.2.2',
       'route add 10.5.3.0/24 metric 0 via 10.5.3.0 dev u0 onlink',
     ];
-    expect((await host.apply(plan)).changes).toEqual(add);
-    expect(await host.apply(plan)).toEqual(nothingToDo);
+    expect((await host.apply('default', plan)).changes).toEqual(add);
+    expect(await host.apply('default', plan)).toEqual(nothingToDo);
     expect(routes()).toMatch(/^10\.5\.2\.0\/24 via 192\.0\.2\.2 dev u0 proto 84 $/m);
     expect(routes()).toMatch(/^10\.5\.3\.0\/24 via 10\.5\.3\.0 dev u0 proto 84 onlink/m);
     lab.run('ip route del 10.5.3.0/24');
     lab.run('ip route change 10.5.2.0/24 via 192.0.2.7 proto 84');
-    expect((await host.apply(plan)).changes).toEqual([
+    expect((await host.apply('default', plan)).changes).toEqual([
       'route replace 10.5.2.0/24 metric 0 via 192.0.2.2',
       ...add.slice(1),
     ]);
-    expect(await host.apply(plan)).toEqual(nothingToDo);
+    expect(await host.apply('default', plan)).toEqual(nothingToDo);
     expect((await host.cleanup()).changes).toEqual([
       'route remove 10.5.2.0/24 metric 0 via 192.0.2.2 dev u0',
       'route remove 10.5.3.0/24 metric 0 via 10.5.3.0 dev u0 onlink',
@@ -122,11 +122,11 @@ describe('a created link', () => {
   const peer = 'route add 10.7.2.0/24 metric 0 via 10.7.2.0 dev vx7 onlink';
 
   test('is made with all that goes through it, and nothing the second time', async () => {
-    expect(await host.apply(plan)).toEqual({
+    expect(await host.apply('default', plan)).toEqual({
       changes: [add, ...linkUp, ...entries, unreachable, peer],
       conflicts: [],
     });
-    expect(await host.apply(plan)).toEqual(nothingToDo);
+    expect(await host.apply('default', plan)).toEqual(nothingToDo);
     expect(lab.run('ip -d link show vx7')).toMatch(
       /UP.* mtu 1450 [^]*ether 02:00:00:00:00:01 [^]*vxlan id 7 local 192\.0\.2\.1 .*dstport 8472 nolearning [^]*alias tartan default/,
     );
@@ -138,7 +138,7 @@ describe('a created link', () => {
   });
 
   test('each part that somebody deletes or changes is put back', async () => {
-    await host.apply(plan);
+    await host.apply('default', plan);
     const repairs: [string, string[]][] = [
       ['ip neigh del 10.7.2.0 dev vx7', entries.slice(0, 1)],
       [
@@ -166,24 +166,24 @@ describe('a created link', () => {
     ];
     for (const [command, changes] of repairs) {
       lab.run(command);
-      expect((await host.apply(plan)).changes, command).toEqual(changes);
-      expect(await host.apply(plan), command).toEqual(nothingToDo);
+      expect((await host.apply('default', plan)).changes, command).toEqual(changes);
+      expect(await host.apply('default', plan), command).toEqual(nothingToDo);
     }
   });
 
   test('is made again when it is set otherwise, and removed when no plan wants it', async () => {
-    await host.apply(plan);
+    await host.apply('default', plan);
     lab.run('ip link set vx7 type vxlan learning');
     const again = ['link remove vx7', add, ...linkUp, ...entries, peer];
-    expect((await host.apply(plan)).changes).toEqual(again);
+    expect((await host.apply('default', plan)).changes).toEqual(again);
     const other = vxlanPlan('vx8', 8);
-    expect((await host.apply(other)).changes.slice(-4)).toEqual([
+    expect((await host.apply('default', other)).changes.slice(-4)).toEqual([
       'route add 10.8.2.0/24 metric 0 via 10.8.2.0 dev vx8 onlink',
       'route remove 10.7.2.0/24 metric 0 via 10.7.2.0 dev vx7 onlink',
       'route remove 10.7.0.0/16 metric 4096 unreachable',
       'link remove vx7',
     ]);
-    expect(await host.apply(other)).toEqual(nothingToDo);
+    expect(await host.apply('default', other)).toEqual(nothingToDo);
     expect((await host.cleanup()).changes).toEqual([
       'route remove 10.8.2.0/24 metric 0 via 10.8.2.0 dev vx8 onlink',
       'route remove 10.8.0.0/16 metric 4096 unreachable',
@@ -195,10 +195,13 @@ describe('a created link', () => {
 
   test('a death between its making and its alias leaves a link that the next pass removes', async () => {
     lab.run('ip link add tartan-new type vxlan id 7 dstport 8472 local 192.0.2.1 nolearning');
-    expect((await host.apply(plan)).changes.slice(0, 2)).toEqual(['link remove tartan-new', add]);
-    expect(await host.apply(plan)).toEqual(nothingToDo);
+    expect((await host.apply('default', plan)).changes.slice(0, 2)).toEqual(['link remove tartan-new', add]);
+    expect(await host.apply('default', plan)).toEqual(nothingToDo);
     lab.run('ip link add tartan-new type bridge');
-    expect((await host.apply(emptyPlan)).changes.slice(-2)).toEqual(['link remove vx7', 'link remove tartan-new']);
+    expect((await host.apply('default', emptyPlan)).changes.slice(-2)).toEqual([
+      'link remove vx7',
+      'link remove tartan-new',
+    ]);
     expect(lab.run('ip -br link')).not.toContain('tartan-new');
   });
 
@@ -214,8 +217,8 @@ describe('a created link', () => {
         .join('');
     const before = state();
     const conflicts = ['link_conflict vx7: not ours, and has the name of a link of ours'];
-    expect(await host.apply(plan)).toEqual({ changes: [unreachable], conflicts });
-    expect(await host.apply(plan)).toEqual({ changes: [], conflicts });
+    expect(await host.apply('default', plan)).toEqual({ changes: [unreachable], conflicts });
+    expect(await host.apply('default', plan)).toEqual({ changes: [], conflicts });
     expect((await host.cleanup()).changes).toEqual(['route remove 10.7.0.0/16 metric 4096 unreachable']);
     expect(state()).toBe(before);
   });
@@ -223,10 +226,112 @@ describe('a created link', () => {
   test('entries on a link of others are refused, and the rest is made', async () => {
     const neighbours = [...plan.neighbours, ...plan.neighbours.map(entry => ({ ...entry, device: 'u0' }))];
     const bad = { ...plan, neighbours };
-    await expect(host.apply(bad)).rejects.toThrow(
+    await expect(host.apply('default', bad)).rejects.toThrow(
       'neighbour add 10.7.2.0 lladdr 02:00:00:00:00:02 dev u0: u0 is no link that the plan creates',
     );
     expect(lab.run('ip neigh show dev u0')).toBe('');
     expect(routes()).toMatch(/^10\.7\.2\.0\/24 via 10\.7\.2\.0 dev vx7/m);
+  });
+});
+
+describe.each(['iptables', 'nftables'] as const)('two networks, rules by %s', kind => {
+  const planOf = (name: string, number: number): HostPlan => ({
+    ...vxlanPlan(name, number),
+    firewall: [
+      {
+        network: parsePrefix(`10.${number}.0.0/16`),
+        subnet: parsePrefix(`10.${number}.1.0/24`),
+        device: name,
+        forward: true,
+        masquerade: 'on',
+        nftables: kind === 'nftables',
+      },
+    ],
+  });
+  const [a, b] = [planOf('vx7', 7), planOf('vx8', 8)];
+  const networks = ['a', 'b'];
+
+  /** All of the host that names one network or the other, one line each. */
+  function stateOf(number: number): string {
+    const commands = [
+      'ip -o -d link',
+      'ip -o -4 addr',
+      'ip neigh',
+      'bridge fdb',
+      'ip -4 route',
+      ...(kind === 'nftables' ? ['nft --stateless list ruleset'] : ['iptables-save']),
+    ];
+    const lines = commands.flatMap(command => lab.run(command).split('\n'));
+    const own = lines.filter(line => new RegExp(`vx${number}|10\\.${number}\\.`).test(line));
+    return own.map(line => line.replace(/^\d+: /, '')).join('\n');
+  }
+
+  test('stand beside each other, and one is taken away without a change of the other', async () => {
+    const both = await lab.host({ networks });
+    const { changes } = await both.apply('a', a);
+    expect(changes.slice(0, 1)).toEqual(['link add vx7 vxlan id 7 port 8472 local 192.0.2.1 mac 02:00:00:00:00:01']);
+    expect((await both.apply('b', b)).conflicts).toEqual([]);
+    for (const [network, plan] of [
+      ['a', a],
+      ['b', b],
+    ] as const)
+      expect(await both.apply(network, plan)).toEqual(nothingToDo);
+    expect(lab.run('ip link show vx8')).toContain('alias tartan b');
+    const ofB = stateOf(8);
+    expect(ofB.split('\n').length).toBeGreaterThan(11);
+    const taken = (await both.apply('a', undefined)).changes.filter(change => !/^(iptables|nft) /.test(change));
+    expect(taken).toEqual([
+      'route remove 10.7.2.0/24 metric 0 via 10.7.2.0 dev vx7 onlink',
+      'route remove 10.7.0.0/16 metric 4096 unreachable',
+      'link remove vx7',
+    ]);
+    expect(stateOf(7)).toBe('');
+    expect(stateOf(8)).toBe(ofB);
+    expect(await both.apply('b', b)).toEqual(nothingToDo);
+    await both.cleanup();
+    expect(stateOf(8)).toBe('');
+  });
+
+  test('a new process removes nothing until it knows both plans', async () => {
+    const before = await lab.host({ networks });
+    await before.apply('a', a);
+    await before.apply('b', b);
+    const made = [stateOf(7), stateOf(8)];
+    await before.close();
+    const next = await lab.host({ networks });
+    const moved = planOf('vx7', 9);
+    const { changes } = await next.apply('a', moved);
+    expect(changes.filter(change => change.includes('remove'))).toEqual(['link remove vx7']);
+    expect(stateOf(8)).toBe(made[1]);
+    expect(await next.apply('a', moved)).toEqual(nothingToDo);
+    await next.apply('b', b);
+    expect(stateOf(8)).toBe(made[1]);
+    for (const [network, plan] of [
+      ['a', moved],
+      ['b', b],
+    ] as const)
+      expect(await next.apply(network, plan)).toEqual(nothingToDo);
+    expect(lab.filters()).not.toMatch(/10\.7\./);
+    expect(routes()).not.toMatch(/10\.7\./);
+    await next.apply('a', a);
+    expect([stateOf(7), stateOf(8)]).toEqual(made);
+  });
+
+  test('what one network cannot have does not fail the other, and a clash is named', async () => {
+    const both = await lab.host({ networks });
+    const missing: HostPlan = {
+      ...a,
+      links: [{ name: 'tartan9', make: { kind: 'tun' }, mtu: 1400, address: undefined }],
+      routes: [{ kind: 'device', destination: parsePrefix('10.7.0.0/16'), device: 'tartan9', metric: 0 }],
+    };
+    await expect(both.apply('a', missing)).rejects.toThrow(/there is no link tartan9; the data plane makes it/);
+    expect((await both.apply('b', b)).conflicts).toEqual([]);
+    await expect(both.apply('a', missing)).rejects.toThrow(/there is no link tartan9; the data plane makes it/);
+    const clash = ['plan_conflict link vx8: the networks a and b plan it, a keeps it'];
+    expect((await both.apply('a', planOf('vx8', 7))).conflicts).toEqual(clash);
+    expect(await both.apply('b', b)).toEqual({ changes: [], conflicts: clash });
+    expect(lab.run('ip -d link show vx8')).toMatch(/vxlan id 7 [^]*alias tartan a/);
+    expect(lab.run('ip -4 route get 10.7.2.9')).toContain('dev vx8');
+    expect(() => lab.run('ip -4 route get 10.8.2.9')).toThrow(/No route to host/);
   });
 });

@@ -44,7 +44,7 @@ export class FakeHost implements HostNetwork {
   #ring: () => void = () => {};
   #last = '';
 
-  async apply(want: Parameters<HostNetwork['apply']>[0]): ReturnType<HostNetwork['apply']> {
+  async apply(_network: string, want = emptyPlan): ReturnType<HostNetwork['apply']> {
     const text = [
       ...want.links.map(
         ({ name, mtu, address }) => `link ${name} mtu ${mtu} ${address === undefined ? '' : formatPrefix(address)}`,

@@ -98,9 +98,11 @@ export function firewallCase(
   saved: string,
   want: FirewallPlan | readonly FirewallPlan[] | 'nothing' = plan,
   randomFully = true,
+  keeps = false,
 ): string {
   const { changes, conflicts } = diffFirewall(want === 'nothing' ? [] : [want].flat(), parseSaveText(saved), {
     randomFully,
+    keeps,
   });
   return [...changes.map(restoreText), ...conflicts].join('');
 }

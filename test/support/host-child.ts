@@ -1,6 +1,7 @@
 /**
  * The kernel's HostNetwork in a process of its own, inside a namespace: one JSON line a call on standard input, one
- * a result on standard output, and a line `"change"` for every ring. Ends with its input.
+ * a result on standard output, and a line `"change"` for every ring. Ends with its input. The words of the command line
+ * name the networks of the host.
  */
 import { createInterface } from 'node:readline';
 import { linkNames } from '../../src/backend/all.js';
@@ -13,11 +14,12 @@ import type { HostPlan } from '../../src/model/plan.js';
 export type HostCall =
   | { readonly call: 'interfaces' | 'defaultRoute' | 'cleanup' }
   | { readonly call: 'routeTo'; readonly address: Ipv4 }
-  | { readonly call: 'apply'; readonly plan: HostPlan }
+  | { readonly call: 'apply'; readonly network: string; readonly plan: HostPlan | undefined }
   /** Keeps the event loop busy, so that nothing is read meanwhile. */
   | { readonly call: 'block'; readonly ms: number };
 
-const host = openKernelHost({ log: silentLog });
+const networks = process.argv.slice(2);
+const host = openKernelHost({ log: silentLog, ...(networks.length > 0 && { networks }) });
 host.onChange(() => console.log('"change"'));
 
 function answer(request: HostCall): Promise<unknown> {
@@ -30,7 +32,7 @@ function answer(request: HostCall): Promise<unknown> {
     case 'routeTo':
       return host.routeTo(request.address);
     case 'apply':
-      return host.apply(request.plan, { signal });
+      return host.apply(request.network, request.plan, { signal });
     case 'cleanup':
       return host.cleanup(linkNames, { signal });
     case 'block':

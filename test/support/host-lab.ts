@@ -24,6 +24,7 @@ import { promisify } from 'node:util';
 import { expect, vi } from 'vitest';
 import type { HostInterface, HostNetwork, HostState } from '../../src/host/host.js';
 import { TartanError, type ErrorCode } from '../../src/lib/errors.js';
+import type { HostPlan } from '../../src/model/plan.js';
 import type { HostCall } from './host-child.js';
 import { findTool } from './tools.js';
 
@@ -40,6 +41,8 @@ export interface HostPrograms {
   readonly without?: readonly ('iptables' | 'nft')[];
   /** `iptables` is the legacy variant. */
   readonly legacy?: boolean;
+  /** The networks that it is told to expect. */
+  readonly networks?: readonly string[];
 }
 
 export class HostLab {
@@ -107,15 +110,20 @@ export class HostLab {
 
   async host(programs: HostPrograms = {}): Promise<RemoteHost> {
     const script = join(this.#directory, 'test/support/host-child.js');
-    const { without = [], legacy = false } = programs;
+    const { without = [], legacy = false, networks = [] } = programs;
     const hidden = without
       .flatMap(name => (name === 'nft' ? ['nft'] : ['iptables-nft', 'iptables-legacy']))
       .map(fileOf);
     // In a mount namespace of its own: a program under /dev/null cannot be started.
-    const hide = 'for file; do mount --bind /dev/null "$file"; done; exec "$0" "$script"';
+    const hide = 'for file; do mount --bind /dev/null "$file"; done; exec "$0" "$script" $networks';
     const command = ['unshare', '--mount', 'sh', '-c', hide, process.execPath, ...hidden];
     const child = spawn('nsenter', [`--net=${this.namespace}`, ...command], {
-      env: { ...process.env, script, ...(legacy && { PATH: `${this.#legacyPath()}:${process.env['PATH'] ?? ''}` }) },
+      env: {
+        ...process.env,
+        script,
+        networks: networks.join(' '),
+        ...(legacy && { PATH: `${this.#legacyPath()}:${process.env['PATH'] ?? ''}` }),
+      },
     });
     const host = new RemoteHost(child);
     this.#children.push(host);
@@ -204,8 +212,8 @@ export class RemoteHost implements HostNetwork {
     return this.#ask({ call: 'defaultRoute' }) as ReturnType<HostNetwork['defaultRoute']>;
   }
 
-  apply(plan: Parameters<HostNetwork['apply']>[0]): Promise<HostState> {
-    return this.#ask({ call: 'apply', plan }) as Promise<HostState>;
+  apply(network: string, plan: HostPlan | undefined): Promise<HostState> {
+    return this.#ask({ call: 'apply', network, plan }) as Promise<HostState>;
   }
 
   cleanup(): Promise<HostState> {

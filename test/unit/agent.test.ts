@@ -60,6 +60,7 @@ function make(options: Partial<AgentOptions> = {}, needsForwarding = false, chos
       notify: state => void notified.push(state),
     },
     {
+      networkName: 'default',
       ttlSeconds: 60,
       resyncMs: 60_000,
       peerHoldMs: 60_000,

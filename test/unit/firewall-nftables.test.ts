@@ -351,6 +351,55 @@ describe('running', () => {
     expect(nft.payloads).toHaveLength(2);
   });
 
+  /** An nft that does what it is told with our table, and lists it in its own spelling. */
+  function tableNft(spell: (text: string) => string): { run: RunCommand; payloads: string[]; list(): string } {
+    const chains = new Map<string, { readonly header: string; rules: string[] }>();
+    const payloads: string[] = [];
+    let handle = 0;
+    const change = (line: string): void => {
+      const [, verb, what, name = '', rest = ''] = /^(\w+) (\w+) ip tartan(?: (\w+) ?(.*))?$/.exec(line) ?? [];
+      const chain = chains.get(name);
+      if (verb === 'add' && what === 'chain' && !chain) chains.set(name, { header: rest.slice(2, -2), rules: [] });
+      if (verb === 'insert') chain?.rules.unshift(`${spell(rest)} # handle ${++handle}`);
+      if (chain && verb === 'delete' && what === 'rule')
+        chain.rules = chain.rules.filter(rule => !rule.endsWith(` # ${rest}`));
+      if (verb === 'delete' && what === 'chain') chains.delete(name);
+    };
+    const list = (): string =>
+      [...chains]
+        .map(([name, { header, rules }]) => [`\tchain ${name} {`, header, ...rules].join('\n\t\t'))
+        .join('\n\t}\n');
+    const run: RunCommand = async (file, args, input) => {
+      if (file !== 'nft') throw Object.assign(new Error('ENOENT'), { code: 'ENOENT' });
+      if (args[0] === '-f') payloads.push(input);
+      if (args[0] === '-f') input.split('\n').forEach(change);
+      if (args[1] === 'tables') return chains.size === 0 ? '' : 'table ip tartan\n';
+      return `table ip tartan {\n${list()}\n\t}\n}\n`;
+    };
+    return { run, payloads, list };
+  }
+
+  test('while a plan is not known yet, the rules of the other network stay, however nft spells them', async () => {
+    const nft = tableNft(text => text.replaceAll('snat to', 'snat ip to'));
+    const rules = (): string[] => [...nft.list().matchAll(/ip saddr.*tartan"/g)].map(String).sort();
+    const passes = async (firewall: Firewall, parts: readonly FirewallPlan[], keeps: boolean): Promise<void> => {
+      for (let pass = 0; pass < 3; pass++)
+        for (const step of (await firewall.steps(parts, signal, keeps)).steps) await step.run();
+    };
+    const open = (): Firewall => new Firewall({ log: silentLog, run: nft.run, legacyTablesFile });
+    await passes(open(), [plan, second], false);
+    const made = rules();
+    expect(made).toHaveLength(12);
+    const firewall = open();
+    await passes(firewall, [second], true);
+    expect([...new Set(rules())]).toEqual(made);
+    await passes(firewall, [plan, second], false);
+    expect(rules()).toEqual(made);
+    expect(nft.payloads).toHaveLength(3);
+    await passes(firewall, [second], false);
+    expect(rules()).toEqual(made.filter(rule => rule.includes(' 10.9.')));
+  });
+
   test("a program's last words are its error, its environment is bare, an abort ends it", async () => {
     process.env['TARTAN_TEST_SECRET'] = 'hunter2';
     expect(await runCommand('env', [], '', signal)).not.toContain('hunter2');

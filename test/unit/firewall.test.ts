@@ -105,6 +105,20 @@ COMMIT
     expect(firewallCase(made, [{ ...plan, forward: false, masquerade: 'off' }, second])).not.toContain('-X');
   });
 
+  test('while a plan is not known yet the rules of the other network stay, in one order', () => {
+    const made = restored('', firewallCase('', [plan, second]));
+    for (const known of [plan, second]) {
+      const first = restored(made, firewallCase(made, known, true, true));
+      expect(first.split('\n').sort()).toEqual(made.split('\n').sort());
+      expect(firewallCase(first, known, true, true)).toBe('');
+      const moved = { ...known, subnet: parsePrefix(known === plan ? '10.5.9.0/24' : '10.9.9.0/24') };
+      const both = restored(first, firewallCase(first, moved, true, true));
+      expect(both).toMatch(/ -d 10\.[59]\.9\.0\/24[^]* -d 10\.[59]\.1\.0\/24/);
+      expect(firewallCase(both, moved, true, true)).toBe('');
+    }
+    expect(firewallCase(made, 'nothing', true, true)).toBe('');
+  });
+
   test('a device name that is not one word never reaches iptables', () => {
     expect(() => firewallCase('', { ...plan, device: 'x -j DROP' })).toThrow(/not the name of a link/);
   });

@@ -35,7 +35,7 @@ function textOf(step: { readonly text: string } & object): string {
 
 describe('created links', () => {
   const createdCase = (links: readonly KernelLink[], plans: readonly LinkPlan[] = [vx7]): string[] => {
-    const { steps, conflicts, foreign } = diffCreated(plans, links, () => linkAlias('default'));
+    const { steps, conflicts, foreign } = diffCreated(plans, links, linkAlias('default'));
     return [...steps.map(textOf), ...conflicts, ...[...foreign].map(name => `without ${name}`)];
   };
 

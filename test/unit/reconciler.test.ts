@@ -25,7 +25,7 @@ function start(
 ): { host: FakeHost; datapath: FakeDatapath; reconciler: Reconciler; signal: AbortController } {
   const host = new FakeHost();
   const datapath = new FakeDatapath();
-  const reconciler = new Reconciler({ host, datapath, log: silentLog }, () => ({
+  const reconciler = new Reconciler({ host, datapath, log: silentLog }, 'default', () => ({
     backend: plans,
     self,
     peers: peers(),
@@ -83,7 +83,7 @@ it('a host that refuses keeps no route from the data plane and is tried again', 
   const host = new FakeHost();
   const datapath = new FakeDatapath();
   host.failures.push(new TartanError('HOST_REFUSED', 'no'), new TartanError('HOST_REFUSED', 'still no'));
-  const reconciler = new Reconciler({ host, datapath, log: silentLog }, () => ({
+  const reconciler = new Reconciler({ host, datapath, log: silentLog }, 'default', () => ({
     backend,
     self,
     peers: [],

@@ -11,7 +11,7 @@ import { Iptables } from './iptables.js';
 import { foreignTables, ipv4Tables, listOtherVariant, listTables, saveRules, variantConflict } from './listing.js';
 import { Nftables } from './nftables.js';
 import { placeFirewall } from './placement.js';
-import { addBeforeRemove, nothingToDo, type FirewallSteps } from './steps.js';
+import { addBeforeRemove, nothingToDo, type FirewallSteps, type WantedRules } from './steps.js';
 
 export interface FirewallOptions {
   readonly log: Log;
@@ -33,17 +33,21 @@ export class Firewall {
     this.#nftables = new Nftables(this.#run);
   }
 
-  /** @param parts none when no rule of ours is to stay */
+  /**
+   * @param parts none when no rule of ours is to stay
+   * @param keeps see FirewallContext
+   */
   async steps(
     parts: readonly FirewallPlan[],
     signal: AbortSignal,
+    keeps = false,
   ): Promise<{ readonly steps: readonly Step[]; readonly conflicts: readonly string[] }> {
-    const kinds = await this.#kinds(parts, signal);
+    const kinds = await this.#kinds({ parts, keeps }, signal);
     signal.throwIfAborted();
     return { steps: addBeforeRemove(kinds), conflicts: kinds.flatMap(kind => kind.conflicts) };
   }
 
-  async #kinds(parts: readonly FirewallPlan[], signal: AbortSignal): Promise<readonly FirewallSteps[]> {
+  async #kinds({ parts, keeps }: WantedRules, signal: AbortSignal): Promise<readonly FirewallSteps[]> {
     const [saved, listed] = await Promise.all([
       programFact(() => saveRules('iptables', this.#run, signal)),
       programFact(() => listTables(this.#run, signal)),
@@ -59,20 +63,25 @@ export class Firewall {
     });
     return [
       { ...nothingToDo, conflicts: place.conflicts },
-      await stepsOf('iptables', saved, () => this.#iptables.steps(place.iptables, text, signal)),
-      await stepsOf('nftables', tables, () => this.#nftables.steps(place.nftables, names, signal)),
-      factValue(saved) === undefined ? nothingToDo : await this.#otherVariant(text, names, signal),
+      await stepsOf('iptables', saved, () => this.#iptables.steps({ parts: place.iptables, keeps }, text, signal)),
+      await stepsOf('nftables', tables, () => this.#nftables.steps({ parts: place.nftables, keeps }, names, signal)),
+      factValue(saved) === undefined ? nothingToDo : await this.#otherVariant(text, names, keeps, signal),
     ];
   }
 
   /** Names the rules of others in the other variant; removes ours, which stem from before the host chose this one. */
-  async #otherVariant(text: string, nftTables: readonly string[], signal: AbortSignal): Promise<FirewallSteps> {
+  async #otherVariant(
+    text: string,
+    nftTables: readonly string[],
+    keeps: boolean,
+    signal: AbortSignal,
+  ): Promise<FirewallSteps> {
     const { legacyTablesFile, log } = this.#options;
     const other = factValue(await listOtherVariant(text, nftTables, this.#run, signal, legacyTablesFile));
     if (!other) return nothingToDo;
     const foreign = foreignTables(other.text);
     const iptables = new Iptables(other.program, this.#run, log);
-    const { conflicts, ...todo } = await iptables.steps([], other.text, signal);
+    const { conflicts, ...todo } = await iptables.steps({ parts: [], keeps }, other.text, signal);
     const more = foreign.length > 0 ? [variantConflict(other.program, foreign)] : [];
     return { ...todo, conflicts: [...conflicts, ...more] };
   }

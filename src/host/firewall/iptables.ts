@@ -4,13 +4,12 @@
  * nothing. The lock of iptables (`--wait`) keeps several daemons on a machine apart.
  */
 import type { Log } from '../../lib/log.js';
-import type { FirewallPlan } from '../../model/plan.js';
 import type { Step } from '../step.js';
 import { isAbsent, type RunCommand } from './command.js';
 import { saveRules, type IptablesProgram } from './listing.js';
 import { diffFirewall, restoreText, type TableChange } from './rules.js';
 import { parseSaveText, type SavedTable } from './save-text.js';
-import type { FirewallSteps } from './steps.js';
+import type { FirewallSteps, WantedRules } from './steps.js';
 import { removeLeftover } from './leftovers.js';
 
 export class Iptables {
@@ -26,11 +25,11 @@ export class Iptables {
   }
 
   /**
-   * @param parts none when no rule of ours is to stay
    * @param text what `saveRules` returned just now
    */
-  async steps(parts: readonly FirewallPlan[], text: string, signal: AbortSignal): Promise<FirewallSteps> {
-    const context = { randomFully: this.#randomFully };
+  async steps(want: WantedRules, text: string, signal: AbortSignal): Promise<FirewallSteps> {
+    const { parts, keeps } = want;
+    const context = { randomFully: this.#randomFully, keeps };
     const listed = parseSaveText(text);
     const first = diffFirewall(parts, listed, context);
     const saved = text.includes('(nf_tables)') ? await this.#existing(listed, first.changes, signal) : listed;
@@ -40,7 +39,7 @@ export class Iptables {
       run: () => removeLeftover(leftover, this.#program, this.#run, signal),
     }));
     const steps = (wanted: boolean): readonly Step[] =>
-      changes.filter(change => adds(change) === wanted).map(change => this.#step(change, parts, signal));
+      changes.filter(change => adds(change) === wanted).map(change => this.#step(change, want, signal));
     return { steps: steps(true), removals: [...steps(false), ...emptied], conflicts };
   }
 
@@ -72,7 +71,7 @@ export class Iptables {
     return new Map([...saved, ...missing.map(without)]);
   }
 
-  #step(change: TableChange, parts: readonly FirewallPlan[], signal: AbortSignal): Step {
+  #step(change: TableChange, want: WantedRules, signal: AbortSignal): Step {
     return {
       text: change.commands.map(command => `${this.#program} -t ${change.table} ${command}`).join('; '),
       run: async () => {
@@ -80,7 +79,7 @@ export class Iptables {
           await this.#restore(change, signal);
         } catch (error) {
           if (!change.commands.some(command => command.includes('--random-fully'))) throw error;
-          await this.#withoutRandom(change, parts, signal);
+          await this.#withoutRandom(change, want, signal);
         }
       },
     };
@@ -91,9 +90,9 @@ export class Iptables {
   }
 
   /** Serves iptables before 1.6.2 and Linux before 3.13: ports are chosen less randomly, all else is the same. */
-  async #withoutRandom(refused: TableChange, parts: readonly FirewallPlan[], signal: AbortSignal): Promise<void> {
+  async #withoutRandom(refused: TableChange, want: WantedRules, signal: AbortSignal): Promise<void> {
     const saved = parseSaveText(await saveRules(this.#program, this.#run, signal));
-    const { changes } = diffFirewall(parts, saved, { randomFully: false });
+    const { changes } = diffFirewall(want.parts, saved, { randomFully: false, keeps: want.keeps });
     const change = changes.find(({ table }) => table === refused.table);
     if (change) await this.#restore(change, signal);
     this.#randomFully = false;

@@ -12,7 +12,7 @@ const table = 'ip tartan';
 const commented = ` comment "${comment}"`;
 
 /** A chain as `nft --numeric` lists it. */
-interface OwnChain {
+export interface OwnChain {
   readonly name: string;
   readonly header: string;
   readonly rules: readonly string[];
@@ -85,30 +85,34 @@ function forward(plan: FirewallPlan): OwnChain {
 
 const chainNames: readonly string[] = ['postrouting', 'forward'];
 
-/** Joins the chains of all parts: one of each name, with the rules of every part. */
-function wantedChains(parts: readonly FirewallPlan[]): readonly OwnChain[] {
-  const chains = new Map<string, OwnChain>();
-  for (const chain of [...parts.filter(choosesSources).map(postrouting), ...parts.filter(forwards).map(forward)]) {
-    const rules = [...(chains.get(chain.name)?.rules ?? []), ...chain.rules];
-    chains.set(chain.name, { ...chain, rules });
-  }
-  return [...chains.values()];
+/** Joins the chains of all parts: one of each name, with the rules of every part and then those that are kept. */
+function wantedChains(parts: readonly FirewallPlan[], kept: readonly OwnChain[]): readonly OwnChain[] {
+  const planned = [...parts.filter(choosesSources).map(postrouting), ...parts.filter(forwards).map(forward)];
+  return chainNames.flatMap(name => {
+    const isNamed = (chain: OwnChain): boolean => chain.name === name;
+    const first = [...planned, ...kept].find(isNamed);
+    const rules = planned.filter(isNamed).flatMap(chain => chain.rules);
+    const others = kept.filter(isNamed).flatMap(chain => chain.rules.filter(rule => !rules.includes(rule)));
+    return first ? [{ ...first, rules: [...rules, ...others] }] : [];
+  });
 }
 
-/** @param parts none when no rule of ours is to stay */
-export function wantedContent(parts: readonly FirewallPlan[]): NftContent {
-  return contentOf(wantedChains(parts));
+/** @param parts none when no rule of ours is to stay, but for those that are kept */
+export function wantedContent(parts: readonly FirewallPlan[], kept: readonly OwnChain[] = []): NftContent {
+  return contentOf(wantedChains(parts, kept));
 }
 
 /** Returns what the table holds of ours; a chain of ours that others use as well counts by our rules. */
+export function ownChains(listing: NftListing): readonly OwnChain[] {
+  return chainNames.flatMap(name => {
+    const chain = listing.chains.get(name);
+    const rules = chain?.rules.filter(rule => rule.isOurs).map(rule => rule.text) ?? [];
+    return chain && (rules.length > 0 || !chain.isShared) ? [{ name, header: chain.header, rules }] : [];
+  });
+}
+
 export function listedContent(listing: NftListing): NftContent {
-  return contentOf(
-    chainNames.flatMap(name => {
-      const chain = listing.chains.get(name);
-      const rules = chain?.rules.filter(rule => rule.isOurs).map(rule => rule.text) ?? [];
-      return chain && (rules.length > 0 || !chain.isShared) ? [{ name, header: chain.header, rules }] : [];
-    }),
-  );
+  return contentOf(ownChains(listing));
 }
 
 function contentOf(chains: readonly OwnChain[]): NftContent {
@@ -116,8 +120,12 @@ function contentOf(chains: readonly OwnChain[]): NftContent {
 }
 
 /** @param listing undefined when there is no such table */
-export function diffTable(parts: readonly FirewallPlan[], listing: NftListing | undefined): NftDifference {
-  const wanted = wantedChains(parts);
+export function diffTable(
+  parts: readonly FirewallPlan[],
+  listing: NftListing | undefined,
+  kept: readonly OwnChain[] = [],
+): NftDifference {
+  const wanted = wantedChains(parts, kept);
   if (!listing) return { commands: wanted.length === 0 ? [] : [`add table ${table}`, ...add(wanted)], conflicts: [] };
   const chains = [...listing.chains];
   const shared = chains.filter(([name, chain]) => chain.isShared || !chainNames.includes(name)).map(([name]) => name);

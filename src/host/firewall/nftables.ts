@@ -2,26 +2,27 @@
  * Keeps our own nftables table with the `nft` program. A pass lists it once and, when it is not as planned, runs one
  * transaction, which changes all of it or nothing.
  */
-import type { FirewallPlan } from '../../model/plan.js';
 import type { RunCommand } from './command.js';
 import { listOwnTable } from './listing.js';
-import { diffTable, listedContent, wantedContent, type NftContent } from './nft-table.js';
-import { nothingToDo, type FirewallSteps } from './steps.js';
+import { diffTable, listedContent, ownChains, wantedContent, type NftContent, type OwnChain } from './nft-table.js';
+import { nothingToDo, type FirewallSteps, type WantedRules } from './steps.js';
 
 export class Nftables {
   readonly #run: RunCommand;
   /** Set for an nft that spells a rule otherwise than we do: what it lists for what we asked for. */
   #spelling: { readonly wanted: NftContent; readonly listed: NftContent } | undefined;
+  /** The rules of ours that the first pass found: later ones find some twice, if nft spells them otherwise. */
+  #kept: readonly OwnChain[] | undefined;
 
   constructor(run: RunCommand) {
     this.#run = run;
   }
 
-  /** @param parts none when no rule of ours is to stay */
-  async steps(parts: readonly FirewallPlan[], tables: readonly string[], signal: AbortSignal): Promise<FirewallSteps> {
+  async steps({ parts, keeps }: WantedRules, tables: readonly string[], signal: AbortSignal): Promise<FirewallSteps> {
     const listing = tables.includes('tartan') ? await listOwnTable(this.#run, signal) : undefined;
-    const wanted = wantedContent(parts);
-    const { commands, conflicts } = diffTable(parts, listing);
+    this.#kept = keeps ? (this.#kept ?? (listing ? ownChains(listing) : [])) : undefined;
+    const wanted = wantedContent(parts, this.#kept);
+    const { commands, conflicts } = diffTable(parts, listing, this.#kept);
     const isSpelled = listing && wanted === this.#spelling?.wanted && listedContent(listing) === this.#spelling.listed;
     if (commands.length === 0 || isSpelled) return { ...nothingToDo, conflicts };
     const run = async (): Promise<void> => {

@@ -36,6 +36,8 @@ export interface FirewallDifference {
 export interface FirewallContext {
   /** iptables knows --random-fully (1.6.2). */
   readonly randomFully: boolean;
+  /** Rules of ours that no part wants stay, because the plan that wants them may not be known yet. */
+  readonly keeps?: boolean;
 }
 
 export const comment = 'tartan';
@@ -53,8 +55,18 @@ export function diffFirewall(
   const table = (name: TableName): SavedTable => saved.get(name) ?? new Map();
   const conflicts: string[] = [];
   const all = [
-    { table: 'raw', chain: 'PREROUTING', commands: syncRaw(parts, table('raw')), isWanted: parts.some(forwards) },
-    { table: 'filter', chain: 'FORWARD', commands: syncFilter(parts, table('filter')), isWanted: parts.some(forwards) },
+    {
+      table: 'raw',
+      chain: 'PREROUTING',
+      commands: syncRaw(parts, table('raw'), context),
+      isWanted: parts.some(forwards),
+    },
+    {
+      table: 'filter',
+      chain: 'FORWARD',
+      commands: syncFilter(parts, table('filter'), context),
+      isWanted: parts.some(forwards),
+    },
     {
       table: 'nat',
       chain: 'POSTROUTING',
@@ -70,7 +82,9 @@ export function diffFirewall(
         builtIn: one.chain,
         commands: [...marking(saved.get(one.table), one.chain, one.commands), ...one.commands],
       })),
-    leftovers: all.flatMap(one => (one.isWanted ? [] : (leftoverIn(one.table, saved.get(one.table), one.chain) ?? []))),
+    leftovers: all.flatMap(one =>
+      one.isWanted || context.keeps ? [] : (leftoverIn(one.table, saved.get(one.table), one.chain) ?? []),
+    ),
     conflicts,
   };
 }
@@ -136,13 +150,25 @@ function masqueradeRules(plan: FirewallPlan, randomFully: boolean): readonly str
   ];
 }
 
-function syncRaw(parts: readonly FirewallPlan[], table: SavedTable): readonly string[] {
-  return syncChain(table, 'PREROUTING', parts.flatMap(rawRules), have => isOwnRule(have[0]));
+/** Returns the wanted rules, and after them those of ours that are to be kept. */
+function withKept(
+  want: readonly string[],
+  have: readonly SavedRule[] = [],
+  { keeps }: FirewallContext,
+): readonly string[] {
+  const wanted = new Set(want.map(rule => canonicalRule(splitWords(rule))));
+  const kept = have.filter(rule => keeps && isOwnRule(rule) && !wanted.has(canonicalRule(rule.words)));
+  return [...want, ...kept.map(rule => rule.text)];
+}
+
+function syncRaw(parts: readonly FirewallPlan[], table: SavedTable, context: FirewallContext): readonly string[] {
+  const want = withKept(parts.flatMap(rawRules), table.get('PREROUTING'), context);
+  return syncChain(table, 'PREROUTING', want, have => isOwnRule(have[0]));
 }
 
 /** Docker keeps a DOCKER-USER that it finds, with its rules, and jumps to it before all of its own (since 17.06). */
-function syncFilter(parts: readonly FirewallPlan[], table: SavedTable): readonly string[] {
-  const want = parts.flatMap(forwardRules);
+function syncFilter(parts: readonly FirewallPlan[], table: SavedTable, context: FirewallContext): readonly string[] {
+  const want = withKept(parts.flatMap(forwardRules), table.get(dockerUser), context);
   const rules = syncChain(
     table,
     dockerUser,
@@ -168,7 +194,8 @@ function syncNat(
   context: FirewallContext,
   conflicts: string[],
 ): readonly string[] {
-  const want = parts.flatMap(plan => masqueradeRules(plan, context.randomFully));
+  const planned = parts.flatMap(plan => masqueradeRules(plan, context.randomFully));
+  const want = withKept(planned, table.get(masqueradeChain), context);
   const rules = syncChain(table, masqueradeChain, want, have => have.slice(0, want.length).every(isOwnRule));
   const jumps = syncChain(table, 'POSTROUTING', want.length > 0 ? [`${marked} -j ${masqueradeChain}`] : [], have => {
     const rival = firstAt(have, rule => !isOwnRule(rule) && parts.some(({ network }) => hidesSources(rule, network)));

@@ -2,7 +2,15 @@
  * Orders the steps of a pass over all kinds of filters: steps that add come first, and nothing is removed from one kind
  * while another refused what replaces it.
  */
+import type { FirewallPlan } from '../../model/plan.js';
 import type { Step } from '../step.js';
+
+/** What one kind of filter is to hold. */
+export interface WantedRules {
+  readonly parts: readonly FirewallPlan[];
+  /** See FirewallContext. */
+  readonly keeps: boolean;
+}
 
 export interface FirewallSteps {
   readonly steps: readonly Step[];
