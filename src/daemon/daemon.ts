@@ -2,7 +2,7 @@
  * The daemon's composition root: it opens every adapter in order, runs the agent, and closes all of them, the newest
  * first. Only it and the tool's root construct adapters.
  */
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import { openHealthServer } from '../admin/health-server.js';
 import { openStatusServer } from '../admin/status-server.js';
 import { Agent } from '../agent/agent.js';
@@ -22,7 +22,7 @@ import { Scope } from '../lib/scope.js';
 import { defaultNetworkName } from '../model/network.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
-import { lockRunDir } from '../cli/lock.js';
+import { directoriesOf, openDirectories } from './directories.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
 import { version } from '../cli/version.js';
 import { feedWatchdog } from './watchdog.js';
@@ -82,12 +82,13 @@ async function openAgent(
   scope: Scope,
   notify: (state: string) => void,
 ): Promise<Agent> {
-  openDirectories(options, scope);
+  const { runDir, stateDir } = directoriesOf(defaultNetworkName, options);
+  scope.defer('lock', openDirectories({ runDir, stateDir }));
   const id = options.nodeId ?? loadNodeId(options.stateDir);
   const host = await scope.own('host', openKernelHost({ log }));
   const underlay = openUnderlay(host, options, log);
   const node = new LocalNode({ id, bootId: readBootId() }, await underlay.choose());
-  const datapath = await scope.own('datapath', openDatapath({ runDir: options.runDir, device: tunnelDevice, log }));
+  const datapath = await scope.own('datapath', openDatapath({ runDir, device: tunnelDevice, log }));
   const kv = openEtcd(options.etcd, log);
   const store = await scope.own(
     'store',
@@ -106,7 +107,7 @@ async function openAgent(
       node,
       datapath,
       docker: openDockerFiles(options),
-      state: new StateFile(options.stateDir, [options.subnetFile, options.dockerEnvFile]),
+      state: new StateFile(stateDir, [options.subnetFile, options.dockerEnvFile]),
       clock: bootClock,
       wallNow: Date.now,
       log,
@@ -121,10 +122,7 @@ async function openAgent(
       peerHoldMs: options.peerHoldSeconds * 1000,
     },
   );
-  await scope.own(
-    'status socket',
-    openStatusServer({ runDir: options.runDir, status: () => snapshot(agent, version), log }),
-  );
+  await scope.own('status socket', openStatusServer({ runDir, status: () => snapshot(agent, version), log }));
   if (options.healthz)
     await scope.own('health', openHealthServer({ ...options.healthz, ready: () => isReady(agent), log }));
   return agent;
@@ -154,18 +152,4 @@ function requirePrivileges(): void {
       { cause },
     );
   }
-}
-
-function openDirectories(options: DaemonOptions, scope: Scope): void {
-  try {
-    mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
-    mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    throw new TartanError(
-      'CONFIG_INVALID',
-      `cannot make ${options.runDir} or ${options.stateDir} (${messageOf(cause)})`,
-      { cause },
-    );
-  }
-  scope.defer('lock', lockRunDir(options.runDir));
 }

@@ -46,13 +46,15 @@ export interface HostPrograms {
 }
 
 export class HostLab {
-  readonly #directory = mkdtempSync(join(tmpdir(), `tartan-host-${process.pid}-`));
+  readonly directory = mkdtempSync(join(tmpdir(), `tartan-host-${process.pid}-`));
   readonly #holder = spawn('unshare', ['--net', 'cat'], { stdio: ['pipe', 'ignore', 'inherit'] });
   readonly #children: RemoteHost[] = [];
+  readonly #spawned: { readonly child: ChildProcessWithoutNullStreams; readonly ended: Promise<unknown> }[] = [];
 
-  static async open(): Promise<HostLab> {
+  /** @param child the file of test/support that runs in the namespace, without its ending */
+  static async open(child = 'host-child'): Promise<HostLab> {
     const lab = new HostLab();
-    lab.#compile();
+    lab.#compile(child);
     const ours = readlinkSync('/proc/self/ns/net');
     await vi.waitFor(() => expect(readlinkSync(lab.namespace)).not.toBe(ours), { timeout: 5000, interval: 5 });
     lab.run('ip link set lo up');
@@ -109,7 +111,7 @@ export class HostLab {
   }
 
   async host(programs: HostPrograms = {}): Promise<RemoteHost> {
-    const script = join(this.#directory, 'test/support/host-child.js');
+    const script = join(this.directory, 'test/support/host-child.js');
     const { without = [], legacy = false, networks = [] } = programs;
     const hidden = without
       .flatMap(name => (name === 'nft' ? ['nft'] : ['iptables-nft', 'iptables-legacy']))
@@ -131,9 +133,17 @@ export class HostLab {
     return host;
   }
 
+  /** Starts a child other than host-child in the namespace; it ends with its input. */
+  spawn(name: string, ...args: readonly string[]): ChildProcessWithoutNullStreams {
+    const script = join(this.directory, `test/support/${name}.js`);
+    const child = spawn('nsenter', [`--net=${this.namespace}`, process.execPath, script, ...args]);
+    this.#spawned.push({ child, ended: new Promise(resolve => child.once('close', resolve)) });
+    return child;
+  }
+
   /** A directory in which the iptables programs are those of the legacy variant. */
   #legacyPath(): string {
-    const path = join(this.#directory, 'legacy');
+    const path = join(this.directory, 'legacy');
     if (!existsSync(path)) {
       mkdirSync(path);
       for (const name of ['iptables', 'iptables-save', 'iptables-restore'])
@@ -143,31 +153,32 @@ export class HostLab {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#children.map(child => child.close()));
+    for (const { child } of this.#spawned) child.stdin.end();
+    await Promise.all([...this.#children.map(child => child.close()), ...this.#spawned.map(({ ended }) => ended)]);
     const ended = new Promise(resolve => this.#holder.once('exit', resolve));
     this.#holder.stdin.end();
     await ended;
-    rmSync(this.#directory, { recursive: true, force: true });
+    rmSync(this.directory, { recursive: true, force: true });
   }
 
   /** Only what the child imports, from the sources as they are now. */
-  #compile(): void {
-    const tsconfig = join(this.#directory, 'tsconfig.json');
+  #compile(child: string): void {
+    const tsconfig = join(this.directory, 'tsconfig.json');
     const compilerOptions = {
       noEmit: false,
       noCheck: true,
       rootDir: root,
-      outDir: this.#directory,
+      outDir: this.directory,
       typeRoots: [join(root, 'node_modules/@types')],
     };
-    const files = [join(root, 'test/support/host-child.ts')];
+    const files = [join(root, `test/support/${child}.ts`)];
     writeFileSync(
       tsconfig,
       JSON.stringify({ extends: join(root, 'tsconfig.json'), compilerOptions, include: [], files }),
     );
-    writeFileSync(join(this.#directory, 'package.json'), '{"type":"module"}');
-    symlinkSync(join(root, 'node_modules'), join(this.#directory, 'node_modules'));
-    symlinkSync(join(root, 'dist'), join(this.#directory, 'dist'));
+    writeFileSync(join(this.directory, 'package.json'), '{"type":"module"}');
+    symlinkSync(join(root, 'node_modules'), join(this.directory, 'node_modules'));
+    symlinkSync(join(root, 'dist'), join(this.directory, 'dist'));
     execFileSync(join(root, 'node_modules/.bin/tsc'), ['-p', tsconfig], { stdio: 'inherit' });
   }
 }
