@@ -43,5 +43,5 @@ export function vxlanBackend({ node, network }: BackendContext): Backend {
       ],
     },
   });
-  return { type: 'vxlan', mtu, announce: () => ({ type: 'vxlan', vni, mac }), plan };
+  return { type: 'vxlan', mtu, announce: () => ({ type: 'vxlan', data: { VNI: vni, VtepMAC: mac } }), plan };
 }

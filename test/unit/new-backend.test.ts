@@ -11,7 +11,7 @@ import { MemoryKv } from '../support/memory-kv.js';
 import { all, before, nodeOf, prefix, requestOf } from '../support/store.js';
 import { TestClock } from '../support/test-clock.js';
 
-/** The file. There are no routes by gateway in a plan yet: those to peers name the underlay's link. */
+/** The file. It needs no data plane: the kernel forwards by gateway. */
 function hostGwBackend({ node, network }: BackendContext): Backend {
   const mtu = network.backend.members.get('mtu');
   return {
@@ -19,14 +19,16 @@ function hostGwBackend({ node, network }: BackendContext): Backend {
     mtu: typeof mtu === 'number' && mtu > 0 ? mtu : node.interface.mtu,
     announce: () => ({ type: 'host-gw', data: { Via: node.interface.name } }),
     plan: (_, peers) => ({
-      tunnel: [],
+      tunnel: undefined,
       host: {
         links: [],
         routes: peers
           .filter(({ backend }) => backend.type === 'host-gw')
-          .map(({ subnet }) => ({ kind: 'device', destination: subnet, device: node.interface.name, metric: 0 })),
+          .map(({ subnet, publicIp }) => ({ kind: 'gateway', destination: subnet, gateway: publicIp, metric: 0 })),
         sysctls: [],
-        firewall: undefined,
+        neighbours: [],
+        forwarding: [],
+        firewall: [],
       },
     }),
   };
@@ -76,7 +78,10 @@ it('a backend reads its members, is announced in the lease, and plans from what 
     own.lease,
     leases.filter(({ nodeId }) => nodeId !== 'node-1'),
   );
-  expect(plan.host.routes.map(formatRoute)).toEqual(['10.5.2.0/24 metric 0 dev eth0', '10.5.3.0/24 metric 0 dev eth0']);
+  expect(plan.host.routes.map(formatRoute)).toEqual([
+    '10.5.2.0/24 metric 0 via 192.0.2.2',
+    '10.5.3.0/24 metric 0 via 192.0.2.3',
+  ]);
 });
 
 it('what it reads of the network document is in the state file too', () => {
