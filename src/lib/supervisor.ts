@@ -51,7 +51,7 @@ export interface ChildKind<C extends Child> {
   silentSinceMs?(child: C): number | undefined;
 }
 
-export interface SpawnOptions {
+export interface DetachedOptions {
   readonly executable: string;
   readonly args: readonly string[];
   readonly stdio: StdioOptions;
@@ -63,7 +63,7 @@ export interface SpawnOptions {
 }
 
 /** Starts a program in a session of its own, with an empty environment. @throws what `enterScope` throws */
-export async function spawnDetached(options: SpawnOptions): Promise<ChildProcess> {
+export async function spawnDetached(options: DetachedOptions): Promise<ChildProcess> {
   const { executable, args, stdio, user, group, enterScope } = options;
   const account = { ...(user !== undefined && { uid: user }), ...(group !== undefined && { gid: group }) };
   const child = spawn(executable, args, { stdio, detached: true, env: {}, cwd: '/', ...account });

@@ -47,7 +47,9 @@ export async function withoutForwarding<T>(runDir: string, work: (pids: readonly
   const netAdmin = 1n << 12n;
   if ((native().capabilities() & netAdmin) === 0n)
     throw new TartanError('PERMISSION', 'this changes the network of this host');
-  return withoutDaemon(runDir, async () => work(await cleanupDatapath({ runDir, device: tunnelDevice, log: silentLog })));
+  return withoutDaemon(runDir, async () =>
+    work(await cleanupDatapath({ runDir, device: tunnelDevice, log: silentLog })),
+  );
 }
 
 /**
