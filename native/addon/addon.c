@@ -5,10 +5,28 @@
 #include "addon.h"
 #include "../shared/layout.h"
 
+/* What TypeScript must know of layout.h. */
+static bool add_limits(napi_env env, napi_value exports)
+{
+	napi_value limits = new_object(env);
+
+	if (!limits)
+		return false;
+	add_number(env, limits, "lanesMax", LANES_MAX);
+	add_number(env, limits, "queuesMax", QUEUES_MAX);
+	add_number(env, limits, "threadsMax", THREADS_MAX);
+	add_number(env, limits, "tunQueueLength", TUN_QUEUE_PACKETS);
+	add_number(env, limits, "flagNoSourceCheck", FLAG_NO_SOURCE_CHECK);
+	add_number(env, limits, "flagNoDestinationCheck", FLAG_NO_DESTINATION_CHECK);
+	return ok(env, napi_set_named_property(env, exports, "limits", limits));
+}
+
 static napi_value init(napi_env env, napi_value exports)
 {
 	add_string(env, exports, "build", TARTAN_BUILD);
 	add_number(env, exports, "layoutVersion", LAYOUT_VERSION);
+	if (!add_limits(env, exports))
+		return NULL;
 	tun_init(env, exports);
 	udp_init(env, exports);
 	steering_init(env, exports);

@@ -100,17 +100,40 @@ static napi_value boot_ms(napi_env env, napi_callback_info info)
 	return new_number(env, (double)now.tv_sec * 1000 + (double)(now.tv_nsec / 1000000));
 }
 
-static napi_value capabilities(napi_env env, napi_callback_info info)
+/* The capabilities that tartand asks for (capabilities(7)). Returns false for any other name. */
+static bool capability_number(const char *name, uint32_t *number)
+{
+	static const struct { const char *name; uint32_t number; } known[] = {
+		{ "CAP_NET_ADMIN", CAP_NET_ADMIN },
+		{ "CAP_SETGID", CAP_SETGID },
+		{ "CAP_SETUID", CAP_SETUID },
+	};
+
+	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+		if (strcmp(known[i].name, name) == 0) {
+			*number = known[i].number;
+			return true;
+		}
+	}
+	return false;
+}
+
+static napi_value has_capability(napi_env env, napi_callback_info info)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct words[_LINUX_CAPABILITY_U32S_3] = { 0 };
-	napi_value mask;
-	(void)info;
+	char name[32];
+	uint32_t number;
+	napi_value argv[1], has;
+
+	if (!read_arguments(env, info, 1, argv) || !read_text(env, argv[0], "the capability", name, sizeof name))
+		return NULL;
+	if (!capability_number(name, &number))
+		return throw_type(env, "the capability", "CAP_NET_ADMIN, CAP_SETGID or CAP_SETUID");
 	if (syscall(SYS_capget, &header, words) < 0)
 		return throw_errno(env, errno, "capget", NULL);
-	return ok(env, napi_create_bigint_uint64(env, (uint64_t)words[1].effective << 32 | words[0].effective, &mask))
-		       ? mask
-		       : NULL;
+	const bool is_effective = (words[number / 32].effective >> number % 32 & 1) != 0;
+	return ok(env, napi_get_boolean(env, is_effective, &has)) ? has : NULL;
 }
 
 void system_init(napi_env env, napi_value exports)
@@ -121,5 +144,5 @@ void system_init(napi_env env, napi_value exports)
 	add_function(env, exports, "lockFile", lock_file);
 	add_function(env, exports, "notify", notify);
 	add_function(env, exports, "bootMs", boot_ms);
-	add_function(env, exports, "capabilities", capabilities);
+	add_function(env, exports, "hasCapability", has_capability);
 }

@@ -1,4 +1,5 @@
 /* TUN links (Documentation/networking/tuntap.rst). The first queue makes the link, and fails if the link exists. */
+#include "../shared/layout.h"
 #include "addon.h"
 
 #include <errno.h>
@@ -10,9 +11,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-/* The packets that may wait in the link while the data process is replaced or paused. The kernel's default is 500. */
-#define TUN_QUEUE_PACKETS 5000
 
 static int set_queue_length(const char *name)
 {

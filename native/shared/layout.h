@@ -31,6 +31,11 @@
 
 #define THREADS_MAX 8u
 #define QUEUES_MAX 4u
+/* The most lanes that tartand makes: a queue each, and one for sparse flows. */
+#define LANES_MAX 3u
+
+/* The packets that may wait in the TUN link while the data process is replaced or paused. The kernel's default is 500. */
+#define TUN_QUEUE_PACKETS 5000
 
 /* One subnet of a peer. All addresses of this header are in host order. */
 struct route {

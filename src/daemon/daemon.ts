@@ -128,16 +128,10 @@ async function openAgent(
   return agent;
 }
 
-/** CAP_NET_ADMIN, CAP_SETUID and CAP_SETGID as bits of capabilities(7). */
-const neededCapabilities = [
-  ['CAP_NET_ADMIN', 12n],
-  ['CAP_SETUID', 7n],
-  ['CAP_SETGID', 6n],
-] as const;
+const neededCapabilities = ['CAP_NET_ADMIN', 'CAP_SETUID', 'CAP_SETGID'] as const;
 
 function requirePrivileges(): void {
-  const effective = native().capabilities();
-  const missing = neededCapabilities.filter(([, bit]) => ((effective >> bit) & 1n) === 0n).map(([name]) => name);
+  const missing = neededCapabilities.filter(name => !native().hasCapability(name));
   if (missing.length > 0)
     throw new TartanError(
       'PERMISSION',

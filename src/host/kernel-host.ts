@@ -13,7 +13,8 @@ import { parsePrefix, prefixAround, type Ipv4, type Prefix } from '../model/ipv4
 import { isCreated, joinPlans, withoutLinks, type HostPlan, type LinkPlan } from '../model/plan.js';
 import { Firewall } from './firewall/firewall.js';
 import type { ApplyOptions, HostAddress, HostInterface, HostNetwork, HostState } from './host.js';
-import { clearLink, diffCreated, diffLink, linkAlias, removeCreated, temporaryName, type LinkStep } from './links.js';
+import { clearLink, diffCreated, diffLink, linkAlias, removeCreated, temporaryName } from './links.js';
+import type { LinkContext, LinkStep } from './links.js';
 import { diffNeighbours, type NeighbourStep } from './neighbours.js';
 import { Changes } from './netlink/changes.js';
 import { NetlinkSocket } from './netlink/socket.js';
@@ -185,7 +186,7 @@ class KernelHost implements HostNetwork {
   async #applyLinks({ plan, results }: Part, pass: Pass): Promise<void> {
     const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
     const steps = plan.links.flatMap(link =>
-      diffLink(link, links, addresses, { protocol: routeProtocol, overlay: overlayOf(link, plan.routes) }),
+      diffLink(link, links, addresses, linkContext(overlayOf(link, plan.routes))),
     );
     await runSteps(
       allowed(steps, pass).map(step => this.#linkStep(step)),
@@ -211,7 +212,7 @@ class KernelHost implements HostNetwork {
 
   async #clearSteps(names: readonly string[]): Promise<Step[]> {
     const [links, addresses] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.addresses()]);
-    const context = { protocol: routeProtocol, overlay: [allAddresses] };
+    const context = linkContext([allAddresses]);
     return links
       .filter(link => names.includes(link.name))
       .flatMap(link => clearLink(link, addresses, context))
@@ -303,6 +304,10 @@ function hostState({ results, conflicts, signal }: Pass): HostState {
 function overlayOf(link: LinkPlan, routes: HostPlan['routes']): readonly Prefix[] {
   if (isCreated(link)) return [allAddresses];
   return routes.flatMap(route => (route.kind === 'device' && route.device === link.name ? [route.destination] : []));
+}
+
+function linkContext(overlay: readonly Prefix[]): LinkContext {
+  return { protocol: routeProtocol, overlay, tunQueueLength: native().limits.tunQueueLength };
 }
 
 function linkNames(links: readonly KernelLink[]): ReadonlyMap<number, string> {

@@ -7,9 +7,6 @@ import { formatIpv4, formatPrefix, prefixContains, type Prefix } from '../model/
 import { isCreated, type CreatedMake, type LinkPlan } from '../model/plan.js';
 import { scopeUniverse, type KernelAddress, type KernelLink, type LinkChange } from './netlink/messages.js';
 
-/** Packets that a TUN keeps while its reader is paused. The kernel's 500 would lose packets in half a second. */
-export const tunQueueLength = 5000;
-
 /** The name of a created link until it has its alias; a link of this name is ours. */
 export const temporaryName = 'tartan-new';
 
@@ -31,6 +28,8 @@ export interface LinkContext {
   readonly protocol: number;
   /** The ranges that the link carries. An unmarked /32 in one of them is ours too. */
   readonly overlay: readonly Prefix[];
+  /** Packets that a TUN keeps while its reader is paused. The kernel's 500 would lose packets in half a second. */
+  readonly tunQueueLength: number;
 }
 
 export interface CreatedDifference {
@@ -116,6 +115,7 @@ export function diffLink(
     return [{ action: 'refuse', text: `link set ${plan.name} up`, reason }];
   }
   const { index } = link;
+  const { tunQueueLength } = context;
   const { address: wanted } = plan;
   const hasAddress = wanted && addresses.some(found => found.linkIndex === index && isAddress(found, wanted));
   const setsQueue = link.kind === 'tun' && link.queueLength !== tunQueueLength;

@@ -108,14 +108,31 @@ export interface NativeWatch {
   unref(): void;
 }
 
+/** Numbers of native/shared/layout.h. */
+export interface NativeLimits {
+  /** The most lanes that are made. */
+  readonly lanesMax: number;
+  /** The most TUN queues, and threads, that a data process may have. */
+  readonly queuesMax: number;
+  readonly threadsMax: number;
+  /** Packets that wait in the link while nobody reads its queues. */
+  readonly tunQueueLength: number;
+  /** Bits of NativeIdentity.flags. */
+  readonly flagNoSourceCheck: number;
+  readonly flagNoDestinationCheck: number;
+}
+
+export type NativeCapability = 'CAP_NET_ADMIN' | 'CAP_SETGID' | 'CAP_SETUID';
+
 export interface NativeAddon {
   readonly build: string;
+  readonly limits: NativeLimits;
   /** The layout version of the shared memories and the hello, as in NativeHello.version. */
   readonly layoutVersion: number;
   /**
    * Opens a queue, non-blocking and with IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE. The first queue creates the link
-   * with IFF_TUN_EXCL, and the others attach to it. The link gets a transmit queue of 5000 packets, in which packets
-   * wait while no process reads.
+   * with IFF_TUN_EXCL, and the others attach to it. The link gets a transmit queue of `limits.tunQueueLength`, in which
+   * packets wait while no process reads.
    */
   openTun(name: string, first: boolean): NativeTun;
   /** Returns the name of the link of a TUN descriptor (TUNGETIFF); throws EBADFD when the link is gone. */
@@ -169,8 +186,8 @@ export interface NativeAddon {
   notify(socket: string, state: string): void;
   /** Returns CLOCK_BOOTTIME in milliseconds. */
   bootMs(): number;
-  /** Returns the effective capabilities of this process as a bit mask (capget(2)). */
-  capabilities(): bigint;
+  /** Whether the capability is effective in this process (capabilities(7)). */
+  hasCapability(name: NativeCapability): boolean;
 }
 
 /** Returns a path below dist/; src/ and dist/ are neighbours, so it is the same from both. */

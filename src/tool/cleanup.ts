@@ -44,8 +44,7 @@ export async function cleanUpHost({ runDir, stateDir }: CleanupRequest): Promise
  * @throws TartanError DUPLICATE_NODE while a daemon runs, PERMISSION, DATAPATH_FAILED
  */
 export async function withoutForwarding<T>(runDir: string, work: (pids: readonly number[]) => Promise<T>): Promise<T> {
-  const netAdmin = 1n << 12n;
-  if ((native().capabilities() & netAdmin) === 0n)
+  if (!native().hasCapability('CAP_NET_ADMIN'))
     throw new TartanError('PERMISSION', 'this changes the network of this host');
   return withoutDaemon(runDir, async () =>
     work(await cleanupDatapath({ runDir, device: tunnelDevice, log: silentLog })),

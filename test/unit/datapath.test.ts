@@ -135,8 +135,9 @@ test('a damaged file is not continued', () => {
 });
 
 test('the identity is everything but the MTU and what the socket is bound to', () => {
-  const identity = identityOf(config);
-  expect(sameIdentity(identity, identityOf({ ...config, mtu: 1400 }))).toBe(true);
+  const bits = { flagNoSourceCheck: 1, flagNoDestinationCheck: 2 };
+  const identity = identityOf(config, bits);
+  expect(sameIdentity(identity, identityOf({ ...config, mtu: 1400 }, bits))).toBe(true);
   const others: readonly Partial<DatapathConfig>[] = [
     { network: parsePrefix('10.0.0.0/8') },
     { subnet: parsePrefix('10.5.1.0/25') },
@@ -145,8 +146,8 @@ test('the identity is everything but the MTU and what the socket is bound to', (
     { checkSource: false },
     { checkDestination: false },
   ];
-  for (const other of others) expect(sameIdentity(identity, identityOf({ ...config, ...other }))).toBe(false);
-  expect(identityOf({ ...config, checkSource: false, checkDestination: false }).flags).toBe(3);
+  for (const other of others) expect(sameIdentity(identity, identityOf({ ...config, ...other }, bits))).toBe(false);
+  expect(identityOf({ ...config, checkSource: false, checkDestination: false }, bits).flags).toBe(3);
 });
 
 test('counters of dead processes stay in the sum', () => {

@@ -30,9 +30,6 @@ const udpBufferBytes = 4 * 1024 * 1024;
 export const linkGoneTimeoutMs = 2000;
 const linkGraceMs = 200;
 
-/** One less than QUEUES_MAX of layout.h. */
-const lanesMax = 3;
-
 export interface Descriptors {
   readonly tunFds: readonly number[];
   readonly udpFds: readonly number[];
@@ -140,7 +137,7 @@ export function closeAll(descriptors: readonly number[]): void {
 
 /** Returns the number of lanes for this host. A lane occupies two processors: one sends, one receives. */
 export function defaultLanes(): number {
-  return Math.min(lanesMax, Math.max(1, Math.floor(availableParallelism() / 2)));
+  return Math.min(native().limits.lanesMax, Math.max(1, Math.floor(availableParallelism() / 2)));
 }
 
 export interface Widened {

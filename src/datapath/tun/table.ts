@@ -5,12 +5,9 @@
 import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { TartanError, messageOf } from '../../lib/errors.js';
-import { native, type NativeIdentity, type NativeTable } from '../../lib/native.js';
+import { native, type NativeIdentity, type NativeLimits, type NativeTable } from '../../lib/native.js';
 import { sortTunnelRoutes, type TunnelRoute } from '../../model/plan.js';
 import type { DatapathConfig } from '../datapath.js';
-
-const flagNoSourceCheck = 1;
-const flagNoDestinationCheck = 2;
 
 /** The socket of the data process that forwards. */
 export function socketPath(runDir: string): string {
@@ -56,7 +53,9 @@ export function createTable(runDir: string): NativeTable {
   }
 }
 
-export function identityOf(config: DatapathConfig): NativeIdentity {
+type FlagBits = Pick<NativeLimits, 'flagNoSourceCheck' | 'flagNoDestinationCheck'>;
+
+export function identityOf(config: DatapathConfig, bits: FlagBits = native().limits): NativeIdentity {
   return {
     network: config.network.base,
     networkLength: config.network.length,
@@ -64,7 +63,8 @@ export function identityOf(config: DatapathConfig): NativeIdentity {
     subnetLength: config.subnet.length,
     publicIp: config.publicIp,
     port: config.port,
-    flags: (config.checkSource ? 0 : flagNoSourceCheck) | (config.checkDestination ? 0 : flagNoDestinationCheck),
+    flags:
+      (config.checkSource ? 0 : bits.flagNoSourceCheck) | (config.checkDestination ? 0 : bits.flagNoDestinationCheck),
     mtu: config.mtu,
   };
 }
