@@ -3,7 +3,8 @@
  * peer, whatever its BackendType, and packets go to the port that this host has configured.
  */
 import type { Lease } from '../model/lease.js';
-import { sortTunnelRoutes, type HostPlan, type Plan } from '../model/plan.js';
+import { comparePrefixes, formatIpv4, formatPrefix } from '../model/ipv4.js';
+import type { HostPlan, Plan, TunnelPeer } from '../model/plan.js';
 import { TartanError } from '../lib/errors.js';
 import type { Backend, BackendContext } from './backend.js';
 
@@ -30,9 +31,20 @@ export function udpBackend(context: BackendContext): Backend {
     mtu,
     announce: () => ({ type: 'udp', data: undefined }),
     plan: (self, peers, forwarding = false): Plan => ({
-      tunnel: sortTunnelRoutes(peers.map(peer => ({ subnet: peer.subnet, endpoint: peer.publicIp, port }))),
+      tunnel: [...peers].sort((a, b) => comparePrefixes(a.subnet, b.subnet)).map(peer => tunnelPeer(peer, port)),
       host: hostPlan(context, self, mtu, forwarding),
     }),
+  };
+}
+
+/** A node keeps its identity when it moves. flannel's leases name no node: there another address is another peer. */
+function tunnelPeer({ subnet, nodeId, publicIp }: Lease, port: number): TunnelPeer {
+  return {
+    identity: `${formatPrefix(subnet)} ${nodeId ?? formatIpv4(publicIp)}`,
+    prefixes: [subnet],
+    endpoint: publicIp,
+    port,
+    features: 0,
   };
 }
 

@@ -1,5 +1,5 @@
 /** The port to the engine that carries packets. */
-import type { TunnelRoute } from '../model/plan.js';
+import type { TunnelPeer } from '../model/plan.js';
 import type { Ipv4, Prefix } from '../model/ipv4.js';
 
 /** The number of a published route table; 0 is the empty table of a new data process. */
@@ -56,8 +56,8 @@ export interface Datapath {
    * @throws TartanError DATAPATH_FAILED when the data process does not end
    */
   stop(): Promise<void>;
-  /** Publishes the route table and never blocks: while both slots are in use, the newest table waits. */
-  publish(routes: readonly TunnelRoute[]): Generation;
+  /** Publishes the peers and never blocks: while both slots are in use, the newest table waits. */
+  publish(peers: readonly TunnelPeer[]): Generation;
   /** Sets the deadline, in milliseconds of CLOCK_BOOTTIME, past which the engine drops everything. */
   forwardUntil(bootMs: number): void;
   /** Drops packets of both directions, because the subnet belongs to another host; false ends that. */

@@ -2,13 +2,18 @@
  * The plan of a node: the state that its host must have, as whole sets that are compared by value. A backend makes the
  * plan from the own lease and the peers. The reconciler makes the host equal to the plan. Nothing here does I/O.
  */
-import { comparePrefixes, formatIpv4, formatPrefix, type Ipv4, type Prefix } from './ipv4.js';
+import { formatIpv4, formatPrefix, type Ipv4, type Prefix } from './ipv4.js';
 
-/** Sends packets for `subnet` to `endpoint`:`port` by UDP. */
-export interface TunnelRoute {
-  readonly subnet: Prefix;
+/** Packets to `prefixes` go to `endpoint`:`port` in UDP. */
+export interface TunnelPeer {
+  /** Names the owner of the prefixes: another text is another peer, and the same text at another endpoint is not. */
+  readonly identity: string;
+  /** One of any peer today. */
+  readonly prefixes: readonly Prefix[];
   readonly endpoint: Ipv4;
   readonly port: number;
+  /** Bits of what the peer can receive beside bare IPv4 packets; no backend sets one yet. */
+  readonly features: number;
 }
 
 /** Who makes and removes a link: the data plane makes a tun, the host adapter makes the others, called created links. */
@@ -105,7 +110,7 @@ export interface HostPlan {
 
 export interface Plan {
   /** undefined when the backend needs no data plane: the kernel carries the packets. */
-  readonly tunnel: readonly TunnelRoute[] | undefined;
+  readonly tunnel: readonly TunnelPeer[] | undefined;
   readonly host: HostPlan;
 }
 
@@ -174,9 +179,4 @@ export function formatRoute(route: RoutePlan): string {
   if (route.kind === 'device') return `${destination} dev ${route.device}`;
   const device = route.device === undefined ? '' : ` dev ${route.device}`;
   return `${destination} via ${formatIpv4(route.gateway)}${device}${route.onlink ? ' onlink' : ''}`;
-}
-
-/** Sorts by subnet, the order that the route table in shared memory requires. */
-export function sortTunnelRoutes(routes: readonly TunnelRoute[]): TunnelRoute[] {
-  return [...routes].sort((a, b) => comparePrefixes(a.subnet, b.subnet));
 }

@@ -2,6 +2,7 @@
  * One host's end of our data plane, run inside the host's namespace: `tartan-host.js SIDE DIST RUN-DIRECTORY`. It
  * starts the engine of the build in DIST with one peer and answers calls, one line of JSON for each.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setImmediate } from 'node:timers/promises';
@@ -9,8 +10,8 @@ import { pathToFileURL } from 'node:url';
 import type { Datapath } from '../../src/datapath/datapath.js';
 import type * as engine from '../../src/datapath/tun/tun-engine.js';
 import { silentLog } from '../../src/lib/log.js';
-import { ipv4FromNumber, parseIpv4, parsePrefix, type Ipv4 } from '../../src/model/ipv4.js';
-import type { TunnelRoute } from '../../src/model/plan.js';
+import { formatPrefix, ipv4FromNumber, parseIpv4, parsePrefix, type Ipv4, type Prefix } from '../../src/model/ipv4.js';
+import type { TunnelPeer } from '../../src/model/plan.js';
 
 export type HostCall =
   | { readonly call: 'fill'; readonly routes: number }
@@ -41,14 +42,20 @@ const [side, dist = '', runDir = ''] = process.argv.slice(2);
 if (side !== 'a' && side !== 'b') throw new Error(`'${side}' is not a or b`);
 const peer = side === 'a' ? 'b' : 'a';
 
+/** The peer with the members by which earlier builds know it: a route, whose endpoint was a hop before. */
+function tunnelPeer(subnet: Prefix, endpoint: Ipv4): TunnelPeer {
+  const earlier = { subnet, hop: endpoint };
+  return { identity: formatPrefix(subnet), prefixes: [subnet], endpoint, port, features: 0, ...earlier };
+}
+
 /** The peer and as many others as the table wants. */
-function routesOf(count: number): TunnelRoute[] {
-  const routes: TunnelRoute[] = [{ subnet: parsePrefix(own[peer]), endpoint: parseIpv4(outer[peer]), port }];
-  for (let i = 0; routes.length < count; i++) {
+function peersOf(count: number): TunnelPeer[] {
+  const peers = [tunnelPeer(parsePrefix(own[peer]), parseIpv4(outer[peer]))];
+  for (let i = 0; peers.length < count; i++) {
     const subnet = { base: nth(firstSubnet, i * 2 ** subnetBits), length: 32 - subnetBits };
-    routes.push({ subnet, endpoint: nth(firstHost, i), port });
+    peers.push(tunnelPeer(subnet, nth(firstHost, i)));
   }
-  return routes;
+  return peers;
 }
 
 function nth(first: Ipv4, offset: number): Ipv4 {
@@ -56,8 +63,9 @@ function nth(first: Ipv4, offset: number): Ipv4 {
 }
 
 async function open(): Promise<Datapath> {
-  const url = pathToFileURL(join(dist, 'datapath/tun-engine.js')).href;
-  // Another build of these sources: what it exports is what they do.
+  const folders = ['datapath/tun', 'datapath'].map(folder => join(dist, folder, 'tun-engine.js'));
+  const url = pathToFileURL(folders.find(path => existsSync(path)) ?? '').href;
+  // Another build of these sources: what it exports is what they do, in another folder before.
   const { openDatapath } = (await import(url)) as Engine;
   const datapath = await openDatapath({ runDir, device: 'tartan0', log: silentLog });
   const address = parseIpv4(outer[side === 'a' ? 'a' : 'b']);
@@ -71,7 +79,7 @@ async function open(): Promise<Datapath> {
     checkSource: true,
     checkDestination: true,
   });
-  datapath.publish(routesOf(1));
+  datapath.publish(peersOf(1));
   datapath.forwardUntil(2 ** 45);
   return datapath;
 }
@@ -95,7 +103,7 @@ async function update(seconds: number, everyMs: number): Promise<Lateness> {
   const end = performance.now() + seconds * 1000;
   for (let turn = 0, next = performance.now(); next < end; turn++) {
     while (performance.now() < next) Atomics.wait(cell, 0, 0, next - performance.now());
-    const late = await adopted(datapath.publish(routesOf(2 + (turn % 2))), giveUpMs);
+    const late = await adopted(datapath.publish(peersOf(2 + (turn % 2))), giveUpMs);
     if (late === undefined) lost++;
     else lateMs.push(late);
     next = Math.max(next + everyMs, performance.now());
@@ -106,7 +114,7 @@ async function update(seconds: number, everyMs: number): Promise<Lateness> {
 async function answer(call: HostCall): Promise<object> {
   switch (call.call) {
     case 'fill':
-      if ((await adopted(datapath.publish(routesOf(call.routes)), fillLimitMs)) !== undefined) return {};
+      if ((await adopted(datapath.publish(peersOf(call.routes)), fillLimitMs)) !== undefined) return {};
       throw new Error(`a table of ${call.routes} routes was not adopted in ${fillLimitMs} ms`);
     case 'update':
       return update(call.seconds, call.everyMs);

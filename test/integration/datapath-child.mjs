@@ -1,13 +1,18 @@
 /**
  * The datapath in a process of its own, so that a test can run it in a network namespace and kill it like a daemon.
- * One JSON command a line on standard input, one answer a line on standard output.
+ * One JSON command a line on standard input, one answer a line on standard output. The tree that the caller names may be
+ * an earlier version.
  */
+import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
-// Of the tree named by the caller, which may be another version.
-const dist = `${process.argv[2]}/dist`;
-const { cleanupDatapath } = await import(`${dist}/datapath/tun/cleanup.js`);
-const { openDatapath } = await import(`${dist}/datapath/tun/tun-engine.js`);
+const datapathFolder = `${process.argv[2]}/dist/datapath`;
+const engineFolder = [`${datapathFolder}/tun`, datapathFolder].find(folder => existsSync(`${folder}/tun-engine.js`));
+const { cleanupDatapath } = await import(`${engineFolder}/cleanup.js`);
+const { openDatapath } = await import(`${engineFolder}/tun-engine.js`);
+
+/** The peer with the members by which earlier versions know it: a route, whose endpoint was a hop before. */
+const toEveryVersion = peer => ({ ...peer, subnet: peer.prefixes[0], hop: peer.endpoint });
 
 const events = [];
 const note = (event, message) => events.push(`${event}: ${message}`);
@@ -25,7 +30,7 @@ const commands = {
   },
   start: config => datapath.start(config),
   stop: () => datapath.stop(),
-  publish: routes => datapath.publish(routes),
+  publish: peers => datapath.publish(peers.map(toEveryVersion)),
   forwardUntil: bootMs => datapath.forwardUntil(bootMs),
   fence: lost => datapath.fence(lost),
   check: () => datapath.check(),

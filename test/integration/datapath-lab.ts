@@ -162,9 +162,13 @@ export class Lab {
     };
   }
 
-  routes(host: Host): object[] {
+  /** What a host publishes: the other one. */
+  peers(host: Host): object[] {
     const peer = host === 'a' ? 2 : 1;
-    return [{ subnet: { base: ip4(10, 5, peer, 0), length: 24 }, endpoint: ip4(192, 0, 2, peer), port: 8285 }];
+    const prefixes = [{ base: ip4(10, 5, peer, 0), length: 24 }];
+    return [
+      { identity: `10.5.${peer}.0/24 n${peer}`, prefixes, endpoint: ip4(192, 0, 2, peer), port: 8285, features: 0 },
+    ];
   }
 
   daemon(host: Host, how: DaemonOptions = {}): Daemon {
@@ -183,7 +187,7 @@ export class Lab {
     const options = { runDir: this.runDir(host), device: 'tartan0', ...more };
     const { adopted } = (await daemon.call('open', options)) as State;
     await daemon.call('start', this.config(host));
-    await daemon.call('publish', this.routes(host));
+    await daemon.call('publish', this.peers(host));
     await daemon.call('forwardUntil', 2 ** 45);
     return { daemon, adopted };
   }

@@ -27,19 +27,19 @@ test('another configuration replaces the data process on the same link; another 
 
 test('publish: the newest of many tables arrives, a bad one is refused and changes nothing', async () => {
   const { daemon } = await lab.up('a');
-  const [route] = lab.routes('a');
-  for (let port = 1; port <= 500; port++) await daemon.call('publish', [{ ...route, port }]);
+  const [peer] = lab.peers('a');
+  for (let port = 1; port <= 500; port++) await daemon.call('publish', [{ ...peer, port }]);
   const { generationPublished } = await daemon.state();
   await until(
     'adoption of the newest',
     () => daemon.state(),
     s => s.generationAdopted === generationPublished,
   );
-  await expect(daemon.call('publish', [{ ...route, port: 0 }])).rejects.toMatchObject({
+  await expect(daemon.call('publish', [{ ...peer, port: 0 }])).rejects.toMatchObject({
     name: 'RangeError',
     message: expect.stringContaining('10.5.2.0/24'),
   });
-  await expect(daemon.call('publish', [route, route])).rejects.toMatchObject({ name: 'RangeError' });
+  await expect(daemon.call('publish', [peer, peer])).rejects.toMatchObject({ name: 'RangeError' });
   expect((await daemon.state()).generationPublished).toBe(generationPublished);
 });
 

@@ -78,7 +78,7 @@ test.each(['newer', 'older'])(
     // Longer than it looks after its process: one of another layout is not taken for a damaged one.
     await delay(1100);
     expect(lab.dataProcesses('a')).toEqual([old]);
-    await daemon.call('publish', lab.routes('a'));
+    await daemon.call('publish', lab.peers('a'));
     const { pid } = await until(
       'a hand-over',
       () => daemon.state(),
@@ -121,7 +121,7 @@ test('other addresses: the link and its packets stay, the socket is another one'
   lab.ip('a', 'address', 'add', '192.0.2.77/24', 'dev', 'under');
   const moved = { publicIp: 0xc000024d, bindAddress: 0xc000024d };
   await a.call('start', { ...lab.config('a'), ...moved });
-  await b.call('publish', [{ ...lab.routes('b')[0], endpoint: moved.publicIp }]);
+  await b.call('publish', [{ ...lab.peers('b')[0], endpoint: moved.publicIp }]);
   expect(lab.linkIndex('a')).toBe(link);
   expect(await lab.lost(100)).toBe(0);
   expect(lab.dataProcesses('a')).toHaveLength(1);

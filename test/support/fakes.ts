@@ -6,7 +6,7 @@ import { noFeatures } from '../../src/model/features.js';
 import { Wake } from '../../src/lib/wake.js';
 import { leaseValueOf, type Lease } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
-import { formatRoute, type HostPlan, type TunnelRoute } from '../../src/model/plan.js';
+import { formatRoute, type HostPlan, type TunnelPeer } from '../../src/model/plan.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStore, WatchedSet } from '../../src/store/store.js';
 
 export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', revision = 5n): Lease {
@@ -109,8 +109,8 @@ export class FakeDatapath implements Datapath {
     if (failure) throw failure;
   }
 
-  publish(routes: Parameters<Datapath['publish']>[0]): number {
-    this.calls.push(`publish ${routes.map(formatTunnelRoute).join(', ')}`);
+  publish(peers: Parameters<Datapath['publish']>[0]): number {
+    this.calls.push(`publish ${peers.map(formatTunnelPeer).join(', ')}`);
     return ++this.#generation;
   }
 
@@ -250,6 +250,6 @@ export async function tick(signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
 }
 
-export function formatTunnelRoute({ subnet, endpoint, port }: TunnelRoute): string {
-  return `${formatPrefix(subnet)} via ${formatIpv4(endpoint)}:${port}`;
+export function formatTunnelPeer({ prefixes, endpoint, port }: TunnelPeer): string {
+  return `${prefixes.map(formatPrefix).join(' ')} via ${formatIpv4(endpoint)}:${port}`;
 }

@@ -3,8 +3,7 @@ import { chooseBackend } from '../../src/backend/all.js';
 import { parseIpv4 } from '../../src/model/ipv4.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
 import { formatRoute } from '../../src/model/plan.js';
-import { formatTunnelRoute } from '../support/fakes.js';
-import { fakeLease } from '../support/fakes.js';
+import { fakeLease, formatTunnelPeer } from '../support/fakes.js';
 
 function context(document: string, mtu = 1500): Parameters<typeof chooseBackend>[0] {
   const address = parseIpv4('192.0.2.1');
@@ -21,7 +20,7 @@ const self = fakeLease('10.5.1.0/24', '192.0.2.1', 'n');
 it('the udp plan as text', () => {
   const backend = chooseBackend(context('{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Port":9000}}'));
   const plan = backend.plan(self, [fakeLease('10.5.3.0/24', '192.0.2.3'), fakeLease('10.5.2.0/24', '192.0.2.2')]);
-  expect(plan.tunnel?.map(formatTunnelRoute)).toEqual([
+  expect(plan.tunnel?.map(formatTunnelPeer)).toEqual([
     '10.5.2.0/24 via 192.0.2.2:9000',
     '10.5.3.0/24 via 192.0.2.3:9000',
   ]);
@@ -51,6 +50,18 @@ it('switches forwarding on for the whole host only when it is asked to, and befo
     'net.ipv4.ip_forward=1',
     'net.ipv4.conf.tartan0.forwarding=1',
   ]);
+});
+
+it('a peer is who has the subnet: a node that moved is the same one, another node or address of flannel is not', () => {
+  const backend = chooseBackend(context('{"Network":"10.5.0.0/16"}'));
+  const identity = (ip: string, nodeId?: string): string | undefined => {
+    const lease = { ...fakeLease('10.5.9.0/24', ip), nodeId };
+    return backend.plan(self, [lease]).tunnel?.[0]?.identity;
+  };
+  expect(identity('192.0.2.9', 'n9')).toBe('10.5.9.0/24 n9');
+  expect(identity('192.0.2.10', 'n9')).toBe('10.5.9.0/24 n9');
+  expect(identity('192.0.2.9', 'n8')).toBe('10.5.9.0/24 n8');
+  expect(identity('192.0.2.9')).toBe('10.5.9.0/24 192.0.2.9');
 });
 
 it('does not depend on the order of the peers', () => {

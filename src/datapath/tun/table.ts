@@ -6,7 +6,8 @@ import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { TartanError, messageOf } from '../../lib/errors.js';
 import { native, type NativeIdentity, type NativeLimits, type NativeTable } from '../../lib/native.js';
-import { sortTunnelRoutes, type TunnelRoute } from '../../model/plan.js';
+import { comparePrefixes } from '../../model/ipv4.js';
+import type { TunnelPeer } from '../../model/plan.js';
 import type { DatapathConfig } from '../datapath.js';
 
 /** The socket of the data process that forwards. */
@@ -83,13 +84,16 @@ export function sameIdentity(a: NativeIdentity, b: NativeIdentity): boolean {
 }
 
 /**
- * Returns the routes sorted, with four numbers for each.
+ * Returns the routes to the peers, sorted, with four numbers for each.
  * @throws RangeError that names the route that a data process could not use
  */
-export function packRoutes(routes: readonly TunnelRoute[]): Uint32Array {
+export function packRoutes(peers: readonly TunnelPeer[]): Uint32Array {
+  const routes = peers
+    .flatMap(({ prefixes, endpoint, port }) => prefixes.map(prefix => ({ prefix, endpoint, port })))
+    .sort((a, b) => comparePrefixes(a.prefix, b.prefix));
   const packed = new Uint32Array(routes.length * 4);
-  for (const [i, route] of sortTunnelRoutes(routes).entries()) {
-    packed.set([route.subnet.base, route.subnet.length, route.endpoint, route.port], i * 4);
+  for (const [i, { prefix, endpoint, port }] of routes.entries()) {
+    packed.set([prefix.base, prefix.length, endpoint, port], i * 4);
   }
   native().checkRoutes(packed);
   return packed;

@@ -19,7 +19,7 @@ import { Listeners } from '../../lib/listeners.js';
 import type { Log } from '../../lib/log.js';
 import { backoffMs } from '../../lib/retry.js';
 import { Serial } from '../../lib/serial.js';
-import type { TunnelRoute } from '../../model/plan.js';
+import type { TunnelPeer } from '../../model/plan.js';
 import type { Datapath, DatapathConfig, DatapathStats, Generation } from '../datapath.js';
 import { defaultLanes, DescriptorSet, openTunnel, type TunnelOptions } from './descriptors.js';
 import { killUnreachable } from './find-process.js';
@@ -126,8 +126,8 @@ class TunEngine implements Datapath {
     });
   }
 
-  publish(routes: readonly TunnelRoute[]): Generation {
-    const generation = this.#published.replace(packRoutes(routes));
+  publish(peers: readonly TunnelPeer[]): Generation {
+    const generation = this.#published.replace(packRoutes(peers));
     const { running } = this.#handover;
     if (running?.hasOurLayout === false) void this.#respawn({ process: running, why: running.buildDifference });
     else this.#writeRoutes();
