@@ -15,6 +15,8 @@ static bool add_limits(napi_env env, napi_value exports)
 	add_number(env, limits, "lanesMax", LANES_MAX);
 	add_number(env, limits, "queuesMax", QUEUES_MAX);
 	add_number(env, limits, "threadsMax", THREADS_MAX);
+	add_number(env, limits, "peersMax", PEERS_MAX);
+	add_number(env, limits, "routesMax", FAMILY_ROUTES_MAX);
 	add_number(env, limits, "tunQueueLength", TUN_QUEUE_PACKETS);
 	add_number(env, limits, "flagNoSourceCheck", FLAG_NO_SOURCE_CHECK);
 	add_number(env, limits, "flagNoDestinationCheck", FLAG_NO_DESTINATION_CHECK);

@@ -48,6 +48,9 @@ static napi_value set_identity_method(napi_env env, napi_callback_info info)
 	t->routes->public_ip = public_ip;
 	t->routes->port = port;
 	t->routes->flags = flags;
+	t->routes->wide_network = (struct wide_address){ .word = { network }, .family = FAMILY_IPV4 };
+	t->routes->wide_subnet = (struct wide_address){ .word = { subnet }, .family = FAMILY_IPV4 };
+	t->routes->wide_public = (struct wide_address){ .word = { public_ip }, .family = FAMILY_IPV4 };
 	atomic_store(&t->routes->mtu, mtu);
 	return NULL;
 }
@@ -65,12 +68,6 @@ static napi_value control_method(napi_env env, napi_callback_info info)
 	add_number(env, object, "generation", atomic_load(&t->routes->generation));
 	add_number(env, object, "forwardUntil", (double)(atomic_load(&t->routes->forward_until) / 1000000));
 	return finished(env, object);
-}
-
-static napi_value generation_method(napi_env env, napi_callback_info info)
-{
-	struct table *t = table_of(env, info, 0, NULL);
-	return t ? new_number(env, atomic_load(&t->routes->generation)) : NULL;
 }
 
 static napi_value set_mtu_method(napi_env env, napi_callback_info info)
@@ -123,8 +120,7 @@ void table_add_control(napi_env env, napi_value object)
 {
 	add_function(env, object, "identity", identity_method);
 	add_function(env, object, "setIdentity", set_identity_method);
-	add_function(env, object, "words", control_method);
-	add_function(env, object, "generation", generation_method);
+	add_function(env, object, "control", control_method);
 	add_function(env, object, "setMtu", set_mtu_method);
 	add_function(env, object, "setForwardUntil", set_forward_until_method);
 	add_function(env, object, "setFence", set_fence_method);

@@ -20,10 +20,11 @@ uint32_t table_threads(const struct counters_file *c)
 	return threads < THREADS_MAX ? threads : THREADS_MAX;
 }
 
+/* A data process of another build may have fewer counters, or more, which have no name here. */
 static double summed(const struct counters_file *c, uint32_t counter)
 {
 	uint64_t sum = 0;
-	for (uint32_t i = 0; i < table_threads(c); i++)
+	for (uint32_t i = 0; counter < c->counter_count && i < table_threads(c); i++)
 		sum += atomic_load_explicit(&c->thread[i].counters[counter], memory_order_relaxed);
 	return (double)sum;
 }

@@ -1,4 +1,4 @@
-/* The JavaScript object of a table; its methods are in table-control.c, table-routes.c and table-counters.c. */
+/* The JavaScript object of a table; its methods are in table-control.c, table-publish.c and table-counters.c. */
 #include "addon.h"
 #include "table.h"
 
@@ -37,7 +37,7 @@ static napi_value table_object(napi_env env, const struct table *opened)
 	add_number(env, object, "routesReadOnlyFd", opened->routes_read_only_fd);
 	add_number(env, object, "countersFd", opened->counters_fd);
 	table_add_control(env, object);
-	table_add_routes(env, object);
+	table_add_publish(env, object);
 	table_add_counters(env, object);
 	add_function(env, object, "close", close_method);
 	object = finished(env, object);
@@ -94,5 +94,5 @@ void table_init(napi_env env, napi_value exports)
 {
 	add_function(env, exports, "createTable", create_table);
 	add_function(env, exports, "adoptTable", adopt_table);
-	add_function(env, exports, "checkRoutes", table_check_routes);
+	add_function(env, exports, "checkTable", table_check);
 }

@@ -1,7 +1,10 @@
 /*
- * The two shared memories as tartand holds them: making, mapping and closing them, and the table behind a JavaScript
- * object. layout.h says what is in them. They have no name in any directory and can neither shrink nor grow, so what is
- * mapped stays there (memfd_create(2)).
+ * The two shared memories as tartand holds them: making, mapping, reserving and closing them, and the table behind a
+ * JavaScript object. layout.h says what is in them. They have no name in any directory and can neither shrink nor
+ * grow, so what is mapped stays there (memfd_create(2)).
+ *
+ * A page of such a memory is taken when it is touched, and a touch for which there is no page is SIGBUS. Therefore
+ * pages are reserved before they are touched: that can fail and be told.
  */
 #include "table.h"
 
@@ -12,7 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../shared/route-slot.h"
 #include "addon.h"
 
 const napi_type_tag table_tag = { 0x2b7e151628aed2a6, 0xabf7158809cf4f3c };
@@ -21,9 +23,6 @@ const napi_type_tag table_tag = { 0x2b7e151628aed2a6, 0xabf7158809cf4f3c };
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
-
-/* What is mapped of another layout: in each of them the control words lie in the first page (layout.h). */
-#define HEAD_BYTES 4096
 
 void table_clear(struct table *table)
 {
@@ -70,7 +69,62 @@ static int map_memories(struct table *table, bool is_known, const char **step)
 	return 0;
 }
 
-/* Makes a memory of zeros with reserved pages and a sealed size. /proc/<pid>/maps shows the label. */
+/*
+ * Reserves the pages of a range. If it fails it gives back pages of the range that nobody has touched, also those that
+ * were reserved before.
+ */
+static int reserve(int fd, size_t at, size_t bytes)
+{
+	while (fallocate(fd, 0, (off_t)at, (off_t)bytes) < 0) {
+		if (errno != EINTR)
+			return errno;
+	}
+	return 0;
+}
+
+/* Pages behind those of the reserved blocks only: the data process may not have touched its blocks yet. */
+static int reserve_blocks(struct table *table, uint32_t peers)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE), start = offsetof(struct counters_file, peer);
+	const size_t reserved = start + table->reserved_peers * sizeof(struct peer_block);
+	const size_t at = (reserved + page - 1) / page * page, end = start + peers * sizeof(struct peer_block);
+	int err = end > at ? reserve(table->counters_fd, at, end - at) : 0;
+
+	if (!err && peers > table->reserved_peers)
+		table->reserved_peers = peers;
+	return err;
+}
+
+int table_reserve(struct table *table, uint32_t generation, const struct table_rows *rows, const char **step)
+{
+	const struct route_slot_head head = route_slot_measure(rows, generation);
+	const size_t slot = offsetof(struct routes_file, slot) + generation % 2 * sizeof(struct route_slot);
+	struct route_slot_part part[ROUTE_SLOT_PARTS];
+	int err = 0;
+
+	*step = "fallocate";
+	route_slot_parts(&head, part);
+	for (size_t i = 0; i < ROUTE_SLOT_PARTS && !err; i++) {
+		if (part[i].bytes > 0)
+			err = reserve(table->routes_fd, slot + part[i].at, part[i].bytes);
+	}
+	return err ? err : reserve_blocks(table, rows->peer_count);
+}
+
+const struct route_slot *table_live_slot(const struct table *t)
+{
+	const struct routes_file *f = t->routes;
+	struct route_slot_head head;
+	if (!t->counters)
+		return NULL;
+	const uint32_t generation = atomic_load_explicit(&f->generation, memory_order_acquire);
+	const struct route_slot *slot = &f->slot[generation % 2];
+	if (f->magic != LAYOUT_MAGIC || f->version != LAYOUT_VERSION || f->size != sizeof *f)
+		return NULL;
+	return route_slot_verify(slot, generation, &head) ? slot : NULL;
+}
+
+/* Makes a memory of zeros with a sealed size. /proc/<pid>/maps shows the label. */
 static int make_memory(const char *what, const char *label, size_t size, int *result, const char **step)
 {
 	const unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -85,8 +139,8 @@ static int make_memory(const char *what, const char *label, size_t size, int *re
 		fd = memfd_create(name, flags);
 	if (fd < 0)
 		return errno == EINVAL ? ENAMETOOLONG : errno;
-	*step = "posix_fallocate";
-	err = posix_fallocate(fd, 0, (off_t)size);
+	*step = "ftruncate";
+	err = ftruncate(fd, (off_t)size) < 0 ? errno : 0;
 	/* The data process has a read-only descriptor. The mode keeps it from opening a writable one by /proc. */
 	if (!err && fchmod(fd, 0600) < 0)
 		err = errno;
@@ -111,9 +165,18 @@ static int open_again(int fd, int flags)
 
 static int make_memories(struct table *table, const char *label, const char **step)
 {
+	static const struct table_rows none = { 0 };
 	int err = make_memory("routes", label, sizeof *table->routes, &table->routes_fd, step);
 	if (!err)
 		err = make_memory("counters", label, sizeof *table->counters, &table->counters_fd, step);
+	if (err)
+		return err;
+	*step = "fallocate";
+	err = reserve(table->routes_fd, 0, HEAD_BYTES);
+	if (!err)
+		err = reserve(table->counters_fd, 0, offsetof(struct counters_file, peer));
+	if (!err)
+		err = table_reserve(table, 0, &none, step);
 	if (err)
 		return err;
 	*step = "open";
@@ -124,17 +187,13 @@ static int make_memories(struct table *table, const char *label, const char **st
 /* The data process checks the header before it writes its first counter. Afterwards it is the only writer. */
 static int write_counters_header(int fd)
 {
-	const struct counters_file header = {
-		.magic = LAYOUT_MAGIC,
-		.version = LAYOUT_VERSION,
-		.size = sizeof header,
-		.counter_count = COUNTER_COUNT,
-	};
-	const size_t bytes = offsetof(struct counters_file, pid);
-	ssize_t written = pwrite(fd, &header, bytes, 0);
+	/* In the order of the words before `pid`. */
+	const uint32_t words[] = { LAYOUT_MAGIC, LAYOUT_VERSION, sizeof(struct counters_file), COUNTER_COUNT };
+	_Static_assert(sizeof words == offsetof(struct counters_file, pid), "a word is missing");
+	ssize_t written = pwrite(fd, words, sizeof words, 0);
 	if (written < 0)
 		return errno;
-	return written == (ssize_t)bytes ? 0 : EIO;
+	return written == (ssize_t)sizeof words ? 0 : EIO;
 }
 
 int table_create(struct table *table, const char *label, const char **step)
@@ -154,7 +213,7 @@ int table_create(struct table *table, const char *label, const char **step)
 	table->routes->magic = LAYOUT_MAGIC;
 	table->routes->version = LAYOUT_VERSION;
 	table->routes->size = sizeof *table->routes;
-	route_slot_pack(&table->routes->slot[0], 0, NULL, 0);
+	route_slot_pack(&table->routes->slot[0], 0, &(struct table_rows){ 0 });
 	return 0;
 }
 
@@ -194,6 +253,8 @@ int table_adopt(struct table *table, int routes_fd, int counters_fd, uint32_t ve
 		return err;
 	}
 	table->routes_read_only_fd = routes_fd;
+	const struct route_slot *live = table_live_slot(table);
+	table->reserved_peers = live ? live->head.peer_count : 0;
 	return 0;
 }
 

@@ -4,6 +4,7 @@
  * when it uses nothing of the older table any more, and it never reports a generation whose slot it could not verify.
  */
 #include "control.h"
+#include "peer-blocks.h"
 #include <string.h>
 #include <time.h>
 
@@ -49,6 +50,7 @@ static void adopt_table(struct worker *w)
 		return;
 	}
 	w->has_refused = false;
+	peer_blocks_fit(w->counters, &w->routes);
 	atomic_store_explicit(&w->block->generation, generation, memory_order_release);
 }
 

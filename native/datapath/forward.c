@@ -34,7 +34,7 @@ static bool is_broadcast(const struct self *self, const struct route *r, uint32_
 	if (is_broadcast_of(address, self->network, self->network_length) ||
 	    is_broadcast_of(address, self->subnet, self->subnet_length))
 		return true;
-	return r != NULL && is_broadcast_of(address, r->network, r->length);
+	return r != NULL && is_broadcast_of(address, r->address[0], r->length);
 }
 
 /* Drops the packet, and has the sender told if the rules of ICMP allow it. */
@@ -93,13 +93,14 @@ enum verdict forward_outbound(struct packet *p, size_t segment_bytes, const stru
 	if ((segment_bytes == 0 ? p->length : segment_bytes) > self->mtu)
 		return refuse_size(out, p, self, r);
 	ipv4_decrement_ttl(p);
-	out->endpoint = (struct peer_endpoint){ .address = r->endpoint, .port = r->port };
+	const struct peer *peer = route_table_peer(routes, r);
+	out->endpoint = (struct peer_endpoint){ .address = peer->endpoint4, .port = peer->port4 };
 	return SEND_TO_PEER;
 }
 
 /* The checks before any byte of the datagram is read; rx_ok if it may be parsed. */
 static enum counter check_datagram(const struct packet *p, const struct outer *outer, const struct self *self,
-				   const struct route *peer)
+				   const struct peer *peer)
 {
 	if (outer->truncated || p->length > self->mtu)
 		return rx_oversize;
@@ -119,7 +120,7 @@ static enum counter check_inner(const struct packet *p, const struct ipv4 *h, co
 		return rx_martian;
 	if (!(self->flags & FLAG_NO_SOURCE_CHECK)) {
 		const struct route *of_source = route_table_find(routes, h->source);
-		if (of_source == NULL || of_source->endpoint != outer->source)
+		if (of_source == NULL || route_table_peer(routes, of_source)->endpoint4 != outer->source)
 			return rx_spoof_src;
 	}
 	if (!(self->flags & FLAG_NO_DESTINATION_CHECK) && !in_own_subnet(self, h->destination))
@@ -141,7 +142,7 @@ enum verdict forward_inbound(struct packet *p, const struct outer *outer, const 
 	*out = (struct outcome){ .counter = rx_ok };
 	if (self->gate != GATE_OPEN)
 		return drop(out, self->gate == GATE_FENCED ? rx_fenced : rx_orphaned);
-	const struct route *peer = route_table_by_endpoint(routes, outer->source);
+	const struct peer *peer = route_table_by_endpoint(routes, outer->source);
 	enum counter why = check_datagram(p, outer, self, peer);
 	if (why != rx_ok)
 		return drop(out, why);
@@ -154,7 +155,7 @@ enum verdict forward_inbound(struct packet *p, const struct outer *outer, const 
 	out->notes = (struct notes){
 		.trimmed = h->total_bytes < p->length,
 		.options = h->header_bytes > IPV4_HEADER_BYTES,
-		.unexpected_port = outer->port != peer->port,
+		.unexpected_port = outer->port != peer->port4,
 	};
 	p->length = h->total_bytes;
 	return WRITE_TO_TUN;

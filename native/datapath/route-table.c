@@ -12,30 +12,25 @@ bool route_table_open(struct route_table *table, const struct route_slot *slot, 
 	*table = (struct route_table){
 		.slot = slot,
 		.generation = generation,
-		.count = head.count,
-		.index_mask = head.index_size - 1,
-		.lengths = head.lengths,
+		.route_count = head.route_count,
+		.peer_count = head.peer_count,
+		.by_prefix_mask = head.by_prefix_size - 1,
+		.by_endpoint_mask = head.by_endpoint_size - 1,
+		.lengths4 = head.lengths4,
 	};
 	return true;
 }
 
-/* The route at the `step`th entry of the probe for a key; NULL ends the probe. */
-static const struct route *probe(const struct route_table *t, const uint32_t *index, uint32_t key, uint32_t step)
-{
-	uint32_t number = index[(index_hash(key) + step) & t->index_mask];
-
-	return number == 0 || number > t->count ? NULL : &t->slot->routes[number - 1];
-}
-
 static const struct route *find_length(const struct route_table *t, uint32_t address, uint32_t length)
 {
-	uint32_t network = address & ipv4_mask(length);
+	const uint32_t network = address & ipv4_mask(length), hash = index_hash(network);
 
-	for (uint32_t step = 0; step <= t->index_mask; step++) {
-		const struct route *r = probe(t, t->slot->by_network, network, step);
-		if (r == NULL)
+	for (uint32_t step = 0; step <= t->by_prefix_mask; step++) {
+		const uint32_t number = t->slot->by_prefix[(hash + step) & t->by_prefix_mask];
+		if (number == 0 || number > t->route_count)
 			return NULL;
-		if (r->network == network && r->length == length)
+		const struct route *r = &t->slot->routes[number - 1];
+		if (r->address[0] == network && r->length == length && r->family == FAMILY_IPV4)
 			return r;
 	}
 	return NULL;
@@ -44,7 +39,7 @@ static const struct route *find_length(const struct route_table *t, uint32_t add
 const struct route *route_table_find(const struct route_table *t, uint32_t address)
 {
 	/* The routes are disjoint, so the order of the lengths does not matter. */
-	for (uint64_t left = t->slot == NULL ? 0 : t->lengths; left != 0; left &= left - 1) {
+	for (uint64_t left = t->slot == NULL ? 0 : t->lengths4; left != 0; left &= left - 1) {
 		const struct route *r = find_length(t, address, (uint32_t)__builtin_ctzll(left));
 		if (r != NULL)
 			return r;
@@ -52,14 +47,17 @@ const struct route *route_table_find(const struct route_table *t, uint32_t addre
 	return NULL;
 }
 
-const struct route *route_table_by_endpoint(const struct route_table *t, uint32_t endpoint)
+const struct peer *route_table_by_endpoint(const struct route_table *t, uint32_t endpoint)
 {
-	if (t->slot == NULL)
-		return NULL;
-	for (uint32_t step = 0; step <= t->index_mask; step++) {
-		const struct route *r = probe(t, t->slot->by_endpoint, endpoint, step);
-		if (r == NULL || r->endpoint == endpoint)
-			return r;
+	const uint32_t hash = index_hash(endpoint);
+
+	for (uint32_t step = 0; t->slot != NULL && step <= t->by_endpoint_mask; step++) {
+		const uint32_t number = t->slot->by_endpoint[(hash + step) & t->by_endpoint_mask];
+		if (number == 0 || number > t->peer_count)
+			return NULL;
+		const struct peer *p = &t->slot->peers[number - 1];
+		if (p->endpoint4 == endpoint)
+			return p;
 	}
 	return NULL;
 }

@@ -13,18 +13,28 @@ struct route_table {
 	const struct route_slot *slot; /* NULL: no routes and no peers */
 	uint32_t generation;
 	/* Copies, because the words of the slot are not trusted again. */
-	uint32_t count;
-	uint32_t index_mask;
-	uint64_t lengths;
+	uint32_t route_count;
+	uint32_t peer_count;
+	uint32_t by_prefix_mask;
+	uint32_t by_endpoint_mask;
+	uint64_t lengths4;
 };
 
 /* Verifies the slot of `generation`. False, and the table is unchanged, if route_slot_verify() refuses it. */
 bool route_table_open(struct route_table *table, const struct route_slot *slot, uint32_t generation);
 
-/* The route whose prefix contains the address, or NULL. */
+/* The route whose prefix contains the IPv4 address, or NULL. */
 const struct route *route_table_find(const struct route_table *table, uint32_t address);
 
-/* One route of the peer with this public address; NULL if no peer has it. */
-const struct route *route_table_by_endpoint(const struct route_table *table, uint32_t endpoint);
+/* The peer of a route of this table. There is one, because route_slot_verify() refuses routes without peers. */
+static inline const struct peer *route_table_peer(const struct route_table *table, const struct route *route)
+{
+	const uint32_t number = route->peer;
+
+	return &table->slot->peers[number < table->peer_count ? number : 0];
+}
+
+/* One peer with this public IPv4 address; NULL if no peer has it. */
+const struct peer *route_table_by_endpoint(const struct route_table *table, uint32_t endpoint);
 
 #endif

@@ -30,7 +30,7 @@ static int check_counters(const struct counters_file *c)
 {
 	if (c->magic != LAYOUT_MAGIC || c->version != LAYOUT_VERSION || c->size != sizeof *c)
 		return EPROTO;
-	return c->counter_count != COUNTER_COUNT ? EPROTO : 0;
+	return c->counter_count > COUNTERS_MAX ? EPROTO : 0;
 }
 
 int shared_files_open(struct shared_files *files, int routes_fd, int counters_fd, const char **step)

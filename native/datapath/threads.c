@@ -30,6 +30,7 @@ static void open_thread(struct threads *threads, size_t i, const struct options 
 	snprintf(t->name, sizeof t->name, "tartan-%s%zu", names[t->role], queue % 10);
 	t->worker = (struct worker){
 		.file = files->routes,
+		.counters = files->counters,
 		.block = &files->counters->thread[i],
 		.tun = o->tun.fd[queue],
 		.udp = o->udp.fd[queue],

@@ -21,7 +21,8 @@ enum progress {
 
 struct worker {
 	const struct routes_file *file;
-	struct thread_block *block;
+	struct counters_file *counters;
+	struct thread_block *block; /* in counters; this worker's */
 	int tun;
 	int udp;
 	int wake; /* eventfd, the doorbell */

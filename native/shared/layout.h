@@ -1,15 +1,15 @@
 /*
- * The contract of tartand and tartan-datapath: the two shared memories through which they speak, the message by which a
- * data process sends its descriptors to a new tartand, and the command line. Both programs include this header. A
+ * The contract of tartand and tartan-datapath: the two shared memories through which they speak, the messages by which
+ * a data process sends its descriptors to a new tartand, and the command line. Both programs include this header. A
  * change of the layout is a new LAYOUT_VERSION.
  *
  *   routes    is written by tartand only. The data process has a read-only descriptor and maps it read-only.
- *   counters  is written by the data process only, one block per thread. tartand writes its first words when it makes
- *             the memory, and trusts no value in it afterwards.
+ *   counters  is written by the data process only: one block per thread, one block per peer. tartand writes its first
+ *             words when it makes the memory, and trusts no value in it afterwards.
  *
- * Every word has one writer. Both memories are little-endian files without a name (memfd_create(2)). Their pages are
- * reserved at the start and their size is sealed, so nobody can take away what is mapped. tartand also adopts files in
- * a run directory, as older versions made them.
+ * Every word has one writer, or is atomic. Both memories are little-endian files without a name (memfd_create(2)) whose
+ * size is sealed. They are sparse: tartand reserves pages (fallocate(2)) before either program touches them, as many as
+ * the peers need. Nobody reads what was not reserved, because that takes memory too, and a fault if there is none.
  */
 #ifndef TARTAN_LAYOUT_H
 #define TARTAN_LAYOUT_H
@@ -20,54 +20,95 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC 0x4e545254u /* "TRTN" */
-#define LAYOUT_VERSION 3u
+#define LAYOUT_VERSION 4u
+/* A program of another layout maps this much of `routes`. Everything before the slots lies in it. */
+#define HEAD_BYTES 4096u
 
-#define ROUTES_MAX 65536u
+/* The most peers, and the most routes of either address family. */
+#define PEERS_MAX 65536u
+#define FAMILY_ROUTES_MAX 65536u
+#define ROUTES_MAX (2u * FAMILY_ROUTES_MAX)
 /* Open addressing at half load or less: a look-up touches few entries, whatever the number of peers. */
 #define INDEX_MAX (2u * ROUTES_MAX)
 
 /* The TOS of the outer packets of sparse flows, low delay (RFC 1349). Those of bulk flows have 0. */
 #define SPARSE_TOS 0x10
 
-#define THREADS_MAX 8u
-#define QUEUES_MAX 4u
-/* The most lanes that tartand makes: a queue each, and one for sparse flows. */
+/* What a data process may have. tartand makes fewer lanes: a queue each, and one for sparse flows. */
+#define THREADS_MAX 16u
+#define QUEUES_MAX 8u
 #define LANES_MAX 3u
 
-/* The packets that may wait in the TUN link while the data process is replaced or paused. The kernel's default is 500. */
+/* Packets that may wait in the TUN link while the data process is replaced or paused. The kernel's default is 500. */
 #define TUN_QUEUE_PACKETS 5000
 
-/* One subnet of a peer. All addresses of this header are in host order. */
+#define FAMILY_IPV4 4u
+#define FAMILY_IPV6 6u
+
+/* All addresses of this header are in host order. An IPv6 address begins in word[0], an IPv4 address is word[0]. */
+struct wide_address {
+	uint32_t word[4];
+	uint32_t family; /* 0: none */
+};
+
+/* One prefix of a peer. What an IPv4 look-up reads comes first. */
 struct route {
-	uint32_t network;  /* host bits zero */
-	uint8_t length;    /* 1..32 */
-	uint8_t reserved;
-	uint16_t port;     /* UDP port of the peer */
-	uint32_t endpoint; /* public address of the peer */
-	uint32_t reserved2;
+	uint32_t peer;  /* its number */
+	uint8_t length; /* 1..32 or 1..128 */
+	uint8_t family; /* FAMILY_IPV4 or FAMILY_IPV6 */
+	uint16_t reserved;
+	uint32_t address[4]; /* as in struct wide_address; host bits zero */
 };
 
 /*
- * A complete table. `routes` is sorted by network and disjoint. `by_network` and `by_endpoint` hold route number + 1 at
- * index_hash(key) & (index_size - 1) or after it; 0 ends a probe. by_endpoint holds one route of each peer. `lengths`
- * has bit L set if a route of length L exists, so that a look-up probes only the lengths in use. `checksum` is that of
- * route_slot_checksum().
+ * One peer, at the place of its number. The number stays over publications and hand-overs. A later peer gets it only
+ * after every thread has adopted a table in which it was free, and its peer_block was zeroed.
+ */
+struct peer {
+	uint32_t identity[4];  /* a hash of who has the prefixes; all zero: the number is free */
+	uint32_t endpoint6[4]; /* public addresses of the peer; zero: none */
+	uint32_t endpoint4;
+	uint16_t port4; /* UDP ports of the peer */
+	uint16_t port6;
+	uint32_t features; /* reserved with all below: 0 so far */
+	uint8_t policy;
+	uint8_t engine;
+	uint16_t reserved;
+	uint32_t pair[4];
+};
+
+/* The words of a slot before its arrays. */
+struct route_slot_head {
+	uint32_t generation;
+	uint32_t route_count;
+	uint32_t peer_count;           /* highest number in use + 1 */
+	uint32_t by_prefix_size;       /* power of two, >= 2 * route_count, at least 2 */
+	uint32_t by_endpoint_size;     /* power of two, >= 2 * peer_count, at least 2 */
+	uint32_t reserved;
+	uint64_t lengths4;             /* bit L: there is an IPv4 route of length L */
+	uint64_t lengths6[3];          /* bit L % 64 of word L / 64: the same of IPv6 */
+	uint64_t checksum;             /* route_slot_checksum() */
+};
+
+/*
+ * A complete table. `routes` has the IPv4 routes, then the IPv6 routes, each sorted by address and disjoint. The
+ * probe for a key begins at index_hash(key) & (size - 1) of an index; 0 ends it. An entry of `by_prefix` is a route
+ * number + 1, one of `by_endpoint` a peer number + 1. by_endpoint holds one peer of each IPv4 endpoint, and has room
+ * for IPv6 endpoints.
  */
 struct route_slot {
-	uint32_t generation;
-	uint32_t count;
-	uint32_t index_size; /* power of two, >= 2 * count, at least 2 */
-	uint32_t reserved;
-	uint64_t lengths;
-	uint64_t checksum;
+	struct route_slot_head head;
 	struct route routes[ROUTES_MAX];
-	uint32_t by_network[INDEX_MAX];
+	struct peer peers[PEERS_MAX];
+	uint32_t by_prefix[INDEX_MAX];
 	uint32_t by_endpoint[INDEX_MAX];
 };
 
 /* Bits of routes_file.flags */
 #define FLAG_NO_SOURCE_CHECK 1u
 #define FLAG_NO_DESTINATION_CHECK 2u
+
+#define SPARE_WORDS 64u
 
 struct routes_file {
 	uint32_t magic;
@@ -87,7 +128,12 @@ struct routes_file {
 	_Atomic uint32_t drain;          /* 1: stop reading, flush, exit */
 	_Atomic uint32_t generation;     /* published; its table is in slot[generation % 2] */
 	_Atomic uint64_t forward_until;  /* CLOCK_BOOTTIME nanoseconds; past it drop both directions */
-	uint8_t pad[192];
+	/* The addresses of the identity again, with room for either family. */
+	struct wide_address wide_network;
+	struct wide_address wide_subnet;
+	struct wide_address wide_public;
+	_Atomic uint32_t spare[SPARE_WORDS]; /* reserved for control words of later builds; 0 so far */
+	uint8_t pad[HEAD_BYTES - 124 - 4 * SPARE_WORDS];
 	struct route_slot slot[2];
 };
 
@@ -98,29 +144,61 @@ struct routes_file {
 _Static_assert(offsetof(struct routes_file, mtu) == 40, "a control word has moved");
 _Static_assert(offsetof(struct routes_file, fence) == 44, "a control word has moved");
 _Static_assert(offsetof(struct routes_file, drain) == 48, "a control word has moved");
+_Static_assert(offsetof(struct routes_file, generation) == 52, "a control word has moved");
 _Static_assert(offsetof(struct routes_file, forward_until) == 56, "a control word has moved");
+/* Later builds of this layout only give a meaning to what is reserved. */
+_Static_assert(offsetof(struct routes_file, wide_network) == 64, "a wide address has moved");
+_Static_assert(offsetof(struct routes_file, spare) == 124, "a spare word has moved");
+_Static_assert(offsetof(struct routes_file, slot) == HEAD_BYTES, "the slots begin behind the head");
+_Static_assert(sizeof(struct route) == 24 && sizeof(struct peer) == 64, "a row has another size");
+_Static_assert(sizeof(struct route_slot_head) == 64 && sizeof(struct route_slot) % 64 == 0, "peers cross cache lines");
+_Static_assert(INDEX_MAX >= 4 * PEERS_MAX, "no room for endpoints of both families");
+
+/* Counters of a thread. Later builds name more of them without another layout. */
+#define COUNTERS_MAX 256u
+_Static_assert(COUNTER_COUNT <= COUNTERS_MAX, "more counters than words for them");
 
 /* The block of one thread, which is its only writer. Threads share no cache line. */
 struct thread_block {
 	_Alignas(128) _Atomic uint32_t generation; /* adopted */
 	_Atomic uint32_t running;                  /* 1 between the first and the last poll */
-	_Atomic uint64_t counters[COUNTER_COUNT];
+	_Atomic uint64_t counters[COUNTERS_MAX];
 };
+
+/*
+ * What the data process learns about the peer of a number. `identity` says whose it is: the first thread to adopt a
+ * table zeroes each block of another identity, and then writes the new one (peer-blocks.h). A thread writes to a block
+ * only if the identity is that of the peer in its own table.
+ */
+struct peer_block {
+	_Atomic uint32_t identity[4];    /* all zero: of nobody. Its writer is the first thread to adopt a table */
+	_Atomic uint32_t path_mtu;       /* bytes of the longest outer packet; 0: not known. Any thread may write it */
+	_Atomic uint32_t reserved;
+	_Atomic uint64_t last_heard_ns;  /* CLOCK_BOOTTIME; 0: never. Any thread may write it */
+	_Atomic uint64_t statistics[28]; /* reserved, 0 so far */
+};
+_Static_assert(sizeof(struct peer_block) == 256, "a peer block has another size");
 
 struct counters_file {
 	uint32_t magic;
 	uint32_t version;
 	uint32_t size; /* sizeof(struct counters_file) */
-	uint32_t counter_count;
+	uint32_t counter_count; /* that have a name; a reader knows those up to its own count */
 	_Atomic uint32_t pid;
 	_Atomic uint32_t threads;
 	_Atomic uint32_t features;
-	uint8_t pad[100];
+	_Atomic uint32_t blocks_generation; /* of the newest table to which a thread has fitted the peer blocks */
+	_Atomic uint32_t blocks_count;      /* peer_count of that table. By the thread that fits the blocks */
+	uint8_t pad[92];
 	struct thread_block thread[THREADS_MAX];
+	uint8_t pad2[1920];
+	struct peer_block peer[PEERS_MAX];
 };
+_Static_assert(offsetof(struct counters_file, thread) == 128, "the thread blocks have moved");
+_Static_assert(offsetof(struct counters_file, peer) % 4096 == 0, "the peer blocks begin in a page of their own");
 
 /*
- * What datapath.sock (SOCK_SEQPACKET) sends to a new connection: one message of this form with `descriptors`
+ * What datapath.sock (SOCK_SEQPACKET) sends to a new connection: first one message of this form with `descriptors`
  * descriptors in SCM_RIGHTS, in this order: routes (read-only), counters, the listening socket, TUN queues, UDP
  * sockets, one eventfd per thread. The connection stays open; its end means that the process is dead. An eventfd is the
  * doorbell of a thread: it carries no value, and the thread reads the control words when it rings.
@@ -149,6 +227,11 @@ static inline uint32_t index_hash(uint32_t key)
 {
 	uint32_t h = key * 0x9e3779b1u;
 	return h ^ (h >> 15);
+}
+
+static inline uint32_t index_hash6(const uint32_t key[4])
+{
+	return index_hash(key[0] ^ index_hash(key[1] ^ index_hash(key[2] ^ index_hash(key[3]))));
 }
 
 #endif

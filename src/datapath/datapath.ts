@@ -56,7 +56,12 @@ export interface Datapath {
    * @throws TartanError DATAPATH_FAILED when the data process does not end
    */
   stop(): Promise<void>;
-  /** Publishes the peers and never blocks: while both slots are in use, the newest table waits. */
+  /**
+   * Publishes the peers and never blocks: while both slots are in use, the newest table waits. When memory is full the
+   * older one stays, and the newest is written as soon as there is room. Peers beyond the numbers there are, 65,536, are
+   * left out; a warning names them.
+   * @throws RangeError naming a route that the engine cannot use, TartanError DATAPATH_FAILED when memory is full
+   */
   publish(peers: readonly TunnelPeer[]): Generation;
   /** Sets the deadline, in milliseconds of CLOCK_BOOTTIME, past which the engine drops everything. */
   forwardUntil(bootMs: number): void;

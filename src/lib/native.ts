@@ -31,7 +31,7 @@ export interface NativeIdentity {
 }
 
 /** The control words besides the MTU: they change while the data process lives. */
-export interface NativeControlWords {
+export interface NativeControl {
   readonly generation: number;
   readonly fence: boolean;
   /** CLOCK_BOOTTIME milliseconds. */
@@ -49,7 +49,26 @@ export interface NativeCounters {
   readonly features: readonly string[];
 }
 
-/** The two shared memories. With another layout only the control words can be written; the rest is undefined. */
+/**
+ * Rows of a table. Addresses are four numbers in host order, the first one first; an IPv4 address is the first of them.
+ *
+ *   peers    identity (4), IPv6 endpoint (4), IPv4 endpoint, IPv4 port, IPv6 port, features, policy, engine, pairs (4)
+ *   routes   address (4), length, family (4 or 6), peer number
+ *
+ * Row i of `peers` is the peer of number i; the row of a free number is all zero. An endpoint that is zero is none.
+ * Routes come sorted: those of IPv4 by address, then those of IPv6.
+ */
+export interface NativeRows {
+  readonly peers: Uint32Array;
+  readonly routes: Uint32Array;
+}
+
+/** Numbers of a row. The first four of a peer are its identity. */
+export const peerRowLength = 18;
+export const routeRowLength = 7;
+export const identityLength = 4;
+
+/** The two shared memories. With another layout only the control words can be used; the rest is undefined. */
 export interface NativeTable {
   readonly routesFd: number;
   /** A read-only descriptor of `routes`, for the data process. */
@@ -59,16 +78,17 @@ export interface NativeTable {
   identity(): NativeIdentity | undefined;
   setIdentity(identity: NativeIdentity): void;
   /**
-   * Writes the slot that is not live and makes it the live one.
-   * @param routes as for `checkRoutes`
-   * @returns the generation; 0 when threads still use both slots (publish again later) or the layout is another one
-   * @throws RangeError as `checkRoutes` does
+   * Writes the slot that is not live and switches (NativeRows).
+   * @returns the generation, or 0 when both slots are still in use by a thread (publish again later) or of another layout
+   * @throws RangeError as `checkTable` does, and ENOSPC or ENOMEM when memory is full; the older table stays
    */
-  publish(routes: Uint32Array): number;
-  /** Returns the live table in the form of `publish`; undefined where `identity` is. */
+  publish(peers: Uint32Array, routes: Uint32Array): number;
+  /** The live table in the form of `publish`; undefined where `identity` is. */
+  peers(): Uint32Array | undefined;
   routes(): Uint32Array | undefined;
-  generation(): number;
-  words(): NativeControlWords;
+  /** Whether what the data process keeps under this number is of no peer; false for another layout. */
+  isBlockZeroed(peerNumber: number): boolean;
+  control(): NativeControl;
   setMtu(mtu: number): void;
   setForwardUntil(bootMs: number): void;
   setFence(on: boolean): void;
@@ -115,6 +135,9 @@ export interface NativeLimits {
   /** The most TUN queues, and threads, that a data process may have. */
   readonly queuesMax: number;
   readonly threadsMax: number;
+  readonly peersMax: number;
+  /** Of either address family. */
+  readonly routesMax: number;
   /** Packets that wait in the link while nobody reads its queues. */
   readonly tunQueueLength: number;
   /** Bits of NativeIdentity.flags. */
@@ -155,11 +178,11 @@ export interface NativeAddon {
   /** Creates memories that /proc/<pid>/maps shows as `/memfd:routes:<label>` and `/memfd:counters:<label>`. */
   createTable(label: string): NativeTable;
   /**
-   * Throws a RangeError that names the bad route. There must be at most 65536 routes, sorted, disjoint and without host
-   * bits; the peer endpoint and the port must not be zero.
-   * @param routes four numbers for each route: network, length, peer endpoint, port
+   * Throws RangeError naming the route or the peer unless the rows can be published (NativeRows): at most
+   * `limits.routesMax` routes of a family and `limits.peersMax` peers, the routes sorted, disjoint, without host bits and
+   * of peers with endpoint and port.
    */
-  checkRoutes(routes: Uint32Array): void;
+  checkTable(peers: Uint32Array, routes: Uint32Array): void;
   /**
    * Maps the memories of a living data process by the descriptors that it handed over. The table owns the descriptors
    * then. When the call throws (EPROTO: the size is not that of the layout) the caller still owns them.

@@ -1,6 +1,6 @@
 /*
  * Fuzz target: a route slot with bytes changed anywhere, before and after it was verified. A look-up may find a wrong
- * route, but it ends, and the route lies inside the slot.
+ * route or a wrong peer, but it ends, and what it finds lies inside the table.
  */
 #include "fixture.h"
 #include "target.h"
@@ -10,20 +10,24 @@
 /* Changes four bytes. Three bytes of the input are the place, folded into the words in use, and four are the value. */
 static void change(struct route_slot *s, const uint8_t *input)
 {
-	static const size_t starts[] = { 0, offsetof(struct route_slot, routes), offsetof(struct route_slot, by_network),
-					 offsetof(struct route_slot, by_endpoint) };
+	static const size_t starts[] = {
+		0, offsetof(struct route_slot, routes), offsetof(struct route_slot, peers),
+		offsetof(struct route_slot, by_prefix), offsetof(struct route_slot, by_endpoint),
+	};
 	size_t place = (size_t)(input[1] | input[2] << 8) % 61;
 
-	memcpy((uint8_t *)s + starts[input[0] % 4] + place, input + 3, 4);
+	memcpy((uint8_t *)s + starts[input[0] % 5] + place, input + 3, 4);
 }
 
 static void look(const struct route_table *t, uint32_t address)
 {
-	const struct route *routes[] = { route_table_find(t, address), route_table_by_endpoint(t, address) };
+	const struct route *route = route_table_find(t, address);
+	const struct peer *peers[] = { route == NULL ? NULL : route_table_peer(t, route),
+				       route_table_by_endpoint(t, address) };
 
+	require(route == NULL || (route >= t->slot->routes && route < t->slot->routes + t->route_count));
 	for (size_t i = 0; i < 2; i++)
-		if (routes[i] != NULL && (routes[i] < t->slot->routes || routes[i] >= t->slot->routes + t->count))
-			abort();
+		require(peers[i] == NULL || (peers[i] >= t->slot->peers && peers[i] < t->slot->peers + t->peer_count));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
@@ -35,7 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 	if (slot == NULL)
 		slot = fixture_open(&table);
 	memset(slot, 0, offsetof(struct route_slot, routes) + 8 * sizeof slot->routes[0]);
-	memset(slot->by_network, 0, 128);
+	memset(slot->peers, 0, 128);
+	memset(slot->by_prefix, 0, 128);
 	memset(slot->by_endpoint, 0, 128);
 	fixture_pack(slot, 1, fixture_routes, 2);
 	if (!route_table_open(&verified, slot, 1))
@@ -48,9 +53,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 		look(&verified, ADDRESS(10, 5, 2, input[3]));
 		look(&verified, ADDRESS(192, 0, 2, 2));
 		/* The checksum fits what was changed, so only the checks of the bounds can refuse the slot. */
-		if (slot->count <= ROUTES_MAX && slot->index_size <= INDEX_MAX)
-			slot->checksum = fixture_checksum(slot);
-		if (route_table_open(&table, slot, slot->generation))
+		const struct route_slot_head *h = &slot->head;
+		if (h->route_count <= ROUTES_MAX && h->by_prefix_size <= INDEX_MAX && h->peer_count <= PEERS_MAX &&
+		    h->by_endpoint_size <= INDEX_MAX)
+			slot->head.checksum = fixture_checksum(slot);
+		if (route_table_open(&table, slot, slot->head.generation))
 			look(&table, address);
 	}
 	return 0;

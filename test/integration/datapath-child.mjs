@@ -21,6 +21,16 @@ let datapath;
 let opened;
 let changes = 0;
 
+/** So many peers with numbers of their own, to whom nothing is sent (RFC 2544, RFC 1918). */
+const manyPeers = (first, count) =>
+  Array.from({ length: count }, (_, i) => ({
+    identity: `many ${first + i}`,
+    prefixes: [{ base: 10 * 2 ** 24 + 2 ** 23 + (first + i) * 64, length: 26 }],
+    endpoint: 198 * 2 ** 24 + 18 * 2 ** 16 + first + i,
+    port: 8285,
+    features: 0,
+  }));
+
 const commands = {
   async open(options) {
     opened = { ...options, log };
@@ -31,6 +41,8 @@ const commands = {
   start: config => datapath.start(config),
   stop: () => datapath.stop(),
   publish: peers => datapath.publish(peers.map(toEveryVersion)),
+  /** The peers given, and so many others from the first on. */
+  publishMany: ({ peers, first, count }) => datapath.publish([...peers, ...manyPeers(first, count)]),
   forwardUntil: bootMs => datapath.forwardUntil(bootMs),
   fence: lost => datapath.fence(lost),
   check: () => datapath.check(),

@@ -164,11 +164,17 @@ export class Lab {
 
   /** What a host publishes: the other one. */
   peers(host: Host): object[] {
-    const peer = host === 'a' ? 2 : 1;
-    const prefixes = [{ base: ip4(10, 5, peer, 0), length: 24 }];
-    return [
-      { identity: `10.5.${peer}.0/24 n${peer}`, prefixes, endpoint: ip4(192, 0, 2, peer), port: 8285, features: 0 },
-    ];
+    return [this.peer(host === 'a' ? 2 : 1)];
+  }
+
+  peer(node: number): object {
+    return {
+      identity: `10.5.${node}.0/24 n${node}`,
+      prefixes: [{ base: ip4(10, 5, node, 0), length: 24 }],
+      endpoint: ip4(192, 0, 2, node),
+      port: 8285,
+      features: 0,
+    };
   }
 
   daemon(host: Host, how: DaemonOptions = {}): Daemon {
@@ -295,10 +301,10 @@ export async function respawned(daemon: Daemon, old: number): Promise<State> {
   return state;
 }
 
-/** The memory that a data process reads its routes from; it has no other name. */
-export function routesOf(pid: number): string {
+/** A memory of a data process; it has no other name. */
+export function memoryOf(pid: number, memory: 'routes' | 'counters'): string {
   const descriptors = readdirSync(`/proc/${pid}/fd`).map(fd => `/proc/${pid}/fd/${fd}`);
-  const found = descriptors.find(path => readlinkSync(path).startsWith('/memfd:routes:'));
-  if (found === undefined) throw new Error(`process ${pid} holds no routes`);
+  const found = descriptors.find(path => readlinkSync(path).startsWith(`/memfd:${memory}:`));
+  if (found === undefined) throw new Error(`process ${pid} holds no ${memory}`);
   return found;
 }

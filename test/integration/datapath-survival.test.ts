@@ -2,7 +2,7 @@
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Lab, bothUp, isRunning, pidOf, respawned, routesOf, until } from './datapath-lab.js';
+import { Lab, bothUp, isRunning, memoryOf, pidOf, respawned, until } from './datapath-lab.js';
 
 let lab: Lab;
 
@@ -102,7 +102,7 @@ test('a damaged table is never believed: the next daemon replaces the data proce
   const { a } = await bothUp(lab);
   const [pid, link] = [await pidOf(a), lab.linkIndex('a')];
   await a.kill();
-  const fd = openSync(routesOf(pid), 'r+');
+  const fd = openSync(memoryOf(pid, 'routes'), 'r+');
   writeSync(fd, Buffer.alloc(256, 0x55), 0, 256, 0);
   closeSync(fd);
   const next = await lab.up('a');
@@ -119,7 +119,7 @@ test('a damaged table is never believed: the next daemon replaces the data proce
 test('a table that is damaged while the daemon runs is replaced by it', async () => {
   const { a } = await bothUp(lab);
   const pid = await pidOf(a);
-  const fd = openSync(routesOf(pid), 'r+');
+  const fd = openSync(memoryOf(pid, 'routes'), 'r+');
   writeSync(fd, Buffer.alloc(12, 0x55), 0, 12, 0);
   closeSync(fd);
   const state = await until(

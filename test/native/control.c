@@ -5,6 +5,7 @@
 
 struct bench {
 	struct routes_file *file;
+	struct counters_file *counters;
 	struct thread_block *block;
 	struct worker *w;
 };
@@ -13,9 +14,10 @@ static struct bench bench_open(void)
 {
 	struct bench b = { .file = calloc(1, sizeof *b.file), .w = calloc(1, sizeof *b.w) };
 
-	b.block = aligned_alloc(128, sizeof *b.block);
-	memset(b.block, 0, sizeof *b.block);
+	b.counters = fixture_counters();
+	b.block = &b.counters->thread[0];
 	b.w->file = b.file;
+	b.w->counters = b.counters;
 	b.w->block = b.block;
 	b.file->mtu = MTU;
 	b.file->forward_until = UINT64_MAX;
@@ -25,7 +27,7 @@ static struct bench bench_open(void)
 static void bench_close(struct bench *b)
 {
 	free(b->file);
-	free(b->block);
+	fixture_counters_free(b->counters);
 	free(b->w);
 }
 
@@ -65,11 +67,12 @@ static void adoption(struct suite *s)
 	CHECK(s, b.w->routes.slot == NULL && b.block->generation == 0);
 	publish(&b, 1, 1);
 	control_poll(b.w);
-	CHECK(s, b.w->routes.count == 1 && b.block->generation == 1);
+	CHECK(s, b.w->routes.route_count == 1 && b.block->generation == 1);
+	CHECK(s, b.counters->peer[0].identity[0] == 1 && b.counters->peer[1].identity[0] == 0);
 	publish(&b, 2, 2);
 	CHECK(s, b.block->generation == 1 && route_table_find(&b.w->routes, ADDRESS(10, 5, 3, 1)) == NULL);
 	control_poll(b.w);
-	CHECK(s, b.w->routes.count == 2 && b.block->generation == 2);
+	CHECK(s, b.w->routes.route_count == 2 && b.block->generation == 2 && b.counters->peer[1].identity[0] == 2);
 	CHECK(s, route_table_find(&b.w->routes, ADDRESS(10, 5, 3, 1)) != NULL);
 	/* An empty table is adopted like any other. */
 	publish(&b, 3, 0);
@@ -87,16 +90,16 @@ static void refusal_keeps_the_old_table(struct suite *s)
 	publish(&b, 1, 1);
 	control_poll(b.w);
 	publish(&b, 2, 2);
-	b.file->slot[0].routes[0].endpoint ^= 1;
+	b.file->slot[0].peers[0].endpoint4 ^= 1;
 	for (int i = 0; i < 5; i++)
 		control_poll(b.w);
 	CHECK(s, b.block->counters[table_refused] == 1 && b.block->generation == 1);
-	CHECK(s, b.w->routes.count == 1 && route_table_find(&b.w->routes, ADDRESS(10, 5, 2, 1)) != NULL);
+	CHECK(s, b.w->routes.route_count == 1 && route_table_find(&b.w->routes, ADDRESS(10, 5, 2, 1)) != NULL);
 	/* The repaired table is adopted when it is verified again. */
-	b.file->slot[0].routes[0].endpoint ^= 1;
+	b.file->slot[0].peers[0].endpoint4 ^= 1;
 	b.w->retry_at_ns = 0;
 	control_poll(b.w);
-	CHECK(s, b.block->generation == 2 && b.w->routes.count == 2 && b.block->counters[table_refused] == 1);
+	CHECK(s, b.block->generation == 2 && b.w->routes.route_count == 2 && b.block->counters[table_refused] == 1);
 	bench_close(&b);
 }
 
@@ -108,13 +111,13 @@ static void refusal_of_the_slot_in_use(struct suite *s)
 	publish(&b, 1, 2);
 	control_poll(b.w);
 	publish(&b, 3, 1);
-	b.file->slot[1].checksum ^= 1;
+	b.file->slot[1].head.checksum ^= 1;
 	control_poll(b.w);
 	CHECK(s, b.w->routes.slot == NULL && b.block->generation == 1 && b.block->counters[table_refused] == 1);
 	CHECK(s, route_table_find(&b.w->routes, ADDRESS(10, 5, 2, 1)) == NULL);
 	publish(&b, 4, 2);
 	control_poll(b.w);
-	CHECK(s, b.w->routes.count == 2 && b.block->generation == 4);
+	CHECK(s, b.w->routes.route_count == 2 && b.block->generation == 4);
 	bench_close(&b);
 }
 

@@ -11,12 +11,21 @@
 #include "route-slot.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define ADDRESS(a, b, c, d) ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d))
 #define PORT 8285
 #define MTU 1472
 
-static const struct route fixture_routes[] = {
+/* An IPv4 route, and the peer that is its alone. */
+struct fixture_route {
+	uint32_t network;
+	uint32_t length;
+	uint32_t endpoint;
+	uint32_t port;
+};
+
+static const struct fixture_route fixture_routes[] = {
 	{ .network = ADDRESS(10, 5, 2, 0), .length = 24, .port = PORT, .endpoint = ADDRESS(192, 0, 2, 2) },
 	{ .network = ADDRESS(10, 5, 3, 0), .length = 24, .port = PORT, .endpoint = ADDRESS(192, 0, 2, 3) },
 };
@@ -31,27 +40,65 @@ static const struct self fixture_self = {
 	.gate = GATE_OPEN,
 };
 
-/* Packs a table as the publisher does. The routes must be sorted and disjoint. */
-static inline void fixture_pack(struct route_slot *s, uint32_t generation, const struct route *routes, uint32_t count)
+/* Makes the rows of a table. Peer number i has route number i and the identity i + 1. The caller frees them. */
+static inline struct table_rows fixture_rows(const struct fixture_route *routes, uint32_t count)
 {
-	uint32_t(*numbers)[4] = calloc(count + 1, sizeof *numbers);
+	uint32_t *peers = calloc(count + 1, PEER_ROW * sizeof *peers);
+	uint32_t *rows = calloc(count + 1, ROUTE_ROW * sizeof *rows);
 
-	if (numbers == NULL)
+	if (peers == NULL || rows == NULL)
 		abort();
 	for (uint32_t i = 0; i < count; i++) {
-		const struct route *r = &routes[i];
-		memcpy(numbers[i], (uint32_t[]){ r->network, r->length, r->endpoint, r->port }, sizeof numbers[i]);
+		const struct fixture_route *r = &routes[i];
+		uint32_t *peer = &peers[PEER_ROW * (size_t)i], *row = &rows[ROUTE_ROW * (size_t)i];
+		peer[PEER_IDENTITY] = i + 1;
+		peer[PEER_ENDPOINT4] = r->endpoint;
+		peer[PEER_PORT4] = r->port;
+		row[ROUTE_ADDRESS] = r->network;
+		row[ROUTE_LENGTH] = r->length;
+		row[ROUTE_FAMILY] = FAMILY_IPV4;
+		row[ROUTE_PEER] = i;
 	}
-	route_slot_pack(s, generation, numbers[0], count);
-	free(numbers);
+	return (struct table_rows){ .peers = peers, .peer_count = count, .routes = rows, .route_count = count };
+}
+
+static inline void fixture_free(const struct table_rows *rows)
+{
+	free((void *)(uintptr_t)rows->peers);
+	free((void *)(uintptr_t)rows->routes);
+}
+
+/* Packs a table as the publisher does. The routes must be sorted and disjoint. */
+static inline void fixture_pack(struct route_slot *s, uint32_t generation, const struct fixture_route *routes,
+				uint32_t count)
+{
+	const struct table_rows rows = fixture_rows(routes, count);
+
+	route_slot_pack(s, generation, &rows);
+	fixture_free(&rows);
+}
+
+/* A counters memory of zeros. Only what is touched takes memory. */
+static inline struct counters_file *fixture_counters(void)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	void *memory = mmap(NULL, sizeof(struct counters_file), PROT_READ | PROT_WRITE, flags, -1, 0);
+
+	if (memory == MAP_FAILED)
+		abort();
+	return memory;
+}
+
+static inline void fixture_counters_free(struct counters_file *c)
+{
+	munmap(c, sizeof *c);
 }
 
 /* The checksum that fits what the slot says now. */
 static inline uint64_t fixture_checksum(const struct route_slot *s)
 {
-	struct route_slot_head head;
+	const struct route_slot_head head = s->head;
 
-	memcpy(&head, s, sizeof head);
 	return route_slot_checksum(&head, s);
 }
 

@@ -29,6 +29,7 @@ static int lab_tun[2] = { -1, -1 };
 
 struct lab {
 	struct routes_file *file;
+	struct counters_file *counters;
 	struct thread_block *block;
 	struct worker *w;
 	void (*loop)(struct worker *w);
@@ -79,7 +80,7 @@ static inline void *lab_thread(void *argument)
 
 static inline void lab_publish(struct lab *l, uint32_t generation, uint16_t peer_port)
 {
-	const struct route routes[] = {
+	const struct fixture_route routes[] = {
 		{ .network = ADDRESS(10, 5, 2, 0), .length = 24, .port = peer_port, .endpoint = PEER_IP },
 		/* The kernel refuses a broadcast without SO_BROADCAST: this peer's packets end in EACCES. */
 		{ .network = ADDRESS(10, 5, 3, 0), .length = 24, .port = peer_port, .endpoint = 0xffffffff },
@@ -96,8 +97,8 @@ static inline struct lab *lab_open(void (*loop)(struct worker *w))
 	int buffer = 4 << 20;
 
 	l->file = calloc(1, sizeof *l->file);
-	l->block = aligned_alloc(128, sizeof *l->block);
-	memset(l->block, 0, sizeof *l->block);
+	l->counters = fixture_counters();
+	l->block = &l->counters->thread[0];
 	l->w = calloc(1, sizeof *l->w);
 	l->loop = loop;
 	if (lab_tun[0] < 0 ? socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) < 0
@@ -110,6 +111,7 @@ static inline struct lab *lab_open(void (*loop)(struct worker *w))
 	l->tun_outside = pair[0];
 	l->peer = udp_open(PEER_IP, &peer_port);
 	l->w->file = l->file;
+	l->w->counters = l->counters;
 	l->w->block = l->block;
 	l->w->tun = pair[1];
 	l->w->udp = udp_open(SELF_IP, &l->self_port);
@@ -149,7 +151,7 @@ static inline void lab_close(struct lab *l)
 	close(l->w->udp);
 	close(l->w->wake);
 	free(l->file);
-	free(l->block);
+	fixture_counters_free(l->counters);
 	free(l->w);
 	free(l);
 }

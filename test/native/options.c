@@ -32,6 +32,7 @@ static void command_line(struct suite *s)
 		"3 4 5 6 7 8 9 10 11 12", "x 4 5 6 7 8 9 10 -1 11 -1 12 13", "3 4 5 6 7 8 9 10 -1 11 -1 12 13x",
 		"3 4 5 6 7 8 9 10 -2 11 -1 12 13", "-1 4 5 6 7 8 9 10 -1 11 -1 12 13",
 		"3 4 5 6 7 8 9 10 -1 11 -1 12 99999999999999999999", "3 4 5 6 7 8 9 1 2 -1 11 -1 1 2 3", "3 4 5 6 7 8 9 1 2 3 4 5 6 7 8 9 10 -1 11 -1 1 2 3 4 5 6",
+		"3 4 5 6 7 8 9 1 2 3 4 5 6 7 8 9 -1 1 2 3 4 5 6 7 8 9 -1 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17",
 		"3 4 5 6 7 8 9 10 -1 11 -1 12 13 -1 14",
 	};
 	struct options o;
@@ -42,6 +43,8 @@ static void command_line(struct suite *s)
 	CHECK(s, o.tun.count == 1 && o.tun.fd[0] == 10 && o.udp.fd[0] == 11 && o.wake.count == 2 && o.wake.fd[1] == 13);
 	CHECK(s, parse("3 4 5 6 7 8 9 20 21 -1 24 25 -1 1 2 3", &o) && o.wake.count == 3);
 	CHECK(s, parse("3 4 5 6 7 8 9 20 -1 24 -1 1 2 -1", &o));
+	CHECK(s, parse("3 4 5 6 7 8 9 1 2 3 4 5 6 7 8 -1 1 2 3 4 5 6 7 8 -1 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15", &o) &&
+			 o.tun.count == QUEUES_MAX && o.wake.count == THREADS_MAX - 1);
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		CHECK_CASE(s, !parse(bad[i], &o), bad[i]);
 }
@@ -93,7 +96,7 @@ static void files(struct suite *s)
 		{ routes, offsetof(struct routes_file, network_length), 0xffffffff, 16 },
 		{ counters, offsetof(struct counters_file, magic), 0, LAYOUT_MAGIC },
 		{ counters, offsetof(struct counters_file, version), LAYOUT_VERSION + 1, LAYOUT_VERSION },
-		{ counters, offsetof(struct counters_file, counter_count), COUNTER_COUNT + 1, COUNTER_COUNT },
+		{ counters, offsetof(struct counters_file, counter_count), COUNTERS_MAX + 1, COUNTER_COUNT },
 	};
 
 	fill(routes, counters);
@@ -106,6 +109,8 @@ static void files(struct suite *s)
 		CHECK(s, shared_files_open(&f, routes_ro, counters, &step) == EPROTO);
 		put(words[i].fd, words[i].at, words[i].right);
 	}
+	/* Other builds of this layout name more counters, or fewer. */
+	put(counters, offsetof(struct counters_file, counter_count), COUNTER_COUNT + 1);
 	CHECK(s, shared_files_open(&f, routes_ro, counters, &step) == 0);
 	CHECK(s, ftruncate(routes, sizeof(struct routes_file) - 1) == 0);
 	CHECK(s, shared_files_open(&f, routes_ro, counters, &step) == EPROTO);

@@ -35,7 +35,8 @@ static void *read_routes(void *argument)
 		for (uint32_t i = 0; i < ROUTES && w->routes.slot != NULL; i++) {
 			const struct route *found = route_table_find(&w->routes, ADDRESS(10, 5, i, 9));
 			r->lookups++;
-			if (found == NULL || found->endpoint != endpoint_of(w->routes.generation) ||
+			if (found == NULL ||
+			    route_table_peer(&w->routes, found)->endpoint4 != endpoint_of(w->routes.generation) ||
 			    route_table_by_endpoint(&w->routes, endpoint_of(w->routes.generation)) == NULL)
 				r->torn++;
 		}
@@ -53,10 +54,10 @@ static bool all_adopted(struct counters_file *c, uint32_t generation)
 
 static void publish(struct routes_file *f, uint32_t generation)
 {
-	struct route routes[ROUTES];
+	struct fixture_route routes[ROUTES];
 
 	for (uint32_t i = 0; i < ROUTES; i++)
-		routes[i] = (struct route){ .network = ADDRESS(10, 5, i, 0), .length = 24, .port = PORT,
+		routes[i] = (struct fixture_route){ .network = ADDRESS(10, 5, i, 0), .length = 24, .port = PORT,
 					    .endpoint = endpoint_of(generation) };
 	fixture_pack(&f->slot[generation % 2], generation, routes, ROUTES);
 	atomic_store_explicit(&f->generation, generation, memory_order_release);
@@ -66,14 +67,14 @@ int main(void)
 {
 	struct suite s = { .name = "threads", .random = 9 };
 	struct routes_file *f = calloc(1, sizeof *f);
-	struct counters_file *c = aligned_alloc(128, sizeof *c);
+	struct counters_file *c = fixture_counters();
 	struct reader *readers = calloc(READERS, sizeof *readers);
 
-	memset(c, 0, sizeof *c);
 	atomic_store(&f->mtu, MTU);
 	atomic_store(&f->forward_until, UINT64_MAX);
 	for (int i = 0; i < READERS; i++) {
 		readers[i].worker.file = f;
+		readers[i].worker.counters = c;
 		readers[i].worker.block = &c->thread[i];
 		pthread_create(&readers[i].thread, NULL, read_routes, &readers[i]);
 	}
@@ -89,7 +90,7 @@ int main(void)
 		CHECK(&s, c->thread[i].counters[table_refused] == 0 && c->thread[i].generation == GENERATIONS);
 	}
 	free(readers);
-	free(c);
+	fixture_counters_free(c);
 	free(f);
 	return suite_end(&s);
 }

@@ -15,7 +15,7 @@ const alterations: Readonly<Record<Exclude<Version, 'ours'>, (text: string) => s
   'other layout': text =>
     text
       .replace(/(#define LAYOUT_VERSION) (\d+)u/, (_, name, number) => `${name} ${Number(number) + 1}u`)
-      .replace('#define ROUTES_MAX 65536u', '#define ROUTES_MAX 32768u'),
+      .replace('#define PEERS_MAX 65536u', '#define PEERS_MAX 32768u'),
 };
 
 /** @returns the tree of a version, with its `dist` */

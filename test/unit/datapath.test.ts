@@ -4,25 +4,45 @@ import type { DatapathConfig } from '../../src/datapath/datapath.js';
 import { Totals } from '../../src/datapath/tun/handover.js';
 import { PublishedState } from '../../src/datapath/tun/published-state.js';
 import { identityOf, sameIdentity } from '../../src/datapath/tun/table.js';
-import type { NativeTable } from '../../src/lib/native.js';
+import {
+  peerRowLength,
+  routeRowLength,
+  type NativeCounters,
+  type NativeRows,
+  type NativeTable,
+} from '../../src/lib/native.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import type { TunnelPeer } from '../../src/model/plan.js';
 
-/** A table file that is busy while told so, and writes down what it is told. */
+const none = new Uint32Array(0);
+
+/** A table that is busy while told so, and writes down what it is told. */
 class FakeTable implements Partial<NativeTable> {
   busy = false;
-  live: Uint32Array = new Uint32Array(0);
+  live: NativeRows = { peers: none, routes: none };
   count = 0;
+  /** The generation that every thread has adopted; the newest one unless a test says otherwise. */
+  adopted: number | undefined;
   readonly calls: string[] = [];
 
-  publish(routes: Uint32Array): number {
+  publish(peers: Uint32Array, routes: Uint32Array): number {
     if (this.busy) return 0;
-    this.live = routes;
+    this.live = { peers, routes };
     return ++this.count;
   }
-  routes(): Uint32Array | undefined {
-    return this.live;
+  peers(): Uint32Array | undefined {
+    return this.live.peers;
   }
-  words(): { generation: number; fence: boolean; forwardUntil: number } {
+  routes(): Uint32Array | undefined {
+    return this.live.routes;
+  }
+  isBlockZeroed(): boolean {
+    return true;
+  }
+  counters(): NativeCounters {
+    return { pid: 1, threads: 2, adopted: this.adopted ?? this.count, counters: {}, features: [] };
+  }
+  control(): { generation: number; fence: boolean; forwardUntil: number } {
     return { generation: this.count, fence: true, forwardUntil: 99 };
   }
   setFence(on: boolean): void {
@@ -34,9 +54,25 @@ class FakeTable implements Partial<NativeTable> {
   get native(): NativeTable {
     return this as unknown as NativeTable;
   }
+  /** Ports of the peers by their numbers, 0 for a free number. */
+  get ports(): readonly number[] {
+    return [...this.live.peers].filter((_, i) => i % peerRowLength === 9);
+  }
 }
 
-const routes = (port: number): Uint32Array => new Uint32Array([0x0a050100, 24, 0xc0000202, port]);
+function peer(node: number, port = 8285): TunnelPeer {
+  return {
+    identity: `10.5.${node}.0/24 n${node}`,
+    prefixes: [parsePrefix(`10.5.${node}.0/24`)],
+    endpoint: parseIpv4(`192.0.2.${node}`),
+    port,
+    features: 0,
+  };
+}
+
+/** One peer, of another port each time. */
+const peers = (port: number): readonly TunnelPeer[] => [peer(2, port)];
+const publishedState = (peersMax = 100): PublishedState => new PublishedState({ peersMax, check: () => {} });
 
 const config: DatapathConfig = {
   network: parsePrefix('10.5.0.0/16'),
@@ -49,46 +85,65 @@ const config: DatapathConfig = {
   checkDestination: true,
 };
 
-test('equal routes keep their generation', () => {
-  const published = new PublishedState();
+test('peers become rows under their numbers, and sorted routes to them', () => {
+  const published = publishedState();
   const table = new FakeTable();
-  expect(published.replace(new Uint32Array(0))).toBe(1);
-  expect(published.replace(new Uint32Array(0))).toBe(1);
-  published.writeRoutes(table.native);
-  expect(published.replace(routes(1))).toBe(2);
-  published.writeRoutes(table.native);
-  expect(published.replace(routes(1))).toBe(2);
+  published.replace(
+    [peer(9, 9), { ...peer(3, 3), prefixes: [parsePrefix('10.5.77.0/24'), parsePrefix('10.5.3.0/24')] }],
+    undefined,
+  );
+  published.writeRows(table.native);
+  const { peers: rows, routes } = table.live;
+  expect(rows).toHaveLength(2 * peerRowLength);
+  expect([...rows.subarray(4, peerRowLength)]).toEqual([0, 0, 0, 0, 0xc0000209, 9, 0, 0, 0, 0, 0, 0, 0, 0]);
+  const sorted = [
+    [0x0a050300, 0, 0, 0, 24, 4, 1],
+    [0x0a050900, 0, 0, 0, 24, 4, 0],
+    [0x0a054d00, 0, 0, 0, 24, 4, 1],
+  ];
+  expect([...routes]).toEqual(sorted.flat());
+});
+
+test('equal peers keep their generation', () => {
+  const published = publishedState();
+  const table = new FakeTable();
+  expect(published.replace([], undefined)).toBe(1);
+  expect(published.replace([], undefined)).toBe(1);
+  published.writeRows(table.native);
+  expect(published.replace(peers(1), table.native)).toBe(2);
+  published.writeRows(table.native);
+  expect(published.replace(peers(1), table.native)).toBe(2);
   expect(published.isBehind(table.native)).toBe(false);
 });
 
-test('while the file is busy the newest table waits under one generation', () => {
-  const published = new PublishedState();
+test('while the table is busy the newest one waits under one generation', () => {
+  const published = publishedState();
   const table = new FakeTable();
-  published.replace(routes(1));
-  expect(published.writeRoutes(table.native)).toBe(true);
+  published.replace(peers(1), undefined);
+  expect(published.writeRows(table.native)).toBe(true);
   table.busy = true;
-  expect(published.replace(routes(2))).toBe(2);
-  expect(published.writeRoutes(table.native)).toBe(false);
-  expect(published.replace(routes(3))).toBe(2);
+  expect(published.replace(peers(2), table.native)).toBe(2);
+  expect(published.writeRows(table.native)).toBe(false);
+  expect(published.replace(peers(3), table.native)).toBe(2);
   expect(published.isBehind(table.native)).toBe(true);
   table.busy = false;
-  expect(published.writeRoutes(table.native)).toBe(true);
+  expect(published.writeRows(table.native)).toBe(true);
   expect(published.isBehind(table.native)).toBe(false);
-  expect(table.live).toEqual(routes(3));
+  expect(table.ports).toEqual([3]);
 });
 
-test('generations count on in a new file, which gets everything', () => {
-  const published = new PublishedState();
+test('generations count on in a new table, which gets everything', () => {
+  const published = publishedState();
   const first = new FakeTable();
   for (const port of [1, 2, 3]) {
-    published.replace(routes(port));
-    published.writeRoutes(first.native);
+    published.replace(peers(port), first.native);
+    published.writeRows(first.native);
   }
   published.setFence(true);
   published.setForwardUntil(7);
   const second = new FakeTable();
   published.writeAll(second.native);
-  expect(second.live).toEqual(routes(3));
+  expect(second.ports).toEqual([3]);
   expect(second.calls).toEqual(['until 7', 'fence true']);
   expect(published.generation).toBe(3);
   expect(published.adopted(second.native, 0)).toBe(2);
@@ -96,41 +151,147 @@ test('generations count on in a new file, which gets everything', () => {
   expect(published.adopted(first.native, 3)).toBe(3);
 });
 
-test('while one process takes over from another, each file is behind for itself', () => {
-  const published = new PublishedState();
+test('while one process takes over from another, each table is behind for itself', () => {
+  const published = publishedState();
   const [old, next] = [new FakeTable(), new FakeTable()];
-  published.replace(routes(1));
-  published.writeRoutes(old.native);
+  published.replace(peers(1), undefined);
+  published.writeRows(old.native);
   published.writeAll(next.native);
-  published.replace(routes(2));
+  published.replace(peers(2), undefined);
   expect([old, next].map(table => published.isBehind(table.native))).toEqual([true, true]);
-  published.writeRoutes(old.native);
+  published.writeRows(old.native);
   expect([old, next].map(table => published.isBehind(table.native))).toEqual([false, true]);
-  published.writeRoutes(next.native);
+  published.writeRows(next.native);
   expect([old, next].map(table => published.isBehind(table.native))).toEqual([false, false]);
-  expect(next.live).toEqual(routes(2));
+  expect(next.ports).toEqual([2]);
 });
 
-test('an adopted file is continued: its routes are the ones published, its control words are kept', () => {
-  const file = new FakeTable();
-  file.live = routes(5);
-  file.count = 42;
-  const published = new PublishedState();
-  expect(published.resume(file.native)).toBe(true);
-  expect(published.replace(routes(5))).toBe(42);
-  expect(published.adopted(file.native, 42)).toBe(42);
-  expect(published.isBehind(file.native)).toBe(false);
+test('an adopted table is continued: its peers keep their numbers, its control words stay', () => {
+  const before = publishedState();
+  const table = new FakeTable();
+  before.replace([peer(2), peer(3), peer(4)], undefined);
+  before.writeRows(table.native);
+  before.replace([peer(2, 5), peer(4, 5)], table.native);
+  before.writeRows(table.native);
+  expect(table.ports).toEqual([5, 0, 5]);
+
+  const published = publishedState();
+  expect(published.resume(table.native)).toBe(true);
+  expect(published.replace([peer(4, 5), peer(2, 5)], table.native)).toBe(2);
+  expect(published.adopted(table.native, 2)).toBe(2);
+  expect(published.isBehind(table.native)).toBe(false);
   const next = new FakeTable();
   published.writeAll(next.native);
   expect(next.calls).toEqual(['until 99', 'fence true']);
-  expect(next.live).toEqual(routes(5));
+  expect(next.live).toEqual(table.live);
+  // A new peer gets the number that was free in the table that every thread had.
+  published.replace([peer(4, 5), peer(2, 5), peer(9, 9)], next.native);
+  published.writeRows(next.native);
+  expect(next.ports).toEqual([5, 9, 5]);
 });
 
-test('a damaged file is not continued', () => {
-  const file = new FakeTable();
-  file.routes = () => undefined;
-  const published = new PublishedState();
-  expect(published.resume(file.native)).toBe(false);
+test('a freed number waits for the threads of the table that is written', () => {
+  const published = publishedState();
+  const table = new FakeTable();
+  const write = (...all: readonly TunnelPeer[]): readonly number[] => {
+    published.replace(all, table.native);
+    published.writeRows(table.native);
+    return table.ports;
+  };
+  write(peer(2, 2), peer(3, 3));
+  write(peer(3, 3));
+  table.adopted = 1;
+  expect(write(peer(3, 3), peer(4, 4))).toEqual([0, 3, 4]);
+  table.adopted = 2;
+  expect(write(peer(3, 3), peer(4, 4), peer(5, 5))).toEqual([5, 3, 4]);
+});
+
+test('a table that another process was started with is not overtaken: its threads may be two tables behind', () => {
+  const published = publishedState();
+  const [old, next] = [new FakeTable(), new FakeTable()];
+  published.replace([peer(2, 2), peer(3, 3)], undefined);
+  published.writeRows(old.native);
+  published.writeAll(next.native);
+  // While the next one gets ready, the old one goes on.
+  published.replace([peer(3, 3)], undefined);
+  published.writeRows(old.native);
+  published.replace([peer(3, 3), peer(4, 4)], undefined);
+  published.writeRows(old.native);
+  published.writeRows(next.native);
+  // The threads of the next one use the table that it was started with, which has peer 2 under number 0.
+  next.adopted = 1;
+  published.replace([peer(3, 3), peer(4, 4), peer(5, 5)], next.native);
+  published.writeRows(next.native);
+  expect(next.ports).toEqual([0, 3, 4, 5]);
+  next.adopted = 3;
+  published.replace([peer(3, 3), peer(4, 4), peer(5, 5), peer(6, 6)], next.native);
+  published.writeRows(next.native);
+  expect(next.ports).toEqual([6, 3, 4, 5]);
+});
+
+test('full: peers without a number are left out and named; with one they come in', () => {
+  const published = publishedState(2);
+  const table = new FakeTable();
+  published.replace([peer(2, 2), peer(3, 3), peer(4, 4)], undefined);
+  published.writeRows(table.native);
+  expect(table.ports).toEqual([2, 3]);
+  expect(table.live.routes).toHaveLength(2 * routeRowLength);
+  expect(published.refused.map(({ identity }) => identity)).toEqual([peer(4).identity]);
+  expect(published.canNumberRefused(table.native)).toBe(false);
+  published.replace([peer(3, 3), peer(4, 4)], table.native);
+  published.writeRows(table.native);
+  table.adopted = 1;
+  expect(published.canNumberRefused(table.native)).toBe(false);
+  table.adopted = 2;
+  expect(published.canNumberRefused(table.native)).toBe(true);
+  expect(published.replace([peer(3, 3), peer(4, 4)], table.native)).toBe(3);
+  expect(published.refused).toEqual([]);
+  expect(published.canNumberRefused(table.native)).toBe(false);
+});
+
+test('a table that is refused changes nothing, no number either', () => {
+  let isRefused = false;
+  const published = new PublishedState({
+    peersMax: 100,
+    check: () => {
+      if (isRefused) throw new RangeError('route 0');
+    },
+  });
+  const table = new FakeTable();
+  published.replace([peer(2, 2)], undefined);
+  published.writeRows(table.native);
+  isRefused = true;
+  expect(() => published.replace([peer(3, 3)], table.native)).toThrow(RangeError);
+  isRefused = false;
+  expect(published.generation).toBe(1);
+  expect(published.replace([peer(2, 2)], table.native)).toBe(1);
+  published.replace([peer(2, 2), peer(4, 4)], table.native);
+  published.writeRows(table.native);
+  expect(table.ports).toEqual([2, 4]);
+});
+
+test('a full memory is told with what to do, and the newest table is still to be written', () => {
+  const published = publishedState();
+  const table = new FakeTable();
+  table.publish = () => {
+    throw Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC', errno: -28 });
+  };
+  published.replace(peers(1), undefined);
+  expect(() => published.writeRows(table.native)).toThrow(
+    expect.objectContaining({
+      code: 'DATAPATH_FAILED',
+      message: 'cannot write the table of 1 peers (ENOSPC: no space left): the older one stays; free some memory',
+    }),
+  );
+  expect(published.isBehind(table.native)).toBe(true);
+  expect(published.replace(peers(2), undefined)).toBe(1);
+});
+
+test('a damaged table is not continued', () => {
+  const table = new FakeTable();
+  table.routes = () => undefined;
+  const published = publishedState();
+  expect(published.resume(table.native)).toBe(false);
   expect(published.generation).toBe(0);
 });
 

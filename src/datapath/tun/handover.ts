@@ -11,7 +11,7 @@
  */
 import type { Clock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
-import { builtFile, type NativeCounters } from '../../lib/native.js';
+import { builtFile, type NativeCounters, type NativeTable } from '../../lib/native.js';
 import type { DatapathConfig } from '../datapath.js';
 import type { Descriptors, DescriptorSet } from './descriptors.js';
 import { spawnProcess, type DataProcess } from './process.js';
@@ -61,6 +61,7 @@ export class Handover {
   #running: DataProcess | undefined;
   /** The running process while it drains. */
   #stopping: DataProcess | undefined;
+  #launching = false;
 
   /** @param onDeath called for a process that ended although nobody stopped it, after its handles are closed */
   constructor(
@@ -84,6 +85,11 @@ export class Handover {
     return this.#stopping !== undefined;
   }
 
+  /** The table of the running process, when it is of our layout and no other process is getting ready beside it. */
+  get settledTable(): NativeTable | undefined {
+    return this.#launching || !this.#running?.hasOurLayout ? undefined : this.#running.table;
+  }
+
   /** Whether the running process and the descriptors are those of this configuration, apart from the MTU. */
   matches(config: DatapathConfig): boolean {
     const identity = this.#running?.table.identity();
@@ -105,6 +111,15 @@ export class Handover {
    * @throws TartanError DATAPATH_FAILED, DUPLICATE_NODE, PERMISSION
    */
   async launch(config: DatapathConfig, why: string | undefined): Promise<void> {
+    this.#launching = true;
+    try {
+      await this.#launch(config, why);
+    } finally {
+      this.#launching = false;
+    }
+  }
+
+  async #launch(config: DatapathConfig, why: string | undefined): Promise<void> {
     const descriptors = await this.#descriptors.prepare(config);
     const next = await this.#spawnAndDrain(config, descriptors, why).catch((error: unknown) => {
       removeNextSocket(this.#options.runDir);

@@ -1,66 +1,138 @@
 /**
- * The published state: the newest routes, and the control words (deadline and fence). It outlives the data processes
- * and is written into the table of each. The generation counts on over all tables, although each new one begins at 0.
+ * The published state: the newest table of peers with their numbers, and the control words (deadline and fence). It
+ * outlives the data processes and is written into the table of each. The generation counts on over all tables, although
+ * each new one begins at 0.
  */
-import type { NativeTable } from '../../lib/native.js';
+import { TartanError, messageOf } from '../../lib/errors.js';
+import { identityLength, native, peerRowLength, type NativeRows, type NativeTable } from '../../lib/native.js';
+import type { TunnelPeer } from '../../model/plan.js';
 import type { Generation } from '../datapath.js';
-import { sameRoutes } from './table.js';
+import {
+  assignNumbers,
+  hasUsableNumber,
+  hashIdentity,
+  noNumbers,
+  nothingSettled,
+  readIdentity,
+  resumeNumbers,
+  type IdentityHash,
+  type PeerNumbers,
+  type Settled,
+} from './peer-numbers.js';
+import { packTable, sameRows, type NumberedPeer } from './table.js';
+
+/** What the addon knows of tables; unit tests do without it. */
+export interface TableRules {
+  readonly peersMax: number;
+  /** @throws RangeError that names the route or the peer that a data process could not use */
+  check(rows: NativeRows): void;
+}
+
+const nativeRules: TableRules = {
+  get peersMax() {
+    return native().limits.peersMax;
+  },
+  check: ({ peers, routes }) => native().checkTable(peers, routes),
+};
+
+/** What was written into a table last. */
+interface Written {
+  readonly generation: Generation;
+  /** The same by the count of the table. */
+  readonly inTable: number;
+  /** The generation that the table had before; 0 when it is not known. */
+  readonly before: Generation;
+}
 
 export class PublishedState {
-  #routes: Uint32Array = new Uint32Array(0);
+  readonly #rules: TableRules;
+  #rows: NativeRows = { peers: new Uint32Array(0), routes: new Uint32Array(0) };
+  #numbers: PeerNumbers = noNumbers;
+  /** Of the newest peers, by identity: only a new peer is hashed. */
+  #hashes: ReadonlyMap<string, IdentityHash> = new Map();
+  #refused: readonly TunnelPeer[] = [];
   #forwardUntil = 0;
   #fence = false;
   #generation: Generation = 0;
-  /** For each table the generation that was written last, by our count and by the table's own. */
-  readonly #written = new WeakMap<NativeTable, { readonly generation: Generation; readonly inTable: number }>();
-  /** No table has the newest routes yet. */
+  readonly #written = new WeakMap<NativeTable, Written>();
+  /** No table has the newest rows yet. */
   #unwritten = false;
 
-  /** False until routes were published or read from an adopted table. */
-  get hasRoutes(): boolean {
+  constructor(rules: TableRules = nativeRules) {
+    this.#rules = rules;
+  }
+
+  /** False until peers were published or read from an adopted table. */
+  get hasPeers(): boolean {
     return this.#generation > 0;
   }
 
-  /** The generation of the newest routes, whether they are written or not. */
+  /** The generation of the newest table, whether it is written or not. */
   get generation(): Generation {
     return this.#generation;
+  }
+
+  /** Peers that are left out of the newest table, because no number is free for them. */
+  get refused(): readonly TunnelPeer[] {
+    return this.#refused;
   }
 
   get forwardUntil(): number {
     return this.#forwardUntil;
   }
 
-  /** Whether the newest routes are not in this table yet. */
+  /** Whether the newest rows are not in this table yet. */
   isBehind(table: NativeTable): boolean {
-    return this.hasRoutes && this.#written.get(table)?.generation !== this.#generation;
+    return this.hasPeers && this.#written.get(table)?.generation !== this.#generation;
   }
 
   /** Continues the state that an earlier daemon wrote. @returns false when the table is damaged */
   resume(table: NativeTable): boolean {
-    const routes = table.routes();
-    if (!routes) return false;
-    const { generation } = table.words();
-    this.#routes = routes;
+    const [peers, routes] = [table.peers(), table.routes()];
+    if (!peers || !routes) return false;
+    const { generation } = table.control();
+    this.#rows = { peers, routes };
+    this.#numbers = resumeNumbers(identitiesOf(peers), table.counters()?.adopted === generation ? 0 : generation);
     this.#generation = generation;
-    this.#written.set(table, { generation, inTable: generation });
+    this.#written.set(table, { generation, inTable: generation, before: 0 });
     this.readControlWords(table);
     return true;
   }
 
   /** Reads the only part of a table of another layout that can be read. */
   readControlWords(table: NativeTable): void {
-    const words = table.words();
-    this.#forwardUntil = words.forwardUntil;
-    this.#fence = words.fence;
+    const { forwardUntil, fence } = table.control();
+    this.#forwardUntil = forwardUntil;
+    this.#fence = fence;
   }
 
-  /** Equal routes keep the generation. Routes that no table has yet are replaced under the same generation. */
-  replace(routes: Uint32Array): Generation {
-    if (this.#generation > 0 && sameRoutes(routes, this.#routes)) return this.#generation;
-    this.#routes = routes;
-    if (!this.#unwritten) this.#generation++;
+  /**
+   * Equal peers keep the generation. A table that is written nowhere yet is replaced under the same generation.
+   * @param running the table of the data process; undefined when there is none, or another process takes over
+   * @throws RangeError that names the route that a data process could not use; nothing has changed then
+   */
+  replace(peers: readonly TunnelPeer[], running: NativeTable | undefined): Generation {
+    const next = this.#unwritten ? this.#generation : this.#generation + 1;
+    const hashes = new Map<string, IdentityHash>();
+    for (const { identity } of peers) hashes.set(identity, this.#hashes.get(identity) ?? hashIdentity(identity));
+    const { peersMax } = this.#rules;
+    const numbers = assignNumbers(this.#numbers, [...hashes.values()], next, this.#settled(running), peersMax);
+    const { numbered, refused } = numberPeers(peers, hashes, numbers);
+    const rows = packTable(numbered);
+    this.#rules.check(rows);
+    this.#hashes = hashes;
+    this.#numbers = numbers;
+    this.#refused = refused;
+    if (this.#generation > 0 && sameRows(rows, this.#rows)) return this.#generation;
+    this.#rows = rows;
+    this.#generation = next;
     this.#unwritten = true;
-    return this.#generation;
+    return next;
+  }
+
+  /** Whether `replace` would give a number to a peer that it has refused. */
+  canNumberRefused(running: NativeTable | undefined): boolean {
+    return this.#refused.length > 0 && hasUsableNumber(this.#numbers, this.#settled(running), this.#rules.peersMax);
   }
 
   setForwardUntil(bootMs: number): void {
@@ -76,24 +148,84 @@ export class PublishedState {
     table.setFence(this.#fence);
   }
 
-  /** @returns false while a thread still reads the slot that would be written */
-  writeRoutes(table: NativeTable): boolean {
-    const inTable = table.publish(this.#routes);
+  /**
+   * @returns false while a thread still reads the slot that would be written
+   * @throws TartanError DATAPATH_FAILED when memory is full; the older table stays
+   */
+  writeRows(table: NativeTable): boolean {
+    const { peers, routes } = this.#rows;
+    const inTable = publish(table, peers, routes);
     if (inTable === 0) return false;
-    this.#written.set(table, { generation: this.#generation, inTable });
+    const before = this.#written.get(table)?.generation ?? 0;
+    this.#written.set(table, { generation: this.#generation, inTable, before });
     this.#unwritten = false;
     return true;
   }
 
-  /** Writes everything into a table that no thread reads yet. */
+  /** Writes everything into a table that no thread reads yet. @throws TartanError DATAPATH_FAILED */
   writeAll(table: NativeTable): void {
     this.writeControlWords(table);
-    if (this.hasRoutes) this.writeRoutes(table);
+    if (this.hasPeers) this.writeRows(table);
   }
 
   /** Converts the generation that a data process reports, by the count of its table, into our count. */
   adopted(table: NativeTable, reported: number): Generation {
     const { generation, inTable } = this.#written.get(table) ?? { generation: 0, inTable: 0 };
     return Math.max(0, generation - inTable + reported);
+  }
+
+  #settled(table: NativeTable | undefined): Settled {
+    const written = table && this.#written.get(table);
+    const counters = table?.counters();
+    if (!table || !written || !counters) return nothingSettled;
+    return {
+      generation: settledGeneration(written, counters.adopted),
+      isBlockZeroed: number => table.isBlockZeroed(number),
+    };
+  }
+}
+
+/** The generation that every thread uses at least. Threads are at the newest table of the memory or at the one before. */
+function settledGeneration({ generation, inTable, before }: Written, reported: number): Generation {
+  // A thread of a new process has no table yet, and will begin with the first one.
+  if (reported === inTable || inTable === 1) return generation;
+  return reported === inTable - 1 ? before : 0;
+}
+
+function numberPeers(
+  peers: readonly TunnelPeer[],
+  hashes: ReadonlyMap<string, IdentityHash>,
+  { inUse }: PeerNumbers,
+): { readonly numbered: readonly NumberedPeer[]; readonly refused: readonly TunnelPeer[] } {
+  const numbered: NumberedPeer[] = [];
+  const refused: TunnelPeer[] = [];
+  for (const peer of peers) {
+    const hash = hashes.get(peer.identity) ?? '';
+    const number = inUse.get(hash);
+    if (number === undefined) refused.push(peer);
+    else numbered.push({ peer, hash, number });
+  }
+  return { numbered, refused };
+}
+
+function identitiesOf(peers: Uint32Array): readonly (IdentityHash | undefined)[] {
+  const count = peers.length / peerRowLength;
+  return Array.from({ length: count }, (_, number) => {
+    const at = number * peerRowLength;
+    return readIdentity(peers.subarray(at, at + identityLength));
+  });
+}
+
+function publish(table: NativeTable, peers: Uint32Array, routes: Uint32Array): number {
+  try {
+    return table.publish(peers, routes);
+  } catch (cause) {
+    if (cause instanceof RangeError) throw cause;
+    const count = peers.length / peerRowLength;
+    throw new TartanError(
+      'DATAPATH_FAILED',
+      `cannot write the table of ${count} peers (${messageOf(cause)}): the older one stays; free some memory`,
+      { cause },
+    );
   }
 }

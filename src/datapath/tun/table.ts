@@ -1,14 +1,23 @@
 /**
- * What tartand shares with a data process: the names of sockets and memories, and the configuration and the routes as
+ * What tartand shares with a data process: the names of sockets and memories, and the configuration and the peers as
  * the numbers of layout.h.
  */
 import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { TartanError, messageOf } from '../../lib/errors.js';
-import { native, type NativeIdentity, type NativeLimits, type NativeTable } from '../../lib/native.js';
+import {
+  native,
+  peerRowLength,
+  routeRowLength,
+  type NativeIdentity,
+  type NativeLimits,
+  type NativeRows,
+  type NativeTable,
+} from '../../lib/native.js';
 import { comparePrefixes } from '../../model/ipv4.js';
 import type { TunnelPeer } from '../../model/plan.js';
 import type { DatapathConfig } from '../datapath.js';
+import { identityWords, type IdentityHash } from './peer-numbers.js';
 
 /** The socket of the data process that forwards. */
 export function socketPath(runDir: string): string {
@@ -48,7 +57,7 @@ export function createTable(runDir: string): NativeTable {
   } catch (error) {
     throw new TartanError(
       'DATAPATH_FAILED',
-      `cannot make the route table (${messageOf(error)}): 5 MB of memory and a few descriptors are needed`,
+      `cannot make the route table (${messageOf(error)}): free some memory, or allow more descriptors`,
       { cause: error },
     );
   }
@@ -83,22 +92,37 @@ export function sameIdentity(a: NativeIdentity, b: NativeIdentity): boolean {
   );
 }
 
-/**
- * Returns the routes to the peers, sorted, with four numbers for each.
- * @throws RangeError that names the route that a data process could not use
- */
-export function packRoutes(peers: readonly TunnelPeer[]): Uint32Array {
-  const routes = peers
-    .flatMap(({ prefixes, endpoint, port }) => prefixes.map(prefix => ({ prefix, endpoint, port })))
-    .sort((a, b) => comparePrefixes(a.prefix, b.prefix));
-  const packed = new Uint32Array(routes.length * 4);
-  for (const [i, { prefix, endpoint, port }] of routes.entries()) {
-    packed.set([prefix.base, prefix.length, endpoint, port], i * 4);
-  }
-  native().checkRoutes(packed);
-  return packed;
+/** A peer with the number under which it stands in the table. */
+export interface NumberedPeer {
+  readonly peer: TunnelPeer;
+  readonly hash: IdentityHash;
+  readonly number: number;
 }
 
-export function sameRoutes(a: Uint32Array, b: Uint32Array): boolean {
-  return a.length === b.length && a.every((word, i) => word === b[i]);
+/** Returns the rows of a table of these peers, as NativeRows tells their form. */
+export function packTable(numbered: readonly NumberedPeer[]): NativeRows {
+  const length = numbered.reduce((most, { number }) => Math.max(most, number + 1), 0);
+  const peers = new Uint32Array(length * peerRowLength);
+  for (const { peer, hash, number } of numbered) peers.set(peerRow(peer, hash), number * peerRowLength);
+  const sorted = numbered
+    .flatMap(({ peer, number }) => peer.prefixes.map(prefix => ({ prefix, number })))
+    .sort((a, b) => comparePrefixes(a.prefix, b.prefix));
+  const routes = new Uint32Array(sorted.length * routeRowLength);
+  for (const [i, { prefix, number }] of sorted.entries())
+    routes.set([prefix.base, 0, 0, 0, prefix.length, familyIpv4, number], i * routeRowLength);
+  return { peers, routes };
+}
+
+const familyIpv4 = 4;
+
+function peerRow({ endpoint, port, features }: TunnelPeer, hash: IdentityHash): readonly number[] {
+  return [...identityWords(hash), 0, 0, 0, 0, endpoint, port, 0, features, 0, 0, 0, 0, 0, 0];
+}
+
+export function sameRows(a: NativeRows, b: NativeRows): boolean {
+  return sameNumbers(a.peers, b.peers) && sameNumbers(a.routes, b.routes);
+}
+
+function sameNumbers(a: Uint32Array, b: Uint32Array): boolean {
+  return a.length === b.length && a.every((number, i) => number === b[i]);
 }

@@ -9,16 +9,17 @@
  *   running   death                                                                  dead
  *   dead      respawn, after a back-off when processes die young                     running
  *
- * The reasons for a handover are another configuration or build (`start`), another layout as soon as there are routes
+ * The reasons for a handover are another configuration or build (`start`), another layout as soon as there are peers
  * (`publish`), and a deleted link or a damaged table (`check`).
  */
 import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { bootClock, type Clock } from '../../lib/clock.js';
-import { messageOf } from '../../lib/errors.js';
+import { TartanError, messageOf } from '../../lib/errors.js';
 import { Listeners } from '../../lib/listeners.js';
 import type { Log } from '../../lib/log.js';
 import { backoffMs } from '../../lib/retry.js';
 import { Serial } from '../../lib/serial.js';
+import { formatIpv4, formatPrefix } from '../../model/ipv4.js';
 import type { TunnelPeer } from '../../model/plan.js';
 import type { Datapath, DatapathConfig, DatapathStats, Generation } from '../datapath.js';
 import { defaultLanes, DescriptorSet, openTunnel, type TunnelOptions } from './descriptors.js';
@@ -26,7 +27,7 @@ import { killUnreachable } from './find-process.js';
 import { Handover, type HandoverOptions } from './handover.js';
 import { adoptProcess, type DataProcess } from './process.js';
 import { PublishedState } from './published-state.js';
-import { nextSocketPath, packRoutes, removeNextSocket, removeSockets } from './table.js';
+import { nextSocketPath, removeNextSocket, removeSockets } from './table.js';
 
 const checkMs = 1000;
 const writeRetryMs = 5;
@@ -88,6 +89,11 @@ class TunEngine implements Datapath {
   #respawning: Promise<void> | undefined;
   /** Why a running process of another build has not been replaced. */
   #handoverProblem = 'it goes on until there are routes to give to another one';
+  #peers: readonly TunnelPeer[] = [];
+  /** What was said of the peers for which no number is free; undefined when there are none. */
+  #refusal: string | undefined;
+  /** Why the running process has not got the newest table. */
+  #writeProblem: string | undefined;
 
   constructor(options: DatapathOptions & TunnelOptions, descriptors: DescriptorSet, found: DataProcess | undefined) {
     this.device = options.device;
@@ -127,10 +133,11 @@ class TunEngine implements Datapath {
   }
 
   publish(peers: readonly TunnelPeer[]): Generation {
-    const generation = this.#published.replace(packRoutes(peers));
+    const generation = this.#replacePeers(peers);
     const { running } = this.#handover;
     if (running?.hasOurLayout === false) void this.#respawn({ process: running, why: running.buildDifference });
-    else this.#writeRoutes();
+    else this.#writeTable();
+    if (this.#writeProblem !== undefined) throw new TartanError('DATAPATH_FAILED', this.#writeProblem);
     return generation;
   }
 
@@ -149,7 +156,7 @@ class TunEngine implements Datapath {
     if (!running || !this.#config || this.#respawning || this.#handover.isStopping) return;
     const { linkExists } = this.#descriptors;
     const isDamaged = running.hasOurLayout && !running.table.identity();
-    if (linkExists && !isDamaged) return;
+    if (linkExists && !isDamaged) return this.#retryTable();
     this.#failures = 0;
     const why = linkExists ? 'its route table is damaged' : `the link ${this.device} was deleted`;
     void this.#respawn({ process: running, why });
@@ -170,6 +177,7 @@ class TunEngine implements Datapath {
       features: current?.features ?? [],
       warnings: [
         ...this.#descriptors.warnings,
+        ...[this.#refusal, this.#writeProblem].filter(text => text !== undefined),
         ...(difference === undefined ? [] : [`data process ${running?.pid}: ${difference}; ${this.#handoverProblem}`]),
       ],
     };
@@ -211,7 +219,7 @@ class TunEngine implements Datapath {
   async #applyConfig(config: DatapathConfig): Promise<void> {
     const { running } = this.#handover;
     // The engine cannot read the routes of another layout: that process runs on until `publish` brings routes.
-    if (running?.hasOurLayout === false && !this.#published.hasRoutes) return;
+    if (running?.hasOurLayout === false && !this.#published.hasPeers) return;
     if (!running || !this.#handover.matches(config)) return this.#launch(config, 'it has another configuration');
     running.table.setMtu(config.mtu);
     running.ring();
@@ -227,13 +235,15 @@ class TunEngine implements Datapath {
   /** Launches a process, by a handover when another one runs. */
   async #launch(config: DatapathConfig, why: string | undefined): Promise<void> {
     await this.#handover.launch(config, why);
+    this.#writeProblem = undefined;
     // These may have changed during the launch.
     this.#writeControlWords();
-    this.#writeRoutes();
+    this.#writeTable();
   }
 
   /** The handover calls this for a process that ended although nobody stopped it. */
   #onDeath(ended: DataProcess): void {
+    this.#writeProblem = undefined;
     if (this.#closing.signal.aborted) return;
     const isYoung = this.#clock.now() - this.#handover.startedMs < youngMs;
     this.#failures = isYoung ? this.#failures + 1 : 1;
@@ -280,17 +290,57 @@ class TunEngine implements Datapath {
     running.ring();
   }
 
-  /** Writes the routes, again after a short time while a thread still reads the slot. */
-  #writeRoutes(): void {
+  #replacePeers(peers: readonly TunnelPeer[]): Generation {
+    const generation = this.#published.replace(peers, this.#handover.settledTable);
+    this.#peers = peers;
+    const refusal = refusalOf(this.#published.refused, peers.length);
+    if (refusal !== undefined && refusal !== this.#refusal) this.#log.warn('datapath.peers-refused', refusal);
+    this.#refusal = refusal;
+    return generation;
+  }
+
+  /** Repeats what a full memory or a lack of numbers has stopped. */
+  #retryTable(): void {
+    if (this.#published.canNumberRefused(this.#handover.settledTable)) this.#replacePeers(this.#peers);
+    this.#writeTable();
+  }
+
+  /** Writes the newest table, again after a short time while a thread still reads the slot. */
+  #writeTable(): void {
     const { running } = this.#handover;
     if (!running?.hasOurLayout || this.#handover.isStopping || this.#closing.signal.aborted) return;
     if (!this.#published.isBehind(running.table)) return;
-    if (!this.#published.writeRoutes(running.table) && !this.#writeTimer) {
+    if (!this.#attemptWrite(running) && !this.#writeTimer) {
       this.#writeTimer = setTimeout(() => {
         this.#writeTimer = undefined;
-        this.#writeRoutes();
+        this.#writeTable();
       }, writeRetryMs);
     }
     running.ring();
   }
+
+  /** @returns whether there is no use in writing again soon */
+  #attemptWrite(running: DataProcess): boolean {
+    try {
+      const isWritten = this.#published.writeRows(running.table);
+      if (isWritten) this.#writeProblem = undefined;
+      return isWritten;
+    } catch (error) {
+      if (this.#writeProblem === undefined) this.#log.error('datapath.publish-failed', messageOf(error));
+      this.#writeProblem = messageOf(error);
+      return true;
+    }
+  }
+}
+
+/** How many refused peers a warning names. */
+const namedMax = 3;
+
+function refusalOf(refused: readonly TunnelPeer[], count: number): string | undefined {
+  if (refused.length === 0) return undefined;
+  const names = refused.slice(0, namedMax).map(({ prefixes, endpoint }) => {
+    return `${prefixes.map(formatPrefix).join(' ')} via ${formatIpv4(endpoint)}`;
+  });
+  const more = refused.length > namedMax ? ', ...' : '';
+  return `no number is free for ${refused.length} of ${count} peers, so nothing is sent to them: ${names.join(', ')}${more}`;
 }
