@@ -4,13 +4,13 @@
  *   [a] tartan0 10.5.1.0 - 192.0.2.1 ---- veth ---- 192.0.2.2 - tartan0 10.5.2.0 [b]
  */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdtempSync, openSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect } from 'vitest';
 import type { DatapathStats } from '../../src/datapath/datapath.js';
-import { native } from '../../src/lib/native.js';
+import { native, type NativeTable } from '../../src/lib/native.js';
 import { root } from '../support/tools.js';
 
 export type Host = 'a' | 'b';
@@ -307,4 +307,15 @@ export function memoryOf(pid: number, memory: 'routes' | 'counters'): string {
   const found = descriptors.find(path => readlinkSync(path).startsWith(`/memfd:${memory}:`));
   if (found === undefined) throw new Error(`process ${pid} holds no ${memory}`);
   return found;
+}
+
+/** Looks into both memories of a data process. */
+export function withTableOf<T>(pid: number, look: (table: NativeTable) => T): T {
+  const [routes, counters] = [openSync(memoryOf(pid, 'routes'), 'r'), openSync(memoryOf(pid, 'counters'), 'r+')];
+  const table = native().adoptTable(routes, counters, native().layoutVersion);
+  try {
+    return look(table);
+  } finally {
+    table.close();
+  }
 }
