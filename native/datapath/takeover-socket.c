@@ -32,15 +32,13 @@ void takeover_socket_hello(struct hello *h, const struct options *o)
 	};
 }
 
-static bool send_hello(const struct server *s, int connection)
+static bool send_message(int connection, const void *bytes, size_t length, const int *fds, size_t count)
 {
-	int fds[DESCRIPTORS_MAX];
-	size_t count = options_descriptors(s->options, fds);
 	union {
-		char space[CMSG_SPACE(sizeof fds)];
+		char space[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))];
 		struct cmsghdr aligned;
 	} control;
-	struct iovec iov = { .iov_base = (void *)s->hello, .iov_len = sizeof *s->hello };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = length };
 	struct msghdr message = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
@@ -54,7 +52,33 @@ static bool send_hello(const struct server *s, int connection)
 	rights->cmsg_type = SCM_RIGHTS;
 	rights->cmsg_len = CMSG_LEN(count * sizeof fds[0]);
 	memcpy(CMSG_DATA(rights), fds, count * sizeof fds[0]);
-	return sendmsg(connection, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof *s->hello;
+	return sendmsg(connection, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)length;
+}
+
+static struct hello_entry entry_of(enum descriptor_type type, size_t descriptors)
+{
+	return (struct hello_entry){ .type = (uint16_t)type, .bytes = sizeof(struct hello_entry),
+				     .descriptors = (uint32_t)descriptors };
+}
+
+/* Both messages, which carry the same descriptors in the same order. */
+static bool send_hello(const struct server *s, int connection)
+{
+	const struct options *o = s->options;
+	int fds[DESCRIPTORS_MAX];
+	const size_t count = options_descriptors(o, fds);
+	const struct {
+		struct hello_list list;
+		struct hello_entry entry[DESCRIPTOR_TYPES - 1];
+	} typed = {
+		.list = { .magic = LAYOUT_MAGIC, .version = LAYOUT_VERSION, .count = DESCRIPTOR_TYPES - 1 },
+		.entry = { entry_of(DESCRIPTOR_ROUTES, 1), entry_of(DESCRIPTOR_COUNTERS, 1),
+			   entry_of(DESCRIPTOR_LISTENER, 1), entry_of(DESCRIPTOR_TUN, o->tun.count),
+			   entry_of(DESCRIPTOR_UDP, o->udp.count), entry_of(DESCRIPTOR_DOORBELL, o->wake.count) },
+	};
+
+	return send_message(connection, s->hello, sizeof *s->hello, fds, count) &&
+	       send_message(connection, &typed, sizeof typed, fds, count);
 }
 
 /* The mode of the socket file keeps other users out already. The kernel's credentials do not depend on it. */

@@ -198,10 +198,12 @@ _Static_assert(offsetof(struct counters_file, thread) == 128, "the thread blocks
 _Static_assert(offsetof(struct counters_file, peer) % 4096 == 0, "the peer blocks begin in a page of their own");
 
 /*
- * What datapath.sock (SOCK_SEQPACKET) sends to a new connection: first one message of this form with `descriptors`
- * descriptors in SCM_RIGHTS, in this order: routes (read-only), counters, the listening socket, TUN queues, UDP
- * sockets, one eventfd per thread. The connection stays open; its end means that the process is dead. An eventfd is the
- * doorbell of a thread: it carries no value, and the thread reads the control words when it rings.
+ * What datapath.sock (SOCK_SEQPACKET) sends to a new connection: two messages. The connection stays open; its end means
+ * that the process is dead.
+ *
+ * The first is of this form in every layout, with `descriptors` descriptors in SCM_RIGHTS, in this order: routes
+ * (read-only), counters, the listening socket, TUN queues, UDP sockets, doorbells. Programs of earlier layouts read no
+ * other message.
  */
 struct hello {
 	uint32_t magic;
@@ -213,6 +215,38 @@ struct hello {
 	uint32_t descriptors; /* 3 + tun_queues + udp_sockets + threads */
 	char build[36];       /* NUL-terminated build id */
 };
+
+/*
+ * The second message, which comes from layout 4 on: this struct and `count` entries, with the descriptors of all
+ * entries in SCM_RIGHTS. A reader closes descriptors of a type that it does not know. So a later build may add types,
+ * and make entries longer.
+ */
+struct hello_list {
+	uint32_t magic;
+	uint32_t version;
+	uint32_t count;
+};
+
+struct hello_entry {
+	uint16_t type;        /* enum descriptor_type */
+	uint16_t bytes;       /* of this entry */
+	uint32_t descriptors; /* so many of the message are of this type */
+};
+#define HELLO_LIST_VERSION 4u /* the first layout that sends it */
+#define HELLO_LIST_BYTES_MAX 4096u
+
+enum descriptor_type {
+	DESCRIPTOR_ROUTES = 1,
+	DESCRIPTOR_COUNTERS,
+	DESCRIPTOR_LISTENER,
+	DESCRIPTOR_TUN,
+	DESCRIPTOR_UDP,
+	/* The eventfd of a thread. It carries no value, and the thread reads the control words when it rings. */
+	DESCRIPTOR_DOORBELL,
+	DESCRIPTOR_TYPES,
+};
+_Static_assert(sizeof(struct hello) == 64, "the first message has another size");
+_Static_assert(sizeof(struct hello_list) == 12 && sizeof(struct hello_entry) == 8, "the second message has gaps");
 
 /*
  * How tartand starts the data process: `tartan-datapath STATUS ROUTES COUNTERS LISTEN UID GID OWNER TUN... -1 UDP...

@@ -191,7 +191,10 @@ export interface NativeAddon {
   adoptTable(routesFd: number, countersFd: number, version: number): NativeTable;
   /** Opens a listening SOCK_SEQPACKET socket with mode 0600. */
   listenSeqpacket(path: string): number;
-  /** Receives the hello and the descriptors of a data process. Blocks for `timeoutMs` at most and throws then. */
+  /**
+   * Receives the hello and the descriptors of a data process. Blocks for `timeoutMs` at most for each of the two messages.
+   * Descriptors of an unknown type are closed; a missing one is EPROTO that names it.
+   */
   adopt(path: string, timeoutMs: number): NativeHello;
   closeFd(fd: number): void;
   /** Takes an exclusive flock(2) on the file; returns undefined when another process has it. */

@@ -4,6 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { native } from '../../src/lib/native.js';
 import { treeOf } from '../support/other-version.js';
 import { root } from '../support/tools.js';
 import { Lab, bothUp, isRunning, pidOf, until, type State } from './datapath-lab.js';
@@ -74,6 +75,12 @@ test.each(['newer', 'older'])(
     expect(await daemon.call('open', open())).toMatchObject({ adopted: false });
     await daemon.call('start', lab.config('a'));
     expect(lab.dataProcesses('a')).toEqual([old]);
+    const { layoutVersion } = native();
+    const says =
+      which === 'newer' ? `is of a newer layout ${layoutVersion + 1}` : `is of an older layout ${layoutVersion}`;
+    const { warnings, events } = await daemon.state();
+    expect(warnings.join()).toContain(`data process ${old}: it ${says} and of build`);
+    expect(events.join()).toContain(`datapath.foreign: data process ${old}: it ${says}`);
     await daemon.call('forwardUntil', 2 ** 45);
     // Longer than it looks after its process: one of another layout is not taken for a damaged one.
     await delay(1100);

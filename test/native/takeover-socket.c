@@ -94,13 +94,13 @@ static int connect_to(const struct lab *l)
 }
 
 /* The length of the message, 0 at the end of the connection, -1 if nothing comes. `fds` gets its descriptors. */
-static ssize_t receive(int connection, struct hello *hello, int *fds, size_t *count)
+static ssize_t receive_bytes(int connection, void *bytes_in, size_t room, int *fds, size_t *count)
 {
 	union {
 		char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
 		struct cmsghdr aligned;
 	} control;
-	struct iovec iov = { .iov_base = hello, .iov_len = sizeof *hello };
+	struct iovec iov = { .iov_base = bytes_in, .iov_len = room };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
 	struct pollfd p = { .fd = connection, .events = POLLIN };
 
@@ -114,6 +114,11 @@ static ssize_t receive(int connection, struct hello *hello, int *fds, size_t *co
 		memcpy(fds, CMSG_DATA(c), *count * sizeof(int));
 	}
 	return bytes;
+}
+
+static ssize_t receive(int connection, struct hello *hello, int *fds, size_t *count)
+{
+	return receive_bytes(connection, hello, sizeof *hello, fds, count);
 }
 
 static void close_all(const int *fds, size_t count)
@@ -143,6 +148,22 @@ static void sends_hello(struct suite *s)
 	CHECK(s, hello.tun_queues == 1 && hello.udp_sockets == 1 && hello.threads == 2 && hello.descriptors == 7);
 	CHECK(s, strcmp(hello.build, TARTAN_BUILD) == 0 && count == 7);
 	CHECK(s, same_file(fds[0], l->options.routes) && same_file(fds[2], l->options.listen));
+	struct {
+		struct hello_list list;
+		struct hello_entry entry[6];
+		uint8_t more;
+	} typed;
+	static const uint32_t descriptors[] = { 1, 1, 1, 1, 1, 2 };
+	int again[FDS_MAX];
+	size_t typed_count;
+	CHECK(s, receive_bytes(connection, &typed, sizeof typed, again, &typed_count) == 60 && typed_count == 7);
+	CHECK(s, typed.list.magic == LAYOUT_MAGIC && typed.list.version == LAYOUT_VERSION && typed.list.count == 6);
+	for (size_t i = 0; i < 6; i++)
+		CHECK(s, typed.entry[i].type == DESCRIPTOR_ROUTES + i && typed.entry[i].bytes == 8 &&
+				 typed.entry[i].descriptors == descriptors[i]);
+	for (size_t i = 0; i < count; i++)
+		CHECK(s, same_file(fds[i], again[i]));
+	close_all(again, typed_count);
 	/* The last two are the doorbells, in their order. */
 	CHECK(s, write(fds[6], &value, sizeof value) == sizeof value);
 	CHECK(s, read(l->options.wake.fd[1], &value, sizeof value) == sizeof value && value == 1);
@@ -176,6 +197,8 @@ static void bounds_connections(struct suite *s)
 	for (int i = 0; i < CONNECTIONS; i++) {
 		connections[i] = connect_to(l);
 		CHECK(s, receive(connections[i], &hello, fds, &count) == sizeof hello);
+		close_all(fds, count);
+		CHECK(s, receive(connections[i], &hello, fds, &count) == 60);
 		close_all(fds, count);
 	}
 	int one_more = connect_to(l);

@@ -24,7 +24,7 @@ export async function cleanupDatapath(options: CleanupOptions): Promise<readonly
   // A data process can run although its directory was removed.
   const runDir = existsSync(options.runDir) ? realpathSync(options.runDir) : options.runDir;
   const ended: number[] = [];
-  const adopted = await adoptProcess(runDir);
+  const adopted = await adoptProcess(runDir, options.log);
   if (adopted) {
     try {
       if (adopted.process) {

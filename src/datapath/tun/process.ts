@@ -7,6 +7,7 @@ import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises';
 import { Readable } from 'node:stream';
 import { TartanError, errnoOf, messageOf } from '../../lib/errors.js';
+import type { Log } from '../../lib/log.js';
 import { native, type NativeHello, type NativeTable, type NativeWatch } from '../../lib/native.js';
 import { closeAll, type Descriptors } from './descriptors.js';
 import { killDataProcess } from './find-process.js';
@@ -85,10 +86,13 @@ export class DataProcess {
     return this.#buildInfo.version === native().layoutVersion;
   }
 
-  /** How its build differs from this one, which may be newer or older; undefined when it does not. */
+  /** How its layout or its build differ from ours; undefined when they do not. */
   get buildDifference(): string | undefined {
-    const { build } = this.#buildInfo;
-    return build === native().build ? undefined : `it is of build ${build}, and this is ${native().build}`;
+    const { build, version } = this.#buildInfo;
+    const { build: ourBuild, layoutVersion } = native();
+    if (this.hasOurLayout) return build === ourBuild ? undefined : `it is of build ${build}, and this is ${ourBuild}`;
+    const which = version > layoutVersion ? 'a newer' : 'an older';
+    return `it is of ${which} layout ${version} and of build ${build}, and this is layout ${layoutVersion} of build ${ourBuild}`;
   }
 
   /** Resolves when the process dies. */
@@ -130,20 +134,25 @@ export interface AdoptedProcess extends Descriptors {
  * @returns undefined when no data process answers
  * @throws TartanError DATAPATH_FAILED when a process answers that can neither be used nor killed
  */
-export async function adoptProcess(runDir: string): Promise<AdoptedProcess | undefined> {
-  const current = requestHello(socketPath(runDir));
+export async function adoptProcess(runDir: string, log: Log): Promise<AdoptedProcess | undefined> {
+  const current = requestHello(socketPath(runDir), log);
   if (current) return adoptFrom(current);
-  const next = requestHello(nextSocketPath(runDir));
+  const next = requestHello(nextSocketPath(runDir), log);
   if (next) promoteSocket(runDir);
   return next && adoptFrom(next);
 }
 
-function requestHello(path: string): NativeHello | undefined {
+/** Errors of connect(2) that mean that nobody listens. */
+const nobodyThere = ['ENOENT', 'ECONNREFUSED'];
+
+function requestHello(path: string, log: Log): NativeHello | undefined {
   try {
     return native().adopt(path, helloTimeoutMs);
   } catch (error) {
-    if (errnoOf(error) !== undefined) return undefined;
-    throw error;
+    const name = errnoOf(error);
+    if (name === undefined) throw error;
+    if (!nobodyThere.includes(name)) log.warn('datapath.hello-refused', messageOf(error));
+    return undefined;
   }
 }
 

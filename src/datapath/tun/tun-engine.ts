@@ -51,7 +51,7 @@ export async function openDatapath(options: DatapathOptions): Promise<Datapath> 
   // The kernel shows the real path in /proc/<pid>/maps.
   const runDir = realpathSync(options.runDir);
   const resolved = { ...options, runDir, lanes: options.lanes ?? defaultLanes() };
-  const adopted = await adoptProcess(runDir);
+  const adopted = await adoptProcess(runDir, options.log);
   // The socket is left by a daemon that was killed during a handover; so is the process behind it.
   if (existsSync(nextSocketPath(runDir))) await killUnreachable(runDir, options.log, adopted?.process?.pid);
   removeNextSocket(runDir);
@@ -205,7 +205,8 @@ class TunEngine implements Datapath {
     this.#handover.setRunning(found);
     if (this.#adopted) this.#log.info('datapath.adopted', `adopted data process ${pid}`, { pid });
     else if (hasOurLayout) this.#log.warn('datapath.damaged', `the table of data process ${pid} is damaged`, { pid });
-    else this.#log.info('datapath.foreign', `data process ${pid} is of another layout: ${buildDifference}`, { pid });
+    else
+      this.#log.info('datapath.foreign', `data process ${pid}: ${buildDifference}; ${this.#handoverProblem}`, { pid });
   }
 
   /** Runs one change of processes after the others, unless the engine is closing by then. */
