@@ -1,6 +1,7 @@
 /**
  * The four suites. `unit` runs its files side by side, `contract` two and `e2e` three at a time, because most of what they do
- * is waiting; `integration` loads the machine's kernel and its two cores, one file after another.
+ * is waiting; `integration` loads the machine's kernel and its two cores, one file after another. `long` is what only a
+ * part of long.sh prepares.
  */
 import { defineConfig } from 'vitest/config';
 
@@ -38,6 +39,17 @@ export default defineConfig({
           maxWorkers: 3,
           testTimeout: 90_000,
           hookTimeout: 90_000,
+        },
+      },
+      {
+        test: {
+          name: 'long',
+          include: ['test/long/**/*.test.ts'],
+          pool: 'forks',
+          fileParallelism: false,
+          maxWorkers: 1,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
     ],

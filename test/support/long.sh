@@ -1,7 +1,7 @@
 #!/bin/bash
 # `npm run test:long [-- PART...]`: what does not fit into ten minutes, in parts that can be run apart, each for up to an
 # hour. The last output of each is kept in test/long-output/PART.txt. Needs root.
-parts=(fuzz asan tsan rounds store faults soak docker)
+parts=(fuzz asan tsan rounds store faults upgrade soak docker)
 self=${BASH_SOURCE[0]}
 # Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
 [ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "$self" "$@"
@@ -60,6 +60,12 @@ case $part in
 		step 'faults again and again' env TARTAN_REPEAT="${TARTAN_REPEAT:-50}" vitest run --project e2e test/e2e/faults
 		step 'a hundred deaths at start' env TARTAN_START_KILLS=100 vitest run --project e2e test/e2e/sudden-death.test.ts
 		step 'upgrades' env TARTAN_GAP_MS=50 vitest run --project e2e test/e2e/upgrade.test.ts
+		;;
+	upgrade)
+		base=$(git rev-parse --verify --short=7 "${TARTAN_BASE:-3deb625}^{commit}")
+		step "build of commit $base" bash test/support/earlier.sh "$base" ".cache/earlier/$base"
+		step "from commit $base and back" env TARTAN_EARLIER="$PWD/.cache/earlier/$base" TARTAN_GAP_MS=200 \
+			vitest run --project long test/long/upgrade
 		;;
 	docker)
 		step 'who sees whom, in every combination' env TARTAN_DOCKER_MATRIX=all vitest run --project e2e test/e2e/docker-flows.test.ts
