@@ -11,7 +11,7 @@ import { retrying } from '../lib/retry.js';
 import { aborted } from '../lib/scope.js';
 import type { Backend } from '../backend/backend.js';
 import type { DatapathConfig } from '../datapath/datapath.js';
-import { formatPrefix } from '../model/ipv4.js';
+import { formatPrefix } from '../model/ip.js';
 import type { UnderlayAddress } from '../model/node.js';
 import type { LocalView } from '../model/lease-set.js';
 import type { NetworkConfig } from '../model/network.js';

@@ -8,7 +8,7 @@ import { existsSync, statSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf, TartanError } from '../lib/errors.js';
 import { readBounded, writeFileAtomic } from '../lib/file.js';
-import { shown } from '../model/ipv4.js';
+import { shown } from '../model/ip.js';
 import { nodeIdPattern, type Node, type UnderlayAddress } from '../model/node.js';
 
 export class LocalNode {

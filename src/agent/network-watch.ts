@@ -1,6 +1,6 @@
 /** Watches the network document. A document that changed or is bad is reported, and the running network stays. */
 import { isTartanError } from '../lib/errors.js';
-import { formatPrefix, samePrefix } from '../model/ipv4.js';
+import { formatPrefix, samePrefix } from '../model/ip.js';
 import { formatBackend, type NetworkConfig } from '../model/network.js';
 import type { LeaseStore } from '../store/store.js';
 

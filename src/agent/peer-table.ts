@@ -7,7 +7,7 @@
  *      ^  \______ released, new owner, overlapped ______________^
  *      |______________ back again ________|
  */
-import type { Prefix } from '../model/ipv4.js';
+import type { Prefix } from '../model/ip.js';
 import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
 import { Prefixes, vetLeases, type LocalView } from '../model/lease-set.js';
 import type { WatchedSet } from '../store/store.js';

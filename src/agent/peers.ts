@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
-import { formatPrefix } from '../model/ipv4.js';
+import { formatPrefix } from '../model/ip.js';
 import type { Lease, RejectedEntry } from '../model/lease.js';
 import type { LocalView } from '../model/lease-set.js';
 import type { Node } from '../model/node.js';

@@ -6,7 +6,7 @@
 import { z } from 'zod';
 import { messageOf } from '../lib/errors.js';
 import { quarantineTtls } from '../model/allocation.js';
-import { formatIpv4, formatPrefix, parseIpv4, prefixCovers, type Ipv4, type Prefix } from '../model/ipv4.js';
+import { formatIpv4, formatPrefix, parseIpv4, prefixCovers, type Ipv4, type Prefix } from '../model/ip.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseValue, readLeaseKey, type Lease } from '../model/lease.js';
 import { formatNetworkConfig, parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';

@@ -1,6 +1,6 @@
 /** Builds the Status document from the state of the agent. */
 import type { DatapathStats } from '../datapath/datapath.js';
-import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ipv4.js';
+import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ip.js';
 import type { Agent } from './agent.js';
 import { apiVersion, type Status, type StatusDocker } from './status.js';
 

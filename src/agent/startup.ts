@@ -6,7 +6,7 @@ import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/er
 import { Listeners } from '../lib/listeners.js';
 import type { Backend } from '../backend/backend.js';
 import { noFeatures } from '../model/features.js';
-import { formatPrefix, samePrefix } from '../model/ipv4.js';
+import { formatPrefix, samePrefix } from '../model/ip.js';
 import type { Lease } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { LeaseChange, LeaseStatus, OwnLease, PreviousSubnet } from '../store/store.js';

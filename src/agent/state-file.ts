@@ -11,7 +11,7 @@ import type { Clock } from '../lib/clock.js';
 import { messageOf } from '../lib/errors.js';
 import { readBounded, writeFileAtomic } from '../lib/file.js';
 import type { Log } from '../lib/log.js';
-import { formatPrefix, parsePrefix, type Prefix } from '../model/ipv4.js';
+import { formatPrefix, parsePrefix, type Prefix } from '../model/ip.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { OwnLease } from '../store/store.js';
 import type { LocalNode } from './local-node.js';

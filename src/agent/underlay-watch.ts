@@ -6,7 +6,7 @@ import type { Clock } from '../lib/clock.js';
 import { messageOf } from '../lib/errors.js';
 import { LogThrottle, type Log } from '../lib/log.js';
 import { Wake } from '../lib/wake.js';
-import { formatIpv4 } from '../model/ipv4.js';
+import { formatIpv4 } from '../model/ip.js';
 import type { UnderlayAddress } from '../model/node.js';
 import type { LocalNode } from './local-node.js';
 import type { HostNetwork, Underlay } from '../host/host.js';

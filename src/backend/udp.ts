@@ -3,7 +3,7 @@
  * peer, whatever its BackendType, and packets go to the port that this host has configured.
  */
 import type { Lease } from '../model/lease.js';
-import { comparePrefixes, formatIpv4, formatPrefix } from '../model/ipv4.js';
+import { comparePrefixes, formatIpv4, formatPrefix } from '../model/ip.js';
 import type { HostPlan, Plan, TunnelPeer } from '../model/plan.js';
 import { TartanError } from '../lib/errors.js';
 import type { Backend, BackendContext } from './backend.js';

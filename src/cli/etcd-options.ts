@@ -5,7 +5,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { posix } from 'node:path';
 import { messageOf, TartanError } from '../lib/errors.js';
-import { readIpv4, shown } from '../model/ipv4.js';
+import { readIpv4, shown } from '../model/ip.js';
 import { checkEtcdOptions, type EtcdOptions } from '../store/etcd/options.js';
 
 /** A text and the place that it came from, for messages. */

@@ -4,7 +4,7 @@
  * positional and an unknown flag are errors. The environment supplies what the command line leaves out.
  */
 import { TartanError } from '../lib/errors.js';
-import { shown } from '../model/ipv4.js';
+import { shown } from '../model/ip.js';
 import { environmentNames, findFlag, flags, type FlagName } from './flags.js';
 
 /** The texts given for one flag, and their place: `--name` or `environment variable NAME`. */

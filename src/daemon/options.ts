@@ -8,7 +8,7 @@ import { posix } from 'node:path';
 import type { DockerFileOptions } from '../docker/settings/docker-files.js';
 import { TartanError } from '../lib/errors.js';
 import type { LogLevel } from '../lib/log.js';
-import { formatIpv4, isUnicastHost, readIpv4, shown, type Ipv4 } from '../model/ipv4.js';
+import { formatIpv4, isUnicastHost, readIpv4, shown, type Ipv4 } from '../model/ip.js';
 import { nodeIdPattern } from '../model/node.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 import { parseEtcdOptions, type ParsedEtcdOptions } from '../cli/etcd-options.js';

@@ -1,6 +1,6 @@
 /** The port to the engine that carries packets. */
 import type { TunnelPeer } from '../model/plan.js';
-import type { Ipv4, Prefix } from '../model/ipv4.js';
+import type { Ipv4, Prefix } from '../model/ip.js';
 
 /** The number of a published route table; 0 is the empty table of a new data process. */
 export type Generation = number;

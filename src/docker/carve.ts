@@ -1,5 +1,5 @@
 /** Carves a part out of this host's lease for one more Docker network: aligned, free, the lowest that fits. Pure. */
-import { formatPrefix, ipv4FromNumber, prefixCovers, prefixesOverlap, prefixLast, type Prefix } from '../model/ipv4.js';
+import { formatPrefix, ipv4FromNumber, prefixCovers, prefixesOverlap, prefixLast, type Prefix } from '../model/ip.js';
 
 export type CarveRequest =
   | { readonly kind: 'exact'; readonly subnet: Prefix }

@@ -1,5 +1,5 @@
 /** The port to Docker's settings: the files that its units, its scripts and the engine itself read. */
-import type { Prefix } from '../model/ipv4.js';
+import type { Prefix } from '../model/ip.js';
 
 export interface DockerSettings {
   readonly network: Prefix;

@@ -6,15 +6,7 @@
 import { z } from 'zod';
 import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
 import { askSocket } from '../lib/socket-http.js';
-import {
-  bridgeAddress,
-  formatIpv4,
-  formatPrefix,
-  parsePrefix,
-  readIpv4,
-  type Ipv4,
-  type Prefix,
-} from '../model/ipv4.js';
+import { bridgeAddress, formatIpv4, formatPrefix, parsePrefix, readIpv4, type Ipv4, type Prefix } from '../model/ip.js';
 
 export type EngineReading =
   | { readonly kind: 'answers'; readonly state: EngineState }

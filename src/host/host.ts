@@ -1,6 +1,6 @@
 /** The port to the kernel's network configuration. */
 import type { HostPlan } from '../model/plan.js';
-import type { Ipv4, Prefix } from '../model/ipv4.js';
+import type { Ipv4, Prefix } from '../model/ip.js';
 import type { UnderlayAddress } from '../model/node.js';
 
 export interface HostInterface {

@@ -9,7 +9,7 @@ import type { Log } from '../lib/log.js';
 import { native } from '../lib/native.js';
 import { Serial } from '../lib/serial.js';
 import { defaultNetworkName } from '../model/network.js';
-import { parsePrefix, prefixAround, type Ipv4, type Prefix } from '../model/ipv4.js';
+import { parsePrefix, prefixAround, type Ipv4, type Prefix } from '../model/ip.js';
 import { isCreated, joinPlans, withoutLinks, type HostPlan, type LinkPlan } from '../model/plan.js';
 import { Firewall } from './firewall/firewall.js';
 import type { ApplyOptions, HostAddress, HostInterface, HostNetwork, HostState } from './host.js';

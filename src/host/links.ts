@@ -3,7 +3,7 @@
  * removed. The data plane makes and removes a tun itself. A created link is ours by its alias. All other links and
  * addresses are foreign. The functions are pure: they compare the plan with the host and return ordered steps.
  */
-import { formatIpv4, formatPrefix, prefixContains, type Prefix } from '../model/ipv4.js';
+import { formatIpv4, formatPrefix, prefixContains, type Prefix } from '../model/ip.js';
 import { isCreated, type CreatedMake, type LinkPlan } from '../model/plan.js';
 import { scopeUniverse, type KernelAddress, type KernelLink, type LinkChange } from './netlink/messages.js';
 

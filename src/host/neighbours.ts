@@ -2,7 +2,7 @@
  * Neighbours and forwarding entries of created links: compares the plan with the host and returns ordered steps. Every
  * permanent entry on such a link is ours. Entries that the kernel has learnt stay, and no other link is looked at.
  */
-import { formatIpv4 } from '../model/ipv4.js';
+import { formatIpv4 } from '../model/ip.js';
 import type { HostPlan } from '../model/plan.js';
 import type { KernelNeighbour, NeighbourTarget } from './netlink/messages.js';
 

@@ -3,7 +3,7 @@
  * main table. Routes are added before others are removed. A foreign route with the same destination and metric stays,
  * and is reported as a conflict.
  */
-import { formatIpv4, formatPrefix, prefixCovers } from '../model/ipv4.js';
+import { formatIpv4, formatPrefix, prefixCovers } from '../model/ip.js';
 import { formatRoute, type RoutePlan } from '../model/plan.js';
 import {
   mainTable,

@@ -2,7 +2,7 @@
  * Chooses the subnet that a node takes. The functions are pure and count in subnet numbers. They merge the numbers that
  * are taken into ranges, so the cost depends on the number of leases and not on the size of the network.
  */
-import { prefixesOverlap, prefixLast, prefixSize, type Ipv4, type Prefix } from './ipv4.js';
+import { prefixesOverlap, prefixLast, prefixSize, type Ipv4, type Prefix } from './ip.js';
 import { isLeasable, subnetAt, subnetCount, type NetworkConfig } from './network.js';
 
 /** Only the last owner may take its subnet for this many TTLs after its last KeepAlive. */

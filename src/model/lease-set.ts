@@ -11,7 +11,7 @@ import {
   samePrefix,
   type Ipv4,
   type Prefix,
-} from './ipv4.js';
+} from './ip.js';
 import { formatLeaseKey, type Lease, type LeaseSet, type RejectedEntry } from './lease.js';
 
 export interface LocalView {

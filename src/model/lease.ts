@@ -3,7 +3,7 @@
  * (Go's member order, no spaces), with members of our own added, which flannel ignores.
  */
 import { TartanError } from '../lib/errors.js';
-import { formatIpv4, isUnicastHost, prefixAround, readIpv4, shown, type Ipv4, type Prefix } from './ipv4.js';
+import { formatIpv4, isUnicastHost, prefixAround, readIpv4, shown, type Ipv4, type Prefix } from './ip.js';
 import { formatFeatures, parseFeatures, type Features } from './features.js';
 import { decodeUtf8, formatAscii, jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js';
 import { nodeIdPattern } from './node.js';

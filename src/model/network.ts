@@ -20,7 +20,7 @@ import {
   shown,
   type Ipv4,
   type Prefix,
-} from './ipv4.js';
+} from './ip.js';
 
 export interface BackendConfig {
   /** One of flannel's backends, in lower case. Whether this version runs it is known to `backend/all.ts`. */

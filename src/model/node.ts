@@ -1,5 +1,5 @@
 /** This host as its peers see it. */
-import type { Ipv4 } from './ipv4.js';
+import type { Ipv4 } from './ip.js';
 
 export interface Node {
   /** The identity of the host, kept in the state directory. It is neither its address nor its name. */

@@ -2,7 +2,7 @@
  * The plan of a node: the state that its host must have, as whole sets that are compared by value. A backend makes the
  * plan from the own lease and the peers. The reconciler makes the host equal to the plan. Nothing here does I/O.
  */
-import { formatIpv4, formatPrefix, type Ipv4, type Prefix } from './ipv4.js';
+import { formatIpv4, formatPrefix, type Ipv4, type Prefix } from './ip.js';
 
 /** Packets to `prefixes` go to `endpoint`:`port` in UDP. */
 export interface TunnelPeer {

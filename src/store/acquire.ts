@@ -6,7 +6,7 @@ import { chooseQuarantined, chooseSubnet, isFree, type Tombstone } from '../mode
 import { isTartanError } from '../lib/errors.js';
 import { LogThrottle } from '../lib/log.js';
 import { backoffMs } from '../lib/retry.js';
-import { formatPrefix, prefixesOverlap, samePrefix, type Prefix } from '../model/ipv4.js';
+import { formatPrefix, prefixesOverlap, samePrefix, type Prefix } from '../model/ip.js';
 import { leaseValueOf, type Lease } from '../model/lease.js';
 import { isLeasable } from '../model/network.js';
 import {

@@ -5,7 +5,7 @@
 import { isTartanError } from '../lib/errors.js';
 import { backoffMs } from '../lib/retry.js';
 import type { Tombstone } from '../model/allocation.js';
-import { samePrefix, type Prefix } from '../model/ipv4.js';
+import { samePrefix, type Prefix } from '../model/ip.js';
 import type { Lease, LeaseValue } from '../model/lease.js';
 import type { KvContext, StoreContext } from './context.js';
 import type { ClusterSnapshot } from './entries.js';

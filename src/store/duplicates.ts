@@ -1,6 +1,6 @@
 /** Refuses to start a node while another live host has its node id or its public address. */
 import { TartanError } from '../lib/errors.js';
-import { formatIpv4, formatPrefix } from '../model/ipv4.js';
+import { formatIpv4, formatPrefix } from '../model/ip.js';
 import type { Lease } from '../model/lease.js';
 import type { Node } from '../model/node.js';
 import type { StoreContext } from './context.js';

@@ -5,7 +5,7 @@
  */
 import { messageOf } from '../lib/errors.js';
 import type { Tombstone } from '../model/allocation.js';
-import type { Prefix } from '../model/ipv4.js';
+import type { Prefix } from '../model/ip.js';
 import {
   formatLeaseKey,
   parseLeaseValue,

@@ -10,7 +10,7 @@ import { backoffMs } from '../lib/retry.js';
 import { aborted, LinkedAbort } from '../lib/scope.js';
 import { Wake } from '../lib/wake.js';
 import { isFree } from '../model/allocation.js';
-import { formatPrefix, samePrefix } from '../model/ipv4.js';
+import { formatPrefix, samePrefix } from '../model/ip.js';
 import { readOwner, type Lease } from '../model/lease.js';
 import { ownLeaseValue } from './acquire.js';
 import {

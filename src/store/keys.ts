@@ -4,7 +4,7 @@
  * end.
  */
 import { posix } from 'node:path';
-import { readIpv4, prefixAround, type Prefix } from '../model/ipv4.js';
+import { readIpv4, prefixAround, type Prefix } from '../model/ip.js';
 import { formatLeaseKey } from '../model/lease.js';
 import type { KeyRange } from './kv.js';
 

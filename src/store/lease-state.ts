@@ -8,7 +8,7 @@
  *    +--------------------+
  */
 import { backoffMs } from '../lib/retry.js';
-import { formatPrefix } from '../model/ipv4.js';
+import { formatPrefix } from '../model/ip.js';
 import { leaseValueOf, type Lease } from '../model/lease.js';
 import { addAlteration, endAlteration, noAlterations, putRight, type Alterations } from './alterations.js';
 import type { Claim, OwnLeaseValue } from './claim.js';

@@ -15,7 +15,7 @@
 import type { Clock } from '../lib/clock.js';
 import { TartanError } from '../lib/errors.js';
 import { oldestFirst, quarantineTtls, type AgedTombstone, type Tombstone } from '../model/allocation.js';
-import { formatPrefix } from '../model/ipv4.js';
+import { formatPrefix } from '../model/ip.js';
 import { subnetCount, type NetworkConfig } from '../model/network.js';
 import type { Kv, TimeToLive } from './kv.js';
 

@@ -3,7 +3,7 @@
  * Then the key is deleted, and the subnet is free.
  */
 import type { Tombstone } from '../model/allocation.js';
-import { samePrefix, type Prefix } from '../model/ipv4.js';
+import { samePrefix, type Prefix } from '../model/ip.js';
 import { spliceMember } from '../model/json.js';
 import type { Lease } from '../model/lease.js';
 import { unmodifiedKey, deleteKey, dropLeases, leasePut } from './claim.js';

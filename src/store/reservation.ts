@@ -15,7 +15,7 @@ import {
   samePrefix,
   type Ipv4,
   type Prefix,
-} from '../model/ipv4.js';
+} from '../model/ip.js';
 import { formatLeaseValue, type BackendInfo, type Lease } from '../model/lease.js';
 import { isLeasable, type NetworkConfig } from '../model/network.js';
 import { dropLeases, freeSubnetCompares, idsOf, leasePut, rewriteKey, tombstoneOf, unmodifiedKey } from './claim.js';

@@ -6,7 +6,7 @@ import type { Features } from '../model/features.js';
 import type { BackendInfo, Lease, LeaseMembers, LeaseSet } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';
-import type { Prefix } from '../model/ipv4.js';
+import type { Prefix } from '../model/ip.js';
 
 export interface AbortOptions {
   readonly signal: AbortSignal;

@@ -4,7 +4,7 @@
  */
 import { TartanError } from '../lib/errors.js';
 import { withoutFeatures, type Features } from '../model/features.js';
-import { formatPrefix, type Prefix } from '../model/ipv4.js';
+import { formatPrefix, type Prefix } from '../model/ip.js';
 import { leasePut, retryLostRaces, unmodifiedKey } from './claim.js';
 import { getEntry, readEntry } from './entries.js';
 import type { ReleaseContext } from './release.js';

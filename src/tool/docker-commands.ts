@@ -5,7 +5,7 @@ import { tunnelDevice } from '../backend/all.js';
 import { planFromFiles, readInterfaceAddress, type DockerPlan } from '../docker/settings/docker-plan.js';
 import { finding, type Finding } from '../docker/verify/finding.js';
 import { judgeDocker, sortFindings } from '../docker/verify/judge.js';
-import { parsePrefix, shown } from '../model/ipv4.js';
+import { parsePrefix, shown } from '../model/ip.js';
 import { formatPlan, formatReport, planViewOf, reportOf } from './docker-view.js';
 import { factValue } from '../lib/fact.js';
 import { daemonError, print, type Call } from './commands.js';

@@ -14,7 +14,7 @@ import { NetlinkSocket } from '../host/netlink/socket.js';
 import { messageOf } from '../lib/errors.js';
 import { isExecutable, readTextFile } from '../lib/file.js';
 import { native } from '../lib/native.js';
-import { prefixAround } from '../model/ipv4.js';
+import { prefixAround } from '../model/ip.js';
 import { readFirewallFacts } from './firewall-facts.js';
 import type { FactsRequest } from './ports.js';
 

@@ -17,7 +17,7 @@ import {
   samePrefix,
   shown,
   type Prefix,
-} from '../model/ipv4.js';
+} from '../model/ip.js';
 import { messageOf } from '../lib/errors.js';
 import { dockerSocket, readPlan } from './docker-commands.js';
 import { daemonError, print, type Call } from './commands.js';

@@ -8,7 +8,7 @@ import { endianness } from 'node:os';
 import { messageOf } from '../lib/errors.js';
 import { factValue } from '../lib/fact.js';
 import { readTextFile, writeFileAtomic } from '../lib/file.js';
-import { formatPrefix, ipv4FromNumber, prefixMask, readIpv4, shown, type Prefix } from '../model/ipv4.js';
+import { formatPrefix, ipv4FromNumber, prefixMask, readIpv4, shown, type Prefix } from '../model/ip.js';
 import { exitStatus, ToolError, type ExitStatus } from './error.js';
 
 /** The options as the script's getopts takes them. */

@@ -3,7 +3,7 @@ import { apiVersion } from '../agent/status.js';
 import { dockerFlags, settingsFile, type DockerPlan } from '../docker/settings/docker-plan.js';
 import type { DockerFacts } from '../docker/verify/facts.js';
 import type { Finding } from '../docker/verify/finding.js';
-import { formatBridgeAddress, formatPrefix, ipv4FromNumber, type Prefix } from '../model/ipv4.js';
+import { formatBridgeAddress, formatPrefix, ipv4FromNumber, type Prefix } from '../model/ip.js';
 import { formatFields, type Cell, type Colour, type Field, type Paint } from './table.js';
 
 export interface DockerPlanView {

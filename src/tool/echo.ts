@@ -5,7 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, TartanError } from '../lib/errors.js';
-import { formatIpv4, type Ipv4 } from '../model/ipv4.js';
+import { formatIpv4, type Ipv4 } from '../model/ip.js';
 
 export interface Echo {
   /**

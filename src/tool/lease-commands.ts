@@ -5,16 +5,8 @@
 import { apiVersion } from '../agent/status.js';
 import { runsBackend } from '../backend/all.js';
 import { isTartanError, messageOf } from '../lib/errors.js';
-import {
-  formatIpv4,
-  formatPrefix,
-  isUnicastHost,
-  parsePrefix,
-  prefixContains,
-  readIpv4,
-  shown,
-} from '../model/ipv4.js';
-import type { Prefix } from '../model/ipv4.js';
+import { formatIpv4, formatPrefix, isUnicastHost, parsePrefix, prefixContains, readIpv4, shown } from '../model/ip.js';
+import type { Prefix } from '../model/ip.js';
 import type { BackendInfo } from '../model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../model/network.js';
 import type { Holder, Refusal, ReserveResult } from '../store/reservation.js';

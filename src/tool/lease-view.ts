@@ -1,6 +1,6 @@
 /** Formats the leases of the cluster as a document of `tartan/v1` and as a table. */
 import { apiVersion } from '../agent/status.js';
-import { comparePrefixes, formatIpv4, formatPrefix } from '../model/ipv4.js';
+import { comparePrefixes, formatIpv4, formatPrefix } from '../model/ip.js';
 import type { TimedLease } from '../store/operator.js';
 import type { LeaseListing } from './ports.js';
 import { formatDuration, formatTable, type Column, type Output, type Paint } from './table.js';

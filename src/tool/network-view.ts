@@ -1,7 +1,7 @@
 /** Formats the network document, with what follows from it, as a document of `tartan/v1` and as text. */
 import { apiVersion } from '../agent/status.js';
 import { runsBackend } from '../backend/all.js';
-import { formatIpv4, formatPrefix } from '../model/ipv4.js';
+import { formatIpv4, formatPrefix } from '../model/ip.js';
 import { parseNetworkConfig, subnetCount } from '../model/network.js';
 import { formatFields, type Field, type Output, type Paint } from './table.js';
 

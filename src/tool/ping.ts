@@ -4,7 +4,7 @@
  * and back.
  */
 import type { StatusPeer } from '../agent/status.js';
-import { formatIpv4, parsePrefix, prefixContains, readIpv4, type Ipv4 } from '../model/ipv4.js';
+import { formatIpv4, parsePrefix, prefixContains, readIpv4, type Ipv4 } from '../model/ip.js';
 import { apiVersion } from '../agent/status.js';
 import type { Echo } from './echo.js';
 import { formatTable, type Column } from './table.js';

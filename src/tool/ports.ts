@@ -7,7 +7,7 @@ import type { Status } from '../agent/status.js';
 import type { EngineReading, NetworkRequest } from '../docker/engine.js';
 import type { DockerFacts } from '../docker/verify/facts.js';
 import type { Tombstone } from '../model/allocation.js';
-import type { Prefix } from '../model/ipv4.js';
+import type { Prefix } from '../model/ip.js';
 import type { RejectedEntry } from '../model/lease.js';
 import type { TimedLease } from '../store/operator.js';
 import type { EtcdOptions } from '../store/etcd/options.js';

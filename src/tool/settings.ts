@@ -4,7 +4,7 @@
  */
 import { Option, type Command } from 'commander';
 import { TartanError } from '../lib/errors.js';
-import { shown } from '../model/ipv4.js';
+import { shown } from '../model/ip.js';
 import { nodeIdPattern } from '../model/node.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 import { parseEtcdOptions, type SourcedText } from '../cli/etcd-options.js';

@@ -10,7 +10,7 @@ import { pathToFileURL } from 'node:url';
 import type { Datapath } from '../../src/datapath/datapath.js';
 import type * as engine from '../../src/datapath/tun/tun-engine.js';
 import { silentLog } from '../../src/lib/log.js';
-import { formatPrefix, ipv4FromNumber, parseIpv4, parsePrefix, type Ipv4, type Prefix } from '../../src/model/ipv4.js';
+import { formatPrefix, ipv4FromNumber, parseIpv4, parsePrefix, type Ipv4, type Prefix } from '../../src/model/ip.js';
 import type { TunnelPeer } from '../../src/model/plan.js';
 
 export type HostCall =

@@ -1,7 +1,7 @@
 /** The features of a lease in the store: written, read by others, changed and withdrawn, whatever the store is. */
 import { describe, expect, it } from 'vitest';
 import type { Features } from '../../src/model/features.js';
-import { parseIpv4 } from '../../src/model/ipv4.js';
+import { parseIpv4 } from '../../src/model/ip.js';
 import type { Lease } from '../../src/model/lease.js';
 import type { Kv } from '../../src/store/kv.js';
 import { reserve } from '../../src/store/reservation.js';

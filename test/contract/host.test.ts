@@ -1,7 +1,7 @@
 /** What every HostNetwork must do: the kernel's, and the fake that the agent's tests stand on. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { HostNetwork } from '../../src/host/host.js';
-import { parsePrefix } from '../../src/model/ipv4.js';
+import { parsePrefix } from '../../src/model/ip.js';
 import type { HostPlan } from '../../src/model/plan.js';
 import { emptyPlan, FakeHost } from '../support/fakes.js';
 import { HostLab } from '../support/host-lab.js';

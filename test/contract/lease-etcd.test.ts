@@ -6,7 +6,7 @@ import { cpSync, rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isTartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
-import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import { Keys } from '../../src/store/keys.js';
 import type { Kv } from '../../src/store/kv.js';

@@ -1,6 +1,6 @@
 /** What an operator does to leases, and what their living owners make of it, whatever the store is. */
 import { describe, expect, it } from 'vitest';
-import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { readTimedLeases } from '../../src/store/operator.js';
 import { releaseNode } from '../../src/store/release.js';
 import { reserve, type Holder, type ReserveResult } from '../../src/store/reservation.js';

@@ -1,6 +1,6 @@
 /** What every lease store promises, whatever is below it. The inner port plays the other hosts and the operator. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { LeaseSet } from '../../src/model/lease.js';
 import { getNetworkText, readTimedLeases, putNetworkText } from '../../src/store/operator.js';
 import type { Kv } from '../../src/store/kv.js';

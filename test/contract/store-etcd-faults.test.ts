@@ -3,7 +3,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { bootClock } from '../../src/lib/clock.js';
 import { silentLog } from '../../src/lib/log.js';
-import { formatPrefix, samePrefix } from '../../src/model/ipv4.js';
+import { formatPrefix, samePrefix } from '../../src/model/ip.js';
 import type { LeaseSet } from '../../src/model/lease.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import { Keys } from '../../src/store/keys.js';

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { bootClock } from '../../src/lib/clock.js';
 import { silentLog } from '../../src/lib/log.js';
-import { formatPrefix } from '../../src/model/ipv4.js';
+import { formatPrefix } from '../../src/model/ip.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import { Keys } from '../../src/store/keys.js';
 import type { Kv } from '../../src/store/kv.js';

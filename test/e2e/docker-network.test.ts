@@ -1,6 +1,6 @@
 /** User-defined networks on the lease: docker0 has its first half, `tartan docker network create` the rest. */
 import { expect, test } from 'vitest';
-import { parseIpv4, parsePrefix, prefixContains } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix, prefixContains } from '../../src/model/ip.js';
 import { askedEngine, DockerEngine } from '../support/docker-engine.js';
 import type { LabHost } from '../support/lab-host.js';
 import { transfer } from '../support/traffic.js';

@@ -1,6 +1,6 @@
 /** Our rules beside others' in a namespace, with the real programs: nothing of others changes, ours come back. */
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { parsePrefix } from '../../src/model/ipv4.js';
+import { parsePrefix } from '../../src/model/ip.js';
 import { engineStart } from '../support/docker-rules.js';
 import { kinds, planOf, type Kind } from '../support/firewall-texts.js';
 import { HostLab, type HostPrograms, type RemoteHost } from '../support/host-lab.js';

@@ -4,7 +4,7 @@
  *   u0 192.0.2.1/24 (underlay, default via .254)     tartan0 (TUN, no reader)     docker0 10.5.1.1/24
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { parseIpv4, parsePrefix, formatIpv4 } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix, formatIpv4 } from '../../src/model/ip.js';
 import type { FirewallPlan, HostPlan, LinkPlan } from '../../src/model/plan.js';
 import { emptyPlan } from '../support/fakes.js';
 import { HostLab, type RemoteHost } from '../support/host-lab.js';

@@ -4,7 +4,7 @@
  *   u0 192.0.2.1/24 (underlay)     tartan0 (TUN, no reader)
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { HostPlan, RoutePlan } from '../../src/model/plan.js';
 import { emptyPlan } from '../support/fakes.js';
 import { HostLab, type RemoteHost } from '../support/host-lab.js';

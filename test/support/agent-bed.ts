@@ -9,7 +9,7 @@ import type { AgentOptions } from '../../src/agent/ports.js';
 import { StateFile } from '../../src/agent/state-file.js';
 import { chooseBackend } from '../../src/backend/all.js';
 import type { DockerSettings } from '../../src/docker/docker.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { UnderlayAddress } from '../../src/model/node.js';
 import { FakeDatapath, FakeHost, FakeStore, never, tick } from './fakes.js';
 

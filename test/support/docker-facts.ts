@@ -3,7 +3,7 @@ import type { DockerPlan } from '../../src/docker/settings/docker-plan.js';
 import type { DockerContainer, DockerNetwork, EngineState } from '../../src/docker/engine.js';
 import { known } from '../../src/lib/fact.js';
 import type { DockerFacts, RuleFacts } from '../../src/docker/verify/facts.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 
 export const samplePlan: DockerPlan = {
   source: 'daemon',

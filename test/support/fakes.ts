@@ -1,7 +1,7 @@
 /** Fakes that record calls as text, for the agent's and the reconciler's unit tests. */
 import type { Datapath, DatapathConfig } from '../../src/datapath/datapath.js';
 import type { HostNetwork } from '../../src/host/host.js';
-import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { noFeatures } from '../../src/model/features.js';
 import { Wake } from '../../src/lib/wake.js';
 import { leaseValueOf, type Lease } from '../../src/model/lease.js';

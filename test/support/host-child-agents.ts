@@ -20,7 +20,7 @@ import { openKernelHost } from '../../src/host/kernel-host.js';
 import { bootClock } from '../../src/lib/clock.js';
 import { messageOf } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
-import { parseIpv4 } from '../../src/model/ipv4.js';
+import { parseIpv4 } from '../../src/model/ip.js';
 import { openLeaseStore } from '../../src/store/leases.js';
 import { MemoryKv } from './memory-kv.js';
 import { put } from './store.js';

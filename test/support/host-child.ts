@@ -8,7 +8,7 @@ import { linkNames } from '../../src/backend/all.js';
 import { openKernelHost } from '../../src/host/kernel-host.js';
 import { messageOf, isTartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
-import type { Ipv4 } from '../../src/model/ipv4.js';
+import type { Ipv4 } from '../../src/model/ip.js';
 import type { HostPlan } from '../../src/model/plan.js';
 
 export type HostCall =

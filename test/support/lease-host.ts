@@ -6,7 +6,7 @@
 import { isTartanError } from '../../src/lib/errors.js';
 import type { Clock } from '../../src/lib/clock.js';
 import { silentLog } from '../../src/lib/log.js';
-import type { Prefix } from '../../src/model/ipv4.js';
+import type { Prefix } from '../../src/model/ip.js';
 import type { Kv, WatchEnd, WatchRequest } from '../../src/store/kv.js';
 import { openLeaseStore } from '../../src/store/leases.js';
 import type { AbortOptions, OwnLease, LeaseRequest, LeaseStore } from '../../src/store/store.js';

@@ -7,7 +7,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Clock } from '../../src/lib/clock.js';
 import { TartanError } from '../../src/lib/errors.js';
-import { formatPrefix, prefixesOverlap, type Prefix } from '../../src/model/ipv4.js';
+import { formatPrefix, prefixesOverlap, type Prefix } from '../../src/model/ip.js';
 import { readLeaseKey } from '../../src/model/lease.js';
 import { MemoryKv } from './memory-kv.js';
 import type { KeyEvent } from '../../src/store/kv.js';

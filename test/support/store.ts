@@ -1,6 +1,6 @@
 /** Small makers for tests of the store. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { noFeatures } from '../../src/model/features.js';
 import type { BackendInfo } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';

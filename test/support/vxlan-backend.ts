@@ -1,6 +1,6 @@
 /** A backend without a data plane, for tests: a vxlan link, with a route, a neighbour and an entry for each peer. */
 import type { Backend, BackendContext } from '../../src/backend/backend.js';
-import { prefixAround, type Ipv4 } from '../../src/model/ipv4.js';
+import { prefixAround, type Ipv4 } from '../../src/model/ip.js';
 import type { Lease } from '../../src/model/lease.js';
 import type { Plan } from '../../src/model/plan.js';
 

@@ -3,7 +3,7 @@ import type { AgentOptions } from '../../src/agent/ports.js';
 import { isReady, snapshot } from '../../src/agent/snapshot.js';
 import { chooseBackend } from '../../src/backend/all.js';
 import { TartanError } from '../../src/lib/errors.js';
-import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { address, make, stop } from '../support/agent-bed.js';
 import { FakeHeld, fakeLease, tick } from '../support/fakes.js';
 

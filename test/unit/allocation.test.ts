@@ -16,7 +16,7 @@ import {
   prefixAround,
   prefixesOverlap,
   type Prefix,
-} from '../../src/model/ipv4.js';
+} from '../../src/model/ip.js';
 import { subnetAt, subnetCount, type NetworkConfig } from '../../src/model/network.js';
 import { networkOf } from '../support/store.js';
 

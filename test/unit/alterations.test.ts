@@ -3,7 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Log } from '../../src/lib/log.js';
 import { formatLeaseKey } from '../../src/model/lease.js';
-import { parseIpv4 } from '../../src/model/ipv4.js';
+import { parseIpv4 } from '../../src/model/ip.js';
 import { addAlteration, endAlteration, noAlterations, putRight } from '../../src/store/alterations.js';
 import { openLeaseStore } from '../../src/store/leases.js';
 import type { LeaseStore, OwnLease } from '../../src/store/store.js';

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { chooseBackend } from '../../src/backend/all.js';
-import { parseIpv4 } from '../../src/model/ipv4.js';
+import { parseIpv4 } from '../../src/model/ip.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
 import { formatRoute } from '../../src/model/plan.js';
 import { fakeLease, formatTunnelPeer } from '../support/fakes.js';

@@ -1,7 +1,7 @@
 /** Every row of test/vectors/bad-values.json through the parsers; the same rows in a real etcd are an e2e test. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { parseLeaseValue, readLeaseKey, type Lease } from '../../src/model/lease.js';
 import { vetLeases } from '../../src/model/lease-set.js';
 import { parseNetworkConfig } from '../../src/model/network.js';

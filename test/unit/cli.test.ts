@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { LeaseListing, StatusReading, ToolIo } from '../../src/tool/ports.js';
 import { runTool } from '../../src/tool/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
-import { formatIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { formatIpv4, parsePrefix } from '../../src/model/ip.js';
 import { parseLeaseValue } from '../../src/model/lease.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
 import { noPorts, noChanges, sampleStatus as status } from '../support/samples.js';

@@ -11,7 +11,7 @@ import {
   type NativeRows,
   type NativeTable,
 } from '../../src/lib/native.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { TunnelPeer } from '../../src/model/plan.js';
 
 const none = new Uint32Array(0);

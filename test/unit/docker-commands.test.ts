@@ -7,7 +7,7 @@ import type { FactsRequest, StatusReading, ToolIo } from '../../src/tool/ports.j
 import { runTool } from '../../src/tool/tool.js';
 import type { EngineReading, NetworkRequest } from '../../src/docker/engine.js';
 import type { DockerFacts } from '../../src/docker/verify/facts.js';
-import { formatPrefix } from '../../src/model/ipv4.js';
+import { formatPrefix } from '../../src/model/ip.js';
 import { dockerNetwork, sampleEngine, sampleFacts } from '../support/docker-facts.js';
 import { noPorts, sampleStatus, unexpected } from '../support/samples.js';
 

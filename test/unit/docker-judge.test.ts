@@ -6,7 +6,7 @@ import { known, unknown } from '../../src/lib/fact.js';
 import type { DockerFacts, FirewallFacts, KernelFacts, RuleFacts } from '../../src/docker/verify/facts.js';
 import type { Finding } from '../../src/docker/verify/finding.js';
 import { judgeDocker } from '../../src/docker/verify/judge.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import {
   dockerContainer,
   dockerEnv,

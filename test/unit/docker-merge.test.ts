@@ -18,7 +18,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openDockerFiles } from '../../src/docker/settings/docker-files.js';
 import type { DockerWriteResult } from '../../src/docker/docker.js';
 import { unmergeDaemonJson } from '../../src/docker/settings/merge.js';
-import { parsePrefix } from '../../src/model/ipv4.js';
+import { parsePrefix } from '../../src/model/ip.js';
 
 let directory: string;
 beforeEach(() => {

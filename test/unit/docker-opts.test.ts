@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isRoutedVia, writeDockerOpts } from '../../src/tool/docker-opts.js';
 import { messageOf } from '../../src/lib/errors.js';
-import { parsePrefix } from '../../src/model/ipv4.js';
+import { parsePrefix } from '../../src/model/ip.js';
 
 const standard = 'FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.74.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n';
 const masquerading = standard.replace('false', 'true');

@@ -16,7 +16,7 @@ import { mainTable, type KernelRoute } from '../../src/host/netlink/messages.js'
 import type { FirewallPlan } from '../../src/model/plan.js';
 import { plan } from '../support/firewall-texts.js';
 import { formatDockerEnv } from '../../src/docker/settings/settings.js';
-import { formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../src/model/ip.js';
 
 describe('carving', () => {
   const carved = (lease: string, used: readonly string[], request: CarveRequest): string => {

@@ -20,7 +20,7 @@ import {
   nftablesOptions,
   parseSubnetEnv,
 } from '../../src/docker/settings/settings.js';
-import { formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../src/model/ip.js';
 
 const settings = {
   network: parsePrefix('10.5.0.0/16'),

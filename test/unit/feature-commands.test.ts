@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TartanError } from '../../src/lib/errors.js';
 import type { Features } from '../../src/model/features.js';
-import { parsePrefix } from '../../src/model/ipv4.js';
+import { parsePrefix } from '../../src/model/ip.js';
 import type { Withdrawal } from '../../src/store/withdraw.js';
 import { runTool } from '../../src/tool/tool.js';
 import { fakeLease } from '../support/fakes.js';

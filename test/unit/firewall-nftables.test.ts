@@ -7,7 +7,7 @@ import { placeFirewall } from '../../src/host/firewall/placement.js';
 import { foreignTables, otherVariant, sameRules } from '../../src/host/firewall/listing.js';
 import { runSteps } from '../../src/host/step.js';
 import { silentLog } from '../../src/lib/log.js';
-import { parsePrefix } from '../../src/model/ipv4.js';
+import { parsePrefix } from '../../src/model/ip.js';
 import type { FirewallPlan } from '../../src/model/plan.js';
 import { docker20, docker28, firewallCase, plan, restored, second } from '../support/firewall-texts.js';
 

@@ -1,7 +1,7 @@
 /** Packet filter rules as text: what iptables-save says on hosts with and without Docker, and what we would do. */
 import { describe, expect, test } from 'vitest';
 import { canonicalRule, splitWords } from '../../src/host/firewall/save-text.js';
-import { parsePrefix } from '../../src/model/ipv4.js';
+import { parsePrefix } from '../../src/model/ip.js';
 import { docker20, docker28, firewallCase, plan, restored, second } from '../support/firewall-texts.js';
 
 const ours = '-m comment --comment tartan';

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
-import { formatPrefix, prefixesOverlap } from '../../src/model/ipv4.js';
+import { formatPrefix, prefixesOverlap } from '../../src/model/ip.js';
 import { openLeaseStore } from '../../src/store/leases.js';
 import { MemoryKv } from '../support/memory-kv.js';
 import type { OwnLease, LeaseStore } from '../../src/store/store.js';

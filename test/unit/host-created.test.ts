@@ -4,7 +4,7 @@ import { diffCreated, diffLink, linkAlias, removeCreated, temporaryName } from '
 import { diffNeighbours } from '../../src/host/neighbours.js';
 import type { KernelLink, KernelNeighbour } from '../../src/host/netlink/messages.js';
 import { diffRoutes } from '../../src/host/routes.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { withoutLinks, type HostPlan, type LinkPlan } from '../../src/model/plan.js';
 import { emptyPlan } from '../support/fakes.js';
 

@@ -8,7 +8,7 @@ import type { KernelAddress, KernelLink, KernelRoute } from '../../src/host/netl
 import { diffRoutes, routeProtocol } from '../../src/host/routes.js';
 import { attempt, impossible, runSteps } from '../../src/host/step.js';
 import { sysctlSteps } from '../../src/host/sysctl.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { LinkPlan, RoutePlan } from '../../src/model/plan.js';
 
 const linkNames = new Map([

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { HostAddress, HostInterface } from '../../src/host/host.js';
 import { chooseUnderlay, type UnderlayOptions } from '../../src/host/underlay/choose.js';
 import { isTartanError, messageOf, TartanError } from '../../src/lib/errors.js';
-import { formatIpv4, parseIpv4, prefixAround } from '../../src/model/ipv4.js';
+import { formatIpv4, parseIpv4, prefixAround } from '../../src/model/ip.js';
 
 function address(text: string): HostAddress {
   const [bare = '', ...flags] = text.split(' ');

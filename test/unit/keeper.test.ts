@@ -3,7 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { leaseValueOf, type Lease } from '../../src/model/lease.js';
 import { ownLeaseValue } from '../../src/store/acquire.js';
 import { Keys } from '../../src/store/keys.js';

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ToolIo } from '../../src/tool/ports.js';
 import { runTool } from '../../src/tool/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
-import { formatIpv4, formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
+import { formatIpv4, formatPrefix, parsePrefix } from '../../src/model/ip.js';
 import type { BackendInfo } from '../../src/model/lease.js';
 import type { ReleasedSubnet } from '../../src/store/release.js';
 import type { ReserveResult } from '../../src/store/reservation.js';

@@ -1,6 +1,6 @@
 /** The look-up of overlaps against the naive one. */
 import { expect, it } from 'vitest';
-import { ipv4FromNumber, prefixAround, prefixesOverlap, type Prefix } from '../../src/model/ipv4.js';
+import { ipv4FromNumber, prefixAround, prefixesOverlap, type Prefix } from '../../src/model/ip.js';
 import { Prefixes } from '../../src/model/lease-set.js';
 import { seeded } from '../support/lease-world.js';
 

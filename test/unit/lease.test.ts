@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseValue, readLeaseKey, type Lease } from '../../src/model/lease.js';
 import { vetLeases } from '../../src/model/lease-set.js';
 

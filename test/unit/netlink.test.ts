@@ -21,7 +21,7 @@ import { Rtnetlink } from '../../src/host/netlink/rtnetlink.js';
 import { NetlinkSocket, type NetlinkCalls } from '../../src/host/netlink/socket.js';
 import { silentLog } from '../../src/lib/log.js';
 import type { NativeWatchListener } from '../../src/lib/native.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 
 const target = {
   destination: parsePrefix('10.5.0.0/16'),

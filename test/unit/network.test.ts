@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { isTartanError } from '../../src/lib/errors.js';
-import { formatIpv4, formatPrefix, parsePrefix } from '../../src/model/ipv4.js';
+import { formatIpv4, formatPrefix, parsePrefix } from '../../src/model/ip.js';
 import { formatNetworkConfig, isLeasable, parseNetworkConfig, subnetAt, subnetCount } from '../../src/model/network.js';
 
 function summary(document: object | string): string {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { environmentNames, findFlag, flags } from '../../src/cli/flags.js';
 import { readGoBoolean, readGoInteger } from '../../src/cli/flag-syntax.js';
 import { parseDaemonOptions, type DaemonOptions } from '../../src/daemon/options.js';
-import { parseIpv4 } from '../../src/model/ipv4.js';
+import { parseIpv4 } from '../../src/model/ip.js';
 import { parseRun, refusalOf } from '../support/samples.js';
 
 const defaults: DaemonOptions = {

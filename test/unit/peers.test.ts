@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { HoldDown } from '../../src/agent/saved-state.js';
 import { Peers } from '../../src/agent/peers.js';
-import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { Lease } from '../../src/model/lease.js';
 import { fakeLease } from '../support/fakes.js';
 

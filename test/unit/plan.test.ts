@@ -1,7 +1,7 @@
 /** The plans of several networks of one host as one. */
 import { describe, expect, test } from 'vitest';
 import { chooseBackend } from '../../src/backend/all.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
 import { formatRoute, joinPlans, type HostPlan } from '../../src/model/plan.js';
 import { emptyPlan, fakeLease } from '../support/fakes.js';

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isTartanError, messageOf } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
-import { formatPrefix } from '../../src/model/ipv4.js';
+import { formatPrefix } from '../../src/model/ip.js';
 import type { TimeToLive } from '../../src/store/kv.js';
 import { openLeaseStore } from '../../src/store/leases.js';
 import { MemoryKv } from '../support/memory-kv.js';

@@ -3,7 +3,7 @@ import { chooseBackend } from '../../src/backend/all.js';
 import { Reconciler, type Desired } from '../../src/agent/reconciler.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
-import { parseIpv4 } from '../../src/model/ipv4.js';
+import { parseIpv4 } from '../../src/model/ip.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
 import { FakeDatapath, fakeLease, FakeHost } from '../support/fakes.js';
 

@@ -4,7 +4,7 @@ import type { AgentOptions } from '../../src/agent/ports.js';
 import type { SavedState } from '../../src/agent/saved-state.js';
 import { isReady, snapshot } from '../../src/agent/snapshot.js';
 import { TartanError } from '../../src/lib/errors.js';
-import { parseIpv4 } from '../../src/model/ipv4.js';
+import { parseIpv4 } from '../../src/model/ip.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
 import { address, make, stop } from '../support/agent-bed.js';
 import { FakeHeld, fakeLease, never, tick } from '../support/fakes.js';

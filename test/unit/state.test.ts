@@ -12,7 +12,7 @@ import {
   type SavedState,
 } from '../../src/agent/saved-state.js';
 import { StateFile, type State } from '../../src/agent/state-file.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { leaseValueOf, parseLeaseValue, type Lease } from '../../src/model/lease.js';
 import { formatNetworkConfig, parseNetworkConfig } from '../../src/model/network.js';
 import { nodeIdPattern, type Node } from '../../src/model/node.js';

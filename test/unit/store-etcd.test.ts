@@ -6,7 +6,7 @@ import { permissionError } from '../../src/store/etcd/errors.js';
 import { plainMessage, errorKindOf } from '../../src/store/etcd/errors.js';
 import { authFixFor } from '../../src/store/etcd/etcd-kv.js';
 import { Keys, occupiedBy, printable } from '../../src/store/keys.js';
-import { formatPrefix } from '../../src/model/ipv4.js';
+import { formatPrefix } from '../../src/model/ip.js';
 
 describe('keys', () => {
   it.each([

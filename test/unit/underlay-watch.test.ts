@@ -4,7 +4,7 @@ import type { UnderlayAddress } from '../../src/model/node.js';
 import { watchUnderlay } from '../../src/agent/underlay-watch.js';
 import type { HostInterface } from '../../src/host/host.js';
 import { silentLog } from '../../src/lib/log.js';
-import { formatIpv4, parseIpv4, prefixAround } from '../../src/model/ipv4.js';
+import { formatIpv4, parseIpv4, prefixAround } from '../../src/model/ip.js';
 import { FakeHost } from '../support/fakes.js';
 
 function link(name: string, mtu: number, ...addresses: string[]): HostInterface {

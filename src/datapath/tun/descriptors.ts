@@ -11,7 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { TartanError, errnoOf, messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { native, type NativeUdp } from '../../lib/native.js';
-import { formatIpv4 } from '../../model/ipv4.js';
+import { formatIpv4 } from '../../model/ip.js';
 import type { DatapathConfig } from '../datapath.js';
 import { killUnreachable } from './find-process.js';
 

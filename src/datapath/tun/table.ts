@@ -14,7 +14,7 @@ import {
   type NativeRows,
   type NativeTable,
 } from '../../lib/native.js';
-import { comparePrefixes } from '../../model/ipv4.js';
+import { comparePrefixes } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
 import type { DatapathConfig } from '../datapath.js';
 import { identityWords, type IdentityHash } from './peer-numbers.js';

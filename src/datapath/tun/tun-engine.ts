@@ -19,7 +19,7 @@ import { Listeners } from '../../lib/listeners.js';
 import type { Log } from '../../lib/log.js';
 import { backoffMs } from '../../lib/retry.js';
 import { Serial } from '../../lib/serial.js';
-import { formatIpv4, formatPrefix } from '../../model/ipv4.js';
+import { formatIpv4, formatPrefix } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
 import type { Datapath, DatapathConfig, DatapathStats, Generation } from '../datapath.js';
 import { defaultLanes, DescriptorSet, openTunnel, type TunnelOptions } from './descriptors.js';

@@ -2,7 +2,7 @@
  * The settings that Docker should have, from the daemon's status or, while the daemon cannot be asked, from the files
  * that it wrote last. docker0's part may be smaller than the lease; the rest is for networks of the operator.
  */
-import { parsePrefix, prefixAround, readIpv4, type Prefix } from '../../model/ipv4.js';
+import { parsePrefix, prefixAround, readIpv4, type Prefix } from '../../model/ip.js';
 import type { DockerShare } from '../docker.js';
 import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
 import { engineOptions, formatWord, parseSubnetEnv, type EngineOption } from './settings.js';

@@ -4,7 +4,7 @@
  * ever stand in them.
  */
 import { TartanError } from '../../lib/errors.js';
-import { formatBridgeAddress, formatPrefix, prefixAround, readIpv4, type Prefix } from '../../model/ipv4.js';
+import { formatBridgeAddress, formatPrefix, prefixAround, readIpv4, type Prefix } from '../../model/ip.js';
 import { acceptMark } from '../../model/plan.js';
 import type { DockerSettings } from '../docker.js';
 

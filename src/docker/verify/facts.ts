@@ -1,5 +1,5 @@
 /** The facts that `tartan docker verify` judges. Gathering is apart from judging, so that judging needs no host. */
-import type { Ipv4, Prefix } from '../../model/ipv4.js';
+import type { Ipv4, Prefix } from '../../model/ip.js';
 import type { EngineReading } from '../engine.js';
 import type { PlacedFlag } from '../settings/dockerd-places.js';
 import type { Fact } from '../../lib/fact.js';

@@ -11,7 +11,7 @@ import {
   prefixesOverlap,
   samePrefix,
   type Prefix,
-} from '../../model/ipv4.js';
+} from '../../model/ip.js';
 import type { DockerPlan } from '../settings/docker-plan.js';
 import type { DockerNetwork, EngineState } from '../engine.js';
 import { factValue } from '../../lib/fact.js';

@@ -1,6 +1,6 @@
 /** Judges where Docker gets its settings: flags of the environment file, daemon.json, the unit; and which conflict. */
 import { isTartanError, messageOf } from '../../lib/errors.js';
-import { formatBridgeAddress, samePrefix } from '../../model/ipv4.js';
+import { formatBridgeAddress, samePrefix } from '../../model/ip.js';
 import { conflictsWithFile, conflictsWithFlags, type Conflict } from '../settings/conflicts.js';
 import {
   dockerFlags,

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { errnoOf, messageOf } from '../../lib/errors.js';
 import { known, unknown, type Fact } from '../../lib/fact.js';
-import { shown } from '../../model/ipv4.js';
+import { shown } from '../../model/ip.js';
 
 /**
  * @returns what the program wrote to standard output

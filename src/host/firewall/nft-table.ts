@@ -4,7 +4,7 @@
  * Other tables are left alone: no verdict here decides for them, and later tables see only the mark and a source that
  * is already chosen.
  */
-import { formatPrefix } from '../../model/ipv4.js';
+import { formatPrefix } from '../../model/ip.js';
 import { acceptMark, type FirewallPlan } from '../../model/plan.js';
 import { choosesSources, comment, deviceOf, forwards, multicast } from './rules.js';
 

@@ -3,7 +3,7 @@
  * make them. Pure. Every rule of ours carries one comment. Only those rules, the chain that we made, and a DOCKER-USER
  * that we made and nobody uses are ever removed. Comments say why each rule exists, for Docker 20.10 to 28.5.
  */
-import { formatPrefix, parsePrefix, prefixesOverlap, readIpv4, type Prefix } from '../../model/ipv4.js';
+import { formatPrefix, parsePrefix, prefixesOverlap, readIpv4, type Prefix } from '../../model/ip.js';
 import type { FirewallPlan } from '../../model/plan.js';
 import {
   canonicalRule,

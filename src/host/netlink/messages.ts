@@ -21,7 +21,7 @@ import {
   putU32,
   type NetlinkAttribute,
 } from 'netlink/dist/structs.js';
-import { ipv4FromNumber, prefixAround, shown, type Ipv4, type Prefix } from '../../model/ipv4.js';
+import { ipv4FromNumber, prefixAround, shown, type Ipv4, type Prefix } from '../../model/ip.js';
 import type { CreatedMake } from '../../model/plan.js';
 
 /** linux/rtnetlink.h */

@@ -1,6 +1,6 @@
 /** The rtnetlink(7) requests of this program. A request succeeds when the host is already as requested. */
 import { errnoOf } from '../../lib/errors.js';
-import type { Ipv4, Prefix } from '../../model/ipv4.js';
+import type { Ipv4, Prefix } from '../../model/ip.js';
 import type { CreatedMake } from '../../model/plan.js';
 import {
   changeLink,

@@ -12,7 +12,7 @@ import {
   readIpv4,
   type Ipv4,
   type Prefix,
-} from '../../model/ipv4.js';
+} from '../../model/ip.js';
 import type { UnderlayAddress } from '../../model/node.js';
 import type { HostNetwork, Underlay } from '../host.js';
 import { chooseUnderlay, type UnderlayChoice, type UnderlayOptions } from './choose.js';

@@ -4,7 +4,7 @@
  * default route. The error lists what was tried and which interfaces exist.
  */
 import { messageOf, TartanError } from '../../lib/errors.js';
-import { formatIpv4, isUnicastHost, readIpv4, type Ipv4 } from '../../model/ipv4.js';
+import { formatIpv4, isUnicastHost, readIpv4, type Ipv4 } from '../../model/ip.js';
 import type { HostAddress, HostInterface, HostNetwork } from '../host.js';
 
 export interface UnderlayOptions {

@@ -4,7 +4,7 @@
  *
  * What a run cannot show is checked elsewhere: I5 and I10 by the cases themselves, I12 by the tests of options and logs.
  */
-import { prefixesOverlap, type Prefix } from '../../../src/model/ipv4.js';
+import { prefixesOverlap, type Prefix } from '../../../src/model/ip.js';
 import { readLeaseKey } from '../../../src/model/lease.js';
 import type { ChangeLine, DaemonState, FlowLine, LogLine, MarkLine, ProcessState, StateLine } from './log.js';
 import { Windows } from './windows.js';

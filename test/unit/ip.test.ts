@@ -9,7 +9,7 @@ import {
   prefixCovers,
   prefixesOverlap,
   prefixLast,
-} from '../../src/model/ipv4.js';
+} from '../../src/model/ip.js';
 
 describe('addresses', () => {
   it.each(['0.0.0.0', '10.5.1.0', '192.0.2.255', '255.255.255.255'])('%s survives a round trip', text => {
