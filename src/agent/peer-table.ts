@@ -7,7 +7,7 @@
  *      ^  \______ released, new owner, overlapped ______________^
  *      |______________ back again ________|
  */
-import type { Prefix } from '../model/ip.js';
+import { prefixKey, type PrefixKey } from '../model/ip.js';
 import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
 import { Prefixes, vetLeases, type LocalView } from '../model/lease-set.js';
 import type { WatchedSet } from '../store/store.js';
@@ -22,8 +22,8 @@ export interface RoutedPeer {
 }
 
 export interface PeerTable {
-  /** The peers by `keyOf` their subnet. */
-  readonly routed: ReadonlyMap<number, RoutedPeer>;
+  /** The peers by the key of their subnet. */
+  readonly routed: ReadonlyMap<PrefixKey, RoutedPeer>;
   readonly rejected: readonly RejectedEntry[];
   /** Until then no vanished peer is dropped, because most peers vanished together. CLOCK_BOOTTIME ms. */
   readonly frozenUntilMs: number;
@@ -41,19 +41,14 @@ export const emptyPeerTable: PeerTable = { routed: new Map(), rejected: [], froz
 /** Peers that vanish within this time vanished together. */
 const togetherMs = 5_000;
 
-/** Returns an exact number for a subnet, which is cheaper to make than its text. */
-export function keyOf(subnet: Prefix): number {
-  return subnet.base * 64 + subnet.length;
-}
-
 /** Returns the table of a start. A restart does not prolong the hold-downs, or those peers might never be dropped. */
 export function savedPeerTable(leases: readonly Lease[], self: LocalView, holdDowns: readonly HoldDown[]): PeerTable {
   const { peers } = vetLeases({ leases, rejected: [], revision: 0n }, self);
   const missing = new Map(
-    holdDowns.map(({ subnet, untilMs }) => [keyOf(subnet), { sinceMs: -Infinity, untilMs }] as const),
+    holdDowns.map(({ subnet, untilMs }) => [prefixKey(subnet), { sinceMs: -Infinity, untilMs }] as const),
   );
   const routed = peers.map(lease => {
-    const key = keyOf(lease.subnet);
+    const key = prefixKey(lease.subnet);
     return [key, { lease, epoch: undefined, missing: missing.get(key) }] as const;
   });
   return { ...emptyPeerTable, routed: new Map(routed) };
@@ -63,11 +58,11 @@ export function applyLeaseSet(table: PeerTable, set: WatchedSet, context: ApplyC
   const { self, nowMs, holdMs } = context;
   const { trusted, refused } = filterTrusted(table, set);
   const vetted = vetLeases({ ...set, leases: trusted, rejected: [...set.rejected, ...refused] }, self);
-  const routed = new Map<number, RoutedPeer>(
-    vetted.peers.map(lease => [keyOf(lease.subnet), { lease, epoch: set.epoch, missing: undefined }]),
+  const routed = new Map<PrefixKey, RoutedPeer>(
+    vetted.peers.map(lease => [prefixKey(lease.subnet), { lease, epoch: set.epoch, missing: undefined }]),
   );
   const vanished = holdMs > 0 ? vanishedFrom(table, set, vetted.peers, context) : [];
-  for (const peer of vanished) routed.set(keyOf(peer.lease.subnet), peer);
+  for (const peer of vanished) routed.set(prefixKey(peer.lease.subnet), peer);
   const frozenUntilMs = isMass(vanished, vetted.peers.length, nowMs) ? nowMs + holdMs : table.frozenUntilMs;
   return { routed, rejected: vetted.rejected, frozenUntilMs };
 }
@@ -91,7 +86,7 @@ function filterTrusted(
   const refused: RejectedEntry[] = [];
   const trusted = set.leases.flatMap(lease => {
     if (lease.released) return [];
-    const before = table.routed.get(keyOf(lease.subnet));
+    const before = table.routed.get(prefixKey(lease.subnet));
     if (!before || mayReplace(before, lease, set.epoch)) return [lease];
     const reason =
       'names another owner in a key that was not created anew, the owner of before is kept: delete the key to move the lease';
@@ -115,8 +110,8 @@ function vanishedFrom(
   peers: readonly Lease[],
   { self, nowMs, holdMs }: ApplyContext,
 ): readonly RoutedPeer[] {
-  const named = new Set(set.leases.map(lease => keyOf(lease.subnet)));
-  const absent = [...table.routed.values()].filter(({ lease }) => !named.has(keyOf(lease.subnet)));
+  const named = new Set(set.leases.map(lease => prefixKey(lease.subnet)));
+  const absent = [...table.routed.values()].filter(({ lease }) => !named.has(prefixKey(lease.subnet)));
   if (absent.length === 0) return [];
   const owned = new Prefixes();
   owned.add(self.subnet);

@@ -199,7 +199,7 @@ export class StateWriter {
   #contentOf({ lease }: OwnLease): string {
     const { changes, holdDowns } = this.#ports.peers;
     const untilMs = holdDowns.reduce((latest, holdDown) => Math.max(latest, holdDown.untilMs), 0);
-    return `${lease.subnet.base}/${lease.subnet.length} ${lease.leaseId} ${changes} ${holdDowns.length} ${untilMs}`;
+    return `${formatPrefix(lease.subnet)} ${lease.leaseId} ${changes} ${holdDowns.length} ${untilMs}`;
   }
 
   #write(network: NetworkConfig, ownLease: OwnLease): void {

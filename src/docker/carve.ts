@@ -1,5 +1,14 @@
 /** Carves a part out of this host's lease for one more Docker network: aligned, free, the lowest that fits. Pure. */
-import { formatPrefix, ipv4FromNumber, prefixCovers, prefixesOverlap, prefixLast, type Prefix } from '../model/ip.js';
+import {
+  formatPrefix,
+  nthPrefix,
+  placesBehind,
+  prefixAround,
+  prefixCovers,
+  prefixesOverlap,
+  prefixLast,
+  type Prefix,
+} from '../model/ip.js';
 
 export type CarveRequest =
   | { readonly kind: 'exact'; readonly subnet: Prefix }
@@ -53,13 +62,13 @@ function lengthsToTry(lease: Prefix): readonly number[] {
 
 function firstFree(lease: Prefix, used: readonly UsedSubnet[], length: number): Prefix | undefined {
   if (length < lease.length || length > longestLength) return undefined;
-  const size = 2 ** (32 - length);
-  for (let base: number = lease.base; base <= prefixLast(lease);) {
-    const subnet: Prefix = { base: ipv4FromNumber(base), length };
+  const first = prefixAround(lease.base, length);
+  for (let place = 0; place < 2 ** (length - lease.length);) {
+    const subnet = nthPrefix(first, place);
     const rival = used.find(one => prefixesOverlap(one.subnet, subnet));
     if (!rival) return subnet;
-    // The search goes on behind the rival, aligned: a short prefix holds millions of small parts.
-    base = Math.max(base + size, Math.ceil((prefixLast(rival.subnet) + 1) / size) * size);
+    // The search goes on behind the rival: a short prefix holds millions of small parts.
+    place = placesBehind(first, prefixLast(rival.subnet)) + 1;
   }
   return undefined;
 }

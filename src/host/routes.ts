@@ -142,7 +142,7 @@ function targetOf(
 
 /** The kernel keeps one route per destination, TOS and metric, unless a request appends; ours have TOS 0. */
 function keyOf({ destination, metric }: Pick<KernelRoute, 'destination' | 'metric'>): string {
-  return `${destination.base}/${destination.length} ${metric}`;
+  return `${formatPrefix(destination)} ${metric}`;
 }
 
 function groupByKey(routes: readonly KernelRoute[]): ReadonlyMap<string, readonly KernelRoute[]> {

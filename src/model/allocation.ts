@@ -2,7 +2,7 @@
  * Chooses the subnet that a node takes. The functions are pure and count in subnet numbers. They merge the numbers that
  * are taken into ranges, so the cost depends on the number of leases and not on the size of the network.
  */
-import { prefixesOverlap, prefixLast, prefixSize, type Ipv4, type Prefix } from './ip.js';
+import { placesBehind, prefixesOverlap, prefixLast, type Ipv4, type Prefix } from './ip.js';
 import { isLeasable, subnetAt, subnetCount, type NetworkConfig } from './network.js';
 
 /** Only the last owner may take its subnet for this many TTLs after its last KeepAlive. */
@@ -121,6 +121,6 @@ function busyRanges(network: NetworkConfig, busy: readonly Prefix[]): readonly N
 
 /** Returns the number of the subnet that contains the address, of the nearest one outside of the range. */
 function numberOf(network: NetworkConfig, address: Ipv4): number {
-  const number = Math.floor((address - network.subnetMin) / prefixSize(network.subnetLength));
+  const number = placesBehind({ base: network.subnetMin, length: network.subnetLength }, address);
   return Math.min(Math.max(number, 0), subnetCount(network) - 1);
 }

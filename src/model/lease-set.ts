@@ -9,6 +9,9 @@ import {
   prefixCovers,
   prefixesOverlap,
   samePrefix,
+  comparePrefixes,
+  prefixKey,
+  type PrefixKey,
   type Ipv4,
   type Prefix,
 } from './ip.js';
@@ -30,7 +33,7 @@ export function vetLeases(set: LeaseSet, self: LocalView): VettedLeases {
   const rejected = [...set.rejected];
   // The older lease keeps its range, so an entry that was created later cannot take traffic away from it.
   const byAge = [...set.leases].sort(
-    (a, b) => Number(a.createRevision - b.createRevision) || a.subnet.base - b.subnet.base,
+    (a, b) => Number(a.createRevision - b.createRevision) || comparePrefixes(a.subnet, b.subnet),
   );
   const taken = new Prefixes();
   for (const lease of byAge) {
@@ -64,13 +67,13 @@ function refuse(lease: Lease, self: LocalView, taken: Prefixes): string | undefi
 export class Prefixes {
   readonly #byBase = new Map<Ipv4, Prefix>();
   /** Every prefix that covers one of the set. */
-  readonly #covering = new Set<string>();
+  readonly #covering = new Set<PrefixKey>();
 
   add(prefix: Prefix): void {
     this.#byBase.set(prefix.base, prefix);
     // Where one covering prefix is known, all shorter ones are known too.
     for (let length = prefix.length; length >= 0; length--) {
-      const name = key(prefixAround(prefix.base, length));
+      const name = prefixKey(prefixAround(prefix.base, length));
       if (this.#covering.has(name)) return;
       this.#covering.add(name);
     }
@@ -81,11 +84,7 @@ export class Prefixes {
       const found = this.#byBase.get(prefixAround(prefix.base, length).base);
       if (found && prefixesOverlap(found, prefix)) return found;
     }
-    if (!this.#covering.has(key(prefix))) return undefined;
+    if (!this.#covering.has(prefixKey(prefix))) return undefined;
     return [...this.#byBase.values()].find(found => prefixesOverlap(found, prefix));
   }
-}
-
-function key({ base, length }: Prefix): string {
-  return `${base}/${length}`;
 }

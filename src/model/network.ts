@@ -9,12 +9,13 @@ import { jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js
 import {
   formatIpv4,
   formatPrefix,
-  ipv4FromNumber,
   nonUnicastRanges,
   prefixAround,
   prefixContains,
   prefixLast,
-  prefixSize,
+  nthPrefix,
+  placesBehind,
+  unspecifiedIpv4,
   prefixesOverlap,
   readIpv4,
   shown,
@@ -86,12 +87,11 @@ export function formatBackend({ type, port, members }: BackendConfig): object {
 
 /** Returns how many subnets may be leased; `subnetAt(config, 0)` is the first of them. */
 export function subnetCount(config: NetworkConfig): number {
-  return (config.subnetMax - config.subnetMin) / prefixSize(config.subnetLength) + 1;
+  return placesBehind(subnetAt(config, 0), config.subnetMax) + 1;
 }
 
 export function subnetAt(config: NetworkConfig, index: number): Prefix {
-  const { subnetMin, subnetLength: length } = config;
-  return { base: ipv4FromNumber(subnetMin + index * prefixSize(length)), length };
+  return nthPrefix({ base: config.subnetMin, length: config.subnetLength }, index);
 }
 
 /** Tells whether this network leases the subnet. */
@@ -154,11 +154,12 @@ function readSubnetLength(value: unknown, network: Prefix): number {
 }
 
 function readRange(members: JsonObject, network: Prefix, subnetLength: number): { subnetMin: Ipv4; subnetMax: Ipv4 } {
-  const size = prefixSize(subnetLength);
   // The default leaves out the first subnet, because its base is the address of the network itself.
-  const subnetMin = readBound(members, 'SubnetMin', network, subnetLength) ?? ipv4FromNumber(network.base + size);
+  const subnetMin =
+    readBound(members, 'SubnetMin', network, subnetLength) ??
+    nthPrefix({ base: network.base, length: subnetLength }, 1).base;
   const subnetMax =
-    readBound(members, 'SubnetMax', network, subnetLength) ?? ipv4FromNumber(prefixLast(network) - size + 1);
+    readBound(members, 'SubnetMax', network, subnetLength) ?? prefixAround(prefixLast(network), subnetLength).base;
   if (subnetMin > subnetMax)
     throw invalid('SubnetMin', formatIpv4(subnetMin), `an address not above SubnetMax ${formatIpv4(subnetMax)}`);
   return { subnetMin, subnetMax };
@@ -175,7 +176,7 @@ function readBound(
   const address = typeof value === 'string' ? readIpv4(value) : undefined;
   if (address === undefined) throw invalid(name, value, 'an IPv4 address');
   // flannel reads the zero address as an absent member.
-  if (address === 0) return undefined;
+  if (address === unspecifiedIpv4) return undefined;
   if (!prefixContains(network, address)) throw invalid(name, value, `an address in ${formatPrefix(network)}`);
   if (prefixAround(address, subnetLength).base !== address)
     throw invalid(name, value, `the first address of a /${subnetLength}`);

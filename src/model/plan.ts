@@ -2,14 +2,14 @@
  * The plan of a node: the state that its host must have, as whole sets that are compared by value. A backend makes the
  * plan from the own lease and the peers. The reconciler makes the host equal to the plan. Nothing here does I/O.
  */
-import { formatIpv4, formatPrefix, type Ipv4, type Prefix } from './ip.js';
+import { formatIpv4, formatPrefix, type AnyPrefix, type Ipv4, type Prefix } from './ip.js';
 
 /** Packets to `prefixes` go to `endpoint`:`port` in UDP. */
 export interface TunnelPeer {
   /** Names the owner of the prefixes: another text is another peer, and the same text at another endpoint is not. */
   readonly identity: string;
   /** One of any peer today. */
-  readonly prefixes: readonly Prefix[];
+  readonly prefixes: readonly AnyPrefix[];
   readonly endpoint: Ipv4;
   readonly port: number;
   /** Bits of what the peer can receive beside bare IPv4 packets; no backend sets one yet. */

@@ -8,7 +8,16 @@ import { endianness } from 'node:os';
 import { messageOf } from '../lib/errors.js';
 import { factValue } from '../lib/fact.js';
 import { readTextFile, writeFileAtomic } from '../lib/file.js';
-import { formatPrefix, ipv4FromNumber, prefixMask, readIpv4, shown, type Prefix } from '../model/ip.js';
+import {
+  formatPrefix,
+  ipv4Number,
+  maskNumber,
+  nthPrefix,
+  readIpv4,
+  shown,
+  unspecifiedIpv4,
+  type Prefix,
+} from '../model/ip.js';
 import { exitStatus, ToolError, type ExitStatus } from './error.js';
 
 /** The options as the script's getopts takes them. */
@@ -172,7 +181,8 @@ function writeOutput(path: string, text: string): void {
 function readSubnet(text: string): Prefix | undefined {
   const [, host = '', length = ''] = /^([0-9.]+)\/(\d{1,2})$/.exec(text) ?? [];
   const address = readIpv4(host);
-  return !address || Number(length) > 32 ? undefined : { base: ipv4FromNumber(address - 1), length: Number(length) };
+  if (address === undefined || address === unspecifiedIpv4 || Number(length) > 32) return undefined;
+  return { base: nthPrefix({ base: address, length: 32 }, -1).base, length: Number(length) };
 }
 
 /** @param table of proc_pid_net(5): words of network order printed as numbers of this machine */
@@ -182,15 +192,13 @@ export function isRoutedVia(table: string, subnet: Prefix): boolean {
     const bytes = hex.match(/../g) ?? [];
     return Number.parseInt((endianness() === 'LE' ? bytes.reverse() : bytes).join(''), 16);
   };
-  const mask = prefixMask(subnet.length);
+  const [base, mask] = [ipv4Number(subnet.base), maskNumber(subnet.length)];
   return table
     .split('\n')
     .slice(1)
     .map(line => line.trim().split(/\s+/))
     .some(
       ([, destination = '', , flags = '', , , , length = '']) =>
-        numberOf(destination) === subnet.base &&
-        numberOf(length) === mask &&
-        (Number.parseInt(flags, 16) & viaGateway) !== 0,
+        numberOf(destination) === base && numberOf(length) === mask && (Number.parseInt(flags, 16) & viaGateway) !== 0,
     );
 }

@@ -3,7 +3,7 @@ import { apiVersion } from '../agent/status.js';
 import { dockerFlags, settingsFile, type DockerPlan } from '../docker/settings/docker-plan.js';
 import type { DockerFacts } from '../docker/verify/facts.js';
 import type { Finding } from '../docker/verify/finding.js';
-import { formatBridgeAddress, formatPrefix, ipv4FromNumber, type Prefix } from '../model/ip.js';
+import { formatBridgeAddress, formatPrefix, nthPrefix, type Prefix } from '../model/ip.js';
 import { formatFields, type Cell, type Colour, type Field, type Paint } from './table.js';
 
 export interface DockerPlanView {
@@ -46,7 +46,7 @@ export function planViewOf(plan: DockerPlan): DockerPlanView {
 /** Returns the largest parts of the lease outside of docker0's part, which is at its beginning. */
 function freeParts(bridge: Prefix, lease: Prefix): readonly Prefix[] {
   const lengths = Array.from({ length: Math.max(0, bridge.length - lease.length) }, (_, at) => bridge.length - at);
-  return lengths.map(length => ({ base: ipv4FromNumber(lease.base + 2 ** (32 - length)), length }));
+  return lengths.map(length => nthPrefix({ base: lease.base, length }, 1));
 }
 
 export function formatPlan(view: DockerPlanView, paint: Paint): string {

@@ -10,7 +10,7 @@ import { pathToFileURL } from 'node:url';
 import type { Datapath } from '../../src/datapath/datapath.js';
 import type * as engine from '../../src/datapath/tun/tun-engine.js';
 import { silentLog } from '../../src/lib/log.js';
-import { formatPrefix, ipv4FromNumber, parseIpv4, parsePrefix, type Ipv4, type Prefix } from '../../src/model/ip.js';
+import { formatPrefix, nthPrefix, parseIpv4, parsePrefix, type Ipv4, type Prefix } from '../../src/model/ip.js';
 import type { TunnelPeer } from '../../src/model/plan.js';
 
 export type HostCall =
@@ -59,7 +59,7 @@ function peersOf(count: number): TunnelPeer[] {
 }
 
 function nth(first: Ipv4, offset: number): Ipv4 {
-  return ipv4FromNumber(first + offset);
+  return nthPrefix({ base: first, length: 32 }, offset).base;
 }
 
 async function open(): Promise<Datapath> {

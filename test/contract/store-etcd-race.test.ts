@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { bootClock } from '../../src/lib/clock.js';
 import { silentLog } from '../../src/lib/log.js';
-import { formatPrefix, prefixesOverlap } from '../../src/model/ip.js';
+import { comparePrefixes, formatPrefix, prefixesOverlap } from '../../src/model/ip.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../../src/store/leases.js';
 import { EtcdServer } from '../support/etcd.js';
@@ -30,7 +30,7 @@ it(`gives ${hosts} hosts that start at once a subnet each, and no two overlap`, 
     );
     const ms = Math.round(performance.now() - begin);
     console.log(`${hosts} hosts, one client each: ${ms} ms`);
-    const subnets = leases.map(({ lease }) => lease.subnet).sort((a, b) => a.base - b.base);
+    const subnets = leases.map(({ lease }) => lease.subnet).sort(comparePrefixes);
     for (const [index, subnet] of subnets.entries())
       for (const other of subnets.slice(index + 1))
         expect(prefixesOverlap(subnet, other), `${formatPrefix(subnet)} and ${formatPrefix(other)}`).toBe(false);

@@ -1,6 +1,6 @@
 /** A backend without a data plane, for tests: a vxlan link, with a route, a neighbour and an entry for each peer. */
 import type { Backend, BackendContext } from '../../src/backend/backend.js';
-import { prefixAround, type Ipv4 } from '../../src/model/ip.js';
+import { addressBytes, prefixAround, type Ipv4 } from '../../src/model/ip.js';
 import type { Lease } from '../../src/model/lease.js';
 import type { Plan } from '../../src/model/plan.js';
 
@@ -8,7 +8,7 @@ export const vxlanDevice = 'vx6';
 const vni = 6;
 
 function macOf(address: Ipv4): string {
-  return `02:00${address.toString(16).padStart(8, '0').replace(/../g, ':$&')}`;
+  return `02:00${Buffer.from(addressBytes(address)).toString('hex').replace(/../g, ':$&')}`;
 }
 
 export function vxlanBackend({ node, network }: BackendContext): Backend {

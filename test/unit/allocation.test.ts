@@ -11,7 +11,7 @@ import {
 } from '../../src/model/allocation.js';
 import {
   formatPrefix,
-  ipv4FromNumber,
+  nthPrefix,
   parsePrefix,
   prefixAround,
   prefixesOverlap,
@@ -36,9 +36,9 @@ function naiveFree(network: NetworkConfig, busy: readonly Prefix[]): readonly st
 }
 
 function randomPrefixes(random: () => number, count: number): readonly Prefix[] {
-  const base = parsePrefix('10.5.0.0/20').base - 1024;
+  const first = parsePrefix('10.4.252.0/32');
   return Array.from({ length: count }, () =>
-    prefixAround(ipv4FromNumber(base + Math.floor(random() * 6000)), 21 + Math.floor(random() * 10)),
+    prefixAround(nthPrefix(first, Math.floor(random() * 6000)).base, 21 + Math.floor(random() * 10)),
   );
 }
 

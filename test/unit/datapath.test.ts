@@ -3,7 +3,8 @@ import { expect, test } from 'vitest';
 import type { DatapathConfig } from '../../src/datapath/datapath.js';
 import { Totals } from '../../src/datapath/tun/handover.js';
 import { PublishedState } from '../../src/datapath/tun/published-state.js';
-import { identityOf, sameIdentity } from '../../src/datapath/tun/table.js';
+import { hashIdentity } from '../../src/datapath/tun/peer-numbers.js';
+import { identityOf, packTable, sameIdentity } from '../../src/datapath/tun/table.js';
 import {
   peerRowLength,
   routeRowLength,
@@ -11,7 +12,7 @@ import {
   type NativeRows,
   type NativeTable,
 } from '../../src/lib/native.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
+import { parseAnyPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { TunnelPeer } from '../../src/model/plan.js';
 
 const none = new Uint32Array(0);
@@ -325,4 +326,17 @@ test('counters of dead processes stay in the sum', () => {
   totals.add(counted(7));
   expect(totals.plus(undefined)).toEqual({ rx_ok: 12 });
   expect(totals.plus(counted(1))).toEqual({ rx_ok: 13 });
+});
+
+test('a table holds the prefixes of either family, those of IPv4 first', () => {
+  const prefixes = ['fd00:5::/64', '10.5.2.0/24', '10.5.1.0/24'].map(parseAnyPrefix);
+  const peer = { identity: 'one', prefixes, endpoint: parseIpv4('192.0.2.2'), port: 8285, features: 0 };
+  const { routes } = packTable([{ peer, hash: hashIdentity('one'), number: 3 }]);
+  expect([...routes]).toEqual(
+    [
+      [0x0a050100, 0, 0, 0, 24, 4, 3],
+      [0x0a050200, 0, 0, 0, 24, 4, 3],
+      [0xfd000005, 0, 0, 0, 64, 6, 3],
+    ].flat(),
+  );
 });

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { HostAddress, HostInterface } from '../../src/host/host.js';
 import { chooseUnderlay, type UnderlayOptions } from '../../src/host/underlay/choose.js';
 import { isTartanError, messageOf, TartanError } from '../../src/lib/errors.js';
-import { formatIpv4, parseIpv4, prefixAround } from '../../src/model/ip.js';
+import { formatIpv4, parseIpv4, prefixAround, type Ipv4 } from '../../src/model/ip.js';
 
 function address(text: string): HostAddress {
   const [bare = '', ...flags] = text.split(' ');
@@ -35,7 +35,7 @@ const links = [
 
 const host = {
   interfaces: async () => links,
-  routeTo: async (to: number) =>
+  routeTo: async (to: Ipv4) =>
     to === parseIpv4('198.51.100.99') ? { interfaceName: 'eth1', source: parseIpv4('198.51.100.5') } : undefined,
   defaultRoute: async () => ({ interfaceName: 'eth0', gateway: parseIpv4('192.0.2.254') }),
 };

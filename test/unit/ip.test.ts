@@ -1,13 +1,25 @@
 import { describe, expect, it } from 'vitest';
 import {
+  addressBytes,
+  addressFromBytes,
+  addressWords,
+  comparePrefixes,
+  formatAddress,
   formatIpv4,
   formatPrefix,
+  isLinkLocal,
   isUnicastHost,
+  nthPrefix,
+  parseAddress,
+  parseAnyPrefix,
   parseIpv4,
   parsePrefix,
+  placesBehind,
   prefixAround,
+  prefixContains,
   prefixCovers,
   prefixesOverlap,
+  prefixKey,
   prefixLast,
 } from '../../src/model/ip.js';
 
@@ -86,5 +98,117 @@ describe('prefixes', () => {
     expect(prefixCovers(parsePrefix(a), parsePrefix(b))).toBe(covers);
     expect(prefixesOverlap(parsePrefix(a), parsePrefix(b))).toBe(overlaps);
     expect(prefixesOverlap(parsePrefix(b), parsePrefix(a))).toBe(overlaps);
+  });
+});
+
+describe('either family', () => {
+  it.each([
+    ['192.0.2.1', '192.0.2.1'],
+    ['::', '::'],
+    ['::1', '::1'],
+    ['FD00:0005::', 'fd00:5::'],
+    ['2001:db8:0:0:1:0:0:1', '2001:db8::1:0:0:1'],
+    ['2001:db8:0:1:1:1:1:1', '2001:db8:0:1:1:1:1:1'],
+    ['::ffff:10.5.1.0', '::ffff:10.5.1.0'],
+    ['64:ff9b::192.0.2.33', '64:ff9b::c000:221'],
+    ['ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'],
+  ])('%s is written as %s', (text, canonical) => {
+    expect(formatAddress(parseAddress(text))).toBe(canonical);
+    expect(parseAddress(canonical)).toBe(parseAddress(text));
+  });
+
+  it.each([
+    '',
+    ':',
+    ':::',
+    '1::2::3',
+    'fe80::1%eth0',
+    '12345::',
+    '::256.0.0.1',
+    '1:2:3:4:5:6:7:8:9',
+    '[::1]',
+    '::1/64',
+  ])('%j is refused', text => {
+    expect(() => parseAddress(text)).toThrow(/is not an IP address such as/);
+  });
+
+  it.each(['fd00::/129', 'fd00::', 'fd00::/064', 'fd00::/-1', 'fe80::1%eth0/64'])('the prefix %j is refused', text => {
+    expect(() => parseAnyPrefix(text)).toThrow(/is not a(n IPv6)? prefix such as/);
+  });
+
+  it('names the prefix that was meant when host bits are set', () => {
+    expect(() => parseAnyPrefix('fd00:5::7/64')).toThrow('did you mean fd00:5::/64?');
+  });
+
+  it.each([
+    ['10.5.0.0/16', '10.5.0.0/24', '10.5.255.0/24', 255],
+    ['0.0.0.0/0', '0.0.0.0/1', '128.0.0.0/1', 1],
+    ['fd00::/16', 'fd00::/32', 'fd00:ffff::/32', 65_535],
+    ['::/0', '::/1', '8000::/1', 1],
+  ])('the last part of %s, counted from %s, is %s, %i places behind', (outer, firstText, lastText, places) => {
+    const first = parseAnyPrefix(firstText);
+    const last = prefixLast(parseAnyPrefix(outer));
+    expect(placesBehind(first, last)).toBe(places);
+    expect(formatPrefix(nthPrefix(first, places))).toBe(lastText);
+    expect(prefixContains(nthPrefix(first, places), last)).toBe(true);
+    expect(formatPrefix(nthPrefix(nthPrefix(first, 1), -1))).toBe(firstText);
+  });
+
+  it.each(['255.255.255.0/24', 'ffff::/16', '::/0'])('nothing is behind %s', text => {
+    expect(() => nthPrefix(parseAnyPrefix(text), 1)).toThrow(/is not an address/);
+  });
+
+  it.each(['0.0.0.0/24', '::/16'])('nothing is before %s', text => {
+    expect(() => nthPrefix(parseAnyPrefix(text), -1)).toThrow(RangeError);
+  });
+
+  it('keeps the families apart', () => {
+    const [four, six] = [parseAnyPrefix('0.0.0.0/0'), parseAnyPrefix('::/0')];
+    expect(prefixesOverlap(four, six)).toBe(false);
+    expect(prefixContains(six, parseAddress('10.5.1.1'))).toBe(false);
+    expect(prefixKey(four)).not.toBe(prefixKey(six));
+    const texts = ['fd00::/8', '10.5.1.0/24', '::/0', '10.5.0.0/16', '10.5.1.0/25'];
+    expect(texts.map(parseAnyPrefix).sort(comparePrefixes).map(formatPrefix)).toEqual([
+      '10.5.0.0/16',
+      '10.5.1.0/24',
+      '10.5.1.0/25',
+      '::/0',
+      'fd00::/8',
+    ]);
+  });
+
+  it('has one key for one prefix', () => {
+    const texts = [
+      '10.5.1.0/24',
+      '10.5.1.0/25',
+      '10.5.2.0/24',
+      'fd00::/8',
+      'fd00::/9',
+      'fd01::/16',
+      '::/0',
+      '0.0.0.0/0',
+    ];
+    expect(new Set([...texts, ...texts].map(text => prefixKey(parseAnyPrefix(text)))).size).toBe(texts.length);
+  });
+
+  it('has the bytes of the network and the words of the shared memory', () => {
+    expect([...addressBytes(parseAddress('192.0.2.1'))]).toEqual([192, 0, 2, 1]);
+    expect(addressFromBytes([192, 0, 2, 1])).toBe(parseAddress('192.0.2.1'));
+    expect(addressFromBytes([192, 0, 2])).toBeUndefined();
+    expect(Buffer.from(addressBytes(parseAddress('fd00:5::1:2'))).toString('hex')).toBe(
+      'fd000005000000000000000000010002',
+    );
+    expect(addressWords(parseAddress('192.0.2.1'))).toEqual([0xc0000201, 0, 0, 0]);
+    expect(addressWords(parseAddress('fd00:5::1:2'))).toEqual([0xfd000005, 0, 0, 0x00010002]);
+  });
+
+  it.each([
+    ['169.254.1.1', true],
+    ['192.0.2.1', false],
+    ['fe80::1', true],
+    ['febf::1', true],
+    ['fec0::1', false],
+  ])('%s is link-local: %s', (text, expected) => {
+    expect(isLinkLocal(parseAddress(text))).toBe(expected);
   });
 });

@@ -3,7 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
+import { formatIpv4, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { leaseValueOf, type Lease } from '../../src/model/lease.js';
 import { ownLeaseValue } from '../../src/store/acquire.js';
 import { Keys } from '../../src/store/keys.js';
@@ -276,7 +276,7 @@ describe('the keeper', () => {
       [
         {
           kind: 'put',
-          key: Buffer.from(`${key}${(keeping.lease.subnet.base >>> 8) & 255}.0-24`),
+          key: Buffer.from(`${key}${formatIpv4(keeping.lease.subnet.base).split('.')[2]}.0-24`),
           value: Buffer.from('{"PublicIP":"192.0.2.66"}'),
           leaseId: '0',
         },

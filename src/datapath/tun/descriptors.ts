@@ -11,7 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { TartanError, errnoOf, messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { native, type NativeUdp } from '../../lib/native.js';
-import { formatIpv4 } from '../../model/ip.js';
+import { formatIpv4, ipv4Number } from '../../model/ip.js';
 import type { DatapathConfig } from '../datapath.js';
 import { killUnreachable } from './find-process.js';
 
@@ -265,7 +265,9 @@ function underlayMatches(fds: readonly number[], config: DatapathConfig): boolea
   try {
     return (
       fds.length > 0 &&
-      fds.map(fd => native().udpName(fd)).every(n => n.address === config.bindAddress && n.port === config.port)
+      fds
+        .map(fd => native().udpName(fd))
+        .every(n => n.address === ipv4Number(config.bindAddress) && n.port === config.port)
     );
   } catch {
     return false;
@@ -275,7 +277,7 @@ function underlayMatches(fds: readonly number[], config: DatapathConfig): boolea
 /** @throws TartanError DATAPATH_FAILED, PERMISSION */
 function openUnderlay(config: DatapathConfig, share: boolean): NativeUdp {
   try {
-    return native().openUdp(config.bindAddress, config.port, udpBufferBytes, share);
+    return native().openUdp(ipv4Number(config.bindAddress), config.port, udpBufferBytes, share);
   } catch (cause) {
     throw underlayError(`${formatIpv4(config.bindAddress)}:${config.port}`, config.port, cause);
   }

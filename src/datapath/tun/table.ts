@@ -14,7 +14,7 @@ import {
   type NativeRows,
   type NativeTable,
 } from '../../lib/native.js';
-import { comparePrefixes } from '../../model/ip.js';
+import { addressWords, comparePrefixes, familyOf, ipv4Number } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
 import type { DatapathConfig } from '../datapath.js';
 import { identityWords, type IdentityHash } from './peer-numbers.js';
@@ -67,11 +67,11 @@ type FlagBits = Pick<NativeLimits, 'flagNoSourceCheck' | 'flagNoDestinationCheck
 
 export function identityOf(config: DatapathConfig, bits: FlagBits = native().limits): NativeIdentity {
   return {
-    network: config.network.base,
+    network: ipv4Number(config.network.base),
     networkLength: config.network.length,
-    subnet: config.subnet.base,
+    subnet: ipv4Number(config.subnet.base),
     subnetLength: config.subnet.length,
-    publicIp: config.publicIp,
+    publicIp: ipv4Number(config.publicIp),
     port: config.port,
     flags:
       (config.checkSource ? 0 : bits.flagNoSourceCheck) | (config.checkDestination ? 0 : bits.flagNoDestinationCheck),
@@ -109,14 +109,12 @@ export function packTable(numbered: readonly NumberedPeer[]): NativeRows {
     .sort((a, b) => comparePrefixes(a.prefix, b.prefix));
   const routes = new Uint32Array(sorted.length * routeRowLength);
   for (const [i, { prefix, number }] of sorted.entries())
-    routes.set([prefix.base, 0, 0, 0, prefix.length, familyIpv4, number], i * routeRowLength);
+    routes.set([...addressWords(prefix.base), prefix.length, familyOf(prefix.base), number], i * routeRowLength);
   return { peers, routes };
 }
 
-const familyIpv4 = 4;
-
 function peerRow({ endpoint, port, features }: TunnelPeer, hash: IdentityHash): readonly number[] {
-  return [...identityWords(hash), 0, 0, 0, 0, endpoint, port, 0, features, 0, 0, 0, 0, 0, 0];
+  return [...identityWords(hash), 0, 0, 0, 0, ipv4Number(endpoint), port, 0, features, 0, 0, 0, 0, 0, 0];
 }
 
 export function sameRows(a: NativeRows, b: NativeRows): boolean {

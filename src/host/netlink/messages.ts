@@ -21,7 +21,15 @@ import {
   putU32,
   type NetlinkAttribute,
 } from 'netlink/dist/structs.js';
-import { ipv4FromNumber, prefixAround, shown, type Ipv4, type Prefix } from '../../model/ip.js';
+import {
+  addressBytes,
+  addressFromBytes,
+  prefixAround,
+  unspecifiedIpv4,
+  shown,
+  type Ipv4,
+  type Prefix,
+} from '../../model/ip.js';
 import type { CreatedMake } from '../../model/plan.js';
 
 /** linux/rtnetlink.h */
@@ -176,8 +184,7 @@ function number(attributes: Attributes, type: number): number | undefined {
 }
 
 function address(attributes: Attributes, type: number): Ipv4 | undefined {
-  const value = attributes.get(type);
-  return value?.length === 4 ? ipv4FromNumber(value.readUInt32BE()) : undefined;
+  return addressFromBytes(attributes.get(type) ?? []);
 }
 
 function text(value: Buffer | undefined): string | undefined {
@@ -198,12 +205,6 @@ function readMac(value: Buffer | undefined): string | undefined {
   return value?.length === 6 ? value.toString('hex').replace(/..(?=.)/g, '$&:') : undefined;
 }
 
-function ipv4Bytes(value: Ipv4): Uint8Array {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
-
 export function dumpLinks(): Uint8Array {
   return body(formatLink({}), [[ifla.extMask, putU32(skipStats)]]);
 }
@@ -218,7 +219,7 @@ export function dumpRoutes(): Uint8Array {
 
 /** For RTM_GETROUTE: asks for the route that the kernel would use for a packet to this address. */
 export function lookUpRoute(destination: Ipv4): Uint8Array {
-  return body(formatRouteHeader({ family: afInet, dstLen: 32 }), [[rta.destination, ipv4Bytes(destination)]]);
+  return body(formatRouteHeader({ family: afInet, dstLen: 32 }), [[rta.destination, addressBytes(destination)]]);
 }
 
 export function dumpNeighbours(kind: KernelNeighbour['kind']): Uint8Array {
@@ -250,7 +251,7 @@ export function createLink(name: string, make: CreatedMake): Uint8Array {
   const nested = (attributes: Parameters<typeof body>[1]): Uint8Array => body(Buffer.alloc(0), attributes);
   const data = nested([
     [iflaVxlan.vni, putU32(make.vni)],
-    [iflaVxlan.local, ipv4Bytes(make.local)],
+    [iflaVxlan.local, addressBytes(make.local)],
     [iflaVxlan.learning, Uint8Array.of(0)],
     [iflaVxlan.port, port],
   ]);
@@ -281,14 +282,14 @@ export function neighbourMessage({ kind, linkIndex: ifindex, mac, address: desti
     flags: isNeighbour ? {} : { self: true },
   });
   return body(header, [
-    [nda.destination, ipv4Bytes(destination)],
+    [nda.destination, addressBytes(destination)],
     [nda.mac, macBytes(mac)],
   ]);
 }
 
 /** For RTM_NEWADDR and RTM_DELADDR. */
 export function linkAddress(linkIndex: number, prefix: Prefix, protocol: number): Uint8Array {
-  const bytes = ipv4Bytes(prefix.base);
+  const bytes = addressBytes(prefix.base);
   return body(formatAddress({ family: afInet, prefixlen: prefix.length, scope: scopeUniverse, index: linkIndex }), [
     [ifa.local, bytes],
     [ifa.address, bytes],
@@ -309,10 +310,10 @@ export function routeMessage(route: RouteTarget): Uint8Array {
     flags: { __unknown: route.onlink ? onlinkFlag : 0 },
   });
   return body(header, [
-    [rta.destination, ipv4Bytes(route.destination.base)],
+    [rta.destination, addressBytes(route.destination.base)],
     [rta.metric, putU32(route.metric)],
     ...(route.linkIndex === undefined ? [] : [[rta.link, putU32(route.linkIndex)] as const]),
-    ...(route.gateway === undefined ? [] : [[rta.gateway, ipv4Bytes(route.gateway)] as const]),
+    ...(route.gateway === undefined ? [] : [[rta.gateway, addressBytes(route.gateway)] as const]),
   ]);
 }
 
@@ -389,7 +390,7 @@ export function readRoute(message: Buffer): KernelRoute | undefined {
   const header = parseRoute(parts.header);
   if (header.family !== afInet) return undefined;
   const length = header.dstLen ?? 0;
-  const destination = address(parts.attributes, rta.destination) ?? ipv4FromNumber(0);
+  const destination = address(parts.attributes, rta.destination) ?? unspecifiedIpv4;
   // These numbers are read from the header: the codec returns names for some values and numbers for others.
   const typeNumber = parts.header.readUInt8(7);
   return {

@@ -4,7 +4,7 @@
  * default route. The error lists what was tried and which interfaces exist.
  */
 import { messageOf, TartanError } from '../../lib/errors.js';
-import { formatIpv4, isUnicastHost, readIpv4, type Ipv4 } from '../../model/ip.js';
+import { formatIpv4, isLinkLocal, isUnicastHost, readIpv4, type Ipv4 } from '../../model/ip.js';
 import type { HostAddress, HostInterface, HostNetwork } from '../host.js';
 
 export interface UnderlayOptions {
@@ -130,11 +130,6 @@ export function usableAddresses(link: HostInterface): readonly HostAddress[] {
 
 function isUsable({ address, deprecated }: HostAddress): boolean {
   return !deprecated && (isUnicastHost(address) || isLinkLocal(address));
-}
-
-/** RFC 3927: 169.254/16. */
-function isLinkLocal(address: Ipv4): boolean {
-  return address >>> 16 === 0xa9fe;
 }
 
 /** Returns why an interface cannot carry the tunnel; undefined when it can. */
