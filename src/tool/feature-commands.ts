@@ -3,7 +3,7 @@ import { apiVersion } from '../agent/status.js';
 import { isTartanError, messageOf } from '../lib/errors.js';
 import type { Features } from '../model/features.js';
 import { comparePrefixes, formatPrefix } from '../model/ip.js';
-import type { Withdrawal } from '../store/withdraw.js';
+import type { Withdrawal } from '../store/withdraw-features.js';
 import { print, requireNodeId, withStore, type Call } from './commands.js';
 import { exitStatus, ToolError, type ExitStatus } from './error.js';
 import { formatTable, type Column } from './table.js';

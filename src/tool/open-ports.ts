@@ -9,7 +9,7 @@ import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { Keys } from '../store/keys.js';
 import { releaseNode } from '../store/release.js';
 import { releaseReservation, reserve } from '../store/reservation.js';
-import { withdrawFeatures } from '../store/withdraw.js';
+import { withdrawFeatures } from '../store/withdraw-features.js';
 import { readDockerFacts } from './docker-facts.js';
 import { openEcho } from './echo.js';
 import type { ToolIo, ToolPorts } from './ports.js';

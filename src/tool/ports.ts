@@ -12,7 +12,7 @@ import type { RejectedEntry } from '../model/lease.js';
 import type { TimedLease } from '../store/operator.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 import type { ReleasedSubnet } from '../store/release.js';
-import type { Withdrawal } from '../store/withdraw.js';
+import type { Withdrawal } from '../store/withdraw-features.js';
 import type { ReserveRequest, ReserveResult } from '../store/reservation.js';
 import type { ReleaseResult } from '../store/reservation.js';
 

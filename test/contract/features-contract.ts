@@ -6,7 +6,7 @@ import type { Lease } from '../../src/model/lease.js';
 import type { Kv } from '../../src/store/kv.js';
 import { reserve } from '../../src/store/reservation.js';
 import type { LeaseStore } from '../../src/store/store.js';
-import { withdrawFeatures } from '../../src/store/withdraw.js';
+import { withdrawFeatures } from '../../src/store/withdraw-features.js';
 import { useStores, type Bed } from '../support/store-bed.js';
 import { all, before, networkOf, nodeOf, prefix, put, requestOf, udp, until, withCommit } from '../support/store.js';
 

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TartanError } from '../../src/lib/errors.js';
 import type { Features } from '../../src/model/features.js';
 import { parsePrefix } from '../../src/model/ip.js';
-import type { Withdrawal } from '../../src/store/withdraw.js';
+import type { Withdrawal } from '../../src/store/withdraw-features.js';
 import { runTool } from '../../src/tool/tool.js';
 import { fakeLease } from '../support/fakes.js';
 import { noChanges, noPorts, sampleStatus, unexpected } from '../support/samples.js';
