@@ -41,9 +41,11 @@ export interface ChildKind<C extends Child> {
   isWanted(): boolean;
   /** Starts a child that waits for `commit`; undoes what it prepared when it throws. */
   spawn(): Promise<C>;
-  /** Lets the next child work; the former one has ended. */
+  /** Moves a child that waits for `commit` out of our control group. */
+  enterScope?(next: C): Promise<void>;
+  /** Lets the next child work. It is the running one, and the former one has ended. */
   commit(next: C): void;
-  /** Undoes what `spawn` prepared: the next child has ended, because the former one did not end. */
+  /** Undoes what `spawn` prepared: the next child has ended, because it could not take the place of the former one. */
   discard(): void;
   /** Reads what an ended child left, before its handles are closed. */
   onEnded(ended: C): void;
@@ -58,22 +60,15 @@ export interface DetachedOptions {
   /** Numbers that the child runs as; absent: it becomes another user by itself, or stays ours. */
   readonly user?: number;
   readonly group?: number;
-  /** Moves the child out of our control group, into a scope that the caller names. */
-  readonly enterScope?: (pid: number) => Promise<void>;
 }
 
-/** Starts a program in a session of its own, with an empty environment. @throws what `enterScope` throws */
-export async function spawnDetached(options: DetachedOptions): Promise<ChildProcess> {
-  const { executable, args, stdio, user, group, enterScope } = options;
+/**
+ * Starts a program in a session of its own, with an empty environment. The caller listens to the child at once, because
+ * a program that could not be started is told by an event.
+ */
+export function spawnDetached({ executable, args, stdio, user, group }: DetachedOptions): ChildProcess {
   const account = { ...(user !== undefined && { uid: user }), ...(group !== undefined && { gid: group }) };
-  const child = spawn(executable, args, { stdio, detached: true, env: {}, cwd: '/', ...account });
-  try {
-    if (child.pid !== undefined) await enterScope?.(child.pid);
-    return child;
-  } catch (error) {
-    child.kill('SIGKILL');
-    throw error;
-  }
+  return spawn(executable, args, { stdio, detached: true, env: {}, cwd: '/', ...account });
 }
 
 export interface SupervisorOptions {
@@ -105,6 +100,7 @@ export class Supervisor<C extends Child> {
   #running: C | undefined;
   /** The running child while it stops. */
   #stopping: C | undefined;
+  #isLaunching = false;
   /** CLOCK_BOOTTIME milliseconds of the last launch; an adopted child counts as old. */
   #startedMs = -Infinity;
   /** Deaths and failed respawns in a row; a child that did not die young ends the row. */
@@ -124,6 +120,11 @@ export class Supervisor<C extends Child> {
 
   get isStopping(): boolean {
     return this.#stopping !== undefined;
+  }
+
+  /** Another child is getting ready, beside the running one if there is one. */
+  get isLaunching(): boolean {
+    return this.#isLaunching;
   }
 
   /** A respawn is under way: the running child, if there is one, is about to be replaced. */
@@ -166,19 +167,16 @@ export class Supervisor<C extends Child> {
 
   /** Launches a child, by a handover when another one runs. For the work of a `change` only. */
   async launch(why = 'it is replaced'): Promise<void> {
-    const next = await this.#kind.spawn();
+    this.#isLaunching = true;
     try {
-      await this.#stop(why);
-    } catch (error) {
-      await next.stop().catch(() => {});
-      next.release();
-      this.#kind.discard();
-      throw error;
+      const next = await this.#spawn(why);
+      this.#startedMs = this.#clock.now();
+      this.adopt(next);
+      this.#kind.commit(next);
+      this.#log.info(`${this.#kind.event}.started`, `started ${this.#kind.name} ${next.pid}`, { pid: next.pid });
+    } finally {
+      this.#isLaunching = false;
     }
-    this.#kind.commit(next);
-    this.#startedMs = this.#clock.now();
-    this.adopt(next);
-    this.#log.info(`${this.#kind.event}.started`, `started ${this.#kind.name} ${next.pid}`, { pid: next.pid });
   }
 
   /** Replaces a child that runs, attempt after attempt until one succeeds. */
@@ -196,9 +194,15 @@ export class Supervisor<C extends Child> {
     running.kill();
   }
 
-  /** Ends the running child; none is respawned. */
-  async stop(why: string): Promise<void> {
-    await this.change(() => this.#stop(why));
+  /**
+   * Ends the running child; none is respawned.
+   * @param afterwards called before the next change
+   */
+  async stop(why: string, afterwards?: () => void): Promise<void> {
+    await this.change(async () => {
+      await this.#stop(why);
+      afterwards?.();
+    });
   }
 
   /** The running child lives on. */
@@ -219,6 +223,21 @@ export class Supervisor<C extends Child> {
       this.#closing.signal.throwIfAborted();
       return work();
     });
+  }
+
+  /** Returns the next child, paused, after the running one has ended. */
+  async #spawn(why: string): Promise<C> {
+    const next = await this.#kind.spawn();
+    try {
+      await this.#kind.enterScope?.(next);
+      await this.#stop(why);
+      return next;
+    } catch (error) {
+      await next.stop().catch(() => {});
+      next.release();
+      this.#kind.discard();
+      throw error;
+    }
   }
 
   async #stop(why: string): Promise<void> {

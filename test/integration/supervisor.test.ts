@@ -80,19 +80,19 @@ function open(): Supervisor<TestChild> {
     isWanted: () => wanted,
     async spawn() {
       const child = new TestChild(
-        await spawnDetached({
+        spawnDetached({
           executable: process.execPath,
           args: [program, lock],
           stdio: ['pipe', 'pipe', 'inherit'],
           user: nobody,
           group: nobody,
-          enterScope: async pid => void scoped.push(pid),
         }),
       );
       children.push(child);
       await vi.waitFor(() => expect(child.words).toEqual(['paused']), 5_000);
       return child;
     },
+    enterScope: async ({ pid }) => void scoped.push(pid),
     commit: child => child.tell('work'),
     discard: () => {},
     // The lock of one that was killed.

@@ -36,7 +36,7 @@ export interface Descriptors {
 }
 
 /** Descriptors, with warnings about what the kernel did not give. */
-type PreparedDescriptors = Descriptors & {
+export type PreparedDescriptors = Descriptors & {
   readonly bufferWarning: string | undefined;
   readonly laneWarning: string | undefined;
 };

@@ -1,19 +1,20 @@
 /**
- * The data process that runs, and how another one takes its place without two of them reading at the same time:
+ * The data process as a child of the supervisor, and how another one takes its place without two of them reading at the
+ * same time:
  *
- *   1. prepare   descriptors for the next process; the running one keeps its own
- *   2. spawn     the next process, paused: while its MTU is 0 it reads nothing
- *   3. drain     the running process finishes what it has read, and ends
- *   4. commit    the descriptors; the next process gets its MTU and reads
+ *   1. spawn     the next process, on descriptors for it; the running one keeps its own. It is paused: while its MTU is
+ *                0 it reads nothing
+ *   2. drain     the running process finishes what it has read, and ends
+ *   3. commit    the descriptors; the next process gets its MTU and reads
  *
- * Packets that arrive between 3 and 4 wait in the kernel. A failure before the end of 3 leaves the running process as
- * it was. The caller makes one change at a time.
+ * Packets that arrive between 2 and 3 wait in the kernel. A failure before the end of 2 leaves the running process as
+ * it was.
  */
-import type { Clock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
-import { builtFile, type NativeCounters, type NativeTable } from '../../lib/native.js';
+import { builtFile, type NativeCounters } from '../../lib/native.js';
+import type { ChildKind } from '../../lib/supervisor.js';
 import type { DatapathConfig } from '../datapath.js';
-import type { Descriptors, DescriptorSet } from './descriptors.js';
+import type { DescriptorSet, PreparedDescriptors } from './descriptors.js';
 import { spawnProcess, type DataProcess } from './process.js';
 import type { PublishedState } from './published-state.js';
 import { identityOf, promoteSocket, removeNextSocket, sameIdentity } from './table.js';
@@ -28,7 +29,6 @@ export interface HandoverOptions {
   /** The user and the group that the data process becomes; nobody by default. */
   readonly user?: number;
   readonly group?: number;
-  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -50,141 +50,80 @@ export class Totals {
   }
 }
 
-export class Handover {
+/** What was made for the next process. */
+interface Prepared {
+  readonly config: DatapathConfig;
+  readonly descriptors: PreparedDescriptors;
+}
+
+export class DataProcessKind implements ChildKind<DataProcess> {
+  readonly name = 'data process';
+  readonly event = 'datapath';
   readonly totals = new Totals();
-  /** CLOCK_BOOTTIME milliseconds of the last launch; an adopted process counts as old. */
-  startedMs = -Infinity;
+  /** What the next process forwards; undefined when none is wanted. */
+  config: DatapathConfig | undefined;
   readonly #options: HandoverOptions;
   readonly #descriptors: DescriptorSet;
   readonly #published: PublishedState;
-  readonly #onDeath: (ended: DataProcess) => void;
-  #running: DataProcess | undefined;
-  /** The running process while it drains. */
-  #stopping: DataProcess | undefined;
-  #launching = false;
+  readonly #onChange: () => void;
+  #prepared: Prepared | undefined;
 
-  /** @param onDeath called for a process that ended although nobody stopped it, after its handles are closed */
-  constructor(
-    options: HandoverOptions,
-    descriptors: DescriptorSet,
-    published: PublishedState,
-    onDeath: (ended: DataProcess) => void,
-  ) {
+  /** @param onChange called after a process has ended, and after another one has begun */
+  constructor(options: HandoverOptions, descriptors: DescriptorSet, published: PublishedState, onChange: () => void) {
     this.#options = options;
     this.#descriptors = descriptors;
     this.#published = published;
-    this.#onDeath = onDeath;
+    this.#onChange = onChange;
   }
 
-  get running(): DataProcess | undefined {
-    return this.#running;
+  isWanted(): boolean {
+    return this.config !== undefined;
   }
 
-  /** The running process drains: no routes are written to it. */
-  get isStopping(): boolean {
-    return this.#stopping !== undefined;
-  }
-
-  /** The table of the running process, when it is of our layout and no other process is getting ready beside it. */
-  get settledTable(): NativeTable | undefined {
-    return this.#launching || !this.#running?.hasOurLayout ? undefined : this.#running.table;
-  }
-
-  /** Whether the running process and the descriptors are those of this configuration, apart from the MTU. */
-  matches(config: DatapathConfig): boolean {
-    const identity = this.#running?.table.identity();
+  /** Whether the process and the descriptors are those of this configuration, apart from the MTU. */
+  matches(running: DataProcess, config: DatapathConfig): boolean {
+    const identity = running.table.identity();
     return identity !== undefined && sameIdentity(identity, identityOf(config)) && this.#descriptors.matches(config);
   }
 
-  /** Takes a process as the running one, and watches it until it ends. */
-  setRunning(process: DataProcess): void {
-    this.#running = process;
-    void process.ended.then(() => {
-      if (this.#running !== process || this.#stopping === process) return;
-      this.#removeEnded(process);
-      this.#onDeath(process);
-    });
-  }
-
-  /**
-   * Starts a process in the place of the running one, or the first one.
-   * @throws TartanError DATAPATH_FAILED, DUPLICATE_NODE, PERMISSION
-   */
-  async launch(config: DatapathConfig, why: string | undefined): Promise<void> {
-    this.#launching = true;
+  /** @throws TartanError DATAPATH_FAILED, DUPLICATE_NODE, PERMISSION */
+  async spawn(): Promise<DataProcess> {
+    const { config } = this;
+    if (!config) throw new Error('no data process is wanted');
+    const { executable = builtFile('tartan-datapath'), runDir, user = nobody, group = nobody } = this.#options;
+    this.#prepared = { config, descriptors: await this.#descriptors.prepare(config) };
+    const { tunFds, udpFds } = this.#prepared.descriptors;
     try {
-      await this.#launch(config, why);
-    } finally {
-      this.#launching = false;
+      return await spawnProcess({ executable, runDir, tunFds, udpFds, user, group }, table => {
+        table.setIdentity({ ...identityOf(config), mtu: 0 });
+        this.#published.writeAll(table);
+      });
+    } catch (error) {
+      this.discard();
+      throw error;
     }
   }
 
-  async #launch(config: DatapathConfig, why: string | undefined): Promise<void> {
-    const descriptors = await this.#descriptors.prepare(config);
-    const next = await this.#spawnAndDrain(config, descriptors, why).catch((error: unknown) => {
-      removeNextSocket(this.#options.runDir);
-      this.#descriptors.discard(descriptors);
-      throw error;
-    });
+  commit(next: DataProcess): void {
+    if (!this.#prepared) return;
+    const { config, descriptors } = this.#prepared;
+    this.#prepared = undefined;
     this.#published.writeControlWords(next.table);
     next.table.setMtu(config.mtu);
     next.ring();
     this.#descriptors.commit(descriptors);
-    this.startedMs = this.#options.clock.now();
-    this.setRunning(next);
     promoteSocket(this.#options.runDir);
-    this.#options.log.info('datapath.started', `started data process ${next.pid}`, { pid: next.pid });
+    this.#onChange();
   }
 
-  /** Returns the next process, paused, after the running one has ended. */
-  async #spawnAndDrain(
-    config: DatapathConfig,
-    descriptors: Descriptors,
-    why: string | undefined,
-  ): Promise<DataProcess> {
-    const { executable = builtFile('tartan-datapath'), runDir, user = nobody, group = nobody } = this.#options;
-    const { tunFds, udpFds } = descriptors;
-    const next = await spawnProcess({ executable, runDir, tunFds, udpFds, user, group }, table => {
-      table.setIdentity({ ...identityOf(config), mtu: 0 });
-      this.#published.writeAll(table);
-    });
-    try {
-      await this.stop(why);
-      return next;
-    } catch (error) {
-      await next.stop().catch(() => {});
-      next.release();
-      throw error;
-    }
+  discard(): void {
+    removeNextSocket(this.#options.runDir);
+    if (this.#prepared) this.#descriptors.discard(this.#prepared.descriptors);
+    this.#prepared = undefined;
   }
 
-  /**
-   * Drains the running process, if any, until it has ended.
-   * @throws TartanError DATAPATH_FAILED when the process does not end; then nothing may read beside it
-   */
-  async stop(why = 'it is replaced'): Promise<void> {
-    const running = this.#running;
-    if (!running) return;
-    const { pid } = running;
-    this.#options.log.info('datapath.stopping', `stopping data process ${pid}: ${why}`, { pid });
-    this.#stopping = running;
-    try {
-      await running.stop();
-      this.#removeEnded(running);
-    } finally {
-      this.#stopping = undefined;
-    }
-  }
-
-  /** Closes the handles of the running process; the process runs on. */
-  release(): void {
-    this.#running?.release();
-    this.#running = undefined;
-  }
-
-  #removeEnded(ended: DataProcess): void {
-    this.#running = undefined;
+  onEnded(ended: DataProcess): void {
     this.totals.add(ended.table.counters());
-    ended.release();
+    this.#onChange();
   }
 }

@@ -3,12 +3,13 @@
  * `spawnProcess` and `adoptProcess` return one, and own nothing when they throw. The caller owns the TUN and UDP
  * descriptors.
  */
-import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
+import type { ChildProcess, StdioOptions } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Readable } from 'node:stream';
 import { TartanError, errnoOf, messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { native, type NativeHello, type NativeTable, type NativeWatch } from '../../lib/native.js';
+import { spawnDetached, type Child } from '../../lib/supervisor.js';
 import { closeAll, type Descriptors } from './descriptors.js';
 import { killDataProcess } from './find-process.js';
 import { createTable, nextSocketPath, promoteSocket, removeNextSocket, socketPath } from './table.js';
@@ -64,7 +65,7 @@ class ProcessConnection {
 /** The build and the layout of a data process, as its hello names them. */
 type BuildInfo = Pick<NativeHello, 'build' | 'version'>;
 
-export class DataProcess {
+export class DataProcess implements Child {
   readonly table: NativeTable;
   readonly #buildInfo: BuildInfo;
   readonly #connection: ProcessConnection;
@@ -114,6 +115,10 @@ export class DataProcess {
     this.table.setDrain(true);
     this.ring();
     if (!(await this.#connection.endedWithin(drainTimeoutMs))) await this.#connection.kill();
+  }
+
+  kill(): void {
+    killDataProcess(this.pid);
   }
 
   /** Closes our handles. A process that runs is not touched. */
@@ -211,7 +216,7 @@ function threadsOf(queues: number): number {
   return queues === 1 ? 2 : 2 * (queues - 1) + 1;
 }
 
-/** `spawn` passes the descriptors of the stdio array under their index, and argv names these indexes (layout.h). */
+/** `spawnDetached` passes the descriptors of the stdio array under their index, and argv names these indexes (layout.h). */
 function spawnChild(options: SpawnOptions, table: NativeTable, wakeFds: readonly number[]): ChildProcess {
   removeNextSocket(options.runDir);
   const listenFd = native().listenSeqpacket(nextSocketPath(options.runDir));
@@ -222,7 +227,7 @@ function spawnChild(options: SpawnOptions, table: NativeTable, wakeFds: readonly
   const queues = [...options.tunFds.map(pass), '-1', ...options.udpFds.map(pass), '-1', ...wakeFds.map(pass)];
   const args = [...files, ...ids, ...queues];
   try {
-    return spawn(options.executable, args, { stdio, detached: true, env: {}, cwd: '/' });
+    return spawnDetached({ executable: options.executable, args, stdio });
   } finally {
     // The child alone keeps this descriptor, so that its death closes the socket and a connect fails at once.
     native().closeFd(listenFd);

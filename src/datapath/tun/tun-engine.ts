@@ -1,13 +1,7 @@
 /**
  * The Datapath over a TUN link and one data process (tartan-datapath). The engine owns the TUN and UDP descriptors and
  * the published state. The next data process continues where the last one stopped, and packets that arrive in between
- * wait in the kernel. One change of processes is made at a time:
- *
- *   state     event                                                                  next state
- *   none      the process of an earlier daemon is adopted, or `start` launches one   running
- *   running   handover to another process (handover.ts)                              running
- *   running   death                                                                  dead
- *   dead      respawn, after a back-off when processes die young                     running
+ * wait in the kernel. The supervisor launches, watches and replaces the process (lib/supervisor.ts).
  *
  * The reasons for a handover are another configuration or build (`start`), another layout as soon as there are peers
  * (`publish`), and a deleted link or a damaged table (`check`).
@@ -15,27 +9,23 @@
 import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { bootClock, type Clock } from '../../lib/clock.js';
 import { TartanError, messageOf } from '../../lib/errors.js';
-import { Listeners } from '../../lib/listeners.js';
 import type { Log } from '../../lib/log.js';
-import { backoffMs } from '../../lib/retry.js';
-import { Serial } from '../../lib/serial.js';
+import type { NativeTable } from '../../lib/native.js';
+import { Supervisor } from '../../lib/supervisor.js';
 import { formatIpv4, formatPrefix } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
 import type { Datapath, DatapathConfig, DatapathStats, Generation } from '../datapath.js';
 import { defaultLanes, DescriptorSet, openTunnel, type TunnelOptions } from './descriptors.js';
 import { killUnreachable } from './find-process.js';
-import { Handover, type HandoverOptions } from './handover.js';
+import { DataProcessKind, type HandoverOptions } from './handover.js';
 import { adoptProcess, type DataProcess } from './process.js';
 import { PublishedState } from './published-state.js';
 import { nextSocketPath, removeNextSocket, removeSockets } from './table.js';
 
 const checkMs = 1000;
 const writeRetryMs = 5;
-/** A process that lives shorter than this died young; several of them in a row are respawned with growing delays. */
-const youngMs = 1000;
-const respawnLimits = { firstMs: 100, capMs: 5000 };
 
-export interface DatapathOptions extends Omit<HandoverOptions, 'clock'> {
+export interface DatapathOptions extends HandoverOptions {
   readonly device: string;
   readonly clock?: Clock;
   /** See TunnelOptions; the number of processors decides when this is absent. */
@@ -59,34 +49,19 @@ export async function openDatapath(options: DatapathOptions): Promise<Datapath> 
   return new TunEngine(resolved, new DescriptorSet(resolved, descriptors), adopted?.process);
 }
 
-/** A running process that another one must replace. */
-interface Replaced {
-  readonly process: DataProcess;
-  readonly why: string | undefined;
-}
-
 class TunEngine implements Datapath {
   readonly device: string;
   readonly #runDir: string;
   readonly #log: Log;
-  readonly #clock: Clock;
   readonly #descriptors: DescriptorSet;
   readonly #published = new PublishedState();
-  readonly #handover: Handover;
-  readonly #listeners = new Listeners();
-  readonly #closing = new AbortController();
+  readonly #kind: DataProcessKind;
+  readonly #supervisor: Supervisor<DataProcess>;
   readonly #checkTimer: NodeJS.Timeout;
-  readonly #processChanges = new Serial();
   #writeTimer: NodeJS.Timeout | undefined;
 
-  #config: DatapathConfig | undefined;
   /** The process that was found at the open, when its table could be read. */
   #adopted: DataProcess | undefined;
-  /** Deaths and failed respawns in a row; a process that did not die young ends the row. */
-  #failures = 0;
-  #respawns = 0;
-  /** The respawn attempt under way, with the back-off before it. */
-  #respawning: Promise<void> | undefined;
   /** Why a running process of another build has not been replaced. */
   #handoverProblem = 'it goes on until there are routes to give to another one';
   #peers: readonly TunnelPeer[] = [];
@@ -99,16 +74,18 @@ class TunEngine implements Datapath {
     this.device = options.device;
     this.#runDir = options.runDir;
     this.#log = options.log;
-    this.#clock = options.clock ?? bootClock;
     this.#descriptors = descriptors;
-    const resolved = { ...options, clock: this.#clock };
-    this.#handover = new Handover(resolved, descriptors, this.#published, ended => this.#onDeath(ended));
+    this.#kind = new DataProcessKind(options, descriptors, this.#published, () => {
+      this.#writeProblem = undefined;
+      this.#writeTable();
+    });
+    this.#supervisor = new Supervisor(this.#kind, { clock: options.clock ?? bootClock, log: options.log });
     if (found) this.#adopt(found);
     this.#checkTimer = setInterval(() => this.check(), checkMs).unref();
   }
 
   get adopted(): boolean {
-    return this.#adopted !== undefined && this.#adopted === this.#handover.running;
+    return this.#adopted !== undefined && this.#adopted === this.#supervisor.running;
   }
 
   get forwardUntilMs(): number {
@@ -116,17 +93,13 @@ class TunEngine implements Datapath {
   }
 
   async start(config: DatapathConfig): Promise<void> {
-    this.#config = config;
-    // A start that did not wait here would skip the back-off after young deaths.
-    await this.#respawning;
-    await this.#changeProcess(() => this.#applyConfig(config));
+    this.#kind.config = config;
+    await this.#supervisor.change(() => this.#applyConfig());
   }
 
   async stop(): Promise<void> {
-    this.#config = undefined;
-    await this.#respawning;
-    await this.#changeProcess(async () => {
-      await this.#handover.stop('no tunnel is planned');
+    this.#kind.config = undefined;
+    await this.#supervisor.stop('no tunnel is planned', () => {
       this.#descriptors.close();
       removeSockets(this.#runDir);
     });
@@ -134,8 +107,8 @@ class TunEngine implements Datapath {
 
   publish(peers: readonly TunnelPeer[]): Generation {
     const generation = this.#replacePeers(peers);
-    const { running } = this.#handover;
-    if (running?.hasOurLayout === false) void this.#respawn({ process: running, why: running.buildDifference });
+    const { running } = this.#supervisor;
+    if (running?.hasOurLayout === false) this.#supervisor.replace(running, running.buildDifference);
     else this.#writeTable();
     if (this.#writeProblem !== undefined) throw new TartanError('DATAPATH_FAILED', this.#writeProblem);
     return generation;
@@ -152,18 +125,17 @@ class TunEngine implements Datapath {
   }
 
   check(): void {
-    const { running } = this.#handover;
-    if (!running || !this.#config || this.#respawning || this.#handover.isStopping) return;
+    const { running, isRespawning, isStopping } = this.#supervisor;
+    if (!running || !this.#kind.isWanted() || isRespawning || isStopping) return;
     const { linkExists } = this.#descriptors;
     const isDamaged = running.hasOurLayout && !running.table.identity();
     if (linkExists && !isDamaged) return this.#retryTable();
-    this.#failures = 0;
     const why = linkExists ? 'its route table is damaged' : `the link ${this.device} was deleted`;
-    void this.#respawn({ process: running, why });
+    this.#supervisor.replace(running, why, true);
   }
 
   stats(): DatapathStats {
-    const { running } = this.#handover;
+    const { running } = this.#supervisor;
     const current = running?.table.counters();
     const difference = running?.buildDifference;
     return {
@@ -172,8 +144,8 @@ class TunEngine implements Datapath {
       threads: current?.threads ?? 0,
       generationPublished: this.#published.generation,
       generationAdopted: running && current ? this.#published.adopted(running.table, current.adopted) : 0,
-      counters: this.#handover.totals.plus(current),
-      respawns: this.#respawns,
+      counters: this.#kind.totals.plus(current),
+      respawns: this.#supervisor.respawns,
       features: current?.features ?? [],
       warnings: [
         ...this.#descriptors.warnings,
@@ -184,16 +156,14 @@ class TunEngine implements Datapath {
   }
 
   onChange(listener: () => void): void {
-    this.#listeners.add(listener);
+    this.#supervisor.onChange(listener);
   }
 
   async close(): Promise<void> {
-    if (this.#closing.signal.aborted) return;
-    this.#closing.abort();
+    if (this.#supervisor.isClosing) return;
     clearInterval(this.#checkTimer);
     clearTimeout(this.#writeTimer);
-    await this.#processChanges.drained();
-    this.#handover.release();
+    await this.#supervisor.close();
     this.#descriptors.close();
   }
 
@@ -202,97 +172,48 @@ class TunEngine implements Datapath {
     const { pid, hasOurLayout, buildDifference } = found;
     if (!hasOurLayout) this.#published.readControlWords(found.table);
     else if (this.#published.resume(found.table)) this.#adopted = found;
-    this.#handover.setRunning(found);
+    this.#supervisor.adopt(found);
     if (this.#adopted) this.#log.info('datapath.adopted', `adopted data process ${pid}`, { pid });
     else if (hasOurLayout) this.#log.warn('datapath.damaged', `the table of data process ${pid} is damaged`, { pid });
     else
       this.#log.info('datapath.foreign', `data process ${pid}: ${buildDifference}; ${this.#handoverProblem}`, { pid });
   }
 
-  /** Runs one change of processes after the others, unless the engine is closing by then. */
-  #changeProcess(change: () => Promise<void>): Promise<void> {
-    return this.#processChanges.run(() => {
-      this.#closing.signal.throwIfAborted();
-      return change();
-    });
-  }
-
-  async #applyConfig(config: DatapathConfig): Promise<void> {
-    const { running } = this.#handover;
+  async #applyConfig(): Promise<void> {
+    const { running } = this.#supervisor;
+    const { config } = this.#kind;
+    // A stop has overtaken the start.
+    if (!config) return;
     // The engine cannot read the routes of another layout: that process runs on until `publish` brings routes.
     if (running?.hasOurLayout === false && !this.#published.hasPeers) return;
-    if (!running || !this.#handover.matches(config)) return this.#launch(config, 'it has another configuration');
+    if (!running || !this.#kind.matches(running, config))
+      return this.#supervisor.launch('it has another configuration');
     running.table.setMtu(config.mtu);
     running.ring();
     if (running.buildDifference === undefined) return;
     try {
-      await this.#launch(config, running.buildDifference);
+      await this.#supervisor.launch(running.buildDifference);
     } catch (error) {
       this.#handoverProblem = `${messageOf(error)}; it goes on, start tartand again to try again`;
       this.#log.error('datapath.handover-failed', `data process ${running.pid}: ${this.#handoverProblem}`);
     }
   }
 
-  /** Launches a process, by a handover when another one runs. */
-  async #launch(config: DatapathConfig, why: string | undefined): Promise<void> {
-    await this.#handover.launch(config, why);
-    this.#writeProblem = undefined;
-    // These may have changed during the launch.
-    this.#writeControlWords();
-    this.#writeTable();
-  }
-
-  /** The handover calls this for a process that ended although nobody stopped it. */
-  #onDeath(ended: DataProcess): void {
-    this.#writeProblem = undefined;
-    if (this.#closing.signal.aborted) return;
-    const isYoung = this.#clock.now() - this.#handover.startedMs < youngMs;
-    this.#failures = isYoung ? this.#failures + 1 : 1;
-    this.#log.warn('datapath.died', `data process ${ended.pid} died`, { pid: ended.pid, failures: this.#failures });
-    void this.#respawn(undefined);
-  }
-
-  /** Attempts to launch a process until one runs, in the place of a dead one (undefined) or of one to be replaced. */
-  async #respawn(replaced: Replaced | undefined): Promise<void> {
-    if (!this.#config || this.#respawning || this.#closing.signal.aborted) return;
-    this.#respawning = this.#attemptRespawn(replaced);
-    const error: unknown = await this.#respawning.then(
-      () => undefined,
-      (reason: unknown) => reason,
-    );
-    this.#respawning = undefined;
-    if (this.#closing.signal.aborted) return;
-    if (error !== undefined) {
-      this.#failures++;
-      this.#log.error('datapath.respawn-failed', messageOf(error), { failures: this.#failures });
-      void this.#respawn(this.#handover.running && replaced);
-    }
-    this.#listeners.ring();
-  }
-
-  async #attemptRespawn(replaced: Replaced | undefined): Promise<void> {
-    if (this.#failures > 1) {
-      const delayMs = backoffMs(this.#failures - 1, respawnLimits, () => 1);
-      await this.#clock.sleep(delayMs, this.#closing.signal);
-    }
-    await this.#changeProcess(async () => {
-      // An earlier change may have launched a process meanwhile.
-      const { running } = this.#handover;
-      if (!this.#config || (running && running !== replaced?.process)) return;
-      await this.#launch(this.#config, replaced?.why);
-      this.#respawns++;
-    });
+  /** The table of the running process, when it is of our layout and no other process is getting ready beside it. */
+  get #settledTable(): NativeTable | undefined {
+    const { running, isLaunching } = this.#supervisor;
+    return isLaunching || !running?.hasOurLayout ? undefined : running.table;
   }
 
   #writeControlWords(): void {
-    const { running } = this.#handover;
+    const { running } = this.#supervisor;
     if (!running) return;
     this.#published.writeControlWords(running.table);
     running.ring();
   }
 
   #replacePeers(peers: readonly TunnelPeer[]): Generation {
-    const generation = this.#published.replace(peers, this.#handover.settledTable);
+    const generation = this.#published.replace(peers, this.#settledTable);
     this.#peers = peers;
     const refusal = refusalOf(this.#published.refused, peers.length);
     if (refusal !== undefined && refusal !== this.#refusal) this.#log.warn('datapath.peers-refused', refusal);
@@ -302,14 +223,14 @@ class TunEngine implements Datapath {
 
   /** Repeats what a full memory or a lack of numbers has stopped. */
   #retryTable(): void {
-    if (this.#published.canNumberRefused(this.#handover.settledTable)) this.#replacePeers(this.#peers);
+    if (this.#published.canNumberRefused(this.#settledTable)) this.#replacePeers(this.#peers);
     this.#writeTable();
   }
 
   /** Writes the newest table, again after a short time while a thread still reads the slot. */
   #writeTable(): void {
-    const { running } = this.#handover;
-    if (!running?.hasOurLayout || this.#handover.isStopping || this.#closing.signal.aborted) return;
+    const { running, isStopping, isClosing } = this.#supervisor;
+    if (!running?.hasOurLayout || isStopping || isClosing) return;
     if (!this.#published.isBehind(running.table)) return;
     if (!this.#attemptWrite(running) && !this.#writeTimer) {
       this.#writeTimer = setTimeout(() => {
