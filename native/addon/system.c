@@ -1,9 +1,11 @@
-/* Single system calls: doorbells, locks, closing, sd_notify, the boot clock, capabilities. */
+/* Single system calls: doorbells, locks, closing, writes that do not block, sd_notify, the boot clock, capabilities. */
 #include "addon.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -65,6 +67,42 @@ static napi_value lock_file(napi_env env, napi_callback_info info)
 	return err == EWOULDBLOCK ? NULL : throw_errno(env, err, "flock", path);
 }
 
+/* A socket takes what fits; a pipe or a terminal that poll(2) calls writable takes PIPE_BUF bytes without blocking. */
+static ssize_t write_some(int fd, const void *bytes, size_t length)
+{
+	ssize_t count = send(fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (count >= 0 || errno != ENOTSOCK)
+		return count;
+	return write(fd, bytes, length < PIPE_BUF ? length : PIPE_BUF);
+}
+
+static napi_value write_now(napi_env env, napi_callback_info info)
+{
+	napi_typedarray_type type;
+	napi_value argv[3];
+	double timeout_ms;
+	size_t length;
+	void *bytes;
+	int fd;
+
+	if (!read_arguments(env, info, 3, argv) || !read_descriptor(env, argv[0], &fd) ||
+	    !read_number(env, argv[2], "timeoutMs", &timeout_ms))
+		return NULL;
+	if (napi_get_typedarray_info(env, argv[1], &type, &length, &bytes, NULL, NULL) != napi_ok ||
+	    type != napi_uint8_array)
+		return throw_type(env, "the bytes", "a Uint8Array");
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
+	const int ready = poll(&room, 1, timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX);
+	const ssize_t count = ready > 0 ? write_some(fd, bytes, length) : ready;
+	if (count < 0 && errno != EAGAIN && errno != EINTR)
+		return throw_errno(env, errno, ready > 0 ? "write" : "poll", NULL);
+	return new_number(env, count < 0 ? 0 : (double)count);
+}
+
+/* A service manager that reads nothing for a second does not get the state. */
+static const struct timeval notify_limit = { .tv_sec = 1 };
+
 static napi_value notify(napi_env env, napi_callback_info info)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -83,6 +121,7 @@ static napi_value notify(napi_env env, napi_callback_info info)
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return throw_errno(env, errno, "socket", NULL);
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &notify_limit, sizeof notify_limit);
 	/* The length excludes the NUL, which would become part of an abstract name. */
 	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
 		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
@@ -142,6 +181,7 @@ void system_init(napi_env env, napi_value exports)
 	add_function(env, exports, "ring", ring);
 	add_function(env, exports, "closeFd", close_fd);
 	add_function(env, exports, "lockFile", lock_file);
+	add_function(env, exports, "writeNow", write_now);
 	add_function(env, exports, "notify", notify);
 	add_function(env, exports, "bootMs", boot_ms);
 	add_function(env, exports, "hasCapability", has_capability);

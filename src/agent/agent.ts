@@ -218,8 +218,9 @@ export class Agent {
     // The agent is ready already, or the subnet was lost meanwhile.
     if (this.phase !== 'configuring') return;
     const { ownLease } = session;
-    this.#setPhase('ready');
+    // A failure to tell it fails the pass, and the next one tells it again.
     this.ports.notify('READY=1');
+    this.#setPhase('ready');
     this.ports.log.info('daemon.ready', 'Docker may start', { subnet: formatPrefix(ownLease.lease.subnet) });
   }
 

@@ -16,7 +16,8 @@ import { openKernelHost } from '../host/kernel-host.js';
 import { openUnderlay } from '../host/underlay/check.js';
 import { bootClock } from '../lib/clock.js';
 import { exitCodeOf, isTartanError, messageOf, TartanError } from '../lib/errors.js';
-import { openLog, type Log } from '../lib/log.js';
+import { openLog, openLogWriter, type Log } from '../lib/log.js';
+import type { LogWriter } from '../lib/log-writer.js';
 import { native } from '../lib/native.js';
 import { Scope } from '../lib/scope.js';
 import { defaultNetworkName } from '../model/network.js';
@@ -29,6 +30,7 @@ import { feedWatchdog } from './watchdog.js';
 
 /** @returns the exit status */
 export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const output = openLogWriter(1);
   let log: Log | undefined;
   try {
     const invocation = parseDaemonOptions(argv, env);
@@ -36,16 +38,35 @@ export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv)
       process.stdout.write(invocation.text);
       return 0;
     }
-    log = openLog(invocation.options.logLevel);
+    log = openLog(invocation.options.logLevel, output);
+    hearNode(log, output);
     await serve(invocation.options, log, env);
+    output.flush(lastWordsMs);
     return 0;
   } catch (error) {
-    log?.error('daemon.failed', messageOf(error), { code: isTartanError(error) ? error.code : 'INVARIANT' });
-    const detail =
-      isTartanError(error) || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
-    process.stderr.write(`tartand: ${detail}\n`);
-    return exitCodeOf(error);
+    return sayFailure(error, log, output);
   }
+}
+
+/** How long the last words before an exit wait for a reader that stalls. */
+const lastWordsMs = 1000;
+
+/** @returns the exit status */
+function sayFailure(error: unknown, log: Log | undefined, output: LogWriter): number {
+  log?.error('daemon.failed', messageOf(error), { code: isTartanError(error) ? error.code : 'INVARIANT' });
+  output.flush(lastWordsMs);
+  const detail = isTartanError(error) || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
+  const errors = openLogWriter(2);
+  errors.write(`tartand: ${detail}\n`);
+  errors.flush(lastWordsMs);
+  return exitCodeOf(error);
+}
+
+/** Node itself would write to standard error, and wait for its reader. */
+function hearNode(log: Log, output: LogWriter): void {
+  process.removeAllListeners('warning');
+  process.on('warning', warning => log.warn('node.warning', messageOf(warning)));
+  process.on('uncaughtException', error => process.exit(sayFailure(error, log, output)));
 }
 
 class Stopped extends Error {}

@@ -1,8 +1,9 @@
 /**
- * Logging: pino writes JSON lines to standard output. It writes synchronously, so that the last lines before an exit
- * are not lost. `event` is a stable dotted name for machines, and the message is for people.
+ * Logging: pino writes JSON lines to standard output, whose reader may stall (LogWriter). `event` is a stable dotted name
+ * for machines, and the message is for people.
  */
 import { pino, type DestinationStream } from 'pino';
+import { LogWriter } from './log-writer.js';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
@@ -14,10 +15,15 @@ export interface Log {
   error(event: string, message: string, fields?: LogFields): void;
 }
 
-export function openLog(
-  level: LogLevel,
-  destination: DestinationStream = pino.destination({ dest: 1, sync: true }),
-): Log {
+export function openLogWriter(fd: number): LogWriter {
+  const dropped = (lines: number): string => {
+    const msg = `${lines} log lines were dropped: the reader of the log did not read them in time`;
+    return `${JSON.stringify({ level: 'warn', time: new Date().toISOString(), event: 'log.dropped', lines, msg })}\n`;
+  };
+  return new LogWriter(fd, { dropped });
+}
+
+export function openLog(level: LogLevel, destination: DestinationStream): Log {
   const logger = pino(
     { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: label => ({ level: label }) } },
     destination,

@@ -208,7 +208,12 @@ export interface NativeAddon {
   netlinkSend(fd: number, message: Uint8Array): void;
   /** Reads the datagrams of a descriptor in a thread of its own and calls the listener on the event loop. */
   watch(fd: number, bufferBytes: number, listener: NativeWatchListener): NativeWatch;
-  /** Sends `state` as sd_notify(3) does; `socket` is a path, or an abstract name that begins with '@'. */
+  /**
+   * Writes what the descriptor takes without blocking, and waits up to `timeoutMs` for room; returns the number of bytes.
+   * A closed pipe or socket is EPIPE.
+   */
+  writeNow(fd: number, bytes: Uint8Array, timeoutMs: number): number;
+  /** Sends `state` as sd_notify(3) does, within a second; `socket` is a path, or an abstract name that begins with '@'. */
   notify(socket: string, state: string): void;
   /** Returns CLOCK_BOOTTIME in milliseconds. */
   bootMs(): number;

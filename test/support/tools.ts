@@ -120,22 +120,22 @@ export function start(command: readonly string[]): Running {
   return child;
 }
 
-/** Says all it says to a file, in a session of its own: it may outlive this process. */
+/** Says all it says to a file or descriptor, in a session of its own: it may outlive this process. */
 export function startService(
   command: readonly string[],
-  logFile: string,
+  output: string | number,
   extra: Readonly<Record<string, string>> = {},
 ): ChildProcess {
   refuse(command);
   const [file = '', ...args] = command;
-  const log = openSync(logFile, 'a');
+  const log = typeof output === 'number' ? output : openSync(output, 'a');
   const child = spawn(file, args, {
     env: { ...toolEnvironment, ...extra },
     stdio: ['ignore', log, log],
     detached: true,
   });
   child.on('error', () => {});
-  closeSync(log);
+  if (log !== output) closeSync(log);
   return child;
 }
 

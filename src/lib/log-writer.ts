@@ -1,0 +1,95 @@
+/**
+ * Writes lines to a descriptor whose reader may stall: a full pipe, a journal that does not read. A line waits in a queue
+ * of bounded length; lines beyond it are dropped and counted, and the count is told when the reader reads again. Nothing
+ * waits but `flush`, for a bounded time.
+ */
+import { native } from './native.js';
+
+export interface LogWriterOptions {
+  /** Makes the line that tells how many were dropped. */
+  readonly dropped: (lines: number) => string;
+  readonly maxBytes?: number;
+  readonly retryMs?: number;
+}
+
+export class LogWriter {
+  readonly #fd: number;
+  readonly #dropped: (lines: number) => string;
+  readonly #maxBytes: number;
+  readonly #retryMs: number;
+  /** The first one may be the rest of a line. */
+  readonly #queue: Buffer[] = [];
+  #queuedBytes = 0;
+  #droppedLines = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(fd: number, { dropped, maxBytes = 64 * 1024, retryMs = 50 }: LogWriterOptions) {
+    this.#fd = fd;
+    this.#dropped = dropped;
+    this.#maxBytes = maxBytes;
+    this.#retryMs = retryMs;
+  }
+
+  /** @param line with its line feed */
+  write(line: string): void {
+    this.#add(line);
+    // A reader that stalls is looked at by the timer only.
+    if (this.#timer === undefined) this.#writeOut(0);
+    if (this.#queue.length > 0 && this.#timer === undefined) {
+      this.#timer = setInterval(() => this.#retry(), this.#retryMs);
+      this.#timer.unref();
+    }
+  }
+
+  /** Tries for at most `limitMs` to write all that waits: the last words before an exit. */
+  flush(limitMs: number): void {
+    this.#writeOut(performance.now() + limitMs);
+  }
+
+  #add(line: string): void {
+    const bytes = Buffer.from(line);
+    if (this.#queuedBytes + bytes.length > this.#maxBytes && this.#queue.length > 0) {
+      this.#droppedLines++;
+      return;
+    }
+    this.#queue.push(bytes);
+    this.#queuedBytes += bytes.length;
+  }
+
+  #retry(): void {
+    this.#writeOut(0);
+    if (this.#queue.length > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #writeOut(untilMs: number): void {
+    for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
+      const count = this.#writeSome(first, Math.max(0, Math.ceil(untilMs - performance.now())));
+      if (count === 0) return;
+      this.#queuedBytes -= count;
+      if (count < first.length) this.#queue[0] = first.subarray(count);
+      else this.#queue.shift();
+      if (this.#queue.length === 0) this.#tellDropped();
+    }
+  }
+
+  #tellDropped(): void {
+    if (this.#droppedLines === 0) return;
+    const line = this.#dropped(this.#droppedLines);
+    this.#droppedLines = 0;
+    this.#add(line);
+  }
+
+  /** A reader that is gone, or a full disk, loses what waits: the daemon goes on without a log. */
+  #writeSome(bytes: Buffer, waitMs: number): number {
+    try {
+      return native().writeNow(this.#fd, bytes, waitMs);
+    } catch {
+      this.#droppedLines += this.#queue.length;
+      this.#queue.length = 0;
+      this.#queuedBytes = 0;
+      return 0;
+    }
+  }
+}
