@@ -1,10 +1,12 @@
 /**
- * An HTTP server that answers GET requests from memory and that no client can block: few connections, small headers, no
- * request bodies, one request per connection, a limit on idle time and a limit on the life of a connection. Malformed
- * input is answered with 400 and the connection is closed; nothing that a client sends makes the daemon throw.
+ * An HTTP server that answers GET requests from memory and that no client can block: few connections, few answers at a
+ * time, small headers, no request bodies, one request per connection, a limit on idle time and a limit on the life of a
+ * connection. Where there are too many the slowest client is dropped, never the newest. Malformed input is answered with
+ * 400 and the connection is closed; nothing that a client sends makes the daemon throw.
  */
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { ListenOptions, Socket } from 'node:net';
+import { AnswerQueue } from './answer-queue.js';
 import { messageOf } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 
@@ -17,20 +19,31 @@ export interface HttpRequest {
 export interface HttpResponse {
   readonly status: number;
   readonly type: 'application/json' | 'text/plain; charset=utf-8';
-  readonly body: string;
+  readonly body: string | Buffer;
 }
 
 export type HttpHandler = (request: HttpRequest) => HttpResponse;
 
 export interface HttpLimits {
   readonly connections: number;
+  /** Answers that are written at one time: what the kernel buffers of them is memory of ours. */
+  readonly answers: number;
+  /** A client that has read nothing for so long makes room for one that waits. */
+  readonly stalledMs: number;
   readonly headerBytes: number;
   readonly idleMs: number;
   /** The life of a connection: a client that reads one byte at a time is never idle. */
   readonly connectionMs: number;
 }
 
-const defaultLimits: HttpLimits = { connections: 16, headerBytes: 8 * 1024, idleMs: 1000, connectionMs: 5000 };
+const defaultLimits: HttpLimits = {
+  connections: 256,
+  answers: 32,
+  stalledMs: 100,
+  headerBytes: 8 * 1024,
+  idleMs: 1000,
+  connectionMs: 5000,
+};
 
 /** Creates the server; the caller listens, on a socket file or on a port. */
 export function createLimitedServer(
@@ -40,6 +53,7 @@ export function createLimitedServer(
   limits: HttpLimits = defaultLimits,
 ): Server {
   const { idleMs } = limits;
+  const queue = new AnswerQueue(limits);
   const server = createServer(
     {
       maxHeaderSize: limits.headerBytes,
@@ -47,13 +61,24 @@ export function createLimitedServer(
       requestTimeout: idleMs,
       connectionsCheckingInterval: idleMs / 4,
     },
-    (request, response) => respond(request, response, handle(request, name, handler, log)),
+    (request, response) => {
+      // The server does not read a request body: it closes the connection after the response.
+      request.on('error', () => {});
+      response.on('error', () => {});
+      queue.add(request.socket, onPart => respond(response, handle(request, name, handler, log), onPart));
+    },
   );
-  server.maxConnections = limits.connections;
   server.maxHeadersCount = 64;
   // This limits the idle time of a socket before, within and after a request.
   server.timeout = idleMs;
-  server.on('connection', socket => limitLifetime(socket, limits.connectionMs));
+  const oldestFirst = new Set<Socket>();
+  server.on('connection', socket => {
+    limitLifetime(socket, limits.connectionMs);
+    oldestFirst.add(socket);
+    socket.once('close', () => oldestFirst.delete(socket));
+    const [oldest] = oldestFirst;
+    if (oldestFirst.size > limits.connections) oldest?.destroy();
+  });
   server.on('clientError', (_error, socket) => {
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
     else socket.destroy();
@@ -107,17 +132,24 @@ function handle(request: IncomingMessage, name: string, handler: HttpHandler, lo
   }
 }
 
-function respond(request: IncomingMessage, response: ServerResponse, { status, type, body }: HttpResponse): void {
-  // The server does not read a request body: it closes the connection after the response.
-  request.on('error', () => {});
-  response.on('error', () => {});
+const partBytes = 64 * 1024;
+
+/** @param onPart called whenever the kernel has taken a part of the answer */
+function respond(response: ServerResponse, { status, type, body }: HttpResponse, onPart: () => void): void {
+  const bytes = typeof body === 'string' ? Buffer.from(body) : body;
   response.writeHead(status, STATUS_CODES[status], {
     'Content-Type': type,
-    'Content-Length': Buffer.byteLength(body),
+    'Content-Length': bytes.length,
     'Cache-Control': 'no-store',
     'X-Content-Type-Options': 'nosniff',
     Connection: 'close',
     ...(status === 405 ? { Allow: 'GET' } : {}),
   });
-  response.end(body);
+  const writeFrom = (at: number): void => {
+    onPart();
+    const next = at + partBytes;
+    if (next >= bytes.length) response.end(bytes.subarray(at));
+    else response.write(bytes.subarray(at, next), error => !error && writeFrom(next));
+  };
+  writeFrom(0);
 }

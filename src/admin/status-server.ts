@@ -36,7 +36,8 @@ export async function openStatusServer(options: StatusServerOptions): Promise<Cl
     throw new TartanError('USAGE', `--run-dir ${runDir} is too long for a socket in it, expected at most 90 bytes`);
   // This is checked first: Node reports a missing directory as EACCES.
   if (!existsSync(runDir)) throw socketError(path, new Error(`${runDir} does not exist`));
-  const server = createLimitedServer('the status socket', ({ path }) => statusResponse(path, status), log);
+  const document = new StatusDocument(status);
+  const server = createLimitedServer('the status socket', ({ path }) => statusResponse(path, document), log);
   try {
     rmSync(newPath, { force: true });
     await listenPrivately(server, newPath);
@@ -77,9 +78,32 @@ export function findGroupId(groupFile: string): number | undefined {
   return /^\d+$/.test(fields?.[2] ?? '') ? Number(fields?.[2]) : undefined;
 }
 
-function statusResponse(path: string, status: () => Status): HttpResponse {
+function statusResponse(path: string, document: StatusDocument): HttpResponse {
   if (path !== '/status') return plainText(404, 'the one path here is /status');
-  return { status: 200, type: 'application/json', body: `${JSON.stringify(status())}\n` };
+  return { status: 200, type: 'application/json', body: document.current() };
+}
+
+/** A longer document is given again for ten times as long as its making took, so that many clients cost little. */
+const keptBytes = 64 * 1024;
+
+class StatusDocument {
+  readonly #status: () => Status;
+  #bytes = Buffer.alloc(0);
+  #keptUntilMs = -Infinity;
+
+  constructor(status: () => Status) {
+    this.#status = status;
+  }
+
+  current(): Buffer {
+    const begunMs = performance.now();
+    if (begunMs < this.#keptUntilMs) return this.#bytes;
+    const bytes = Buffer.from(`${JSON.stringify(this.#status())}\n`);
+    const endMs = performance.now();
+    this.#keptUntilMs = bytes.length > keptBytes ? endMs + 10 * (endMs - begunMs) : -Infinity;
+    this.#bytes = bytes;
+    return bytes;
+  }
 }
 
 function listenPrivately(server: Server, path: string): Promise<void> {

@@ -2,6 +2,7 @@
  * Asks the running daemon for its Status over the local socket. A missing daemon, a missing permission, a late answer
  * and an answer that is not a Status are all the same to the caller: unreachable, with the reason.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { statusSocketPath } from '../admin/status-server.js';
 import { statusSchema } from '../agent/status.js';
 import { errnoOf, messageOf } from '../lib/errors.js';
@@ -27,10 +28,23 @@ export async function readStatus(runDir: string): Promise<StatusReading> {
   }
 }
 
+/** A daemon that many ask drops the slowest: it is asked again. EAGAIN: too many wait for it to accept them. */
+const againErrors = ['ECONNRESET', 'EPIPE', 'EAGAIN'];
+const attempts = 4;
+
 async function fetchText(socketPath: string): Promise<string> {
-  const { status, text } = await askSocket({ socketPath, path: '/status', timeoutMs, maxBytes });
-  if (status !== 200) throw new Error(`the answer was HTTP ${status}`);
-  return text;
+  const endMs = performance.now() + timeoutMs;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const leftMs = Math.max(1, Math.ceil(endMs - performance.now()));
+      const { status, text } = await askSocket({ socketPath, path: '/status', timeoutMs: leftMs, maxBytes });
+      if (status !== 200) throw new Error(`the answer was HTTP ${status}`);
+      return text;
+    } catch (error) {
+      if (attempt === attempts || !againErrors.includes(errnoOf(error) ?? '')) throw error;
+      await delay(50);
+    }
+  }
 }
 
 function reasonOf(path: string, error: unknown): string {
