@@ -3,7 +3,7 @@
  * tunnel address (the base of its subnet) crosses our data plane, the underlay, the peer's data plane and its kernel,
  * and back.
  */
-import type { StatusPeer } from '../agent/status.js';
+import type { Status, StatusPeer } from '../agent/status.js';
 import { formatIpv4, parsePrefix, prefixContains, readIpv4, type Ipv4 } from '../model/ip.js';
 import { apiVersion } from '../agent/status.js';
 import type { Echo } from './echo.js';
@@ -40,11 +40,13 @@ const columns: readonly Column<PingResult>[] = [
 
 /** @param targets subnets, node ids or addresses; none of them means every peer */
 export async function pingPeers(call: Call, targets: readonly string[], count: number): Promise<ExitStatus> {
-  const { peers } = await daemonStatus(call);
+  const status = await daemonStatus(call);
+  const { peers } = status;
   const chosen =
     targets.length === 0
       ? peers.map(peer => ({ peer, address: baseOf(peer) }))
       : targets.map(target => find(peers, target));
+  if (chosen.length === 0) return sayNoPeers(call, status);
   const echo = await call.io.ports.openEcho();
   try {
     const results: PingResult[] = [];
@@ -59,6 +61,16 @@ export async function pingPeers(call: Call, targets: readonly string[], count: n
   } finally {
     echo.close();
   }
+}
+
+/** Nothing was asked, so nothing is known to answer: that is no success. */
+function sayNoPeers(call: Call, { phase, ready }: Status): ExitStatus {
+  print(call, { apiVersion, kind: 'PingList', items: [] }, () => '');
+  const why = ready
+    ? 'no other host has a lease in the network yet; see them with: tartan leases'
+    : `tartand is not ready (${phase}); see why with: tartan status`;
+  call.io.stderr(`note: this host knows no peers, so none was asked: ${why}\n`);
+  return exitStatus.checkFailed;
 }
 
 async function ping(echo: Echo, peer: StatusPeer, address: Ipv4, count: number): Promise<PingResult> {

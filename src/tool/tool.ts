@@ -147,7 +147,9 @@ function addStatus(parent: Command, run: Run): void {
 }
 
 function addPing(parent: Command, run: Run): void {
-  const command = parent.command('ping').description('ask peers through the tunnel; exit 2 when one does not answer');
+  const command = parent
+    .command('ping')
+    .description('ask peers through the tunnel; exit 2 when one does not answer, or there is none');
   const count = new Option('-c, --count <number>', 'requests to each peer').default(3).argParser(readCount);
   addFlag(addOutput(command), 'run-dir')
     .addOption(count)
