@@ -26,6 +26,9 @@ import { StateWriter } from './state-file.js';
 import type { Phase } from './status.js';
 import { watchUnderlay } from './underlay-watch.js';
 
+/** systemd shows one line. */
+const maxManagerText = 400;
+
 /** A running daemon moves the deadline of the data plane this far ahead, once per tick. */
 const forwardAheadMs = 15_000;
 const tickMs = 1_000;
@@ -219,9 +222,10 @@ export class Agent {
     if (this.phase !== 'configuring') return;
     const { ownLease } = session;
     // A failure to tell it fails the pass, and the next one tells it again.
-    this.ports.notify('READY=1');
+    const subnet = formatPrefix(ownLease.lease.subnet);
+    this.ports.notify(`READY=1\nSTATUS=carries ${subnet}`);
     this.#setPhase('ready');
-    this.ports.log.info('daemon.ready', 'Docker may start', { subnet: formatPrefix(ownLease.lease.subnet) });
+    this.ports.log.info('daemon.ready', 'Docker may start', { subnet });
   }
 
   /** Runs after each pass, so that files that others changed are repaired. Docker reads them at its next start. */
@@ -283,6 +287,7 @@ export class Agent {
     const { clock, log } = this.ports;
     const onProblem = (message: string): void => {
       this.problem = message;
+      this.#tellManager(`waits, and Docker with it: ${message}`);
     };
     const result = await retrying({ event, codes, limits: retryLimits, clock, log, signal, onProblem }, attempt);
     this.problem = undefined;
@@ -297,6 +302,15 @@ export class Agent {
       peers: this.peers.current,
       forwarding: this.#needsForwarding,
     };
+  }
+
+  /** Tells the service manager what `systemctl status` is to show; nothing depends on it. */
+  #tellManager(text: string): void {
+    try {
+      this.ports.notify(`STATUS=${text.replace(/\p{Cc}+/gu, ' ').slice(0, maxManagerText)}`);
+    } catch (error) {
+      this.ports.log.debug('manager.silent', messageOf(error));
+    }
   }
 
   #setPhase(phase: Phase): void {

@@ -25,6 +25,7 @@ import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
 import { directoriesOf, openDirectories } from './directories.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
+import { describeHiddenPlace } from '../cli/install-place.js';
 import { version } from '../cli/version.js';
 import { feedWatchdog } from './watchdog.js';
 
@@ -74,7 +75,8 @@ class Stopped extends Error {}
 async function serve(options: DaemonOptions, log: Log, env: NodeJS.ProcessEnv): Promise<void> {
   requirePrivileges();
   log.info('daemon.starting', `tartand ${version}`, { options: describeOptions(options) });
-  for (const note of options.notes) log.warn('options.note', note);
+  const place = env['INVOCATION_ID'] === undefined ? describeHiddenPlace() : undefined;
+  for (const note of [...options.notes, ...(place === undefined ? [] : [place])]) log.warn('options.note', note);
   const stop = new AbortController();
   const scope = new Scope((name, error) => log.warn('daemon.closing', `${name}: ${messageOf(error)}`));
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort(new Stopped(name)));

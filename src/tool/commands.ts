@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { nodeIdFile } from '../agent/local-node.js';
 import { apiVersion, type Status } from '../agent/status.js';
+import { describeHiddenPlace } from '../cli/install-place.js';
 import { messageOf } from '../lib/errors.js';
 import { readBounded } from '../lib/file.js';
 import { nodeIdPattern } from '../model/node.js';
@@ -51,10 +52,12 @@ export async function daemonStatus(call: Call): Promise<Status> {
 }
 
 export function daemonError(reason: string): ToolError {
+  const place = describeHiddenPlace();
   return new ToolError(
     exitStatus.daemonUnreachable,
     `tartand cannot be asked: ${reason}`,
-    'check that it runs (systemctl status tartand), and --run-dir where it uses another directory',
+    'check that it runs (systemctl status tartand), and --run-dir where it uses another directory' +
+      (place === undefined ? '' : `; ${place}`),
   );
 }
 

@@ -81,7 +81,7 @@ async function untouched(work: () => Promise<void>): Promise<void> {
   expect(await look()).toEqual(before);
 }
 
-test('a tartand that fails five times at boot delays Docker and does not break it', async () => {
+test('fault U11: a tartand that fails five times at boot delays Docker, does not break it, and says what it waits for', async () => {
   await until('five failures', async () => (await restarts()) >= 5, 60_000);
   expect(host.read('/run/tartand.log')).toContain('TARTAN_LEASE_TTL');
   expect(await host.mainPid('docker')).toBe(0);
@@ -90,6 +90,10 @@ test('a tartand that fails five times at boot delays Docker and does not break i
   host.write(settings, `TARTAN_ETCD_ENDPOINTS=${lab().etcd.endpoint}\nTARTAN_IP_MASQ=true\n`);
   await until('a daemon that waits', () => host.read('/run/tartand.log').includes('network.waiting'));
   expect(await host.show('tartand', 'ActiveState')).toBe('activating');
+  // fault U11: the terminal of `systemctl start` shows nothing, `systemctl status` does.
+  expect(await host.show('tartand', 'StatusText')).toMatch(
+    /^waits, and Docker with it: .*\/coreos.com\/network\/config/,
+  );
   expect(await host.mainPid('docker')).toBe(0);
   await lab().setNetwork();
   await Promise.all([host.untilActive('docker'), lab().node('b').bringUp()]);
@@ -102,6 +106,7 @@ test("Docker was started after the lease, with its address and MTU and the admin
     host.show('docker', 'ExecMainStartTimestampMonotonic'),
   ]);
   expect(Number(started)).toBeGreaterThan(Number(ready));
+  expect(await host.show('tartand', 'StatusText')).toMatch(/^carries 10\.5\.\d+\.0\/24$/);
   const [address, mtu] = [subnetEnv('FLANNEL_SUBNET'), subnetEnv('FLANNEL_MTU')];
   const words = host.read(`/proc/${await host.mainPid('docker')}/cmdline`).split('\0');
   const lease = [`--bip=${address}`, '--ip-masq=false', `--mtu=${mtu}`];

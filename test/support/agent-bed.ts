@@ -54,7 +54,7 @@ export function make(options: Partial<AgentOptions> = {}, needsForwarding = fals
       clock,
       wallNow: () => 0,
       log: { debug: () => {}, info: say, warn: say, error: say },
-      notify: state => void notified.push(state),
+      notify: state => void (state.startsWith('READY=1') && notified.push('READY=1')),
     },
     {
       networkName: 'default',

@@ -12,17 +12,23 @@ const programs = ['/usr/lib/systemd/systemd', '/lib/systemd/systemd'];
 const ownUnits = join(root, 'config/systemd');
 
 /** What is started at boot. */
-const target = '[Unit]\nDefaultDependencies=no\nWants=tartand.service docker.service docker.socket\n';
+const idleTarget = '[Unit]\nDefaultDependencies=no\n';
+const target = `${idleTarget}Wants=tartand.service docker.service docker.socket\n`;
 
 export class SystemdHost {
   readonly #spaces: Namespaces;
   readonly #letter: string;
   readonly #directory: string;
+  readonly #withUnits: boolean;
   /** Process 1 of the host, by its number here. */
   #init = 0;
 
-  /** @param letter of a namespace that is on the underlay already */
-  constructor(spaces: Namespaces, letter: string) {
+  /**
+   * @param letter of a namespace that is on the underlay already
+   * @param withUnits false: our units are not installed and nothing is started at boot
+   */
+  constructor(spaces: Namespaces, letter: string, { withUnits = true } = {}) {
+    this.#withUnits = withUnits;
     this.#spaces = spaces;
     this.#letter = letter;
     this.#directory = join(spaces.directory, letter);
@@ -33,9 +39,12 @@ export class SystemdHost {
     const etc = join(this.#directory, 'etc');
     const units = join(etc, 'systemd/system');
     mkdirSync(units, { recursive: true });
-    for (const name of ['tartand.service', 'docker.service.d'])
+    for (const name of this.#withUnits ? ['tartand.service', 'docker.service.d'] : [])
       cpSync(join(ownUnits, name), join(units, name), { recursive: true });
-    for (const [path, text] of Object.entries({ ...files, 'systemd/system/test.target': target })) {
+    for (const [path, text] of Object.entries({
+      ...files,
+      'systemd/system/test.target': this.#withUnits ? target : idleTarget,
+    })) {
       mkdirSync(dirname(join(etc, path)), { recursive: true });
       writeFileSync(join(etc, path), text);
     }

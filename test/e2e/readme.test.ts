@@ -1,0 +1,171 @@
+/**
+ * Every command of the README, word for word, in its order, on a host that a real systemd runs; host b is its peer. A
+ * command that stands in the README and not here fails.
+ */
+import { cpSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, onTestFailed, test } from 'vitest';
+import { SystemdHost } from '../support/systemd-host.js';
+import { attempt, daemonProgram, root, run, toolProgram, until } from '../support/tools.js';
+import { useLab } from '../support/use-lab.js';
+
+/** Without the pictures. */
+const readme = readFileSync(join(root, 'README.md'), 'utf8').replace(/^```\n.*?^```\n/gms, '');
+/** Where systemd.sh puts the tree. */
+const clone = '/usr/local/lib/node_modules/tartan';
+
+let host: SystemdHost;
+const lab = useLab({ nodes: ['b'], network: false }, async opened => {
+  await opened.spaces.openHost('s', '192.0.2.9', 1500);
+  host = new SystemdHost(opened.spaces, 's', { withUnits: false });
+  // The engine's systemd driver wants D-Bus.
+  await host.boot({ 'docker/daemon.json': '{"exec-opts":["native.cgroupdriver=cgroupfs"]}\n' });
+  await host.run(['rm', '-f', '/usr/local/bin/tartand', '/usr/local/bin/tartan']);
+});
+beforeEach(() => {
+  onTestFailed(async () => void process.stderr.write(`${await host.lastWords()}\n`));
+});
+
+/** The lines of the indented blocks, without remarks. */
+function blockCommands(): readonly string[] {
+  return readme
+    .split('\n')
+    .filter(line => /^ {4,}\S/.test(line))
+    .map(line => line.replace(/\s+#.*$/, '').trim());
+}
+
+/** What stands between backquotes and begins with the name of a program. */
+function inlineCommands(): readonly string[] {
+  const programs = /^(tartand?|npm|systemctl|nft|sysctl|tcpdump|iptables-save|dockerd|config\/\S+\.sh)( |$)/;
+  const inline = [...readme.matchAll(/`([^`]+)`/g)].map(([, text = '']) => text.replace(/\s+/g, ' '));
+  return [...new Set(inline)].filter(text => programs.test(text) && text !== 'tartand');
+}
+
+interface Ran {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+let exported = '';
+const tried = new Set<string>();
+
+/** In a shell of the host, in the clone; what was exported before is. */
+async function type(command: string): Promise<Ran> {
+  tried.add(command);
+  if (command.startsWith('export ')) exported += `${command}\n`;
+  return host.attempt(['sh', '-c', `cd ${clone}\n${exported}${command}`]);
+}
+
+async function typed(command: string): Promise<string> {
+  const { status, stdout, stderr } = await type(command);
+  if (status !== 0) throw new Error(`${command}: exit status ${status}: ${stderr}${stdout}`);
+  return stdout;
+}
+
+/** Runs until the condition holds, then is ended by SIGTERM. */
+async function typeUntil(command: string, program: string, condition: () => Promise<boolean>): Promise<void> {
+  const running = type(command);
+  await until(command, condition, 30_000);
+  await host.run(['pkill', '-TERM', '-x', program]);
+  await running;
+}
+
+const succeeds = async (...command: readonly string[]): Promise<boolean> => (await host.attempt(command)).status === 0;
+
+describe('fault U1: the commands of the README', () => {
+  test('fault U1: build, in a copy of the tree', async () => {
+    expect(blockCommands()).toContain('npm ci && npm run build');
+    const copy = join(lab().spaces.directory, 'clone');
+    mkdirSync(copy);
+    for (const name of ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', 'src', 'native'])
+      cpSync(join(root, name), join(copy, name), { recursive: true, preserveTimestamps: true });
+    // As set-up does it where something is missing, and nothing may be downloaded here.
+    expect(readFileSync(join(root, 'test/support/setup.sh'), 'utf8')).toContain('npm ci');
+    symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+    await run(['npm', 'run', 'build', '--prefix', copy]);
+    const version = await run([process.execPath, join(copy, 'dist/tartan.js'), '--version']);
+    expect(version).toContain(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version);
+    tried.add('npm ci && npm run build');
+  });
+
+  test('fault U1: installation, network document, daemon and units', async () => {
+    await typed('for name in tartand tartan; do ln -sf "$PWD/dist/$name.js" "/usr/local/bin/$name"; done');
+    await typed('ln -sf "$PWD/dist/tartan.js" /usr/local/bin/subnet-lease');
+    await typed(`tartan config set '{"Network":"10.5.0.0/16"}' --etcd-endpoints http://192.0.2.254:2379`);
+    await typeUntil('tartand --etcd-endpoints http://192.0.2.254:2379 --ip-masq', 'node', async () =>
+      succeeds('tartan', 'status', '--check'),
+    );
+    await lab().node('b').bringUp();
+    await typed('install -D -m 644 config/systemd/tartand.service /etc/systemd/system/tartand.service');
+    await typed(
+      'install -D -m 644 config/systemd/docker.service.d/tartan.conf /etc/systemd/system/docker.service.d/tartan.conf',
+    );
+    await typed('install -m 600 config/tartand.default /etc/default/tartand');
+    const settings = host.read('/etc/default/tartand').replace('127.0.0.1', '192.0.2.254');
+    host.write('/etc/default/tartand', settings.replace('#TARTAN_DOCKER_SUBNET_LEN', 'TARTAN_DOCKER_SUBNET_LEN'));
+    const verified = await host.attempt(['systemd-analyze', 'verify', 'tartand.service', 'docker.service']);
+    expect(verified.stderr.split('\n').filter(line => /tartan/.test(line))).toEqual([]);
+    await typed('systemctl daemon-reload && systemctl enable --now tartand');
+    expect(await host.show('tartand', 'ActiveState')).toBe('active');
+  });
+
+  test('fault U1: Docker, and what a look shows', async () => {
+    const address = /^FLANNEL_SUBNET=(.*)$/m.exec(host.read('/run/flannel/subnet.env'))?.[1]?.replace('/24', '/25');
+    await typeUntil('. /run/tartan/docker.env; dockerd $DOCKER_NETWORK_OPTIONS', 'dockerd', async () => {
+      if (!(await succeeds('docker', 'version'))) return false;
+      expect(await host.run(['ip', '-br', 'address', 'show', 'docker0'])).toContain(` ${address} `);
+      expect(await typed('tartan docker plan')).toContain(address);
+      await typed('tartan docker network create shop');
+      tried.add('tartan docker network create');
+      await typed('tartan docker verify');
+      return true;
+    });
+    expect(await typed('tartan status')).toContain('ready');
+    expect(await typed('tartan ping')).toContain('3 of 3');
+    await typed('export TARTAN_ETCD_ENDPOINTS=http://192.0.2.254:2379');
+    expect(await typed('tartan leases')).toContain('192.0.2.9');
+    await typed('tartan lease reserve 10.5.7.0/24 --node-id ID');
+  });
+
+  test('fault U1: what stands within the text', async () => {
+    host.write('/run/FILE', '{"Network":"10.5.0.0/16"}');
+    await typed('cd /run; tartan config validate FILE');
+    tried.add('tartan config validate FILE');
+    expect(await typed('tartand --help')).toContain('--etcd-endpoints');
+    expect(await typed('iptables-save | grep tartan')).toContain('tartan0');
+    expect(await typed('sysctl net.ipv4.conf.tartan0.forwarding')).toContain('= 1');
+    expect(await typed('systemctl status tartand')).toContain('carries 10.5.');
+    await typed('tartan docker-opts -d /run/flannel/subnet.env');
+    tried.add('tartan docker-opts');
+    // Neither is there: rules are iptables' here, and an editor needs a terminal.
+    expect((await type('nft list table ip tartan')).stderr).toContain('No such file');
+    await typed('EDITOR=true SYSTEMD_EDITOR=true; export EDITOR SYSTEMD_EDITOR; systemctl edit tartand || :');
+    tried.add('systemctl edit tartand');
+    await typed('timeout 0.5 tcpdump -ni docker0 || :');
+    tried.add('tcpdump -ni docker0');
+    await typed('sh -n config/etcd-role.sh');
+    tried.add('config/etcd-role.sh');
+  });
+
+  test('fault U1: the end of a host, and nothing else stands there', async () => {
+    await typed('systemctl disable --now tartand');
+    expect(await typed('tartan leave')).toContain('which is free now');
+    expect(await typed('tartan cleanup')).toContain('removed');
+    // `npm test` is what runs here; the demo is part `docker` of the long tests.
+    const elsewhere = ['npm run demo', 'npm test', 'npm run demo -- --keep'];
+    const commands = [...blockCommands(), ...inlineCommands()];
+    expect(commands.filter(command => !tried.has(command) && !elsewhere.includes(command))).toEqual([]);
+  });
+});
+
+test.each([
+  ['tartand', daemonProgram, 78],
+  ['tartan', toolProgram, 1],
+])('fault U13: %s refuses an older Node.js before it loads anything else', async (_, program, status) => {
+  const older = "Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '18.19.0' } })";
+  const preload = `data:text/javascript,${encodeURIComponent(older)}`;
+  const outcome = await attempt([process.execPath, '--import', preload, program, '--version']);
+  expect(outcome).toMatchObject({ status, stdout: '' });
+  expect(outcome.stderr).toContain(`Node.js 18.19.0 (${process.execPath}) is too old, expected 20 or later`);
+});
