@@ -1,10 +1,10 @@
 /** Reads the facts that `tartan docker verify` judges. Nothing is changed; a fact that cannot be read says why. */
 import { existsSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
 import { parseDockerdFlags } from '../docker/settings/dockerd-options.js';
 import { findDockerd, findDockerdFlags, type DockerdProcess } from '../docker/settings/dockerd-places.js';
 import { readEngine, type EngineReading } from '../docker/engine.js';
 import type { DockerFacts, DockerUnit, KernelFacts } from '../docker/verify/facts.js';
+import { findProgram } from '../lib/child-environment.js';
 import { known, unknown, type Fact } from '../lib/fact.js';
 import { bridgeNetwork } from '../docker/verify/judge-networks.js';
 import { programFact, runCommand } from '../host/firewall/command.js';
@@ -12,7 +12,7 @@ import { mainTable, type KernelRoute } from '../host/netlink/messages.js';
 import { Rtnetlink } from '../host/netlink/rtnetlink.js';
 import { NetlinkSocket } from '../host/netlink/socket.js';
 import { messageOf } from '../lib/errors.js';
-import { isExecutable, readTextFile } from '../lib/file.js';
+import { readTextFile } from '../lib/file.js';
 import { native } from '../lib/native.js';
 import { prefixAround } from '../model/ip.js';
 import { readFirewallFacts } from './firewall-facts.js';
@@ -44,17 +44,6 @@ function readDaemonJson(given: string | undefined, process: DockerdProcess | und
     given ?? new Map(parseDockerdFlags(process?.words ?? [])).get('config-file') ?? '/etc/docker/daemon.json';
   const root = given === undefined && process ? `/proc/${process.pid}/root` : '';
   return { path, text: readTextFile(`${root}${path}`) };
-}
-
-function findProgram(name: string): string | undefined {
-  const folders = [
-    ...(process.env['PATH'] ?? '').split(delimiter),
-    '/usr/local/sbin',
-    '/usr/sbin',
-    '/usr/bin',
-    '/sbin',
-  ];
-  return folders.map(folder => join(folder, name)).find(isExecutable);
 }
 
 async function readUnit(): Promise<Fact<DockerUnit | undefined>> {

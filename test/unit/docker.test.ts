@@ -211,6 +211,27 @@ describe("Docker's nftables backend", () => {
     expect(handedOver()).not.toContain('fwmark');
   });
 
+  it('fault C16: dockerd gets nothing of our environment, and is asked once for each file that it is', async () => {
+    const script = (version: string): string => `#!/bin/sh\nenv >>'${at('asked')}'\necho 'Docker version ${version}'\n`;
+    const asked = (): string => readFileSync(at('asked'), 'utf8');
+    process.env['TARTAN_ETCD_PASSWORD'] = 'secret';
+    try {
+      writeFileSync(at('dockerd'), script('28.5.2, build 1'), { mode: 0o755 });
+      const files = open({ firewall: 'nftables' });
+      for (let pass = 0; pass < 3; pass++) expect((await files.write(settings)).conflicts).toHaveLength(1);
+      expect(asked().match(/^PATH=/gm)).toHaveLength(1);
+      expect(asked()).not.toMatch(/secret|TARTAN/);
+      // An upgrade of Docker is another file, and so is one that is overwritten.
+      writeFileSync(at('dockerd'), script('29.0.1, build 2'), { mode: 0o755 });
+      for (let pass = 0; pass < 3; pass++) expect((await files.write(settings)).conflicts).toEqual([]);
+      expect(asked().match(/^PATH=/gm)).toHaveLength(2);
+      writeFileSync(at('dockerd'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+      expect((await files.write(settings)).conflicts).toHaveLength(1);
+    } finally {
+      delete process.env['TARTAN_ETCD_PASSWORD'];
+    }
+  });
+
   it('is asked for and no dockerd is there', async () => {
     const { conflicts } = await open({ firewall: 'nftables' }).write(settings);
     expect(conflicts).toEqual([expect.stringContaining('the version of dockerd cannot be told')]);

@@ -2,14 +2,13 @@
  * Writes the files for Docker, mode 0644: `subnet.env` for flannel's readers, `docker.env` for Docker's unit, and only
  * when asked for Docker's own daemon.json. The settings stand in one of the last two, never in both.
  */
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
 import { isTartanError, messageOf, TartanError } from '../../lib/errors.js';
 import { readBounded, writeFileAtomic, readTextFile } from '../../lib/file.js';
 import { conflictsWithFile, conflictsWithFlags, flagsFor, formatConflict } from './conflicts.js';
 import type { DockerFiles, DockerWriteResult } from '../docker.js';
 import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
 import { findDockerdFlags } from './dockerd-places.js';
+import { DockerdVersion } from './dockerd-version.js';
 import { factValue } from '../../lib/fact.js';
 import { mergeDaemonJson, readMergeRecord, unmergeDaemonJson } from './merge.js';
 import {
@@ -134,29 +133,25 @@ type DockerFirewall = 'auto' | 'iptables' | 'nftables';
 
 /** The first version whose nftables backend knows an accept mark. */
 const firstVersion = 29;
-const timeoutMs = 10_000;
 
 /**
  * Decides whether Docker gets the options of its nftables backend (Docker 29 on), which let packets of the overlay
- * pass. An older engine ends at an unknown flag, so dockerd is asked for its version until it is new enough.
+ * pass. An older engine ends at an unknown flag.
  */
 class FirewallBackend {
   readonly #choice: DockerFirewall;
-  readonly #program: string;
-  #isNewEnough = false;
+  readonly #version: DockerdVersion;
 
-  constructor(choice: DockerFirewall, program = 'dockerd') {
+  constructor(choice: DockerFirewall, program: string) {
     this.#choice = choice;
-    this.#program = program;
+    this.#version = new DockerdVersion(program);
   }
 
   /** @param isConfigured whether Docker's settings name nftables; it is called for `auto` only */
   async wantsOptions(isConfigured: () => boolean): Promise<{ readonly wanted: boolean; readonly problem?: string }> {
     if (this.#choice === 'iptables' || (this.#choice === 'auto' && !isConfigured())) return { wanted: false };
-    if (this.#isNewEnough) return { wanted: true };
-    const version = await this.#version();
-    this.#isNewEnough = version !== undefined && version >= firstVersion;
-    if (this.#isNewEnough) return { wanted: true };
+    const version = await this.#version.major();
+    if (version !== undefined && version >= firstVersion) return { wanted: true };
     const found = version === undefined ? 'the version of dockerd cannot be told' : `dockerd is version ${version}`;
     return {
       wanted: false,
@@ -164,15 +159,5 @@ class FirewallBackend {
         `Docker is to filter by nftables, which needs Docker ${firstVersion}, and ${found}: the options for it are left ` +
         `out; install Docker ${firstVersion}, or start tartand with --docker-firewall=iptables`,
     };
-  }
-
-  async #version(): Promise<number | undefined> {
-    try {
-      const { stdout } = await promisify(execFile)(this.#program, ['--version'], { timeout: timeoutMs });
-      const major = /^Docker version (\d+)\./.exec(stdout)?.[1];
-      return major === undefined ? undefined : Number(major);
-    } catch {
-      return undefined;
-    }
   }
 }

@@ -1,5 +1,6 @@
 /** Runs a program with its arguments as they are, never through a shell, with a bare environment and a time limit. */
 import { execFile } from 'node:child_process';
+import { childEnvironment } from '../../lib/child-environment.js';
 import { errnoOf, messageOf } from '../../lib/errors.js';
 import { known, unknown, type Fact } from '../../lib/fact.js';
 import { shown } from '../../model/ip.js';
@@ -16,8 +17,7 @@ const outputBytes = 128 * 1024 * 1024;
 
 export const runCommand: RunCommand = (file, args, input, signal) =>
   new Promise((resolve, reject) => {
-    // The program gets nothing of our own environment, which may hold the password of etcd.
-    const env = { PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' };
+    const env = childEnvironment();
     const child = execFile(
       file,
       [...args],
