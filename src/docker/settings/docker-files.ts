@@ -9,16 +9,21 @@ import type { DockerFiles, DockerWriteResult } from '../docker.js';
 import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
 import { findDockerdFlags } from './dockerd-places.js';
 import { DockerdVersion } from './dockerd-version.js';
+import { withVariables } from './env-file.js';
 import { factValue } from '../../lib/fact.js';
 import { mergeDaemonJson, readMergeRecord, unmergeDaemonJson } from './merge.js';
 import {
+  dockerVariables,
   engineOptions,
   formatDockerEnv,
   formatSubnetEnv,
   nftablesOptions,
   parseSubnetEnv,
+  subnetVariables,
   type EngineOption,
 } from './settings.js';
+
+const maxVariablesBytes = 64 * 1024;
 
 export interface DockerFileOptions {
   readonly subnetFile: string;
@@ -54,14 +59,14 @@ export function openDockerFiles(
     );
   return {
     previousSubnet() {
-      const text = readBounded(subnetFile, 64 * 1024);
+      const text = readBounded(subnetFile, maxVariablesBytes);
       return text === undefined ? undefined : parseSubnetEnv(text);
     },
     async write(settings) {
       const { wanted, problem } = await backend.wantsOptions(usesNftables);
       const basic = engineOptions(settings, docker.subnetLength);
       const all = wanted ? [...basic, ...nftablesOptions] : basic;
-      const written = writeFile(subnetFile, formatSubnetEnv(settings));
+      const written = writeVariables(subnetFile, formatSubnetEnv(settings), subnetVariables);
       const report = docker.config === 'env' ? writeFlags(options, all) : writeMerged(options, all, root);
       return {
         written: [...written, ...report.written],
@@ -81,7 +86,7 @@ function writeFlags(
   const unmerged = unmergeDaemonJson(stateDir);
   const path = docker.daemonJsonFile;
   const { options, problem } = readFile(path);
-  const written = writeFile(dockerEnvFile, formatDockerEnv(flagsFor(wanted, options)));
+  const written = writeVariables(dockerEnvFile, formatDockerEnv(flagsFor(wanted, options)), dockerVariables);
   return {
     written: [...(unmerged?.changed ? [unmerged.file] : []), ...written],
     conflicts: problem === undefined ? conflictsWithFlags(wanted, options, path).map(formatConflict) : [problem],
@@ -93,7 +98,7 @@ function writeMerged(options: DockerFileOptions, wanted: readonly EngineOption[]
   const path = docker.daemonJsonFile;
   // A running dockerd may have its flags from our docker.env, or flags from the time before the merge.
   const isMerged = readMergeRecord(options.stateDir)?.file === path;
-  const own = parseDockerdFlags((readBounded(dockerEnvFile, 64 * 1024) ?? '').split(/[ "]/)).map(flag =>
+  const own = parseDockerdFlags((readBounded(dockerEnvFile, maxVariablesBytes) ?? '').split(/[ "]/)).map(flag =>
     flag.join('='),
   );
   const flags = findDockerdFlags(dockerEnvFile, root).filter(({ running }) => !(running && isMerged));
@@ -101,7 +106,7 @@ function writeMerged(options: DockerFileOptions, wanted: readonly EngineOption[]
   if (conflict) throw new TartanError('CONFIG_INVALID', `${formatConflict(conflict)}; ${path} is left as it was`);
   const merged = mergeDaemonJson({ ...options, ...docker }, wanted);
   // The variables are empty, so that units that insist on the file start Docker.
-  const written = writeFile(dockerEnvFile, formatDockerEnv([]));
+  const written = writeVariables(dockerEnvFile, formatDockerEnv([]), dockerVariables);
   return { written: [...(merged ? [docker.daemonJsonFile] : []), ...written], conflicts: [] };
 }
 
@@ -113,6 +118,11 @@ function readFile(path: string): { readonly options: DockerdOptions; readonly pr
     if (!isTartanError(error, 'CONFIG_INVALID')) throw error;
     return { options: new Map(), problem: messageOf(error) };
   }
+}
+
+/** Units of flannel's users let other programs add variables to the same file: those stay. */
+function writeVariables(path: string, ours: string, names: readonly string[]): readonly string[] {
+  return writeFile(path, withVariables(readBounded(path, maxVariablesBytes), ours, names));
 }
 
 /** @returns the path, if the content changed */

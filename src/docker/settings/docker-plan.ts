@@ -5,6 +5,7 @@
 import { parsePrefix, prefixAround, readIpv4, type Prefix } from '../../model/ip.js';
 import type { DockerShare } from '../docker.js';
 import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
+import { readVariables } from './env-file.js';
 import { engineOptions, formatWord, parseSubnetEnv, type EngineOption } from './settings.js';
 
 export interface DockerPlan extends DockerShare {
@@ -69,12 +70,13 @@ export function planFromFiles(
   rest: Pick<DockerPlan, 'envFile' | 'daemonJsonFile' | 'device'>,
 ): DockerPlan | undefined {
   const lease = parseSubnetEnv(subnetEnv);
-  const network = readNetwork(/^FLANNEL_NETWORK=["']?([0-9./]+)["']?$/m.exec(subnetEnv)?.[1] ?? '');
+  const variables = readVariables(subnetEnv);
+  const network = readNetwork(variables.get('FLANNEL_NETWORK') ?? '');
   const flags = envOptions(dockerEnv);
   const config = flags.size > 0 ? 'env' : 'daemon-json';
   const settings = bridgeSettings(config === 'env' ? flags : fileOptions(daemonJson));
   if (!lease || !network || !settings) return undefined;
-  const masquerade = /^FLANNEL_IPMASQ=["']?true["']?$/m.test(subnetEnv);
+  const masquerade = variables.get('FLANNEL_IPMASQ') === 'true';
   return { source: 'files', network, lease, ...settings, masquerade, forward: true, config, peers: [], ...rest };
 }
 

@@ -7,6 +7,7 @@ import { TartanError } from '../../lib/errors.js';
 import { formatBridgeAddress, formatPrefix, prefixAround, readIpv4, type Prefix } from '../../model/ip.js';
 import { acceptMark } from '../../model/plan.js';
 import type { DockerSettings } from '../docker.js';
+import { readVariables } from './env-file.js';
 
 /** A setting of dockerd: `--key=value` on its command line, a member of daemon.json. */
 export interface EngineOption {
@@ -47,6 +48,16 @@ export const nftablesOptions: readonly EngineOption[] = [
   { key: 'allow-direct-routing', value: true },
 ];
 
+/** All that flannel writes to its file, whatever this network has of it. */
+export const subnetVariables = [
+  'FLANNEL_NETWORK',
+  'FLANNEL_SUBNET',
+  'FLANNEL_IPV6_NETWORK',
+  'FLANNEL_IPV6_SUBNET',
+  'FLANNEL_MTU',
+  'FLANNEL_IPMASQ',
+];
+
 export function formatSubnetEnv(settings: DockerSettings): string {
   return [
     `FLANNEL_NETWORK=${formatPrefix(settings.network)}`,
@@ -62,6 +73,8 @@ const optionVariables = [
   ['DOCKER_OPT_IPMASQ', 'ip-masq'],
   ['DOCKER_OPT_MTU', 'mtu'],
 ] as const;
+
+export const dockerVariables = [...optionVariables.map(([name]) => name), 'DOCKER_OPTS', 'DOCKER_NETWORK_OPTIONS'];
 
 /** Formats `docker.env`. Without options every variable is empty: units that insist on the file still start Docker. */
 export function formatDockerEnv(options: readonly EngineOption[]): string {
@@ -81,14 +94,17 @@ export function formatWord({ key, value }: EngineOption): string {
 }
 
 /**
- * Reads FLANNEL_SUBNET of a `subnet.env` as base and length.
+ * Reads FLANNEL_SUBNET of a `subnet.env` as base and length, as flannel does: of a list one entry must be sound.
  * @returns undefined unless there is exactly one sound value
  */
 export function parseSubnetEnv(text: string): Prefix | undefined {
-  const line = /^(?:export )?FLANNEL_SUBNET=["']?([0-9.]+)\/(\d{1,2})["']?$/gm;
-  const found = [...text.matchAll(line)];
-  const address = readIpv4(found[0]?.[1] ?? '');
-  const length = Number(found[0]?.[2]);
-  if (found.length !== 1 || address === undefined || length < 1 || length > 31) return undefined;
-  return prefixAround(address, length);
+  const value = readVariables(text).get('FLANNEL_SUBNET') ?? '';
+  const found = value.split(',').flatMap(entry => readHostPrefix(entry.trim()) ?? []);
+  return found.length === 1 ? found[0] : undefined;
+}
+
+function readHostPrefix(text: string): Prefix | undefined {
+  const [, dotted = '', digits] = /^([0-9.]+)\/(\d{1,2})$/.exec(text) ?? [];
+  const [address, length] = [readIpv4(dotted), Number(digits)];
+  return address === undefined || length < 1 || length > 31 ? undefined : prefixAround(address, length);
 }
