@@ -5,6 +5,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { posix } from 'node:path';
 import { messageOf, TartanError } from '../lib/errors.js';
+import { describeOddity } from './odd-text.js';
 import { readIpv4, shown } from '../model/ip.js';
 import { checkEtcdOptions, type EtcdOptions } from '../store/etcd/options.js';
 
@@ -61,27 +62,52 @@ function parseEndpoints({ text, source }: SourcedText, tls: boolean): readonly s
       'USAGE',
       `${source}: an endpoint must not hold a login; give a user name and a password file`,
     );
-  const endpoints = text.split(',').map(item => parseEndpoint(item, source, tls ? 'https' : 'http'));
+  // Spaces after commas, and a comma at the end, leave no doubt.
+  const items = text.split(',').map(item => item.replace(/^[ \t]+|[ \t]+$/g, ''));
+  const given = items.some(item => item !== '') ? items.filter(item => item !== '') : [''];
+  const endpoints = given.map(item => parseEndpoint(item, source, tls ? 'https' : 'http'));
   // One TLS setting serves the whole client: a mixed list would send some requests in clear.
   if (new Set(endpoints.map(endpoint => endpoint.slice(0, 5))).size > 1)
     throw new TartanError('USAGE', `${source}: endpoints are partly http, partly https; expected one of them for all`);
   return endpoints;
 }
 
-const endpointGrammar =
-  /^(https?):\/\/(\[[0-9a-fA-F:]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?):([1-9][0-9]{0,4})\/?$/;
+/** A name may end with a dot: then no search domain is added to it. */
+const hostGrammar = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?)$/;
+const endpointGrammar = /^(https?):\/\/([^:/?#]*|\[[^\]]*\])(?::([0-9]*))?\/?$/;
 
 function parseEndpoint(text: string, source: string, assumed: string): string {
-  const match = endpointGrammar.exec(text.includes('://') ? text : `${assumed}://${text}`);
-  const [, scheme, host = '', , port] = match ?? [];
-  const numeric = /^[0-9.]+$/.test(host);
-  if (!match || Number(port) > 65_535 || (numeric && readIpv4(host) === undefined)) {
+  const full = text.includes('://') ? text : `${assumed}://${text}`;
+  const [, scheme = '', host = '', given] = endpointGrammar.exec(full) ?? [];
+  // Of https the port is known to everyone; http without a port would be 80, which no etcd has.
+  const port = given ?? (scheme === 'https' && text.includes('://') ? '443' : undefined);
+  const cause = whyNoEndpoint(text, full, host, port);
+  if (cause !== undefined)
     throw new TartanError(
       'USAGE',
-      `${source}: '${shown(text)}' is not an endpoint, expected http://host:port or https://host:port`,
+      `${source}: '${shown(text)}' is not an endpoint (${cause}), expected http://host:port or https://host:port`,
     );
-  }
-  return `${scheme}://${host}:${port}`;
+  // Servers refuse the dot in the name of TLS (RFC 6066).
+  return `${scheme}://${scheme === 'https' ? host.replace(/\.$/, '') : host}:${Number(port)}`;
+}
+
+/** @returns undefined for an endpoint that can be used */
+function whyNoEndpoint(text: string, full: string, host: string, port: string | undefined): string | undefined {
+  const oddity = describeOddity(text);
+  if (oddity !== undefined) return oddity;
+  if (text === '') return 'it is empty';
+  const scheme = /^([^:/]*):\/\//.exec(full)?.[1];
+  if (scheme !== 'http' && scheme !== 'https') return `its scheme is '${shown(scheme ?? '')}'`;
+  if (/[\s;]/.test(text)) return 'endpoints are separated by commas';
+  if (host === '' && /^\w+:\/\/[0-9a-fA-F]*:[0-9a-fA-F]*:/.test(full)) return 'an IPv6 address needs brackets, [::1]';
+  if (!endpointGrammar.test(full))
+    return host === '' && /\/\/[^/]+[/?#]/.test(full) ? 'it has a path' : 'it is malformed';
+  if (host === '') return 'it has no host';
+  if (!hostGrammar.test(host)) return `'${shown(host)}' is no host name or address`;
+  if (/^[0-9.]+$/.test(host) && readIpv4(host) === undefined) return `'${shown(host)}' is no IPv4 address`;
+  if (port === undefined || port === '') return `it has no port, that of etcd is 2379`;
+  if (Number(port) < 1 || Number(port) > 65_535) return `its port ${shown(port)} is not from 1 to 65535`;
+  return undefined;
 }
 
 /** The store joins the prefix with the names below it, as Go's path.Join does. */

@@ -4,9 +4,8 @@
  * note or in `describeOptions`.
  */
 import { isIP } from 'node:net';
-import { posix } from 'node:path';
 import type { DockerFileOptions } from '../docker/settings/docker-files.js';
-import { TartanError } from '../lib/errors.js';
+import { messageOf, TartanError } from '../lib/errors.js';
 import type { LogLevel } from '../lib/log.js';
 import { formatIpv4, isUnicastHost, readIpv4, shown, type Ipv4 } from '../model/ip.js';
 import { nodeIdPattern } from '../model/node.js';
@@ -21,6 +20,9 @@ import {
   type Environment,
   type GivenFlags,
 } from '../cli/flag-syntax.js';
+import { describeOddity } from '../cli/odd-text.js';
+import { resolvePath } from '../cli/paths.js';
+import { NamePattern } from './name-pattern.js';
 import { daemonUsage } from './usage.js';
 import { version } from '../cli/version.js';
 
@@ -28,7 +30,7 @@ export interface DaemonOptions {
   readonly etcd: EtcdOptions;
   /** Names or IPv4 addresses, in order of preference. */
   readonly iface: readonly string[];
-  readonly ifaceRegex: readonly RegExp[];
+  readonly ifaceRegex: readonly NamePattern[];
   readonly ifaceCanReach?: Ipv4;
   readonly publicIp?: Ipv4;
   readonly subnetFile: string;
@@ -142,19 +144,21 @@ function readInterfaces(values: FlagValues): readonly string[] {
   return names;
 }
 
-/** JavaScript's matcher can take exponential time: a short pattern and short names bound it. */
-const longestPattern = 256;
+const longestPattern = 1024;
 
-function readRegex(values: FlagValues, text: string): RegExp {
-  // Go writes case folding as a prefix, JavaScript as a flag. With `u` an escape that only Go knows is an error and
-  // does not silently match something else.
-  const [, fold, pattern = ''] = /^(\(\?i\))?(.*)$/s.exec(text) ?? [];
+function readRegex(values: FlagValues, text: string): NamePattern {
+  const expected = "a regular expression in Go's syntax (RE2), such as ^eth[0-9]+$";
+  if (text.length > longestPattern)
+    throw values.refusal('iface-regex', text, `${expected}, of at most ${longestPattern} characters`);
   try {
-    if (text.length <= longestPattern) return new RegExp(pattern, fold === undefined ? 'u' : 'iu');
-  } catch {
-    // The refusal below names the flag.
+    return new NamePattern(text);
+  } catch (error) {
+    throw values.refusal(
+      'iface-regex',
+      text,
+      `${expected}; ${shown(messageOf(error).replace(/^error parsing regexp: /, ''))}`,
+    );
   }
-  throw values.refusal('iface-regex', text, 'a regular expression of at most 256 characters, such as ^eth[0-9]+$');
 }
 
 function readPublicIp(values: FlagValues): Ipv4 | undefined {
@@ -164,11 +168,20 @@ function readPublicIp(values: FlagValues): Ipv4 | undefined {
   return address;
 }
 
+const hostName = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/;
+/** Go listens on all addresses where the text is empty, and prefers IPv4 for a name. */
+const healthzAliases: ReadonlyMap<string, string> = new Map([
+  ['', '0.0.0.0'],
+  ['localhost', '127.0.0.1'],
+]);
+
 function readHealthz(values: FlagValues): DaemonOptions['healthz'] {
   const port = values.integer('healthz-port');
   const ip = values.text('healthz-ip');
-  if (isIP(ip) === 0) throw values.refusal('healthz-ip', ip, 'an IP address such as 127.0.0.1');
-  return port > 0 ? { ip, port } : undefined;
+  // What is all digits and dots and no address is a typing error, not a name.
+  if (ip !== '' && isIP(ip) === 0 && (!hostName.test(ip) || /^[0-9.]+$/.test(ip)))
+    throw values.refusal('healthz-ip', ip, 'an IP address such as 127.0.0.1, a name of this host, or nothing for all');
+  return port > 0 ? { ip: healthzAliases.get(ip) ?? ip, port } : undefined;
 }
 
 function readNodeId(values: FlagValues): string | undefined {
@@ -264,9 +277,9 @@ class FlagValues {
   path(name: FlagName): string | undefined {
     const text = this.text(name);
     if (text === '' && flagOf(name).fallback === '') return undefined;
-    if (!posix.isAbsolute(text) || /\p{Cc}/u.test(text))
-      throw this.refusal(name, text, 'an absolute path such as /run/tartan');
-    return posix.normalize(text).replace(/(?<=.)\/$/, '');
+    const path = resolvePath(text);
+    if (path === undefined) throw this.refusal(name, text, 'a path such as /run/tartan');
+    return path;
   }
 
   ipv4(name: FlagName): Ipv4 | undefined {
@@ -279,7 +292,9 @@ class FlagValues {
 
   refusal(name: FlagName, text: string, expected: string): TartanError {
     const value = flagOf(name).kind === 'secret' ? 'the value' : text === '' ? 'an empty value' : `'${shown(text)}'`;
-    return new TartanError('USAGE', `${this.source(name)}: ${value} is not usable, expected ${expected}`);
+    const oddity = describeOddity(text);
+    const cause = oddity === undefined || flagOf(name).kind === 'secret' ? '' : ` (${oddity})`;
+    return new TartanError('USAGE', `${this.source(name)}: ${value} is not usable${cause}, expected ${expected}`);
   }
 
   /**

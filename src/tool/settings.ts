@@ -8,6 +8,7 @@ import { shown } from '../model/ip.js';
 import { nodeIdPattern } from '../model/node.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 import { parseEtcdOptions, type SourcedText } from '../cli/etcd-options.js';
+import { resolvePath } from '../cli/paths.js';
 import { environmentNames, findFlag, type FlagName } from '../cli/flags.js';
 import { readGoBoolean, type Environment } from '../cli/flag-syntax.js';
 
@@ -121,9 +122,10 @@ export class ToolSettings {
 
   #path(name: FlagName): string | undefined {
     const given = this.#find(name);
-    if (given && !given.text.startsWith('/'))
-      throw new TartanError('USAGE', `${given.source}: '${shown(given.text)}' is not an absolute path`);
-    return given?.text;
+    if (given === undefined) return undefined;
+    const path = resolvePath(given.text);
+    if (path === undefined) throw new TartanError('USAGE', `${given.source}: '${shown(given.text)}' is not a path`);
+    return path;
   }
 
   #boolean(name: FlagName): boolean {

@@ -64,11 +64,11 @@ describe('where etcd is', () => {
   });
 
   it('refuses bad values by the name of their place', () => {
-    expect(() => etcd({ ETCDCTL_CACERT: 'ca.pem' })).toThrow(/^environment variable ETCDCTL_CACERT: 'ca.pem'/);
+    expect(() => etcd({ ETCDCTL_CACERT: 'ca\r' })).toThrow(/^environment variable ETCDCTL_CACERT: 'ca\?'/);
     expect(() => etcd({ TARTAN_INSECURE_ETCD: 'yes' })).toThrow(/^environment variable TARTAN_INSECURE_ETCD: 'yes'/);
     expect(() => etcd({}, { etcdPrefix: '../x' })).toThrow(/^--etcd-prefix/);
     expect(() => new ToolSettings({ nodeId: '-' }, {}).nodeId).toThrow(TartanError);
-    expect(() => new ToolSettings({}, { TARTAN_RUN_DIR: 'run' }).runDir).toThrow(/TARTAN_RUN_DIR/);
+    expect(() => new ToolSettings({}, { TARTAN_RUN_DIR: 'run\r' }).runDir).toThrow(/TARTAN_RUN_DIR/);
   });
 });
 

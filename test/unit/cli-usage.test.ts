@@ -25,7 +25,7 @@ describe('usage', () => {
     'leases -o yaml',
     'leases --etcd-endpoints',
     'leases --etcd-endpoints=nowhere',
-    'leases --run-dir=relative',
+    'leases --run-dir=a\tb',
     'leases --node-id=_',
     'config',
     'config set',

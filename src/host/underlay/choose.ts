@@ -7,9 +7,15 @@ import { messageOf, TartanError } from '../../lib/errors.js';
 import { formatIpv4, isLinkLocal, isUnicastHost, readIpv4, type Ipv4 } from '../../model/ip.js';
 import type { HostAddress, HostInterface, HostNetwork } from '../host.js';
 
+/** A regular expression of any syntax. */
+export interface Pattern {
+  readonly source: string;
+  test(text: string): boolean;
+}
+
 export interface UnderlayOptions {
   readonly iface: readonly string[];
-  readonly ifaceRegex: readonly RegExp[];
+  readonly ifaceRegex: readonly Pattern[];
   readonly ifaceCanReach?: Ipv4;
   readonly publicIp?: Ipv4;
 }
@@ -94,7 +100,7 @@ function byPublicIp(links: readonly HostInterface[], publicIp: Ipv4): Found {
   return 'why' in found ? { why: `${found.why}; behind NAT give --iface too` } : found;
 }
 
-function byRegex(links: readonly HostInterface[], regex: RegExp): Found {
+function byRegex(links: readonly HostInterface[], regex: Pattern): Found {
   const ordered = [...links].sort((a, b) => a.index - b.index);
   for (const link of ordered) {
     const match = usableAddresses(link).find(({ address }) => regex.test(formatIpv4(address)));
