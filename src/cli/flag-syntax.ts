@@ -4,6 +4,7 @@
  * positional and an unknown flag are errors. The environment supplies what the command line leaves out.
  */
 import { TartanError } from '../lib/errors.js';
+import { nearestWord } from '../lib/nearest-word.js';
 import { shown } from '../model/ip.js';
 import { environmentNames, findFlag, flags, type FlagName } from './flags.js';
 
@@ -111,26 +112,9 @@ function refusePositional(word: string | undefined, last: FlagName | undefined):
 
 /** Names the known flag that is most similar to a mistyped one, as the tail of a message. */
 function nearestFlag(name: string): string {
-  if (name.length > 40) return '';
-  const wanted = name.toLowerCase().replaceAll('_', '-');
-  const ranked = flags
-    .map(flag => ({ name: flag.name, distance: editDistance(wanted, flag.name) }))
-    .sort((a, b) => a.distance - b.distance);
-  const best = ranked[0];
-  const close = best && best.distance <= Math.max(1, Math.floor(wanted.length / 3));
-  return close ? `, did you mean --${best.name}?` : '';
-}
-
-/** Computes the Levenshtein distance, one row at a time. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(substitution, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
+  const nearest = nearestWord(
+    name.replaceAll('_', '-'),
+    flags.map(flag => flag.name),
+  );
+  return nearest === undefined ? '' : `, did you mean --${nearest}?`;
 }

@@ -4,6 +4,7 @@
  * and keeps all other bytes.
  */
 import { TartanError } from '../lib/errors.js';
+import { describeJsonFault } from './json-fault.js';
 
 export type JsonObject = ReadonlyMap<string, unknown>;
 
@@ -26,11 +27,7 @@ export function parseJsonObject(text: string, what: string, maxBytes: number): J
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new TartanError(
-      'CONFIG_INVALID',
-      `${what} is not JSON: ${text === '' ? 'it is empty' : 'check it with a JSON tool'}`,
-      { cause },
-    );
+    throw new TartanError('CONFIG_INVALID', `${what} is not JSON: ${describeJsonFault(text)}`, { cause });
   }
   if (!isObject(value))
     throw new TartanError('CONFIG_INVALID', `${what} must be a JSON object, found ${kindOf(value)}`);
@@ -55,6 +52,14 @@ export function spliceMember(text: string, name: string, value: unknown): string
   const at = members.at(-1)?.end ?? text.indexOf('{') + 1;
   const member = `${members.length > 0 ? ',' : ''}${formatAscii(name)}:${formatAscii(value)}`;
   return text.slice(0, at) + member + text.slice(at);
+}
+
+/** Returns the members of the outermost object in their order, duplicates too, each value as it is written. */
+export function outerMembers(text: string): readonly { readonly name: string; readonly raw: string }[] {
+  return memberRanges(text).map(({ quoted, valueStart, end }) => ({
+    name: String(JSON.parse(quoted)),
+    raw: text.slice(valueStart, end),
+  }));
 }
 
 /** Returns JSON whose characters and UTF-8 bytes are the same. */

@@ -5,6 +5,7 @@
  */
 import IPCIDR from 'ip-cidr';
 import { TartanError } from '../lib/errors.js';
+import { noteMembers } from './network-notes.js';
 import { jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js';
 import {
   formatIpv4,
@@ -58,7 +59,7 @@ export function parseNetworkConfig(text: string): NetworkConfig {
   refuseFractions(text);
   refuseFamilies(members);
   const nftables = readBoolean(members, 'EnableNFTables', false);
-  const warnings: string[] = [];
+  const warnings = [...noteMembers(text, JSON.parse(text))];
   const network = readNetwork(members.get('network'), warnings);
   const subnetLength = readSubnetLength(members.get('subnetlen'), network);
   const { subnetMin, subnetMax } = readRange(members, network, subnetLength);
