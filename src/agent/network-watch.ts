@@ -1,6 +1,6 @@
 /** Watches the network document. A document that changed or is bad is reported, and the running network stays. */
 import { isTartanError } from '../lib/errors.js';
-import { formatPrefix, samePrefix } from '../model/ip.js';
+import { formatPrefix } from '../model/ip.js';
 import { formatBackend, type NetworkConfig } from '../model/network.js';
 import type { LeaseStore } from '../store/store.js';
 
@@ -24,13 +24,21 @@ export async function watchNetwork(
   }
 }
 
+/** Names each member that differs: the range alone may be the same. */
 function difference(now: NetworkConfig, running: NetworkConfig): string | undefined {
-  const same =
-    samePrefix(now.network, running.network) &&
-    now.subnetLength === running.subnetLength &&
-    now.nftables === running.nftables &&
-    JSON.stringify(formatBackend(now.backend)) === JSON.stringify(formatBackend(running.backend));
-  if (same) return undefined;
-  const kept = `${formatPrefix(running.network)} is kept until a restart`;
-  return `config_mismatch: the network document changed to ${formatPrefix(now.network)}; ${kept}`;
+  const [after, before] = [membersOf(now), membersOf(running)];
+  const changes = [...after].flatMap(([name, value]) =>
+    value === before.get(name) ? [] : [`${name} is ${value} now and was ${before.get(name)}`],
+  );
+  if (changes.length === 0) return undefined;
+  return `config_mismatch: the network document changed: ${changes.join(', ')}; what was is kept until a restart`;
+}
+
+function membersOf({ network, subnetLength, nftables, backend }: NetworkConfig): ReadonlyMap<string, string> {
+  return new Map([
+    ['Network', formatPrefix(network)],
+    ['SubnetLen', String(subnetLength)],
+    ['EnableNFTables', String(nftables)],
+    ['Backend', JSON.stringify(formatBackend(backend))],
+  ]);
 }

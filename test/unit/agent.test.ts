@@ -120,7 +120,9 @@ it('says that the network document changed or spoilt, keeps the running one, and
   store.networks.splice(0, 1, '{"Network":"10.77.0.0/16"}', 'garbage', '{"Network":"10.5.0.0/16"}');
   store.documentChanged();
   await vi.waitFor(() =>
-    expect(agent.problem).toMatch(/^config_mismatch: .* 10\.77\.0\.0\/16; 10\.5\.0\.0\/16 is kept/),
+    expect(agent.problem).toMatch(
+      /^config_mismatch: .*Network is 10\.77\.0\.0\/16 now and was 10\.5\.0\.0\/16; .* kept/,
+    ),
   );
   store.documentChanged();
   await vi.waitFor(() => expect(agent.problem).toMatch(/^config_invalid: .*the last good document is kept/));
@@ -128,6 +130,33 @@ it('says that the network document changed or spoilt, keeps the running one, and
   await vi.waitFor(() => expect(agent.problem).toBeUndefined());
   expect(events.filter(event => event === 'network.differs')).toHaveLength(2);
   expect(datapath.calls).toHaveLength(calls);
+});
+
+it('fault F5: names each member in which the document differs from what runs, also where the range is the same', async () => {
+  const { agent, store } = make();
+  agent.run(stop.signal).catch(() => {});
+  store.push();
+  await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+  const network = '"Network":"10.5.0.0/16"';
+  for (const [document, named, same] of [
+    [
+      `{${network},"Backend":{"Type":"vxlan","VNI":7}}`,
+      'Backend is {"Type":"vxlan","vni":7} now and was {"Type":"udp"',
+      'SubnetLen',
+    ],
+    [`{${network},"Backend":{"Type":"udp","Port":8286}}`, 'Backend is {"Type":"udp","Port":8286} now', 'Network is'],
+    [
+      `{${network},"SubnetLen":26,"EnableNFTables":true}`,
+      'SubnetLen is 26 now and was 24, EnableNFTables is true now',
+      'Backend',
+    ],
+  ] as const) {
+    store.networks.splice(0, 1, document);
+    store.documentChanged();
+    await vi.waitFor(() => expect(agent.problem).toContain(named));
+    expect(agent.problem).not.toContain(same);
+    expect(snapshot(agent, 'x').problems[0]).toMatch(/^config_mismatch: .*kept until a restart$/);
+  }
 });
 
 it('is not ready while no data process runs', async () => {
