@@ -10,7 +10,9 @@ import type { NativeAddon } from '../../src/lib/native.js';
 import { contendersOf } from './contenders.js';
 import type { Group } from './groups.js';
 import { describeMachine, Quiet } from './machine.js';
+import { recordMachine } from './machines.js';
 import { parseOptions, usage, type BenchOptions } from './options.js';
+import { tree } from './process.js';
 import { formatText, writeReport, type Results } from './report.js';
 import { measure } from './rounds.js';
 import { measurePeers, measureUpdates } from './tables.js';
@@ -52,6 +54,7 @@ async function runBench(options: BenchOptions): Promise<void> {
   }
   if (options.peers.length > 0) finish(await measurePeers(options.peers, common));
   if (options.updates) finish(await measureUpdates(common));
+  if (options.record) recordMachine(results(), join(tree, 'test/bench/machines.json'));
   console.log(`${formatText(results())}\n\nWritten: ${options.out}/results.json, RESULTS.md, results.svg`);
 
   function results(): Results {

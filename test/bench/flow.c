@@ -2,7 +2,7 @@
  * One flow of numbered datagrams, as fast as the sender can, and what became of it.
  *
  *   flow receive PORT                       prints "ready"; after SIGTERM and 100 ms of silence its report
- *   flow send ADDRESS PORT BYTES SECONDS    prints its report
+ *   flow send ADDRESS PORT BYTES SECONDS [RATE]    prints its report; RATE in datagrams a second, else all it can
  *
  * Reports are one line of JSON.
  */
@@ -93,7 +93,17 @@ static int receive(struct flow *f, int fd)
 	return 0;
 }
 
-static int send_all(struct flow *f, int fd, size_t bytes, double seconds)
+/* Waits until so many may have been sent at that rate. */
+static void pace(double begin, uint64_t sent, double rate)
+{
+	const double wait = begin + (double)sent / rate - seconds_now();
+	const struct timespec pause = { .tv_sec = (time_t)wait, .tv_nsec = (long)((wait - (double)(time_t)wait) * 1e9) };
+
+	if (wait > 0)
+		nanosleep(&pause, NULL);
+}
+
+static int send_all(struct flow *f, int fd, size_t bytes, double seconds, double rate)
 {
 	const double begin = seconds_now(), end = begin + seconds;
 	uint64_t sent = 0;
@@ -111,6 +121,8 @@ static int send_all(struct flow *f, int fd, size_t bytes, double seconds)
 		int count = sendmmsg(fd, f->message, BATCH, 0);
 		if (count > 0)
 			sent += (uint64_t)count;
+		if (rate > 0)
+			pace(begin, sent, rate);
 	}
 	printf("{\"sent\":%" PRIu64 ",\"seconds\":%.6f}\n", sent, seconds_now() - begin);
 	return 0;
@@ -120,7 +132,7 @@ int main(int argc, char **argv)
 {
 	static struct flow f;
 	const struct sigaction stop = { .sa_handler = on_stop };
-	const bool sends = argc == 6 && strcmp(argv[1], "send") == 0;
+	const bool sends = (argc == 6 || argc == 7) && strcmp(argv[1], "send") == 0;
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
 	long bytes;
 
@@ -132,9 +144,9 @@ int main(int argc, char **argv)
 	}
 	bytes = sends ? atol(argv[4]) : 0;
 	if (bytes < (long)sizeof(uint64_t) || bytes > BYTES_MAX || inet_pton(AF_INET, argv[2], &f.address.sin_addr) != 1) {
-		fputs("usage: flow receive PORT | flow send ADDRESS PORT BYTES SECONDS\n", stderr);
+		fputs("usage: flow receive PORT | flow send ADDRESS PORT BYTES SECONDS [RATE]\n", stderr);
 		return 64;
 	}
 	f.address.sin_port = htons((uint16_t)atoi(argv[3]));
-	return send_all(&f, fd, (size_t)bytes, atof(argv[5]));
+	return send_all(&f, fd, (size_t)bytes, atof(argv[5]), argc == 7 ? atof(argv[6]) : 0);
 }

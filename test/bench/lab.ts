@@ -6,6 +6,7 @@
  */
 import { existsSync } from 'node:fs';
 import { dockerRules } from './docker-rules.js';
+import { ends } from './machine.js';
 import { program, run } from './process.js';
 
 export const topologies = ['host', 'container'] as const;
@@ -66,8 +67,12 @@ export class Lab {
     return inside(this.#host(side), command);
   }
 
-  /** The command as it runs where the traffic begins and ends. */
-  at(side: Side, command: readonly string[]): readonly string[] {
+  /** The command as it runs where the traffic begins and ends, on the processor of that end or on another one. */
+  at(side: Side, command: readonly string[], processor = ends[side]): readonly string[] {
+    return this.#atEnd(side, ['taskset', '-c', String(processor), ...command]);
+  }
+
+  #atEnd(side: Side, command: readonly string[]): readonly string[] {
     return inside(this.topology === 'container' ? `${this.#host(side)}c` : this.#host(side), command);
   }
 

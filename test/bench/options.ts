@@ -21,6 +21,8 @@ export interface BenchOptions {
   /** For a quiet machine, in all. */
   readonly waitMs: number;
   readonly out: string;
+  /** Whether the figures go into machines.json. */
+  readonly record: boolean;
   readonly commandLine: string;
 }
 
@@ -36,6 +38,7 @@ const flags = {
   build: { type: 'string', multiple: true },
   without: { type: 'string' },
   out: { type: 'string' },
+  record: { type: 'boolean' },
   help: { type: 'boolean' },
 } as const;
 
@@ -50,6 +53,7 @@ export const usage = `npm run bench -- [options]
   --build NAME=DIST        another build of tartan, by its folder named dist; repeatable
   --without LIST           leave out contenders: veth, vxlan, plain, tartan or a name given
   --out DIR                for results.json, RESULTS.md and results.svg (test/bench/out)
+  --record                 put the figures of this machine into test/bench/machines.json
 `;
 
 /** @returns undefined when help is asked for @throws TartanError USAGE */
@@ -75,6 +79,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
     rounds: numberOf('rounds', values.rounds, quick ? 2 : 5),
     seconds: numberOf('seconds', values.seconds, quick ? 1 : 2),
     waitMs: quick ? 10_000 : 300_000,
+    record: values.record ?? false,
     out: resolve(values.out ?? join(tree, 'test/bench/out')),
     commandLine: ['npm run bench', ...(argv.length > 0 ? ['--'] : []), ...argv.map(quoted)].join(' '),
   };

@@ -3,8 +3,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { judge, type Outcome } from './goals.js';
 import { median, metricsOf, ratioOf, valuesOf, type Group } from './groups.js';
-import type { Machine } from './machine.js';
+import { ends, type Machine } from './machine.js';
 import { plot } from './plot.js';
+import { congestionControl } from './traffic.js';
 
 export interface Results {
   readonly commandLine: string;
@@ -22,6 +23,8 @@ export interface Results {
 }
 
 const ratioDigits = 2;
+/** Measured beside a real flanneld (`--contender`). */
+const plainRemark = "plain is 1.7 to 1.9 times as fast as flannel's own udp proxy: it is no measure of flannel";
 
 export function formatText(results: Results): string {
   const tables = results.groups.map(group => `\n${group.title}\n${aligned(rowsOf(group))}`);
@@ -56,6 +59,8 @@ function factsOf(results: Results): readonly string[] {
     `Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB, Linux ${machine.kernel}`,
     `${results.rounds} rounds of ${results.seconds} s, interleaved; sender, receiver and data planes share the cores`,
     `Other work on the machine: ${percent(median(foreignLoads))} of a core, at most ${percent(Math.max(0, ...foreignLoads))}`,
+    `TCP with ${congestionControl}; ends pinned to processors ${ends.a} and ${ends.b}, data planes where the scheduler puts them`,
+    plainRemark,
     ...results.warnings.map(warning => `Warning: ${warning}`),
   ];
 }

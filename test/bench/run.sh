@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$PATH:/usr/sbin:/sbin"
 fail() { echo "bench: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail 'network namespaces need root: run it as root (sudo npm run bench)'
-for tool in gcc ip iptables-restore iperf3 nsenter ping setpriv unshare; do
+for tool in gcc ip iptables-restore iperf3 nsenter ping setpriv taskset unshare; do
 	command -v "$tool" > /dev/null || fail "no $tool: install gcc iproute2 iptables iperf3 iputils-ping util-linux"
 done
 

@@ -1,6 +1,6 @@
 /** The traffic of the tests between the two ends of a lab, and what it cost. */
 import type { Lab } from './lab.js';
-import { busySeconds, residentMb } from './machine.js';
+import { busySeconds, ends, residentMb } from './machine.js';
 import type { Overlay } from './overlay.js';
 import { program, run, Running } from './process.js';
 
@@ -22,9 +22,13 @@ export interface Bulk {
   readonly rssMb: number;
 }
 
+/** Fixed, because the default of the machine decides TCP's figures. By socket: a namespace may be refused it. */
+export const congestionControl = 'cubic';
+
 const iperfPort = 5201;
 const flowPort = 5301;
-const echoPort = 5401;
+/** By whether its server shares the processor of the asker. */
+const echoPorts = { apart: 5401, together: 5402 };
 const graceMs = 15_000;
 /** Of the load before round trips under it count. */
 const warmUpMs = 500;
@@ -32,9 +36,10 @@ const warmUpMs = 500;
 /** The servers that tests talk to, on side b. */
 export async function openServers(lab: Lab): Promise<void> {
   const iperf = new Running(lab.at('b', ['iperf3', '-s', '-p', String(iperfPort), '--forceflush']));
-  const echo = new Running(lab.at('b', [program('echo'), 'serve', String(echoPort)]));
+  const serve = (port: number): readonly string[] => [program('echo'), 'serve', String(port)];
+  const echoes = [lab.at('b', serve(echoPorts.apart)), lab.at('b', serve(echoPorts.together), ends.a)];
   await iperf.line(/Server listening/);
-  await echo.line(/^ready$/);
+  for (const echo of echoes) await new Running(echo).line(/^ready$/);
 }
 
 /** @throws Error when the other end does not answer in time */
@@ -44,7 +49,7 @@ export async function reach(subject: Subject): Promise<void> {
 }
 
 function iperf(subject: Subject, seconds: number, options: readonly string[]): Running {
-  const times = ['-p', String(iperfPort), '-t', String(seconds), '-J'];
+  const times = ['-p', String(iperfPort), '-t', String(seconds), '-J', '-C', congestionControl];
   return new Running(subject.lab.at('a', ['iperf3', '-c', subject.target, ...times, ...options]));
 }
 
@@ -94,14 +99,20 @@ export interface Datagrams {
   readonly deliveredKpps: number;
   readonly lostPercent: number;
   readonly reordered: number;
+  /** Of the whole machine, for a million that were delivered. */
+  readonly cpuSecondsPerMillion: number;
 }
 
-export async function datagrams(subject: Subject, seconds: number, bytes: number): Promise<Datagrams> {
+/** @param rate of datagrams a second; as many as one sender can without it */
+export async function datagrams(subject: Subject, seconds: number, bytes: number, rate?: number): Promise<Datagrams> {
   const receiver = new Running(subject.lab.at('b', [program('flow'), 'receive', String(flowPort)]));
   await receiver.line(/^ready$/);
-  const args = ['send', subject.target, String(flowPort), String(bytes), String(seconds)];
+  const paced = rate === undefined ? [] : [String(rate)];
+  const args = ['send', subject.target, String(flowPort), String(bytes), String(seconds), ...paced];
+  const busyBefore = busySeconds();
   const sender = new Running(subject.lab.at('a', [program('flow'), ...args]));
   const { sent } = JSON.parse(await sender.output(seconds * 1000 + graceMs)) as { readonly sent: number };
+  const busy = busySeconds() - busyBefore;
   receiver.signal('SIGTERM');
   const report = JSON.parse(await receiver.output(graceMs)) as {
     readonly received: number;
@@ -112,6 +123,7 @@ export async function datagrams(subject: Subject, seconds: number, bytes: number
     deliveredKpps: report.received / Math.max(report.seconds, seconds) / 1000,
     lostPercent: (100 * (sent - report.received)) / sent,
     reordered: report.reordered,
+    cpuSecondsPerMillion: busy / (Math.max(1, report.received) / 1e6),
   };
 }
 
@@ -121,10 +133,22 @@ export interface RoundTrips {
   readonly lost: number;
 }
 
-/** One after another; while one TCP flow goes the same way when `loaded`. */
-export async function roundTrips(subject: Subject, seconds: number, loaded: boolean): Promise<RoundTrips> {
+export interface RoundTripOptions {
+  /** While one TCP flow goes the same way. */
+  readonly loaded: boolean;
+  /** Both ends on one processor. */
+  readonly together: boolean;
+}
+
+/** One after another. */
+export async function roundTrips(
+  subject: Subject,
+  seconds: number,
+  { loaded, together }: RoundTripOptions,
+): Promise<RoundTrips> {
   const load = loaded ? iperf(subject, Math.ceil(seconds + warmUpMs / 1000), []) : undefined;
-  const args = ['ask', subject.target, String(echoPort), String(loaded ? warmUpMs : 50), String(seconds)];
+  const port = echoPorts[together ? 'together' : 'apart'];
+  const args = ['ask', subject.target, String(port), String(loaded ? warmUpMs : 50), String(seconds)];
   const text = await run(subject.lab.at('a', [program('echo'), ...args]), {}, seconds * 1000 + graceMs);
   await load?.output(seconds * 1000 + graceMs);
   const trips = JSON.parse(text) as { readonly p50: number; readonly p99: number; readonly lost: number };
