@@ -1,5 +1,5 @@
 /** The machine that the numbers belong to, and how busy it was. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -77,6 +77,13 @@ export class Quiet {
   get disturbed(): number {
     return this.loads.filter(load => load > quietLoad).length / Math.max(1, this.loads.length);
   }
+}
+
+/** What all threads of these processes ran, to the nanosecond. */
+export function ranSeconds(pids: readonly number[]): number {
+  const threads = pids.flatMap(pid => readdirSync(`/proc/${pid}/task`).map(thread => `/proc/${pid}/task/${thread}`));
+  const ns = threads.map(path => Number(readFileSync(`${path}/schedstat`, 'utf8').split(' ')[0]));
+  return ns.reduce((sum, one) => sum + one, 0) / 1e9;
 }
 
 /** Resident memory of processes, in MB. */

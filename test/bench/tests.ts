@@ -85,7 +85,7 @@ const offeredTest: Test = {
   metrics: [
     ratioMetric('offered', `at ${offeredRate / 1000} kpps of 1400 B offered: delivered`, 'kpps', 1),
     countMetric('offered-lost', 'at that rate: lost', '%', 2),
-    ratioMetric('offered-cpu', 'at that rate: CPU', 's/million', 1),
+    ratioMetric('offered-cpu', 'at that rate: CPU of ends and daemons', 's/million', 2),
   ],
 };
 

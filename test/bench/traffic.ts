@@ -1,6 +1,6 @@
 /** The traffic of the tests between the two ends of a lab, and what it cost. */
 import type { Lab } from './lab.js';
-import { busySeconds, ends, residentMb } from './machine.js';
+import { busySeconds, ends, ranSeconds, residentMb } from './machine.js';
 import type { Overlay } from './overlay.js';
 import { program, run, Running } from './process.js';
 
@@ -99,31 +99,36 @@ export interface Datagrams {
   readonly deliveredKpps: number;
   readonly lostPercent: number;
   readonly reordered: number;
-  /** Of the whole machine, for a million that were delivered. */
+  /** Of both ends and of all that runs on the hosts, for a million that were delivered. */
   readonly cpuSecondsPerMillion: number;
 }
 
 /** @param rate of datagrams a second; as many as one sender can without it */
 export async function datagrams(subject: Subject, seconds: number, bytes: number, rate?: number): Promise<Datagrams> {
+  const daemons = [...(await subject.lab.pids('a')), ...(await subject.lab.pids('b'))];
+  const ranBefore = ranSeconds(daemons);
   const receiver = new Running(subject.lab.at('b', [program('flow'), 'receive', String(flowPort)]));
   await receiver.line(/^ready$/);
   const paced = rate === undefined ? [] : [String(rate)];
   const args = ['send', subject.target, String(flowPort), String(bytes), String(seconds), ...paced];
-  const busyBefore = busySeconds();
   const sender = new Running(subject.lab.at('a', [program('flow'), ...args]));
-  const { sent } = JSON.parse(await sender.output(seconds * 1000 + graceMs)) as { readonly sent: number };
-  const busy = busySeconds() - busyBefore;
+  const { sent, cpu } = JSON.parse(await sender.output(seconds * 1000 + graceMs)) as {
+    readonly sent: number;
+    readonly cpu: number;
+  };
   receiver.signal('SIGTERM');
   const report = JSON.parse(await receiver.output(graceMs)) as {
     readonly received: number;
     readonly reordered: number;
     readonly seconds: number;
+    readonly cpu: number;
   };
+  const ran = ranSeconds(daemons) - ranBefore + cpu + report.cpu;
   return {
     deliveredKpps: report.received / Math.max(report.seconds, seconds) / 1000,
     lostPercent: (100 * (sent - report.received)) / sent,
     reordered: report.reordered,
-    cpuSecondsPerMillion: busy / (Math.max(1, report.received) / 1e6),
+    cpuSecondsPerMillion: ran / (Math.max(1, report.received) / 1e6),
   };
 }
 
