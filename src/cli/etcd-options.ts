@@ -77,7 +77,7 @@ const hostGrammar = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])
 const endpointGrammar = /^(https?):\/\/([^:/?#]*|\[[^\]]*\])(?::([0-9]*))?\/?$/;
 
 function parseEndpoint(text: string, source: string, assumed: string): string {
-  const full = text.includes('://') ? text : `${assumed}://${text}`;
+  const full = text.includes('://') ? text.replace(/^https?(?=:)/i, lowerCase) : `${assumed}://${text}`;
   const [, scheme = '', host = '', given] = endpointGrammar.exec(full) ?? [];
   // Of https the port is known to everyone; http without a port would be 80, which no etcd has.
   const port = given ?? (scheme === 'https' && text.includes('://') ? '443' : undefined);
@@ -89,6 +89,10 @@ function parseEndpoint(text: string, source: string, assumed: string): string {
     );
   // Servers refuse the dot in the name of TLS (RFC 6066).
   return `${scheme}://${scheme === 'https' ? host.replace(/\.$/, '') : host}:${Number(port)}`;
+}
+
+function lowerCase(scheme: string): string {
+  return scheme.toLowerCase();
 }
 
 /** @returns undefined for an endpoint that can be used */

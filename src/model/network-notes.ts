@@ -80,7 +80,11 @@ const flannelReads: ReadonlyMap<string, readonly [takes: (raw: string) => boolea
   ['ipv6network', [raw => isRange(raw, isIPv6, 128), 'an IPv6 range such as "fd00::/56"']],
   ['ipv6subnetmin', [raw => raw === 'null' || isText(raw, isIPv6), 'an IPv6 address']],
   ['ipv6subnetmax', [raw => raw === 'null' || isText(raw, isIPv6), 'an IPv6 address']],
-  ['ipv6subnetlen', [raw => /^(null|0|[1-9]\d{0,8})$/.test(raw), 'a whole number']],
+  ['subnetlen', [isWholeNumber, 'a whole number']],
+  ['enableipv4', [isBoolean, 'true or false']],
+  ['enableipv6', [isBoolean, 'true or false']],
+  ['enablenftables', [isBoolean, 'true or false']],
+  ['ipv6subnetlen', [isWholeNumber, 'a whole number']],
 ]);
 
 /** Go reads each of equal members, and what belongs to a family that is off. */
@@ -90,6 +94,14 @@ function noteRefusedByFlannel(text: string): readonly string[] {
     if (takes === undefined || takes(raw)) return [];
     return [`flannel hosts refuse this document: ${name} is written as ${shown(raw)}, they expect ${expected}`];
   });
+}
+
+function isWholeNumber(raw: string): boolean {
+  return /^(null|0|[1-9]\d{0,8})$/.test(raw);
+}
+
+function isBoolean(raw: string): boolean {
+  return /^(null|true|false)$/.test(raw);
 }
 
 function isText(raw: string, isValue: (text: string) => boolean): boolean {

@@ -70,7 +70,8 @@ export async function getConfig(call: Call): Promise<ExitStatus> {
 
 /** @param source a file, `-` for standard input, or the document itself */
 export async function setConfig(call: Call, source: string): Promise<ExitStatus> {
-  const text = (await readDocument(call.io, source)).trim();
+  // Not trim(): a byte order mark is told, as `config validate` does.
+  const text = (await readDocument(call.io, source)).replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, '');
   const view = viewOrFailedCheck(text, 'nothing was written; put the document right and run it again');
   await withStore(call, store => store.putNetworkText(text));
   printNetwork(call, view);

@@ -138,6 +138,9 @@ describe('fault U1: the commands of the README', () => {
     expect(await typed('systemctl status tartand')).toContain('carries 10.5.');
     await typed('tartan docker-opts -d /run/flannel/subnet.env');
     tried.add('tartan docker-opts');
+    // It wrote the whole file: our lines are put back beside its own (fault F2).
+    const shared = (): string => host.read('/run/flannel/subnet.env');
+    await until('both in one file', () => /^FLANNEL_SUBNET=10[^]*^DOCKER_OPTS=/m.test(shared()));
     // Neither is there: rules are iptables' here, and an editor needs a terminal.
     expect((await type('nft list table ip tartan')).stderr).toContain('No such file');
     await typed('EDITOR=true SYSTEMD_EDITOR=true; export EDITOR SYSTEMD_EDITOR; systemctl edit tartand || :');

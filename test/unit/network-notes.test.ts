@@ -2,6 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { messageOf } from '../../src/lib/errors.js';
 import { parseLeaseValue } from '../../src/model/lease.js';
+import { runTool } from '../../src/tool/tool.js';
+import { noPorts, unexpected } from '../support/samples.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
 
 function fault(text: string): string {
@@ -46,6 +48,20 @@ describe('fault B11: where a document stops being JSON', () => {
     expect(fault(text)).toContain(place);
   });
 
+  it.each(['set', 'validate'])('fault B11: `tartan config %s` says the same', async command => {
+    let said = '';
+    const io = {
+      env: {},
+      isTty: false,
+      ports: noPorts,
+      stdout: unexpected,
+      stderr: (text: string) => void (said += text),
+      stdin: async () => '\ufeff{"Network":"10.5.0.0/16"}\n',
+    };
+    expect(await runTool(['/usr/bin/node', '/usr/bin/tartan', 'config', command, '-'], io)).toBe(2);
+    expect(said).toContain('begins with a byte order mark');
+  });
+
   it('fault B11: values of leases are read by the same words', () => {
     expect(() => parseLeaseValue('{"PublicIP":"192.0.2.1",}')).toThrow(/line 1, column 24: a comma too many/);
   });
@@ -83,6 +99,8 @@ describe('fault F9: a document that is valid here and refused by every flannel h
     [`{${network},"IPv6Network":"10.5.0.0/16"}`, 'IPv6Network'],
     [`{${network},"IPv6Network":null}`, 'IPv6Network is written as null'],
     [`{${network},"IPv6SubnetMin":"x"}`, 'IPv6SubnetMin'],
+    [`{"EnableIPv6":"no","EnableIPv6":false,${network}}`, 'EnableIPv6 is written as "no"'],
+    [`{"SubnetLen":"24","subnetlen":24,${network}}`, 'SubnetLen is written as "24"'],
     [`{${network},"EnableIPv6":false,"IPv6SubnetMax":7}`, 'IPv6SubnetMax is written as 7'],
     [`{${network},"IPv6SubnetLen":"64"}`, 'IPv6SubnetLen'],
     [`{${network},"ipv6subnetlen":64.0}`, 'ipv6subnetlen'],
