@@ -125,6 +125,7 @@ describe('fault U1: the commands of the README', () => {
     expect(await typed('tartan ping')).toContain('3 of 3');
     await typed('export TARTAN_ETCD_ENDPOINTS=http://192.0.2.254:2379');
     expect(await typed('tartan leases')).toContain('192.0.2.9');
+    expect(await typed('tartan features show')).toContain('10.5.');
     await typed('tartan lease reserve 10.5.7.0/24 --node-id ID');
   });
 
@@ -153,6 +154,7 @@ describe('fault U1: the commands of the README', () => {
 
   test('fault U1: the end of a host, and nothing else stands there', async () => {
     await typed('systemctl disable --now tartand');
+    expect(await typed('tartan features withdraw')).not.toBe('');
     expect(await typed('tartan leave')).toContain('which is free now');
     expect(await typed('tartan cleanup')).toContain('removed');
     // `npm test` is what runs here; the demo is part `docker` of the long tests.
