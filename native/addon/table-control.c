@@ -106,6 +106,13 @@ static napi_value set_flag(napi_env env, napi_callback_info info, bool drain)
 	return NULL;
 }
 
+/* The number of the question is returned: a thread has answered it when its answer is not before it. */
+static napi_value ask_method(napi_env env, napi_callback_info info)
+{
+	struct table *t = table_of(env, info, 0, NULL);
+	return t ? new_number(env, atomic_fetch_add(&t->routes->asked, 1) + 1u) : NULL;
+}
+
 static napi_value set_fence_method(napi_env env, napi_callback_info info)
 {
 	return set_flag(env, info, false);
@@ -125,4 +132,5 @@ void table_add_control(napi_env env, napi_value object)
 	add_function(env, object, "setForwardUntil", set_forward_until_method);
 	add_function(env, object, "setFence", set_fence_method);
 	add_function(env, object, "setDrain", set_drain_method);
+	add_function(env, object, "ask", ask_method);
 }

@@ -80,7 +80,22 @@ static napi_value counters_method(napi_env env, napi_callback_info info)
 	return finished(env, object);
 }
 
+static napi_value answers_method(napi_env env, napi_callback_info info)
+{
+	struct table *t = table_of(env, info, 0, NULL);
+	napi_value array;
+	if (!t || !t->counters || !ok(env, napi_create_array(env, &array)))
+		return NULL;
+	for (uint32_t i = 0; i < table_threads(t->counters); i++) {
+		napi_value answered = new_number(env, atomic_load(&t->counters->thread[i].answered));
+		if (!answered || !ok(env, napi_set_element(env, array, i, answered)))
+			return NULL;
+	}
+	return array;
+}
+
 void table_add_counters(napi_env env, napi_value object)
 {
 	add_function(env, object, "counters", counters_method);
+	add_function(env, object, "answers", answers_method);
 }

@@ -90,6 +90,14 @@ enum control control_poll(struct worker *w)
 	return w->self.mtu == 0 ? CONTROL_PAUSED : CONTROL_FORWARD;
 }
 
+void control_answer(struct worker *w)
+{
+	uint32_t asked = atomic_load_explicit(&w->file->asked, memory_order_acquire);
+
+	if (atomic_load_explicit(&w->block->answered, memory_order_relaxed) != asked)
+		atomic_store_explicit(&w->block->answered, asked, memory_order_release);
+}
+
 void control_poll_sparse(struct worker *sparse, enum progress (*poll)(void *direction), void *direction, size_t polls)
 {
 	pthread_mutex_lock(&sparse->lock);

@@ -33,6 +33,7 @@ static enum control poll_worker(struct worker *w, struct tx *tx, struct rx *rx, 
 	*sent = *received = PROGRESS_NONE;
 	pthread_mutex_lock(&w->lock);
 	enum control control = control_poll(w);
+	control_answer(w);
 	if (control == CONTROL_FORWARD && tx != NULL)
 		*sent = tx_poll(tx);
 	if (control == CONTROL_FORWARD && rx != NULL)

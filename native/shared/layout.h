@@ -108,7 +108,7 @@ struct route_slot {
 #define FLAG_NO_SOURCE_CHECK 1u
 #define FLAG_NO_DESTINATION_CHECK 2u
 
-#define SPARE_WORDS 64u
+#define SPARE_WORDS 63u
 
 struct routes_file {
 	uint32_t magic;
@@ -132,8 +132,9 @@ struct routes_file {
 	struct wide_address wide_network;
 	struct wide_address wide_subnet;
 	struct wide_address wide_public;
+	_Atomic uint32_t asked; /* number of the newest question; a thread that reads it writes it to its block */
 	_Atomic uint32_t spare[SPARE_WORDS]; /* reserved for control words of later builds; 0 so far */
-	uint8_t pad[HEAD_BYTES - 124 - 4 * SPARE_WORDS];
+	uint8_t pad[HEAD_BYTES - 128 - 4 * SPARE_WORDS];
 	struct route_slot slot[2];
 };
 
@@ -148,7 +149,7 @@ _Static_assert(offsetof(struct routes_file, generation) == 52, "a control word h
 _Static_assert(offsetof(struct routes_file, forward_until) == 56, "a control word has moved");
 /* Later builds of this layout only give a meaning to what is reserved. */
 _Static_assert(offsetof(struct routes_file, wide_network) == 64, "a wide address has moved");
-_Static_assert(offsetof(struct routes_file, spare) == 124, "a spare word has moved");
+_Static_assert(offsetof(struct routes_file, asked) == 124, "a spare word has moved");
 _Static_assert(offsetof(struct routes_file, slot) == HEAD_BYTES, "the slots begin behind the head");
 _Static_assert(sizeof(struct route) == 24 && sizeof(struct peer) == 64, "a row has another size");
 _Static_assert(sizeof(struct route_slot_head) == 64 && sizeof(struct route_slot) % 64 == 0, "peers cross cache lines");
@@ -163,7 +164,9 @@ struct thread_block {
 	_Alignas(128) _Atomic uint32_t generation; /* adopted */
 	_Atomic uint32_t running;                  /* 1 between the first and the last poll */
 	_Atomic uint64_t counters[COUNTERS_MAX];
+	_Atomic uint32_t answered; /* the newest question that the thread itself has read */
 };
+_Static_assert(sizeof(struct thread_block) == 2176, "a thread block has another size");
 
 /*
  * What the data process learns about the peer of a number. `identity` says whose it is: the first thread to adopt a

@@ -2,7 +2,7 @@
 import type { DatapathStats } from '../datapath/datapath.js';
 import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ip.js';
 import type { Agent } from './agent.js';
-import { apiVersion, type Status, type StatusDocker } from './status.js';
+import { apiVersion, type Status, type StatusDatapath, type StatusDocker } from './status.js';
 
 /** The store gives the keys of refused entries as printable ASCII, of any length. */
 const maxKeyLength = 200;
@@ -39,7 +39,7 @@ export function snapshot(agent: Agent, version: string): Status {
       secondsLeft,
     })),
     rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: key.slice(0, maxKeyLength), reason })),
-    datapath: stats ? { ...stats, pid: stats.pid ?? null } : null,
+    datapath: stats ? datapathOf(stats) : null,
   };
 }
 
@@ -66,10 +66,15 @@ function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly st
     ...lease,
     ...saved,
     ...process,
+    ...(stats?.problems ?? []),
     ...agent.peers.problems,
     ...agent.reconciler.problems,
     ...agent.dockerProblems,
   ];
+}
+
+function datapathOf({ problems: _, ...stats }: DatapathStats): StatusDatapath {
+  return { ...stats, pid: stats.pid ?? null };
 }
 
 function secondsLeft(deadlineMs: number, nowMs: number): number | null {

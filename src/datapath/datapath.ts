@@ -35,6 +35,8 @@ export interface DatapathStats {
   readonly features: readonly string[];
   /** What the kernel gave less of than requested, or does not offer. */
   readonly warnings: readonly string[];
+  /** What keeps packets from being carried as published, one line each. */
+  readonly problems: readonly string[];
 }
 
 export interface Datapath {

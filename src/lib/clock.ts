@@ -13,6 +13,27 @@ export interface Clock {
   sleep(ms: number, signal: AbortSignal): Promise<void>;
 }
 
+/** A longer step is time in which this program was stopped or starved, or the host was suspended. */
+const longestStepMs = 1_500;
+
+/**
+ * How long something has stayed the same, without the time in which this program did not run. Who owns it looks each
+ * second.
+ */
+export class HeldTime<T> {
+  ms = 0;
+  #last: T | undefined;
+  #lookedMs = -Infinity;
+
+  /** @param seen undefined: nothing that could stay */
+  look(seen: T | undefined, nowMs: number): void {
+    const stays = seen !== undefined && seen === this.#last;
+    this.ms = stays ? this.ms + Math.min(nowMs - this.#lookedMs, longestStepMs) : 0;
+    this.#last = seen;
+    this.#lookedMs = nowMs;
+  }
+}
+
 /** setTimeout fires at once above 2^31-1 ms, so a longer sleep uses several timers. */
 const longestTimerMs = 2 ** 31 - 1;
 

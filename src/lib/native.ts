@@ -93,6 +93,10 @@ export interface NativeTable {
   setForwardUntil(bootMs: number): void;
   setFence(on: boolean): void;
   setDrain(on: boolean): void;
+  /** Asks all threads a question, which each of them answers when it reads the control words. @returns its number */
+  ask(): number;
+  /** The newest question that each thread has answered; undefined when the layout is another one. */
+  answers(): readonly number[] | undefined;
   /** @returns undefined when the layout is another one */
   counters(): NativeCounters | undefined;
   /** Unmaps both memories and closes the three descriptors. */

@@ -13,7 +13,7 @@
  * Who owns the supervisor says what a child is (`ChildKind`) and when one must be replaced.
  */
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
-import type { Clock } from './clock.js';
+import { HeldTime, type Clock } from './clock.js';
 import { messageOf } from './errors.js';
 import { Listeners } from './listeners.js';
 import type { Log } from './log.js';
@@ -74,13 +74,19 @@ export function spawnDetached({ executable, args, stdio, user, group }: Detached
 export interface SupervisorOptions {
   readonly clock: Clock;
   readonly log: Log;
+  readonly hang?: HangLimits;
 }
 
 /** A child that lives shorter than this died young; several of them in a row are respawned with growing delays. */
 const youngMs = 1_000;
 const respawnLimits = { firstMs: 100, capMs: 5_000 };
 /** A child that does not answer is told after the first time and replaced after the second. */
-const hang = { tellMs: 3_000, replaceMs: 10_000 };
+export interface HangLimits {
+  readonly tellMs: number;
+  readonly replaceMs: number;
+}
+
+export const defaultHang: HangLimits = { tellMs: 3_000, replaceMs: 10_000 };
 
 /** A running child that another one must replace. */
 interface Replaced<C> {
@@ -94,6 +100,7 @@ export class Supervisor<C extends Child> {
   readonly #kind: ChildKind<C>;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #hang: HangLimits;
   readonly #listeners = new Listeners();
   readonly #closing = new AbortController();
   readonly #changes = new Serial();
@@ -101,6 +108,8 @@ export class Supervisor<C extends Child> {
   /** The running child while it stops. */
   #stopping: C | undefined;
   #isLaunching = false;
+  /** Of the question that the running child has not answered, by its time. */
+  readonly #silence = new HeldTime<number>();
   /** CLOCK_BOOTTIME milliseconds of the last launch; an adopted child counts as old. */
   #startedMs = -Infinity;
   /** Deaths and failed respawns in a row; a child that did not die young ends the row. */
@@ -108,10 +117,11 @@ export class Supervisor<C extends Child> {
   /** The respawn attempt under way, with the back-off before it. */
   #respawning: Promise<void> | undefined;
 
-  constructor(kind: ChildKind<C>, { clock, log }: SupervisorOptions) {
+  constructor(kind: ChildKind<C>, { clock, log, hang = defaultHang }: SupervisorOptions) {
     this.#kind = kind;
     this.#clock = clock;
     this.#log = log;
+    this.#hang = hang;
   }
 
   get running(): C | undefined {
@@ -138,10 +148,10 @@ export class Supervisor<C extends Child> {
 
   /** What an operator must know of a child that does not answer. */
   get problem(): string | undefined {
-    const silentMs = this.#silentMs();
-    return silentMs < hang.tellMs
+    const { ms } = this.#silence;
+    return this.#running === undefined || ms < this.#hang.tellMs
       ? undefined
-      : `${this.#kind.name} ${this.#running?.pid} has not answered for ${Math.round(silentMs / 1000)} s`;
+      : `${this.#kind.name} ${this.#running?.pid} has not answered for ${Math.round(ms / 1000)} s`;
   }
 
   /** Rings after each respawn, also a failed one. */
@@ -188,7 +198,9 @@ export class Supervisor<C extends Child> {
   /** Looks for a child that does not answer. The owner calls it each second. */
   check(): void {
     const { running } = this;
-    if (!running || this.isStopping || this.#silentMs() < hang.replaceMs) return;
+    const since = running && !this.isStopping ? this.#kind.silentSinceMs?.(running) : undefined;
+    this.#silence.look(since, this.#clock.now());
+    if (!running || this.isStopping || this.#silence.ms < this.#hang.replaceMs) return;
     const { name, event } = this.#kind;
     this.#log.error(`${event}.hangs`, `${this.problem}: it is killed and replaced`, { pid: running.pid, name });
     running.kill();
@@ -211,11 +223,6 @@ export class Supervisor<C extends Child> {
     await this.#changes.drained();
     this.#running?.release();
     this.#running = undefined;
-  }
-
-  #silentMs(): number {
-    const since = this.#running && this.#kind.silentSinceMs?.(this.#running);
-    return since === undefined ? 0 : this.#clock.now() - since;
   }
 
   #enqueue(work: () => Promise<void>): Promise<void> {
@@ -256,6 +263,7 @@ export class Supervisor<C extends Child> {
 
   #removeEnded(ended: C): void {
     this.#running = undefined;
+    this.#silence.look(undefined, this.#clock.now());
     this.#kind.onEnded(ended);
     ended.release();
   }

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect } from 'vitest';
 import type { DatapathStats } from '../../src/datapath/datapath.js';
 import { native, type NativeTable } from '../../src/lib/native.js';
+import type { HangLimits } from '../../src/lib/supervisor.js';
 import { root } from '../support/tools.js';
 
 export type Host = 'a' | 'b';
@@ -186,7 +187,7 @@ export class Lab {
   /** A daemon with its datapath open, started and published: what tartand does at its start. */
   async up(
     host: Host,
-    more: { readonly executable?: string; readonly lanes?: number } = {},
+    more: { readonly executable?: string; readonly lanes?: number; readonly hang?: HangLimits } = {},
     how: DaemonOptions = {},
   ): Promise<{ readonly daemon: Daemon; readonly adopted: boolean }> {
     const daemon = this.daemon(host, how);

@@ -133,6 +133,7 @@ export class FakeDatapath implements Datapath {
       respawns: 0,
       features: [],
       warnings: [],
+      problems: [],
     };
   }
 

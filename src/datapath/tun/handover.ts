@@ -122,6 +122,10 @@ export class DataProcessKind implements ChildKind<DataProcess> {
     this.#prepared = undefined;
   }
 
+  silentSinceMs(running: DataProcess): number | undefined {
+    return running.silentSinceMs();
+  }
+
   onEnded(ended: DataProcess): void {
     this.totals.add(ended.table.counters());
     this.#onChange();

@@ -6,6 +6,7 @@
 import type { ChildProcess, StdioOptions } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Readable } from 'node:stream';
+import { bootClock } from '../../lib/clock.js';
 import { TartanError, errnoOf, messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { native, type NativeHello, type NativeTable, type NativeWatch } from '../../lib/native.js';
@@ -62,6 +63,16 @@ class ProcessConnection {
   }
 }
 
+/** Each thread is asked once in this many seconds, also when no control word changes. */
+const askEachSeconds = 10;
+
+/** A question that a thread was asked. */
+interface Question {
+  readonly number: number;
+  /** CLOCK_BOOTTIME milliseconds. */
+  readonly askedMs: number;
+}
+
 /** The build and the layout of a data process, as its hello names them. */
 type BuildInfo = Pick<NativeHello, 'build' | 'version'>;
 
@@ -70,6 +81,9 @@ export class DataProcess implements Child {
   readonly #buildInfo: BuildInfo;
   readonly #connection: ProcessConnection;
   readonly #wakeFds: readonly number[];
+  /** The oldest question to each thread that was open when it was asked. */
+  readonly #questions: (Question | undefined)[] = [];
+  #nextThread = 0;
 
   constructor(connection: ProcessConnection, buildInfo: BuildInfo, table: NativeTable, wakeFds: readonly number[]) {
     this.#connection = connection;
@@ -103,7 +117,44 @@ export class DataProcess implements Child {
 
   /** Makes every thread read the control words. */
   ring(): void {
-    for (const fd of this.#wakeFds) native().ring(fd);
+    this.#ask([...this.#wakeFds.keys()]);
+  }
+
+  /** Asks the threads in turn whether they still read the control words. The caller calls it each second. */
+  askNext(): void {
+    const count = this.#wakeFds.length;
+    const due = Array.from({ length: Math.ceil(count / askEachSeconds) }, (_, i) => (this.#nextThread + i) % count);
+    this.#nextThread = (this.#nextThread + due.length) % count;
+    this.#ask(due);
+  }
+
+  /** CLOCK_BOOTTIME milliseconds of the oldest question that a thread has not answered. */
+  silentSinceMs(): number | undefined {
+    const answers = this.hasOurLayout ? this.table.answers() : undefined;
+    const open = this.#questions.filter((question, thread) => !this.#isAnswered(question, answers?.[thread]));
+    return open.reduce<number | undefined>(
+      (oldest, question) => Math.min(oldest ?? Infinity, question?.askedMs ?? 0),
+      undefined,
+    );
+  }
+
+  #ask(threads: readonly number[]): void {
+    if (this.hasOurLayout) {
+      const question = { number: this.table.ask(), askedMs: bootClock.now() };
+      const answers = this.table.answers();
+      for (const thread of threads)
+        if (this.#isAnswered(this.#questions[thread], answers?.[thread])) this.#questions[thread] = question;
+    }
+    for (const thread of threads) native().ring(this.#wakeFds[thread] ?? -1);
+  }
+
+  /** @param answer undefined: that thread does not exist */
+  #isAnswered(question: Question | undefined, answer: number | undefined): boolean {
+    if (!question || answer === undefined) return true;
+    // Another build may not know questions.
+    if (answer === 0 && this.buildDifference !== undefined) return true;
+    // The number overflows to 0 after 2^32 questions.
+    return ((answer - question.number) | 0) >= 0;
   }
 
   /**

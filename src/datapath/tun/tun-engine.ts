@@ -7,11 +7,11 @@
  * (`publish`), and a deleted link or a damaged table (`check`).
  */
 import { existsSync, mkdirSync, realpathSync } from 'node:fs';
-import { bootClock, type Clock } from '../../lib/clock.js';
+import { bootClock, HeldTime, type Clock } from '../../lib/clock.js';
 import { TartanError, messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import type { NativeTable } from '../../lib/native.js';
-import { Supervisor } from '../../lib/supervisor.js';
+import { defaultHang, Supervisor, type HangLimits } from '../../lib/supervisor.js';
 import { formatIpv4, formatPrefix } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
 import type { Datapath, DatapathConfig, DatapathStats, Generation } from '../datapath.js';
@@ -28,6 +28,8 @@ const writeRetryMs = 5;
 export interface DatapathOptions extends HandoverOptions {
   readonly device: string;
   readonly clock?: Clock;
+  /** How long the data process may be silent, or use an older table. */
+  readonly hang?: HangLimits;
   /** See TunnelOptions; the number of processors decides when this is absent. */
   readonly lanes?: number;
 }
@@ -53,12 +55,16 @@ class TunEngine implements Datapath {
   readonly device: string;
   readonly #runDir: string;
   readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #hang: HangLimits;
   readonly #descriptors: DescriptorSet;
   readonly #published = new PublishedState();
   readonly #kind: DataProcessKind;
   readonly #supervisor: Supervisor<DataProcess>;
   readonly #checkTimer: NodeJS.Timeout;
   #writeTimer: NodeJS.Timeout | undefined;
+  /** Of the generation that the threads use, which is not the newest. */
+  readonly #lag = new HeldTime<Generation>();
 
   /** The process that was found at the open, when its table could be read. */
   #adopted: DataProcess | undefined;
@@ -79,7 +85,9 @@ class TunEngine implements Datapath {
       this.#writeProblem = undefined;
       this.#writeTable();
     });
-    this.#supervisor = new Supervisor(this.#kind, { clock: options.clock ?? bootClock, log: options.log });
+    this.#clock = options.clock ?? bootClock;
+    this.#hang = options.hang ?? defaultHang;
+    this.#supervisor = new Supervisor(this.#kind, { clock: this.#clock, log: options.log, hang: this.#hang });
     if (found) this.#adopt(found);
     this.#checkTimer = setInterval(() => this.check(), checkMs).unref();
   }
@@ -125,6 +133,9 @@ class TunEngine implements Datapath {
   }
 
   check(): void {
+    this.#supervisor.check();
+    this.#supervisor.running?.askNext();
+    this.#checkLag();
     const { running, isRespawning, isStopping } = this.#supervisor;
     if (!running || !this.#kind.isWanted() || isRespawning || isStopping) return;
     const { linkExists } = this.#descriptors;
@@ -143,7 +154,7 @@ class TunEngine implements Datapath {
       pid: running?.pid,
       threads: current?.threads ?? 0,
       generationPublished: this.#published.generation,
-      generationAdopted: running && current ? this.#published.adopted(running.table, current.adopted) : 0,
+      generationAdopted: this.#adoptedGeneration,
       counters: this.#kind.totals.plus(current),
       respawns: this.#supervisor.respawns,
       features: current?.features ?? [],
@@ -152,6 +163,7 @@ class TunEngine implements Datapath {
         ...[this.#refusal, this.#writeProblem].filter(text => text !== undefined),
         ...(difference === undefined ? [] : [`data process ${running?.pid}: ${difference}; ${this.#handoverProblem}`]),
       ],
+      problems: this.#problems(),
     };
   }
 
@@ -203,6 +215,27 @@ class TunEngine implements Datapath {
   get #settledTable(): NativeTable | undefined {
     const { running, isLaunching } = this.#supervisor;
     return isLaunching || !running?.hasOurLayout ? undefined : running.table;
+  }
+
+  get #adoptedGeneration(): Generation {
+    const { running } = this.#supervisor;
+    const adopted = running?.table.counters()?.adopted;
+    return running && adopted !== undefined ? this.#published.adopted(running.table, adopted) : 0;
+  }
+
+  #checkLag(): void {
+    const adopted = this.#adoptedGeneration;
+    const lags = this.#supervisor.running?.hasOurLayout === true && adopted < this.#published.generation;
+    this.#lag.look(lags ? adopted : undefined, this.#clock.now());
+  }
+
+  #problems(): readonly string[] {
+    const { problem, running } = this.#supervisor;
+    const lag =
+      running && this.#lag.ms >= this.#hang.tellMs
+        ? `data process ${running.pid} has used table ${this.#adoptedGeneration} for ${Math.round(this.#lag.ms / 1000)} s, and the newest is table ${this.#published.generation}: packets go by the older one`
+        : undefined;
+    return [problem, lag].filter(text => text !== undefined);
   }
 
   #writeControlWords(): void {
