@@ -5,47 +5,85 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Sends a request to rtnetlink(7) and waits for its answer. Returns 0 or an errno. */
+static int request_link(int fd, const void *message, size_t length)
+{
+	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
+	struct {
+		struct nlmsghdr header;
+		struct nlmsgerr error;
+		char rest[1024];
+	} answer;
+
+	if (sendto(fd, message, length, 0, (struct sockaddr *)&kernel, sizeof kernel) < 0)
+		return errno;
+	ssize_t bytes = recv(fd, &answer, sizeof answer, 0);
+	if (bytes < 0)
+		return errno;
+	if ((size_t)bytes < offsetof(__typeof__(answer), rest) || answer.header.nlmsg_type != NLMSG_ERROR)
+		return EPROTO;
+	return -answer.error.error;
+}
+
+/* By rtnetlink, because SIOCSIFTXQLEN wants CAP_NET_ADMIN outside of every user namespace. Returns 0 or an errno. */
 static int set_queue_length(const char *name)
 {
-	struct ifreq request = { .ifr_qlen = TUN_QUEUE_PACKETS };
-	int err = 0;
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	const struct {
+		struct nlmsghdr header;
+		struct ifinfomsg link;
+		struct rtattr attribute;
+		uint32_t packets;
+	} request = {
+		.header = { .nlmsg_len = sizeof request,
+			    .nlmsg_type = RTM_NEWLINK,
+			    .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
+		.link = { .ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(name) },
+		.attribute = { .rta_len = RTA_LENGTH(sizeof request.packets), .rta_type = IFLA_TXQLEN },
+		.packets = TUN_QUEUE_PACKETS,
+	};
+	if (request.link.ifi_index == 0)
+		return errno;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	if (fd < 0)
 		return errno;
-	snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
-	if (ioctl(fd, SIOCSIFTXQLEN, &request) < 0)
-		err = errno;
+	int err = request_link(fd, &request, sizeof request);
 	close(fd);
 	return err;
 }
 
-/* Returns 0 or an errno, with the call that failed in `step`. */
-static int attach(int fd, struct ifreq *request, bool first, const char **step)
+/* Returns 0 or an errno. */
+static int attach(int fd, struct ifreq *request, bool first)
 {
 	unsigned flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
 	if (first)
 		flags |= IFF_TUN_EXCL;
 	request->ifr_flags = (short)flags;
-	*step = "TUNSETIFF";
-	if (ioctl(fd, TUNSETIFF, request) < 0)
-		return errno;
-	if (!first)
-		return 0;
-	*step = "SIOCSIFTXQLEN";
-	return set_queue_length(request->ifr_name);
+	return ioctl(fd, TUNSETIFF, request) < 0 ? errno : 0;
+}
+
+/* The link works with a shorter queue too, so what failed is told beside the descriptor. */
+static napi_value tun_result(napi_env env, int fd, const char *name, int queue_err)
+{
+	napi_value tun = new_object(env);
+	if (!tun)
+		return NULL;
+	add_number(env, tun, "fd", fd);
+	add_string(env, tun, "name", name);
+	if (queue_err)
+		add_string(env, tun, "queueError", errno_name(queue_err));
+	return finished(env, tun);
 }
 
 static napi_value open_tun(napi_env env, napi_callback_info info)
 {
 	struct ifreq request = { .ifr_flags = 0 };
-	const char *step;
 	napi_value argv[2], tun;
 	bool first;
 	int fd, err;
@@ -57,17 +95,12 @@ static napi_value open_tun(napi_env env, napi_callback_info info)
 	fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return throw_errno(env, errno, "open", "/dev/net/tun");
-	err = attach(fd, &request, first, &step);
+	err = attach(fd, &request, first);
 	if (err) {
 		close(fd);
-		return throw_errno(env, err, step, request.ifr_name);
+		return throw_errno(env, err, "TUNSETIFF", request.ifr_name);
 	}
-	tun = new_object(env);
-	if (tun) {
-		add_number(env, tun, "fd", fd);
-		add_string(env, tun, "name", request.ifr_name);
-		tun = finished(env, tun);
-	}
+	tun = tun_result(env, fd, request.ifr_name, first ? set_queue_length(request.ifr_name) : 0);
 	if (!tun)
 		close(fd);
 	return tun;

@@ -73,8 +73,10 @@ function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly st
   ];
 }
 
-function datapathOf({ problems: _, ...stats }: DatapathStats): StatusDatapath {
-  return { ...stats, pid: stats.pid ?? null };
+function datapathOf(stats: DatapathStats): StatusDatapath {
+  const { engine, pid = null, threads, generationPublished, generationAdopted } = stats;
+  const { counters, respawns, features, warnings } = stats;
+  return { engine, pid, threads, generationPublished, generationAdopted, counters, respawns, features, warnings };
 }
 
 function secondsLeft(deadlineMs: number, nowMs: number): number | null {

@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url';
 export interface NativeTun {
   readonly fd: number;
   readonly name: string;
+  /** The errno name of why the link kept the kernel's transmit queue. */
+  readonly queueError?: string;
 }
 
 export interface NativeUdp {
@@ -159,7 +161,7 @@ export interface NativeAddon {
   /**
    * Opens a queue, non-blocking and with IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE. The first queue creates the link
    * with IFF_TUN_EXCL, and the others attach to it. The link gets a transmit queue of `limits.tunQueueLength`, in which
-   * packets wait while no process reads.
+   * packets wait while no process reads, where the kernel gives it.
    */
   openTun(name: string, first: boolean): NativeTun;
   /** Returns the name of the link of a TUN descriptor (TUNGETIFF); throws EBADFD when the link is gone. */

@@ -13,6 +13,8 @@ import { Capture, Flow, transfer, type Transfer } from './traffic.js';
 export interface LabOptions {
   readonly nodes: readonly string[];
   readonly mtu?: number;
+  /** Those of the nodes that are as unprivileged containers of LXC. */
+  readonly unprivileged?: readonly string[];
   /** false: etcd is not started; `lab.etcd.start()` does it later. */
   readonly etcd?: boolean;
   /** false: none is written; default: `10.5.0.0/16` with the udp backend. */
@@ -49,7 +51,7 @@ export class Lab {
     const hosts: LabHost[] = [];
     for (const [index, letter] of o.nodes.entries()) {
       const host = new LabHost(spaces, letter, `192.0.2.${index + 1}`, etcd.endpoint);
-      await spaces.openHost(letter, host.address, mtu);
+      await spaces.openHost(letter, host.address, mtu, o.unprivileged?.includes(letter));
       if (o.docker) host.engine = new DockerEngine(host, o.docker === true ? {} : o.docker);
       else await spaces.openContainer(letter);
       hosts.push(host);

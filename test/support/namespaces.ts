@@ -8,11 +8,14 @@
  *   PREFIXac eth0 -- ct0 on br-ct in PREFIXa       a "container" of host a
  */
 import { spawn } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
+import { once } from 'node:events';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ended, root, run } from './tools.js';
 
+/** The user of this machine that is root in a user namespace (user-namespace.sh). */
+const innerRoot = 100_000;
 const gateway = '192.0.2.253';
 let labs = 0;
 
@@ -20,6 +23,8 @@ export class Namespaces {
   readonly prefix: string;
   readonly directory: string;
   readonly #reaper;
+  /** What has a user namespace too, by letter: its process. */
+  readonly #unprivileged = new Map<string, number>();
 
   constructor() {
     const count = labs++;
@@ -38,7 +43,9 @@ export class Namespaces {
 
   /** The command as it runs in the namespace. */
   inside(letter: string, command: readonly string[]): readonly string[] {
-    return ['ip', 'netns', 'exec', this.name(letter), ...command];
+    const pid = this.#unprivileged.get(letter);
+    if (pid === undefined) return ['ip', 'netns', 'exec', this.name(letter), ...command];
+    return ['nsenter', '-t', String(pid), '-U', '-m', '-n', '-S', '0', '-G', '0', ...command];
   }
 
   async openUnderlay(mtu: number): Promise<void> {
@@ -51,9 +58,9 @@ export class Namespaces {
     await run(this.inside('u', setting));
   }
 
-  /** A host on the underlay. */
-  async openHost(letter: string, address: string, mtu: number): Promise<void> {
-    const name = await this.#add(letter);
+  /** A host on the underlay. An unprivileged one is as a container of LXC, and its directory belongs to its root. */
+  async openHost(letter: string, address: string, mtu: number, isUnprivileged = false): Promise<void> {
+    const name = await (isUnprivileged ? this.#addUnprivileged(letter) : this.#add(letter));
     const peer = ['peer', 'name', 'eth0', 'mtu', String(mtu), 'netns', name];
     const port = `p${letter}`;
     await run(['ip', '-n', this.name('u'), 'link', 'add', port, 'mtu', String(mtu), 'type', 'veth', ...peer]);
@@ -109,6 +116,23 @@ export class Namespaces {
   async close(): Promise<void> {
     this.#reaper.stdin.end();
     await ended(this.#reaper);
+  }
+
+  async #addUnprivileged(letter: string): Promise<string> {
+    const [name, directory] = [this.name(letter), join(this.directory, letter)];
+    chmodSync(this.directory, 0o755);
+    mkdirSync(directory);
+    chownSync(directory, innerRoot, innerRoot);
+    const holder = spawn(join(root, 'test/support/user-namespace.sh'), [directory], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [text] = (await once(holder.stdout, 'data')) as [Buffer];
+    holder.stdout.destroy();
+    holder.unref();
+    this.#unprivileged.set(letter, Number(text.toString()));
+    await run(['ip', 'netns', 'attach', name, text.toString().trim()]);
+    await run(['ip', '-n', name, 'link', 'set', 'lo', 'up']);
+    return name;
   }
 
   async #add(letter: string): Promise<string> {

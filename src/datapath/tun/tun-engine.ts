@@ -47,7 +47,7 @@ export async function openDatapath(options: DatapathOptions): Promise<Datapath> 
   // The socket is left by a daemon that was killed during a handover; so is the process behind it.
   if (existsSync(nextSocketPath(runDir))) await killUnreachable(runDir, options.log, adopted?.process?.pid);
   removeNextSocket(runDir);
-  const descriptors = adopted ?? { tunFds: [await openTunnel(resolved)], udpFds: [] };
+  const descriptors = adopted ?? { ...(await openTunnel(resolved)), udpFds: [] };
   return new TunEngine(resolved, new DescriptorSet(resolved, descriptors), adopted?.process);
 }
 
