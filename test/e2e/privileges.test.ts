@@ -67,6 +67,20 @@ test('nobody can take away what both programs have mapped, and its reader cannot
   expect(status).not.toBe(0);
 });
 
+test('fault N5: no process of nobody may stop it, end it or limit it', async () => {
+  const pid = await lab().node('a').datapathPid();
+  const asNobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
+  for (const command of ['kill -CONT', 'kill -STOP', 'prlimit --nofile=1 --pid', 'kill -KILL']) {
+    const { status, stderr } = await attempt([...asNobody, 'sh', '-c', `${command} ${pid}`]);
+    expect({ command, status, stderr }).toEqual({
+      command,
+      status: 1,
+      stderr: expect.stringMatching(/not permitted/i),
+    });
+  }
+  expect(await lab().node('a').datapathPid()).toBe(pid);
+});
+
 /** Capabilities of the unit, as setpriv(1) names them. */
 function granted(): readonly string[] {
   const unit = readFileSync(join(root, 'config/systemd/tartand.service'), 'utf8');

@@ -128,7 +128,7 @@ test('directories and links under the names of the sockets are replaced, their t
 
 test('a data process that cannot start is DATAPATH_FAILED with its own words', async () => {
   const daemon = lab.daemon('a');
-  await daemon.call('open', { runDir: lab.runDir('a'), device: 'tartan0', user: 0 });
+  await daemon.call('open', { runDir: lab.runDir('a'), device: 'tartan0', account: { user: 0, group: 0 } });
   await expect(daemon.call('start', lab.config('a'))).rejects.toMatchObject({
     code: 'DATAPATH_FAILED',
     message: expect.stringContaining('errno'),

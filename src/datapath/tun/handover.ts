@@ -14,21 +14,18 @@ import type { Log } from '../../lib/log.js';
 import { builtFile, type NativeCounters } from '../../lib/native.js';
 import type { ChildKind } from '../../lib/supervisor.js';
 import type { DatapathConfig } from '../datapath.js';
+import { chooseAccount, type Account } from './account.js';
 import type { DescriptorSet, PreparedDescriptors } from './descriptors.js';
 import { spawnProcess, type DataProcess } from './process.js';
 import type { PublishedState } from './published-state.js';
 import { identityOf, promoteSocket, removeNextSocket, sameIdentity } from './table.js';
 
-/** The account without rights. */
-const nobody = 65534;
-
 export interface HandoverOptions {
   /** The directory of `datapath.sock`. */
   readonly runDir: string;
   readonly executable?: string;
-  /** The user and the group that the data process becomes; nobody by default. */
-  readonly user?: number;
-  readonly group?: number;
+  /** What the data process becomes; chosen by default. */
+  readonly account?: Account;
   readonly log: Log;
 }
 
@@ -67,6 +64,7 @@ export class DataProcessKind implements ChildKind<DataProcess> {
   readonly #published: PublishedState;
   readonly #onChange: () => void;
   #prepared: Prepared | undefined;
+  #account: Account | undefined;
 
   /** @param onChange called after a process has ended, and after another one has begun */
   constructor(options: HandoverOptions, descriptors: DescriptorSet, published: PublishedState, onChange: () => void) {
@@ -74,6 +72,12 @@ export class DataProcessKind implements ChildKind<DataProcess> {
     this.#descriptors = descriptors;
     this.#published = published;
     this.#onChange = onChange;
+    this.#account = options.account;
+  }
+
+  /** What the machine does not give to the data process. */
+  get warnings(): readonly string[] {
+    return [this.#account?.warning].filter(text => text !== undefined);
   }
 
   isWanted(): boolean {
@@ -90,7 +94,8 @@ export class DataProcessKind implements ChildKind<DataProcess> {
   async spawn(): Promise<DataProcess> {
     const { config } = this;
     if (!config) throw new Error('no data process is wanted');
-    const { executable = builtFile('tartan-datapath'), runDir, user = nobody, group = nobody } = this.#options;
+    const { executable = builtFile('tartan-datapath'), runDir } = this.#options;
+    const { user, group } = (this.#account ??= chooseAccount());
     this.#prepared = { config, descriptors: await this.#descriptors.prepare(config) };
     const { tunFds, udpFds } = this.#prepared.descriptors;
     try {

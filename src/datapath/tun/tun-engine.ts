@@ -160,6 +160,7 @@ class TunEngine implements Datapath {
       features: current?.features ?? [],
       warnings: [
         ...this.#descriptors.warnings,
+        ...this.#kind.warnings,
         ...[this.#refusal, this.#writeProblem].filter(text => text !== undefined),
         ...(difference === undefined ? [] : [`data process ${running?.pid}: ${difference}; ${this.#handoverProblem}`]),
       ],
