@@ -41,14 +41,14 @@ export interface ChildKind<C extends Child> {
   isWanted(): boolean;
   /** Starts a child that waits for `commit`; undoes what it prepared when it throws. */
   spawn(): Promise<C>;
-  /** Moves a child that waits for `commit` out of our control group. */
-  enterScope?(next: C): Promise<void>;
   /** Lets the next child work. It is the running one, and the former one has ended. */
   commit(next: C): void;
   /** Undoes what `spawn` prepared: the next child has ended, because it could not take the place of the former one. */
   discard(): void;
   /** Reads what an ended child left, before its handles are closed. */
   onEnded(ended: C): void;
+  /** Moves a running child out of our control group. Nothing waits for it. */
+  enterScope?(running: C): void;
   /** CLOCK_BOOTTIME milliseconds since when the child owes an answer; undefined when it owes none. */
   silentSinceMs?(child: C): number | undefined;
 }
@@ -183,6 +183,7 @@ export class Supervisor<C extends Child> {
       this.#startedMs = this.#clock.now();
       this.adopt(next);
       this.#kind.commit(next);
+      this.#kind.enterScope?.(next);
       this.#log.info(`${this.#kind.event}.started`, `started ${this.#kind.name} ${next.pid}`, { pid: next.pid });
     } finally {
       this.#isLaunching = false;
@@ -236,7 +237,6 @@ export class Supervisor<C extends Child> {
   async #spawn(why: string): Promise<C> {
     const next = await this.#kind.spawn();
     try {
-      await this.#kind.enterScope?.(next);
       await this.#stop(why);
       return next;
     } catch (error) {

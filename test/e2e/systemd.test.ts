@@ -129,6 +129,27 @@ test('systemctl restart leaves Docker, the data plane and the files as they are,
   expect(await host.mainPid('tartand')).not.toBe(before);
 });
 
+test('fault U10: no restart leaves a process behind, because the data process has a scope of its own', async () => {
+  await host.startJournal();
+  for (let i = 0; i < 2; i++) await host.systemctl('restart', 'tartand');
+  const said = await host.journal('tartand.service');
+  expect(said.match(/Started/g)).toHaveLength(2);
+  expect(said).not.toMatch(/left-over process|remains running after unit stopped/);
+  const scope = `tartan-datapath-${await datapathPid()}.scope`;
+  expect(host.read(`/proc/${await datapathPid()}/cgroup`)).toContain(`/${scope}\n`);
+  // As the unit has it, so that Docker stops while packets are still carried.
+  const weight = await host.show('tartand', 'CPUWeight');
+  expect(await host.show(scope, 'CPUWeight')).toBe(weight);
+  expect(await host.show(scope, 'Before')).toContain('docker.service');
+  expect(await host.show(scope, 'Slice')).toBe(await host.show('tartand', 'Slice'));
+});
+
+test('fault N19: neither program waits behind a busy machine', async () => {
+  expect(Number(await host.show('tartand', 'CPUWeight'))).toBeGreaterThan(100);
+  for (const pid of [await host.mainPid('tartand'), await datapathPid()])
+    expect(Number(await host.run(['ps', '-o', 'ni=', '-p', String(pid)]))).toBeLessThan(0);
+});
+
 test('a daemon that hangs is killed by the watchdog and started again, and nothing is lost', async () => {
   const before = { pid: await host.mainPid('tartand'), restarts: await restarts() };
   const heard = new Set<string>();
@@ -293,4 +314,17 @@ test('cleanup leaves Docker alone, and tartand can be started again', async () =
     return ping.status === 0;
   });
   expect(await host.mainPid('docker')).toBe(dockerd);
+});
+
+test("fault N5: with the account of sysusers.d the next data process is that account's", async () => {
+  await host.run(['systemd-sysusers', '/usr/local/lib/node_modules/tartan/config/sysusers.d/tartan.conf']);
+  const user = (await host.run(['id', '-u', 'tartan-datapath'])).trim();
+  const before = await datapathPid();
+  await host.systemctl('restart', 'tartand');
+  await host.run(['kill', '-KILL', String(before)]);
+  await until('another data process', async () => {
+    const { stdout } = await host.attempt(['pgrep', '-x', 'tartan-datapath']);
+    return stdout !== '' && Number(stdout) !== before;
+  });
+  expect(host.read(`/proc/${await datapathPid()}/status`)).toMatch(new RegExp(`^Uid:\\t${user}\\t${user}\\t`, 'm'));
 });

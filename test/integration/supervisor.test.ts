@@ -92,7 +92,7 @@ function open(): Supervisor<TestChild> {
       await vi.waitFor(() => expect(child.words).toEqual(['paused']), 5_000);
       return child;
     },
-    enterScope: async ({ pid }) => void scoped.push(pid),
+    enterScope: ({ pid }) => void scoped.push(pid),
     commit: child => child.tell('work'),
     discard: () => {},
     // The lock of one that was killed.

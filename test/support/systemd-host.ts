@@ -12,7 +12,7 @@ const programs = ['/usr/lib/systemd/systemd', '/lib/systemd/systemd'];
 const ownUnits = join(root, 'config/systemd');
 
 /** What is started at boot. */
-const idleTarget = '[Unit]\nDefaultDependencies=no\n';
+const idleTarget = '[Unit]\nDefaultDependencies=no\nWants=dbus.socket\n';
 const target = `${idleTarget}Wants=tartand.service docker.service docker.socket\n`;
 
 export class SystemdHost {
@@ -103,6 +103,16 @@ export class SystemdHost {
     const namespace = readlinkSync(this.path(`/proc/${pid}/ns/net`));
     const outer = readdirSync('/proc').find(name => /^\d+$/.test(name) && networkOf(name) === namespace);
     await this.#spaces.adoptContainer(this.#letter, Number(outer));
+  }
+
+  /** Lets a journal take what systemd itself says of a unit, from now on. */
+  async startJournal(): Promise<void> {
+    await this.systemctl('start', 'systemd-journald');
+    await this.systemctl('log-target', 'journal');
+  }
+
+  journal(unit: string): Promise<string> {
+    return this.run(['journalctl', '--no-pager', '-o', 'cat', `UNIT=${unit}`]);
   }
 
   /** What systemd thinks of our units, and the last of what they said. */

@@ -10,6 +10,7 @@
  * Packets that arrive between 2 and 3 wait in the kernel. A failure before the end of 2 leaves the running process as
  * it was.
  */
+import { messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { builtFile, type NativeCounters } from '../../lib/native.js';
 import type { ChildKind } from '../../lib/supervisor.js';
@@ -18,6 +19,7 @@ import { chooseAccount, type Account } from './account.js';
 import type { DescriptorSet, PreparedDescriptors } from './descriptors.js';
 import { spawnProcess, type DataProcess } from './process.js';
 import type { PublishedState } from './published-state.js';
+import { enterScope } from './systemd-scope.js';
 import { identityOf, promoteSocket, removeNextSocket, sameIdentity } from './table.js';
 
 export interface HandoverOptions {
@@ -125,6 +127,17 @@ export class DataProcessKind implements ChildKind<DataProcess> {
     removeNextSocket(this.#options.runDir);
     if (this.#prepared) this.#descriptors.discard(this.#prepared.descriptors);
     this.#prepared = undefined;
+  }
+
+  /** Without systemd, or where it refuses, the process carries packets in our control group. */
+  enterScope({ pid }: DataProcess): void {
+    enterScope(pid).catch((error: unknown) => {
+      this.#options.log.warn(
+        'datapath.scope-refused',
+        `data process ${pid} has no scope of its own: ${messageOf(error)}`,
+        { pid },
+      );
+    });
   }
 
   silentSinceMs(running: DataProcess): number | undefined {

@@ -186,6 +186,7 @@ class TunEngine implements Datapath {
     if (!hasOurLayout) this.#published.readControlWords(found.table);
     else if (this.#published.resume(found.table)) this.#adopted = found;
     this.#supervisor.adopt(found);
+    this.#kind.enterScope(found);
     if (this.#adopted) this.#log.info('datapath.adopted', `adopted data process ${pid}`, { pid });
     else if (hasOurLayout) this.#log.warn('datapath.damaged', `the table of data process ${pid} is damaged`, { pid });
     else
