@@ -31,7 +31,7 @@ bool ok(napi_env env, napi_status status);
 /* Throws an Error as Node's modules do; `subject` is the file, link or address at fault, or NULL. Returns NULL. */
 napi_value throw_errno(napi_env env, int err, const char *syscall, const char *subject);
 napi_value throw_type(napi_env env, const char *name, const char *expected);
-/* The name of an errno, such as "EBUSY"; a constant. */
+/* errno-names.c: the name of an errno, such as "EBUSY"; a constant. */
 const char *errno_name(int err);
 
 /* napi-values.c: arguments. */

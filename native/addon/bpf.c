@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/if_tun.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -13,12 +14,21 @@ static int bpf(enum bpf_cmd command, union bpf_attr *attributes)
 	return (int)syscall(SYS_bpf, command, attributes, sizeof *attributes);
 }
 
+/* An initialiser leaves what is beyond the named member undefined, and the kernel refuses what is not zero there. */
+static void clear(union bpf_attr *attributes)
+{
+	memset(attributes, 0, sizeof *attributes);
+}
+
 int bpf_create_array(uint32_t value_bytes, uint32_t entries)
 {
-	union bpf_attr a = { .map_type = BPF_MAP_TYPE_ARRAY,
-			     .key_size = sizeof(uint32_t),
-			     .value_size = value_bytes,
-			     .max_entries = entries };
+	union bpf_attr a;
+
+	clear(&a);
+	a.map_type = BPF_MAP_TYPE_ARRAY;
+	a.key_size = sizeof(uint32_t);
+	a.value_size = value_bytes;
+	a.max_entries = entries;
 
 	return bpf(BPF_MAP_CREATE, &a);
 }
@@ -45,10 +55,13 @@ static uint32_t resolve(struct bpf_insn *program, size_t count)
 
 int bpf_load(struct bpf_insn *program, size_t count)
 {
-	union bpf_attr a = { .prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
-			     .insns = (uintptr_t)program,
-			     .insn_cnt = resolve(program, count),
-			     .license = (uintptr_t) "Apache-2.0" };
+	union bpf_attr a;
+
+	clear(&a);
+	a.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
+	a.insns = (uintptr_t)program;
+	a.insn_cnt = resolve(program, count);
+	a.license = (uintptr_t) "Apache-2.0";
 
 	return bpf(BPF_PROG_LOAD, &a);
 }

@@ -20,19 +20,12 @@ bool ok(napi_env env, napi_status status)
 	return false;
 }
 
-const char *errno_name(int err)
-{
-	const char *name = strerrorname_np(err);
-	return name ? name : "EUNKNOWN";
-}
-
 napi_value throw_errno(napi_env env, int err, const char *syscall, const char *subject)
 {
-	const char *why = strerrordesc_np(err);
 	char text[512];
 	napi_value code, message, error, number;
 
-	snprintf(text, sizeof text, "%s: %s, %s%s%s%s", errno_name(err), why ? why : "unknown error", syscall,
+	snprintf(text, sizeof text, "%s: %s, %s%s%s%s", errno_name(err), strerror(err), syscall,
 		 subject ? " '" : "", subject ? subject : "", subject ? "'" : "");
 	if (ok(env, napi_create_string_utf8(env, errno_name(err), NAPI_AUTO_LENGTH, &code)) &&
 	    ok(env, napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message)) &&

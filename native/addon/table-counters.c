@@ -14,6 +14,12 @@ static const char *const feature_names[FEATURE_COUNT] = {
 #undef FEATURE_NAME
 };
 
+static const char *const refusal_names[REFUSAL_COUNT] = {
+#define REFUSAL_NAME(name) #name,
+	REFUSALS(REFUSAL_NAME)
+#undef REFUSAL_NAME
+};
+
 uint32_t table_threads(const struct counters_file *c)
 {
 	const uint32_t threads = atomic_load(&c->threads);
@@ -40,19 +46,18 @@ static uint32_t lowest_adopted(const struct counters_file *c)
 	return lowest == UINT32_MAX ? 0 : lowest;
 }
 
-/* An array of names; NULL after an exception. Unknown bits are ignored. */
-static napi_value features_in_force(napi_env env, const struct counters_file *c)
+/* The names of the bits as an array; NULL after an exception. Unknown bits are ignored. */
+static napi_value names_of(napi_env env, uint32_t bits, const char *const *names, uint32_t names_count)
 {
-	const uint32_t features = atomic_load(&c->features);
 	napi_value array, name;
 	uint32_t count = 0;
 
 	if (!ok(env, napi_create_array(env, &array)))
 		return NULL;
-	for (uint32_t i = 0; i < FEATURE_COUNT; i++) {
-		if ((features >> i & 1) == 0)
+	for (uint32_t i = 0; i < names_count; i++) {
+		if ((bits >> i & 1) == 0)
 			continue;
-		if (!ok(env, napi_create_string_utf8(env, feature_names[i], NAPI_AUTO_LENGTH, &name)) ||
+		if (!ok(env, napi_create_string_utf8(env, names[i], NAPI_AUTO_LENGTH, &name)) ||
 		    !ok(env, napi_set_element(env, array, count++, name)))
 			return NULL;
 	}
@@ -62,13 +67,14 @@ static napi_value features_in_force(napi_env env, const struct counters_file *c)
 static napi_value counters_method(napi_env env, napi_callback_info info)
 {
 	struct table *t = table_of(env, info, 0, NULL);
-	napi_value object, counters, features;
+	napi_value object, counters, features, refused;
 	if (!t || !t->counters)
 		return NULL;
 	object = new_object(env);
 	counters = new_object(env);
-	features = features_in_force(env, t->counters);
-	if (!object || !counters || !features)
+	features = names_of(env, atomic_load(&t->counters->features), feature_names, FEATURE_COUNT);
+	refused = names_of(env, atomic_load(&t->counters->refused), refusal_names, REFUSAL_COUNT);
+	if (!object || !counters || !features || !refused)
 		return NULL;
 	for (uint32_t i = 0; i < COUNTER_COUNT; i++)
 		add_number(env, counters, counter_names[i], summed(t->counters, i));
@@ -77,6 +83,10 @@ static napi_value counters_method(napi_env env, napi_callback_info info)
 	add_number(env, object, "adopted", lowest_adopted(t->counters));
 	ok(env, napi_set_named_property(env, object, "counters", counters));
 	ok(env, napi_set_named_property(env, object, "features", features));
+	ok(env, napi_set_named_property(env, object, "refused", refused));
+	const uint32_t denied = atomic_load(&t->counters->denied_call);
+	if (denied != 0)
+		add_number(env, object, "deniedCall", denied - 1);
 	return finished(env, object);
 }
 

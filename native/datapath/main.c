@@ -29,12 +29,13 @@ static _Noreturn void fail(int status, const char *step, int err)
 }
 
 static void announce(const struct options *o, struct counters_file *counters, const struct hello *hello,
-		     uint32_t features)
+		     const struct threads *threads)
 {
 	for (size_t i = o->wake.count; i < THREADS_MAX; i++)
 		atomic_store(&counters->thread[i].running, 0);
 	atomic_store(&counters->threads, hello->threads);
-	atomic_store(&counters->features, features);
+	atomic_store(&counters->features, threads->features);
+	atomic_store(&counters->refused, threads->refused);
 	atomic_store(&counters->pid, hello->pid);
 }
 
@@ -55,13 +56,13 @@ static int start(const struct options *o, struct threads *threads, struct hello 
 	if (err != 0)
 		return err;
 	takeover_socket_hello(hello, o);
-	announce(o, files.counters, hello, threads->features);
+	announce(o, files.counters, hello, threads);
 	*step = "threads";
 	err = threads_start(threads);
 	if (err != 0)
 		return err;
 	*step = "seccomp";
-	return sandbox_install_filter();
+	return sandbox_install_filter(&files.counters->denied_call);
 }
 
 int main(int argc, char **argv)

@@ -39,7 +39,7 @@ static bool set(int fd, int level, int option, int value)
 	return setsockopt(fd, level, option, &value, sizeof value) == 0;
 }
 
-static uint32_t open_udp(int udp)
+static uint32_t open_udp(int udp, uint32_t *refused)
 {
 	uint32_t features = 0;
 
@@ -47,7 +47,8 @@ static uint32_t open_udp(int udp)
 	 * A datagram that is too long for the path fails here, or the next one does after an ICMP error, and the inner
 	 * sender hears of it. Fragments of outer packets would be lost one by one, and slow to reassemble.
 	 */
-	set(udp, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
+	if (!set(udp, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO))
+		*refused |= REFUSED(udp_df);
 	/* 0, because each message names its own segment size. Since kernel 4.18. */
 	if (set(udp, IPPROTO_UDP, UDP_SEGMENT, 0))
 		features |= FEATURE(udp_segment);
@@ -57,7 +58,7 @@ static uint32_t open_udp(int udp)
 	return features;
 }
 
-uint32_t offload_open(const struct descriptors *tun, const struct descriptors *udp)
+uint32_t offload_open(const struct descriptors *tun, const struct descriptors *udp, uint32_t *refused)
 {
 	uint32_t of_tun = FEATURE(tun_csum) | FEATURE(tun_tso) | FEATURE(tun_uso);
 	uint32_t of_udp = FEATURE(udp_segment) | FEATURE(udp_gro);
@@ -65,10 +66,10 @@ uint32_t offload_open(const struct descriptors *tun, const struct descriptors *u
 	for (size_t i = 0; i < tun->count; i++)
 		of_tun &= open_tun(tun->fd[i]);
 	for (size_t i = 0; i < udp->count; i++) {
-		of_udp &= open_udp(udp->fd[i]);
+		of_udp &= open_udp(udp->fd[i], refused);
 		/* The receiver tells sparse flows by the TOS, and its kernel merges no datagrams of different TOS. */
-		if (i > 0 && i == udp->count - 1)
-			set(udp->fd[i], IPPROTO_IP, IP_TOS, SPARSE_TOS);
+		if (i > 0 && i == udp->count - 1 && !set(udp->fd[i], IPPROTO_IP, IP_TOS, SPARSE_TOS))
+			*refused |= REFUSED(sparse_tos);
 	}
 	return of_tun | of_udp;
 }

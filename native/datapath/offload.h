@@ -9,8 +9,8 @@
 
 /*
  * Sets up all queues and sockets and returns the bits FEATURE() that are in force on all of them. From here on
- * datagrams leave with DF (IP_PMTUDISC_DO).
+ * datagrams leave with DF (IP_PMTUDISC_DO). What any of them refused of REFUSALS is added to `refused`.
  */
-uint32_t offload_open(const struct descriptors *tun, const struct descriptors *udp);
+uint32_t offload_open(const struct descriptors *tun, const struct descriptors *udp, uint32_t *refused);
 
 #endif

@@ -1,10 +1,12 @@
 /* See options.h. */
 #include "options.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define FIXED_ARGUMENTS 7
@@ -89,6 +91,32 @@ static bool is_in(const int *fds, size_t count, int fd)
 	return false;
 }
 
+/* The call itself, because libc before 2.34 has no function for it. Since Linux 5.9. */
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+/* Where neither the call nor /proc can be used. tartand's own descriptors are far below. */
+#define CLOSED_MAX 65536
+
+/* An older filter of a container answers EPERM to a call that it does not know. */
+static void close_from(int first)
+{
+	if (syscall(SYS_close_range, (unsigned int)first, ~0u, 0) == 0)
+		return;
+	DIR *listed = opendir("/proc/self/fd");
+	if (listed == NULL) {
+		for (int fd = first; fd < CLOSED_MAX; fd++)
+			close(fd);
+		return;
+	}
+	for (struct dirent *e = readdir(listed); e != NULL; e = readdir(listed)) {
+		int fd = atoi(e->d_name);
+		if (fd >= first && fd != dirfd(listed))
+			close(fd);
+	}
+	closedir(listed);
+}
+
 int options_take_descriptors(const struct options *o)
 {
 	int fds[DESCRIPTORS_MAX], last = o->status > STANDARD_END ? o->status : STANDARD_END;
@@ -102,9 +130,7 @@ int options_take_descriptors(const struct options *o)
 	for (int fd = STANDARD_END; fd < last; fd++)
 		if (fd != o->status && !is_in(fds, count, fd))
 			close(fd);
-	/* Linux before 5.9 does not have the call. There tartand's own close-on-exec has closed the rest. */
-	if (close_range((unsigned int)last + 1, ~0u, 0) < 0 && errno != ENOSYS)
-		return errno;
+	close_from(last + 1);
 	/* All but the two memories, which are mapped. */
 	for (size_t i = 2; i < count; i++) {
 		int flags = fcntl(fds[i], F_GETFL);

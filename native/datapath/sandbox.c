@@ -2,7 +2,8 @@
  * Giving up identity, capabilities and system calls; see sandbox.h.
  *
  * The filter (seccomp(2)) is an allow-list of what the loops, the takeover socket and the end of a thread need. It
- * allows no opening of a file, no socket, no program and no mapping. Any other call ends the process with SIGSYS.
+ * allows no opening of a file, no socket, no program and no mapping. Any other call ends the process with SIGSYS, whose
+ * handler only writes down which one it was.
  * Builds with sanitizers define SANDBOX_WIDE, because their runtimes map memory and read files at any time.
  */
 #include "sandbox.h"
@@ -12,6 +13,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -137,15 +139,42 @@ static void build(struct sock_filter *f)
 		unsigned char to_allow = (unsigned char)(ALLOWED - i);
 		f[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[i], to_allow, 0);
 	}
-	f[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	f[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP);
 	f[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 }
 
-int sandbox_install_filter(void)
+static _Atomic uint32_t *denied;
+
+/*
+ * Runs in the thread whose call was denied. The signal is blocked meanwhile, and a denied call then kills the process at
+ * once (seccomp(2)): it ends by SIGSYS, whatever becomes of the handler.
+ */
+static void on_denied(int signal_number, siginfo_t *info, void *context)
+{
+	(void)context;
+	atomic_store(denied, (uint32_t)info->si_syscall + 1);
+	syscall(SYS_ptrace, 0, 0, 0, 0);
+	_exit(128 + signal_number);
+}
+
+static int handle_denied(_Atomic uint32_t *denied_call)
+{
+	struct sigaction action = { .sa_flags = SA_SIGINFO };
+
+	denied = denied_call;
+	action.sa_sigaction = on_denied;
+	sigemptyset(&action.sa_mask);
+	return sigaction(SIGSYS, &action, NULL) < 0 ? errno : 0;
+}
+
+int sandbox_install_filter(_Atomic uint32_t *denied_call)
 {
 	struct sock_filter filter[PROLOGUE + ALLOWED + EPILOGUE];
 	struct sock_fprog program = { .len = (unsigned short)(sizeof filter / sizeof filter[0]), .filter = filter };
 
+	int err = handle_denied(denied_call);
+	if (err != 0)
+		return err;
 	build(filter);
 	/* With TSYNC a positive result is the id of a thread that could not be changed. */
 	long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);

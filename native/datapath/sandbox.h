@@ -5,6 +5,8 @@
 #ifndef TARTAN_SANDBOX_H
 #define TARTAN_SANDBOX_H
 
+#include <stdatomic.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /*
@@ -15,8 +17,9 @@ int sandbox_drop(uid_t uid, gid_t gid, const char **step);
 
 /*
  * Installs the filter in every thread (SECCOMP_FILTER_FLAG_TSYNC). After it any system call outside the list kills the
- * process. Returns 0 or an errno: without the filter nothing may be forwarded.
+ * process by SIGSYS; before, its number + 1 is written to `denied_call`. Returns 0 or an errno: without the filter
+ * nothing may be forwarded.
  */
-int sandbox_install_filter(void);
+int sandbox_install_filter(_Atomic uint32_t *denied_call);
 
 #endif

@@ -58,7 +58,7 @@ int threads_prepare(struct threads *threads, const struct options *o, const stru
 	threads->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (threads->done < 0)
 		return errno;
-	threads->features = offload_open(&o->tun, &o->udp);
+	threads->features = offload_open(&o->tun, &o->udp, &threads->refused);
 	if (o->tun.count > 1)
 		threads->features |= FEATURE(sparse_apart);
 	int err = pthread_barrier_init(&threads->start_barrier, NULL, (unsigned int)threads->count + 1);

@@ -26,6 +26,7 @@ struct thread {
 struct threads {
 	size_t count;
 	uint32_t features; /* of layout.h, in force for all threads */
+	uint32_t refused; /* of layout.h */
 	int done; /* eventfd: each thread adds one when it ends */
 	pthread_barrier_t start_barrier;
 	struct thread thread[THREADS_MAX];

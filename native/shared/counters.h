@@ -47,4 +47,19 @@ enum feature_number {
 };
 #define FEATURE(name) (1u << number_##name)
 
+/*
+ * What the kernel refused at the start, although every kernel has it. Each is a bit of counters_file.refused.
+ *   udp_df       outer packets with DF, so that a path that is too narrow is told to the inner sender (ip(7))
+ *   sparse_tos   the TOS by which a peer knows packets of sparse flows
+ */
+#define REFUSALS(X) X(udp_df) X(sparse_tos)
+
+enum refusal_number {
+#define REFUSAL_ENUM(name) refusal_##name,
+	REFUSALS(REFUSAL_ENUM)
+#undef REFUSAL_ENUM
+	REFUSAL_COUNT
+};
+#define REFUSED(name) (1u << refusal_##name)
+
 #endif

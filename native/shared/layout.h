@@ -192,7 +192,9 @@ struct counters_file {
 	_Atomic uint32_t features;
 	_Atomic uint32_t blocks_generation; /* of the newest table to which a thread has fitted the peer blocks */
 	_Atomic uint32_t blocks_count;      /* peer_count of that table. By the thread that fits the blocks */
-	uint8_t pad[92];
+	_Atomic uint32_t denied_call; /* number + 1 of the system call for which the process was killed; 0: none */
+	_Atomic uint32_t refused;     /* REFUSED() */
+	uint8_t pad[84];
 	struct thread_block thread[THREADS_MAX];
 	uint8_t pad2[1920];
 	struct peer_block peer[PEERS_MAX];

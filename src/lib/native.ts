@@ -49,6 +49,10 @@ export interface NativeCounters {
   readonly counters: Record<string, number>;
   /** The names of the kernel's offloads that the data process uses. */
   readonly features: readonly string[];
+  /** The names of what the kernel refused at the start (REFUSALS of counters.h). */
+  readonly refused: readonly string[];
+  /** The system call for which the data process was killed. */
+  readonly deniedCall?: number;
 }
 
 /**

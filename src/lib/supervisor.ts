@@ -47,6 +47,8 @@ export interface ChildKind<C extends Child> {
   discard(): void;
   /** Reads what an ended child left, before its handles are closed. */
   onEnded(ended: C): void;
+  /** Why a child has died by itself; undefined when that is not known. */
+  causeOf?(died: C): string | undefined;
   /** Moves a running child out of our control group. Nothing waits for it. */
   enterScope?(running: C): void;
   /** CLOCK_BOOTTIME milliseconds since when the child owes an answer; undefined when it owes none. */
@@ -164,8 +166,9 @@ export class Supervisor<C extends Child> {
     this.#running = child;
     void child.ended.then(() => {
       if (this.#running !== child || this.#stopping === child) return;
+      const cause = this.#kind.causeOf?.(child);
       this.#removeEnded(child);
-      this.#onDeath(child);
+      this.#onDeath(child, cause);
     });
   }
 
@@ -268,12 +271,16 @@ export class Supervisor<C extends Child> {
     ended.release();
   }
 
-  #onDeath({ pid }: C): void {
+  #onDeath({ pid }: C, cause: string | undefined): void {
     if (this.isClosing) return;
     const isYoung = this.#clock.now() - this.#startedMs < youngMs;
     this.#failures = isYoung ? this.#failures + 1 : 1;
     const fields = { pid, failures: this.#failures };
-    this.#log.warn(`${this.#kind.event}.died`, `${this.#kind.name} ${pid} died`, fields);
+    this.#log.warn(
+      `${this.#kind.event}.died`,
+      `${this.#kind.name} ${pid} died${cause === undefined ? '' : `: ${cause}`}`,
+      fields,
+    );
     void this.#respawn(undefined);
   }
 

@@ -44,7 +44,7 @@ export interface SpeedOptions {
   readonly b: Carrier;
 }
 
-function compile(source: string, output: string): void {
+export function compile(source: string, output: string): void {
   const made = statSync(output, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   if (made > statSync(join(root, source)).mtimeMs) return;
   mkdirSync(dirname(output), { recursive: true });

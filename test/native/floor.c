@@ -52,7 +52,9 @@ static uint32_t open_offloads(int tun)
 {
 	uint16_t ports[2];
 	const struct descriptors udp = { .count = 2, .fd = { udp_open(SELF_IP, &ports[0]), udp_open(SELF_IP, &ports[1]) } };
-	uint32_t features = offload_open(&(struct descriptors){ .count = tun < 0 ? 0 : 1, .fd = { tun } }, &udp);
+	uint32_t refused = 0;
+	uint32_t features =
+		offload_open(&(struct descriptors){ .count = tun < 0 ? 0 : 1, .fd = { tun } }, &udp, &refused);
 
 	close(udp.fd[0]);
 	close(udp.fd[1]);

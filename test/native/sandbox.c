@@ -70,7 +70,7 @@ static int try_mprotect(void)
 
 static int try_kill(void)
 {
-	return kill(getppid(), 0);
+	return kill(1, 0);
 }
 
 static int try_open_by_x32_number(void)
@@ -81,12 +81,22 @@ static int try_open_by_x32_number(void)
 struct attempt {
 	const char *name;
 	int (*run)(void);
+	uint32_t number;
 };
 
+/* Shared with the children. */
+static _Atomic uint32_t *told;
+
 static const struct attempt forbidden[] = {
-	{ "openat", try_openat },     { "socket", try_socket },   { "execve", try_execve },
-	{ "mmap", try_mmap },         { "fork", try_fork },       { "ptrace", try_ptrace },
-	{ "mprotect", try_mprotect }, { "kill", try_kill },       { "x32 open", try_open_by_x32_number },
+	{ "openat", try_openat, SYS_openat },
+	{ "socket", try_socket, SYS_socket },
+	{ "execve", try_execve, SYS_execve },
+	{ "mmap", try_mmap, SYS_mmap },
+	{ "fork", try_fork, SYS_clone },
+	{ "ptrace", try_ptrace, SYS_ptrace },
+	{ "mprotect", try_mprotect, SYS_mprotect },
+	{ "kill", try_kill, SYS_kill },
+	{ "x32 open", try_open_by_x32_number, 0x40000000 + 2 },
 };
 
 struct stage {
@@ -115,7 +125,7 @@ static void child(int (*run)(void), bool in_thread)
 	if (drop() != 0 || pthread_create(&thread, NULL, perform, &stage) != 0)
 		_exit(90);
 	pthread_barrier_wait(&stage.ready);
-	if (sandbox_install_filter() != 0)
+	if (sandbox_install_filter(told) != 0)
 		_exit(91);
 	if (!in_thread)
 		run();
@@ -140,7 +150,9 @@ static void forbidden_calls_kill(struct suite *s)
 {
 	for (size_t i = 0; i < sizeof forbidden / sizeof forbidden[0]; i++)
 		for (int in_thread = 0; in_thread < 2; in_thread++) {
+			atomic_store(told, 0);
 			int status = end_of(forbidden[i].run, in_thread != 0);
+			CHECK_CASE(s, atomic_load(told) == forbidden[i].number + 1, forbidden[i].name);
 			CHECK_CASE(s, WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, forbidden[i].name);
 		}
 }
@@ -268,6 +280,9 @@ int main(void)
 {
 	struct suite s = { .name = "sandbox", .random = 10 };
 
+	told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (told == MAP_FAILED)
+		abort();
 	forbidden_calls_kill(&s);
 	needed_calls_work(&s);
 	every_thread_is_bare(&s);

@@ -41,7 +41,7 @@ class FakeTable implements Partial<NativeTable> {
     return true;
   }
   counters(): NativeCounters {
-    return { pid: 1, threads: 2, adopted: this.adopted ?? this.count, counters: {}, features: [] };
+    return { pid: 1, threads: 2, adopted: this.adopted ?? this.count, counters: {}, features: [], refused: [] };
   }
   control(): { generation: number; fence: boolean; forwardUntil: number } {
     return { generation: this.count, fence: true, forwardUntil: 99 };
@@ -319,6 +319,7 @@ test('counters of dead processes stay in the sum', () => {
     threads: 2,
     adopted: 1,
     features: [],
+    refused: [],
     counters: { rx_ok: rx },
   });
   expect(totals.plus(undefined)).toEqual({});

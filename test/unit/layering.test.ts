@@ -130,6 +130,15 @@ describe('circles among C files', () => {
   });
 });
 
+test('fault N16: no union is given its value by an initialiser, which may leave a part of it undefined', () => {
+  const given = /union(?:\s+\w+)?(?:\s*\{[^}]*\})?\s+\w+(?:\[\w*\])?\s*=/;
+  expect('	union bpf_attr a = { .map_type = 1 };').toMatch(given);
+  expect('	union {\n\t\tchar space[8];\n\t} control = { 0 };').toMatch(given);
+  const files = sources('native', /^native\/(addon|datapath|shared)\/.*\.[ch]$/);
+  const texts = files.map(file => ({ file, text: readFileSync(join(root, file), 'utf8') }));
+  expect(texts.filter(({ text }) => given.test(text)).map(({ file }) => file)).toEqual([]);
+});
+
 describe('retired names', () => {
   const files = [
     ...sources('native', /^native\/(addon|datapath|shared)\/.*\.[ch]$/),

@@ -10,6 +10,7 @@
  * Packets that arrive between 2 and 3 wait in the kernel. A failure before the end of 2 leaves the running process as
  * it was.
  */
+import { bootClock } from '../../lib/clock.js';
 import { messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { builtFile, type NativeCounters } from '../../lib/native.js';
@@ -55,6 +56,15 @@ interface Prepared {
   readonly descriptors: PreparedDescriptors;
 }
 
+/** A death by a system call that was refused. */
+interface Denial {
+  readonly problem: string;
+  readonly atMs: number;
+}
+
+/** It may come again with the next packet of its kind, so it is told for a while. */
+const denialMs = 600_000;
+
 export class DataProcessKind implements ChildKind<DataProcess> {
   readonly name = 'data process';
   readonly event = 'datapath';
@@ -67,6 +77,7 @@ export class DataProcessKind implements ChildKind<DataProcess> {
   readonly #onChange: () => void;
   #prepared: Prepared | undefined;
   #account: Account | undefined;
+  #denial: Denial | undefined;
 
   /** @param onChange called after a process has ended, and after another one has begun */
   constructor(options: HandoverOptions, descriptors: DescriptorSet, published: PublishedState, onChange: () => void) {
@@ -80,6 +91,11 @@ export class DataProcessKind implements ChildKind<DataProcess> {
   /** What the machine does not give to the data process. */
   get warnings(): readonly string[] {
     return [this.#account?.warning].filter(text => text !== undefined);
+  }
+
+  get problems(): readonly string[] {
+    const { problem, atMs } = this.#denial ?? { problem: '', atMs: -Infinity };
+    return bootClock.now() - atMs < denialMs ? [problem] : [];
   }
 
   isWanted(): boolean {
@@ -142,6 +158,19 @@ export class DataProcessKind implements ChildKind<DataProcess> {
 
   silentSinceMs(running: DataProcess): number | undefined {
     return running.silentSinceMs();
+  }
+
+  causeOf(died: DataProcess): string | undefined {
+    const { cause, deniedCall, pid } = died;
+    if (deniedCall !== undefined || cause === 'killed by SIGSYS') {
+      const how =
+        deniedCall === undefined
+          ? 'was killed by SIGSYS: it made a system call that a filter of this machine or container refuses'
+          : `made system call ${deniedCall}, which a filter refuses, and was killed by SIGSYS`;
+      const problem = `data process ${pid} ${how}; allow it in the filter, or report this with the versions of kernel and libc`;
+      this.#denial = { problem, atMs: bootClock.now() };
+    }
+    return cause;
   }
 
   onEnded(ended: DataProcess): void {

@@ -76,20 +76,53 @@ interface Question {
 /** The build and the layout of a data process, as its hello names them. */
 type BuildInfo = Pick<NativeHello, 'build' | 'version'>;
 
+/** How a child of ours has ended, as far as it is known by now. */
+interface Exit {
+  text: string | undefined;
+  readonly known: Promise<void>;
+}
+
+/** How long the exit status may come after the end of the connection. */
+const exitStatusMs = 100;
+
+function exitOf(child: ChildProcess): Exit {
+  const exit: Exit = {
+    text: undefined,
+    known: new Promise(resolve => {
+      child.once('exit', (code, signal) => {
+        exit.text = signal === null ? `it exited with status ${code}` : `killed by ${signal}`;
+        resolve();
+      });
+    }),
+  };
+  return exit;
+}
+
 export class DataProcess implements Child {
   readonly table: NativeTable;
+  /** Resolves when the process dies. */
+  readonly ended: Promise<void>;
   readonly #buildInfo: BuildInfo;
   readonly #connection: ProcessConnection;
   readonly #wakeFds: readonly number[];
+  readonly #exit: Exit | undefined;
   /** The oldest question to each thread that was open when it was asked. */
   readonly #questions: (Question | undefined)[] = [];
   #nextThread = 0;
 
-  constructor(connection: ProcessConnection, buildInfo: BuildInfo, table: NativeTable, wakeFds: readonly number[]) {
+  constructor(
+    connection: ProcessConnection,
+    buildInfo: BuildInfo,
+    table: NativeTable,
+    wakeFds: readonly number[],
+    exit?: Exit,
+  ) {
     this.#connection = connection;
     this.#buildInfo = buildInfo;
     this.table = table;
     this.#wakeFds = wakeFds;
+    this.#exit = exit;
+    this.ended = connection.ended.then(() => this.#exit && Promise.race([this.#exit.known, delay(exitStatusMs)]));
   }
 
   get pid(): number {
@@ -110,9 +143,14 @@ export class DataProcess implements Child {
     return `it is of ${which} layout ${version} and of build ${build}, and this is layout ${layoutVersion} of build ${ourBuild}`;
   }
 
-  /** Resolves when the process dies. */
-  get ended(): Promise<void> {
-    return this.#connection.ended;
+  /** Why the process died by itself; only that of a child of ours has a status. */
+  get cause(): string | undefined {
+    const { deniedCall } = this;
+    return deniedCall === undefined ? this.#exit?.text : `system call ${deniedCall} is not allowed to it (SIGSYS)`;
+  }
+
+  get deniedCall(): number | undefined {
+    return this.table.counters()?.deniedCall;
   }
 
   /** Makes every thread read the control words. */
@@ -252,9 +290,10 @@ export async function spawnProcess(options: SpawnOptions, prepare: (table: Nativ
     prepare(table);
     for (let i = 0; i < threadsOf(options.tunFds.length); i++) wakeFds.push(native().eventFd());
     const child = spawnChild(options, table, wakeFds);
+    const exit = exitOf(child);
     const hello = await receiveHello(child, options);
     closeAll([hello.routesFd, hello.countersFd, hello.listenFd, ...hello.tunFds, ...hello.udpFds, ...hello.wakeFds]);
-    return new DataProcess(new ProcessConnection(hello.pid, hello.connectionFd), hello, table, wakeFds);
+    return new DataProcess(new ProcessConnection(hello.pid, hello.connectionFd), hello, table, wakeFds, exit);
   } catch (error) {
     table.close();
     closeAll(wakeFds);

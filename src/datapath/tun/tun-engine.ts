@@ -10,7 +10,7 @@ import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { bootClock, HeldTime, type Clock } from '../../lib/clock.js';
 import { TartanError, messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
-import type { NativeTable } from '../../lib/native.js';
+import type { NativeCounters, NativeTable } from '../../lib/native.js';
 import { defaultHang, Supervisor, type HangLimits } from '../../lib/supervisor.js';
 import { formatIpv4, formatPrefix } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
@@ -161,6 +161,7 @@ class TunEngine implements Datapath {
       warnings: [
         ...this.#descriptors.warnings,
         ...this.#kind.warnings,
+        ...(current ? refusalsOf(current) : []),
         ...[this.#refusal, this.#writeProblem].filter(text => text !== undefined),
         ...(difference === undefined ? [] : [`data process ${running?.pid}: ${difference}; ${this.#handoverProblem}`]),
       ],
@@ -237,7 +238,7 @@ class TunEngine implements Datapath {
       running && this.#lag.ms >= this.#hang.tellMs
         ? `data process ${running.pid} has used table ${this.#adoptedGeneration} for ${Math.round(this.#lag.ms / 1000)} s, and the newest is table ${this.#published.generation}: packets go by the older one`
         : undefined;
-    return [problem, lag].filter(text => text !== undefined);
+    return [problem, lag, ...this.#kind.problems].filter(text => text !== undefined);
   }
 
   #writeControlWords(): void {
@@ -288,6 +289,19 @@ class TunEngine implements Datapath {
       return true;
     }
   }
+}
+
+const refusals: Readonly<Record<string, string>> = {
+  udp_df:
+    'the kernel refuses DF for outer packets (IP_MTU_DISCOVER): where the path is too narrow they are fragmented or lost, and no sender is told',
+  sparse_tos: 'the kernel refuses the TOS of sparse flows (IP_TOS): peers serve them as bulk flows',
+};
+
+function refusalsOf({ refused, features }: NativeCounters): readonly string[] {
+  const pathMtu = features.includes('path_mtu')
+    ? []
+    : ['the path MTU cannot be asked for: where the path is too narrow packets are lost, and no sender is told'];
+  return [...refused.map(name => refusals[name] ?? name), ...pathMtu];
 }
 
 /** How many refused peers a warning names. */
