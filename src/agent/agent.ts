@@ -48,6 +48,8 @@ export class Agent {
   underlayProblem: string | undefined;
   /** Why Docker cannot use its settings. */
   dockerProblems: readonly string[] = [];
+  /** Until then no pass makes the agent ready, or writes the files by which Docker starts. */
+  #isDatapathStarted = false;
   /** Docker does not start until the whole host forwards. */
   #needsForwarding = false;
   readonly #writer: StateWriter;
@@ -114,7 +116,6 @@ export class Agent {
     if (ownLease.lost.aborted) this.#onLost(ownLease);
     else ownLease.lost.addEventListener('abort', () => this.#onLost(ownLease), { once: true });
     try {
-      await this.#startDatapath(session, running);
       await this.#runLoops(session, running);
     } catch (error) {
       if (!ownLease.lost.aborted) throw error;
@@ -128,6 +129,7 @@ export class Agent {
 
   async #startDatapath({ network, backend, ownLease }: Session, signal: AbortSignal): Promise<void> {
     this.#setPhase('configuring');
+    this.#isDatapathStarted = false;
     await this.#retrying('datapath.waiting', signal, ['DATAPATH_FAILED'], async () => {
       if (!this.hasTunnel) return this.ports.datapath.stop();
       this.#moveForwardUntil(ownLease);
@@ -137,6 +139,8 @@ export class Agent {
       this.ports.datapath.fence(false);
       this.#moveForwardUntil(ownLease);
     });
+    this.#isDatapathStarted = true;
+    this.reconciler.ring();
   }
 
   #datapathConfig({ network, backend, ownLease }: Session, node: UnderlayAddress): DatapathConfig {
@@ -157,12 +161,14 @@ export class Agent {
   async #runLoops(session: Session, signal: AbortSignal): Promise<void> {
     const stop = new AbortController();
     const running = AbortSignal.any([signal, stop.signal]);
+    // While the data plane waits for its port, the peers are read and the host is prepared.
+    const started = this.#startDatapath(session, running);
     const loops = [
       this.#watchLeases(session, running),
       this.reconciler.run(this.options.resyncMs, running, () => this.#onPass(session)),
-      this.#tick(session, running),
-      this.#watchUnderlay(session, running),
-      watchNetwork(this.ports.store, session.network, running, problem => this.#onNetworkProblem(problem)),
+      started.then(() => this.#tick(session, running)),
+      started.then(() => this.#watchUnderlay(session, running)),
+      started.then(() => this.#watchNetwork(session, running)),
     ];
     try {
       await Promise.race(loops);
@@ -178,6 +184,10 @@ export class Agent {
       this.reconciler.ring();
       if (!this.unconfirmed) this.#writer.writeWhenDue(session.network, session.ownLease);
     }
+  }
+
+  #watchNetwork({ network }: Session, signal: AbortSignal): Promise<void> {
+    return watchNetwork(this.ports.store, network, signal, problem => this.#onNetworkProblem(problem));
   }
 
   #watchUnderlay(session: Session, signal: AbortSignal): Promise<never> {
@@ -214,6 +224,7 @@ export class Agent {
   async #onPass(session: Session): Promise<void> {
     // The subnet may have been lost during the pass.
     if (this.phase !== 'configuring' && this.phase !== 'ready') return;
+    if (!this.#isDatapathStarted) return;
     const neededForwarding = this.#needsForwarding;
     await this.#writeDockerSettings(session);
     // Docker starts when the agent is ready, so the next pass enables forwarding first.

@@ -19,12 +19,15 @@ export type ErrorCode = keyof typeof exitCodes;
 
 export class TartanError extends Error {
   readonly code: ErrorCode;
+  /** When an attempt that failed for this alone is repeated; undefined: as the caller thinks. */
+  readonly retryMs: number | undefined;
 
   /** @param message names the value, the expected value and the next step, and contains no secret */
-  constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
+  constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown; readonly retryMs?: number }) {
     super(message, options);
     this.name = 'TartanError';
     this.code = code;
+    this.retryMs = options?.retryMs;
   }
 
   get exitCode(): number {

@@ -49,7 +49,7 @@ export async function retrying<T>(options: RetryOptions, attempt: () => Promise<
       }
       lastCode = error.code;
       if (throttle.due()) options.log.warn(options.event, error.message, { attempt: count, code: error.code });
-      await options.clock.sleep(backoffMs(count, options.limits), options.signal);
+      await options.clock.sleep(error.retryMs ?? backoffMs(count, options.limits), options.signal);
     }
   }
 }

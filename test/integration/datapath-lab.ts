@@ -53,8 +53,12 @@ export function useScratch(): { readonly directory: string } {
 }
 
 /** Waits until `probe` says yes; the error shows what was seen last. */
-export async function until<T>(what: string, probe: () => Promise<T> | T, yes: (seen: T) => boolean): Promise<T> {
-  const limitMs = 10_000;
+export async function until<T>(
+  what: string,
+  probe: () => Promise<T> | T,
+  yes: (seen: T) => boolean,
+  limitMs = 10_000,
+): Promise<T> {
   for (const began = Date.now(); ; await delay(10)) {
     const seen = await probe();
     if (yes(seen)) return seen;

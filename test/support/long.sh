@@ -59,6 +59,8 @@ case $part in
 	faults)
 		step 'faults again and again' env TARTAN_REPEAT="${TARTAN_REPEAT:-50}" vitest run --project e2e test/e2e/faults
 		step 'a hundred deaths at start' env TARTAN_START_KILLS=100 vitest run --project e2e test/e2e/sudden-death.test.ts
+		step 'a hang by its real limits' env TARTAN_HANG=real vitest run --project integration \
+			test/integration/datapath-hang.test.ts
 		step 'upgrades' env TARTAN_GAP_MS=50 vitest run --project e2e test/e2e/upgrade.test.ts
 		;;
 	upgrade)

@@ -30,6 +30,9 @@ const udpBufferBytes = 4 * 1024 * 1024;
 export const linkGoneTimeoutMs = 2000;
 const linkGraceMs = 200;
 
+/** Who waits for a port waits for another program to end, flanneld for example, and packets wait as long. */
+const portRetryMs = 50;
+
 export interface Descriptors {
   readonly tunFds: readonly number[];
   readonly udpFds: readonly number[];
@@ -307,7 +310,7 @@ function underlayError(where: string, port: number, cause: unknown): TartanError
       return new TartanError(
         'DATAPATH_FAILED',
         `UDP ${where} is taken by another program: find it with: ss -lunp sport = :${port}`,
-        { cause },
+        { cause, retryMs: portRetryMs },
       );
     case 'EADDRNOTAVAIL':
       return new TartanError(

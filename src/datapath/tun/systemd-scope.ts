@@ -6,6 +6,7 @@
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { messageOf } from '../../lib/errors.js';
 
 const timeoutMs = 3_000;
 const manager = ['org.freedesktop.systemd1', '/org/freedesktop/systemd1', 'org.freedesktop.systemd1.Manager'] as const;
@@ -66,6 +67,10 @@ function quoted(answer: string): string {
 
 async function busctl(...words: readonly string[]): Promise<string> {
   const options = { timeout: timeoutMs, encoding: 'utf8' } as const;
-  const { stdout } = await promisify(execFile)('busctl', ['--system', '--no-pager', ...words], options);
-  return stdout;
+  try {
+    return (await promisify(execFile)('busctl', ['--system', '--no-pager', ...words], options)).stdout;
+  } catch (error) {
+    const answer = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : '';
+    throw new Error(`busctl: ${answer || messageOf(error)}`, { cause: error });
+  }
 }
