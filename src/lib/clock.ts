@@ -26,10 +26,14 @@ export class HeldTime<T> {
   #last: T | undefined;
   #lookedMs = -Infinity;
 
-  /** @param seen undefined: nothing that could stay */
-  look(seen: T | undefined, nowMs: number): void {
+  /**
+   * @param seen undefined: nothing that could stay
+   * @param sinceMs when it began to be so, if that is known
+   */
+  look(seen: T | undefined, nowMs: number, sinceMs = nowMs): void {
     const stays = seen !== undefined && seen === this.#last;
-    this.ms = stays ? this.ms + Math.min(nowMs - this.#lookedMs, longestStepMs) : 0;
+    const stepMs = Math.min(nowMs - (stays ? this.#lookedMs : sinceMs), longestStepMs);
+    this.ms = seen === undefined ? 0 : stepMs + (stays ? this.ms : 0);
     this.#last = seen;
     this.#lookedMs = nowMs;
   }

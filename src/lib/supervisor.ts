@@ -203,7 +203,7 @@ export class Supervisor<C extends Child> {
   check(): void {
     const { running } = this;
     const since = running && !this.isStopping ? this.#kind.silentSinceMs?.(running) : undefined;
-    this.#silence.look(since, this.#clock.now());
+    this.#silence.look(since, this.#clock.now(), since);
     if (!running || this.isStopping || this.#silence.ms < this.#hang.replaceMs) return;
     const { name, event } = this.#kind;
     this.#log.error(`${event}.hangs`, `${this.problem}: it is killed and replaced`, { pid: running.pid, name });

@@ -153,7 +153,7 @@ test('fault N2: a child that hangs is told after 3 s and replaced after 10 s in 
   await vi.waitFor(() => expect(child?.words).toContain('yes'), 5_000);
   child?.tell('hang');
   if (child) child.askedMs = now;
-  pass(3);
+  pass(2);
   expect(supervisor.problem).toBeUndefined();
   // Time in which this program did not run counts as one second and a half.
   now += 3_600_000;

@@ -4,6 +4,7 @@
  * that belongs to nobody, else the account `nobody`.
  */
 import { readFileSync, readdirSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import { TartanError } from '../../lib/errors.js';
 
 export interface Account {
@@ -25,6 +26,7 @@ const accountName = 'tartan-datapath';
 const firstFree = 65_520;
 const lastFree = 65_533;
 const nobody = 65_534;
+const pidsAtOnce = 50;
 
 const realFacts: AccountFacts = {
   read(path) {
@@ -38,7 +40,7 @@ const realFacts: AccountFacts = {
 };
 
 /** @throws TartanError PERMISSION when this user namespace has no user but root to become */
-export function chooseAccount(facts: AccountFacts = realFacts): Account {
+export async function chooseAccount(facts: AccountFacts = realFacts): Promise<Account> {
   const maps = ['uid_map', 'gid_map'].map(name => rangesOf(facts.read(`/proc/self/${name}`)));
   const isMapped = (user: number, group: number): boolean =>
     [user, group].every((number, i) => maps[i]?.some(([first, count]) => number >= first && number < first + count));
@@ -47,7 +49,7 @@ export function chooseAccount(facts: AccountFacts = realFacts): Account {
     return { ...named, warning: undefined };
   const problem =
     named && `the account ${accountName} has user ${named.user} and group ${named.group}, which cannot be used`;
-  const taken = takenNumbers(facts);
+  const taken = await takenNumbers(facts);
   for (let number = firstFree; number <= lastFree; number++)
     if (isMapped(number, number) && !taken.has(number)) return { user: number, group: number, warning: problem };
   if (isMapped(nobody, nobody))
@@ -84,12 +86,14 @@ function namedAccount(facts: AccountFacts): { readonly user: number; readonly gr
 }
 
 /** Users and groups that have a name, or a process that is no data process. */
-function takenNumbers(facts: AccountFacts): ReadonlySet<number> {
+async function takenNumbers(facts: AccountFacts): Promise<ReadonlySet<number>> {
   const columns = { '/etc/passwd': [2, 3], '/etc/group': [2] };
   const taken = new Set<number>();
   for (const [path, numbers] of Object.entries(columns))
     for (const line of linesOf(facts.read(path))) for (const i of numbers) taken.add(Number(line.split(':')[i]));
-  for (const pid of facts.pids()) {
+  for (const [i, pid] of facts.pids().entries()) {
+    // Thousands of processes must not hold up the daemon.
+    if (i % pidsAtOnce === 0) await setImmediate();
     const status = facts.read(`/proc/${pid}/status`);
     // A data process before this one, or of another host of the machine.
     if (status.startsWith(`Name:\t${accountName}\n`)) continue;

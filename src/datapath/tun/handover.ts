@@ -113,7 +113,7 @@ export class DataProcessKind implements ChildKind<DataProcess> {
     const { config } = this;
     if (!config) throw new Error('no data process is wanted');
     const { executable = builtFile('tartan-datapath'), runDir } = this.#options;
-    const { user, group } = (this.#account ??= chooseAccount());
+    const { user, group } = (this.#account ??= await chooseAccount());
     this.#prepared = { config, descriptors: await this.#descriptors.prepare(config) };
     const { tunFds, udpFds } = this.#prepared.descriptors;
     try {

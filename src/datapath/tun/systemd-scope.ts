@@ -1,10 +1,11 @@
 /**
  * The scope of a data process (systemd.scope(5)). Where systemd runs tartand as a service, the data process gets a
  * control group of its own, with the weight of the service's: systemd takes a process that stays in the group of a
- * stopped service for one that was forgotten. In a shutdown the scope ends after Docker.
+ * stopped service for one that was forgotten. In a shutdown the scope ends last.
  */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { promisify } from 'node:util';
 import { messageOf } from '../../lib/errors.js';
 
@@ -27,7 +28,8 @@ export async function enterScope(pid: number): Promise<void> {
     ['Description', 's', 'Data process of tartan'],
     ['CollectMode', 's', 'inactive-or-failed'],
     ['Slice', 's', slice],
-    ['Before', 'as', '1', 'docker.service'],
+    // Stopped in the opposite order: Docker, we, who would respawn it, and then the process.
+    ['Before', 'as', '2', 'docker.service', basename(service)],
     ...(weight === noWeight ? [] : [['CPUWeight', 't', weight]]),
   ];
   const name = `tartan-datapath-${pid}.scope`;
