@@ -93,6 +93,7 @@ export class FakeDatapath implements Datapath {
   readonly device = 'tartan0';
   readonly adopted = false;
   forwardUntilMs = 0;
+  problems: readonly string[] = [];
   #generation = 0;
 
   async start(config: DatapathConfig): Promise<void> {
@@ -133,7 +134,7 @@ export class FakeDatapath implements Datapath {
       respawns: 0,
       features: [],
       warnings: [],
-      problems: [],
+      problems: this.problems,
     };
   }
 

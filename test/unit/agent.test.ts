@@ -170,6 +170,17 @@ it('is not ready while no data process runs', async () => {
   expect(snapshot(agent, 'x').problems).toEqual(['no data process runs: packets of the overlay are not carried']);
 });
 
+it('fault N2: what the data plane suffers from is a problem of the status', async () => {
+  const { agent, store, datapath } = make();
+  agent.run(stop.signal).catch(() => {});
+  store.push();
+  await vi.waitFor(() => expect(isReady(agent)).toBe(true));
+  datapath.problems = ['data process 1 has not answered for 4 s'];
+  const status = snapshot(agent, 'x');
+  expect(status.problems).toEqual(datapath.problems);
+  expect(status.datapath).not.toHaveProperty('problems');
+});
+
 it('names a bad entry once, however often the set comes', async () => {
   const { agent, store, events } = make();
   agent.run(stop.signal).catch(() => {});
