@@ -37,6 +37,18 @@ static void publish(struct bench *b, uint32_t generation, uint32_t count)
 	atomic_store(&b->file->generation, generation);
 }
 
+/* Fault N2: a poll of the worker by another thread answers nothing. */
+static void question(struct suite *s)
+{
+	struct bench b = bench_open();
+
+	atomic_store(&b.file->asked, 7);
+	CHECK(s, control_poll(b.w) == CONTROL_FORWARD && atomic_load(&b.block->answered) == 0);
+	control_answer(b.w);
+	CHECK(s, atomic_load(&b.block->answered) == 7);
+	bench_close(&b);
+}
+
 static void control_words(struct suite *s)
 {
 	struct bench b = bench_open();
@@ -125,6 +137,7 @@ int main(void)
 {
 	struct suite s = { .name = "control", .random = 8 };
 
+	question(&s);
 	control_words(&s);
 	adoption(&s);
 	refusal_keeps_the_old_table(&s);
