@@ -110,6 +110,8 @@ export class Supervisor<C extends Child> {
   /** The running child while it stops. */
   #stopping: C | undefined;
   #isLaunching = false;
+  /** The child that was killed for its silence; the kernel may keep it for a while. */
+  #killed: C | undefined;
   /** Of the question that the running child has not answered, by its time. */
   readonly #silence = new HeldTime<number>();
   /** CLOCK_BOOTTIME milliseconds of the last launch; an adopted child counts as old. */
@@ -204,7 +206,8 @@ export class Supervisor<C extends Child> {
     const { running } = this;
     const since = running && !this.isStopping ? this.#kind.silentSinceMs?.(running) : undefined;
     this.#silence.look(since, this.#clock.now(), since);
-    if (!running || this.isStopping || this.#silence.ms < this.#hang.replaceMs) return;
+    if (!running || this.isStopping || running === this.#killed || this.#silence.ms < this.#hang.replaceMs) return;
+    this.#killed = running;
     const { name, event } = this.#kind;
     this.#log.error(`${event}.hangs`, `${this.problem}: it is killed and replaced`, { pid: running.pid, name });
     running.kill();

@@ -162,7 +162,7 @@ test('fault N2: a child that hangs is told after 3 s and replaced after 10 s in 
   pass(6);
   expect(supervisor.running).toBe(child);
   expect(events).toEqual(['child.started']);
-  pass(1);
+  pass(2);
   await vi.waitFor(() => expect(children).toHaveLength(2), 5_000);
   await works(children[1]);
   expect(supervisor.problem).toBeUndefined();
