@@ -7,6 +7,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { promisify } from 'node:util';
+import { childEnvironment } from '../../lib/child-environment.js';
 import { messageOf } from '../../lib/errors.js';
 
 const timeoutMs = 3_000;
@@ -68,7 +69,7 @@ function quoted(answer: string): string {
 }
 
 async function busctl(...words: readonly string[]): Promise<string> {
-  const options = { timeout: timeoutMs, encoding: 'utf8' } as const;
+  const options = { timeout: timeoutMs, encoding: 'utf8', env: childEnvironment() } as const;
   try {
     return (await promisify(execFile)('busctl', ['--system', '--no-pager', ...words], options)).stdout;
   } catch (error) {
