@@ -35,6 +35,10 @@ int buffers_open(struct buffers *buffers);
 /* The buffer of datagram number `i`, with room for DATAGRAM_BYTES_MAX. */
 uint8_t *buffers_datagram(const struct buffers *buffers, size_t i);
 
+/* Room for one packet before it is cut into fragments, and for one fragment; each holds DATAGRAM_BYTES_MAX. */
+uint8_t *buffers_whole(const struct buffers *buffers);
+uint8_t *buffers_fragment(const struct buffers *buffers);
+
 /* The arena of packets as the TUN hands them over, and that of segments. Each holds more than the longest one. */
 struct arena buffers_packets(const struct buffers *buffers);
 struct arena buffers_segments(const struct buffers *buffers);

@@ -59,7 +59,7 @@ static enum verdict refuse_size(struct outcome *out, const struct packet *p, con
 		.mtu = (uint16_t)self->mtu, /* below the packet's length, which fits 16 bits */
 	};
 
-	return out->header.dont_fragment ? refuse(out, tx_oversize, too_long, p, self, r) : drop(out, tx_oversize);
+	return refuse(out, tx_oversize, too_long, p, self, r);
 }
 
 enum verdict forward_outbound(struct packet *p, size_t segment_bytes, const struct self *self,
@@ -90,11 +90,11 @@ enum verdict forward_outbound(struct packet *p, size_t segment_bytes, const stru
 		return refuse(out, tx_noroute, net_unreachable, p, self, NULL);
 	if (h->ttl <= 1)
 		return refuse(out, tx_ttl, time_exceeded, p, self, r);
-	if ((segment_bytes == 0 ? p->length : segment_bytes) > self->mtu)
+	if (h->dont_fragment && (segment_bytes == 0 ? p->length : segment_bytes) > self->mtu)
 		return refuse_size(out, p, self, r);
 	ipv4_decrement_ttl(p);
 	const struct peer *peer = route_table_peer(routes, r);
-	out->endpoint = (struct peer_endpoint){ .address = peer->endpoint4, .port = peer->port4 };
+	out->endpoint = (struct peer_endpoint){ .address = peer->endpoint4, .port = peer->port4, .peer = r->peer };
 	return SEND_TO_PEER;
 }
 

@@ -29,6 +29,7 @@ struct self {
 struct peer_endpoint {
 	uint32_t address;
 	uint16_t port;
+	uint32_t peer; /* its number */
 };
 
 /* What the outer header says of a datagram. */
@@ -47,7 +48,8 @@ struct outcome {
 };
 
 /*
- * From the TUN: SEND_TO_PEER (TTL lowered, length trimmed), REPLY_ICMP or DROP. `segment_bytes` is the length of the
+ * From the TUN: SEND_TO_PEER (TTL lowered, length trimmed; the caller cuts what is longer than the MTU, which has no
+ * DF), REPLY_ICMP or DROP. `segment_bytes` is the length of the
  * longest segment of a TSO packet, whose segments are judged as one; 0 for any other packet.
  */
 enum verdict forward_outbound(struct packet *p, size_t segment_bytes, const struct self *self,

@@ -3,7 +3,6 @@
 #include "checksum.h"
 
 #define OPTION_END 0u
-#define OPTION_NOP 1u
 #define OPTION_LOOSE_ROUTE 131u
 #define OPTION_STRICT_ROUTE 137u
 
@@ -42,26 +41,30 @@ bool ipv4_fragment_impossible(const struct ipv4 *h)
 	return h->more_fragments && (payload == 0 || payload % 8 != 0);
 }
 
+size_t ipv4_option_bytes(const struct packet *p, size_t header_bytes, size_t at)
+{
+	uint8_t type = packet_u8(p, at);
+
+	if (at >= header_bytes || type == OPTION_END)
+		return 0;
+	if (type == IPV4_OPTION_NOP)
+		return 1;
+	/* A length below 2 would never advance. */
+	size_t bytes = at + 1 < header_bytes ? packet_u8(p, at + 1) : 0;
+	return bytes < 2 || bytes > header_bytes - at ? 0 : bytes;
+}
+
 bool ipv4_has_source_route(const struct packet *p, const struct ipv4 *h)
 {
-	size_t at = IPV4_HEADER_BYTES;
+	size_t at = IPV4_HEADER_BYTES, bytes;
 
-	while (at < h->header_bytes) {
-		uint8_t type = packet_u8(p, at);
+	do {
+		uint8_t type = at < h->header_bytes ? packet_u8(p, at) : OPTION_END;
 		if (type == OPTION_LOOSE_ROUTE || type == OPTION_STRICT_ROUTE)
 			return true;
-		if (type == OPTION_END)
-			return false;
-		if (type == OPTION_NOP) {
-			at++;
-			continue;
-		}
-		/* A length below 2 would never advance. One that is missing or past the header ends the options. */
-		size_t bytes = at + 1 < h->header_bytes ? packet_u8(p, at + 1) : 0;
-		if (bytes < 2)
-			return false;
+		bytes = ipv4_option_bytes(p, h->header_bytes, at);
 		at += bytes;
-	}
+	} while (bytes != 0);
 	return false;
 }
 

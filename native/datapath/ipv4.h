@@ -26,6 +26,10 @@
 #define IPV4_MORE_FRAGMENTS 0x2000u
 #define IPV4_OFFSET_MASK 0x1fffu
 
+/* Types of options. One with the copied bit belongs to each fragment. */
+#define IPV4_OPTION_NOP 1u
+#define IPV4_OPTION_COPIED 0x80u
+
 #define PROTOCOL_ICMP 1u
 #define PROTOCOL_TCP 6u
 #define PROTOCOL_UDP 17u
@@ -67,6 +71,12 @@ static inline bool ipv4_is_fragment(const struct ipv4 *h)
 
 /* Whether no datagram can have been fragmented into this offset and length (RFC 791 section 3.2). */
 bool ipv4_fragment_impossible(const struct ipv4 *h);
+
+/*
+ * The length of the option at this offset; 0 where the options end. An option that is missing its length or has a
+ * senseless one ends them too.
+ */
+size_t ipv4_option_bytes(const struct packet *p, size_t header_bytes, size_t at);
 
 /* Whether a strict or loose source route is among the options. An option with a senseless length ends the search. */
 bool ipv4_has_source_route(const struct packet *p, const struct ipv4 *h);

@@ -72,7 +72,11 @@ uint16_t path_mtu_ask(int fd, uint32_t address, uint16_t port, const struct pack
 	while (fd >= 0 && read_error(fd, &mtu))
 		;
 	mtu = 0;
-	if (fd < 0 || sendmmsg(fd, &m, 1, MSG_DONTWAIT) == 1 || errno != EMSGSIZE)
+	if (fd < 0)
+		return 0;
+	if (sendmmsg(fd, &m, 1, MSG_DONTWAIT) == 1)
+		return (uint16_t)p->length;
+	if (errno != EMSGSIZE)
 		return 0;
 	while (read_error(fd, &mtu))
 		;

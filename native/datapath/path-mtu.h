@@ -13,7 +13,7 @@ int path_mtu_open(int udp);
 
 /*
  * Sends the packet once more, which is expected to fail. Returns the length of the longest inner packet that the path
- * carries; 0 if it is not known, or if the packet was sent because the path MTU has grown since.
+ * carries; 0 if it is not known; that of `p` if the packet was sent, because the path MTU has grown since.
  */
 uint16_t path_mtu_ask(int socket, uint32_t address, uint16_t port, const struct packet *p);
 

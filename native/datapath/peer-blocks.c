@@ -29,7 +29,7 @@ static void zero(struct peer_block *b)
 	for (size_t i = 0; i < 4; i++)
 		atomic_store_explicit(&b->identity[i], 0, memory_order_relaxed);
 	atomic_store_explicit(&b->path_mtu, 0, memory_order_relaxed);
-	atomic_store_explicit(&b->reserved, 0, memory_order_relaxed);
+	atomic_store_explicit(&b->path_mtu_until_s, 0, memory_order_relaxed);
 	atomic_store_explicit(&b->last_heard_ns, 0, memory_order_relaxed);
 	for (size_t i = 0; i < sizeof b->statistics / sizeof b->statistics[0]; i++)
 		atomic_store_explicit(&b->statistics[i], 0, memory_order_relaxed);
@@ -59,4 +59,36 @@ void peer_blocks_fit(struct counters_file *c, const struct route_table *t)
 			give(&c->peer[i], identity);
 	}
 	atomic_store_explicit(&c->blocks_count, t->peer_count, memory_order_relaxed);
+}
+
+static uint32_t seconds(uint64_t ns)
+{
+	return (uint32_t)(ns / UINT64_C(1000000000));
+}
+
+static bool is_of_peer(const struct counters_file *c, const struct route_table *t, uint32_t number)
+{
+	return number < t->peer_count && has_identity(&c->peer[number], t->slot->peers[number].identity);
+}
+
+uint32_t peer_blocks_path_mtu(const struct counters_file *c, const struct route_table *t, uint32_t number,
+			      uint64_t now_ns)
+{
+	if (!is_of_peer(c, t, number))
+		return 0;
+	const struct peer_block *b = &c->peer[number];
+	const uint32_t bytes = atomic_load_explicit(&b->path_mtu, memory_order_relaxed);
+	/* Another thread may write both words now. Then the value before counts for seconds at most. */
+	const bool is_fresh = atomic_load_explicit(&b->path_mtu_until_s, memory_order_relaxed) > seconds(now_ns);
+	return is_fresh ? bytes : 0;
+}
+
+void peer_blocks_learn_path_mtu(struct counters_file *c, const struct route_table *t, uint32_t number, uint32_t bytes,
+				uint64_t now_ns)
+{
+	if (!is_of_peer(c, t, number))
+		return;
+	struct peer_block *b = &c->peer[number];
+	atomic_store_explicit(&b->path_mtu, bytes, memory_order_relaxed);
+	atomic_store_explicit(&b->path_mtu_until_s, seconds(now_ns) + PATH_MTU_SECONDS, memory_order_relaxed);
 }

@@ -4,6 +4,15 @@
 #include "pseudo-header.h"
 #include "tcp-udp.h"
 
+static void set_payload(struct tso_packet *t, const struct packet *p, size_t payload_bytes)
+{
+	size_t payload = p->length - t->header_bytes;
+
+	t->payload_bytes = payload_bytes;
+	t->segments = (payload + payload_bytes - 1) / payload_bytes;
+	t->segment_bytes = t->header_bytes + (payload < payload_bytes ? payload : payload_bytes);
+}
+
 static bool read_segmentation(struct tso_packet *t, const struct vnet_header *v, const struct packet *p)
 {
 	bool is_udp = v->gso_type == GSO_UDP_L4;
@@ -19,10 +28,7 @@ static bool read_segmentation(struct tso_packet *t, const struct vnet_header *v,
 	if ((!is_udp && transport < TCP_HEADER_MIN) || t->header_bytes >= p->length)
 		return false;
 	t->protocol = is_udp ? PROTOCOL_UDP : PROTOCOL_TCP;
-	t->payload_bytes = v->gso_size;
-	size_t payload = p->length - t->header_bytes;
-	t->segments = (payload + t->payload_bytes - 1) / t->payload_bytes;
-	t->segment_bytes = t->header_bytes + (payload < t->payload_bytes ? payload : t->payload_bytes);
+	set_payload(t, p, v->gso_size);
 	return true;
 }
 
@@ -49,6 +55,12 @@ bool tso_packet_fits(const struct tso_packet *t, const struct ipv4 *h)
 		       (t->checksum_start >= h->header_bytes && t->checksum_at + 2 <= h->total_bytes);
 	return t->protocol == h->protocol && t->checksum_start == h->header_bytes && !ipv4_is_fragment(h) &&
 	       t->whole_bytes == h->total_bytes;
+}
+
+void tso_packet_shorten(struct tso_packet *t, const struct packet *p, size_t longest)
+{
+	if (t->protocol == PROTOCOL_TCP && t->segment_bytes > longest && longest > t->header_bytes)
+		set_payload(t, p, longest - t->header_bytes);
 }
 
 void tso_packet_finish(const struct tso_packet *t, struct packet *p, const struct ipv4 *h)

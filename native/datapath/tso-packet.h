@@ -27,6 +27,12 @@ bool tso_packet_read(struct tso_packet *t, const struct vnet_header *v, const st
 /* Whether the virtio header agrees with the sound IPv4 header. Only then may the packet be cut or finished. */
 bool tso_packet_fits(const struct tso_packet *t, const struct ipv4 *h);
 
+/*
+ * Has a TCP packet cut into segments of at most `longest` bytes. Datagrams of UDP keep their lengths, because each is a
+ * message of its own.
+ */
+void tso_packet_shorten(struct tso_packet *t, const struct packet *p, size_t longest);
+
 /* Finishes the checksum of a packet that wants one and is not cut. */
 void tso_packet_finish(const struct tso_packet *t, struct packet *p, const struct ipv4 *h);
 

@@ -1,6 +1,5 @@
 /* See tx-batch.h. */
 #include "tx-batch.h"
-#include <arpa/inet.h>
 #include <netinet/udp.h>
 
 static bool can_append(const struct gso_run *r, const struct peer_endpoint *endpoint, const struct packet *p)
@@ -28,11 +27,7 @@ static void begin_message(struct tx_batch *b, const struct peer_endpoint *endpoi
 	size_t i = b->messages++;
 
 	b->gso_run[i] = (struct gso_run){ .endpoint = *endpoint, .packet_bytes = p->length, .is_closed = !use_gso };
-	b->to[i] = (struct sockaddr_in){
-		.sin_family = AF_INET,
-		.sin_port = htons(endpoint->port),
-		.sin_addr.s_addr = htonl(endpoint->address),
-	};
+	b->to[i] = tx_batch_address(endpoint);
 	b->message[i] = (struct mmsghdr){
 		.msg_hdr = {
 			.msg_name = &b->to[i],

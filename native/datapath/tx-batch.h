@@ -8,6 +8,7 @@
 #define TARTAN_TX_BATCH_H
 
 #include "forward.h"
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -50,6 +51,15 @@ void tx_batch_add(struct tx_batch *b, const struct peer_endpoint *endpoint, cons
 
 /* Writes the segment size of each run into its message. Call it once, before the messages are sent. */
 void tx_batch_finish(struct tx_batch *b);
+
+static inline struct sockaddr_in tx_batch_address(const struct peer_endpoint *endpoint)
+{
+	return (struct sockaddr_in){
+		.sin_family = AF_INET,
+		.sin_port = htons(endpoint->port),
+		.sin_addr.s_addr = htonl(endpoint->address),
+	};
+}
 
 /* Packet `number` of message `i`. */
 struct packet tx_batch_packet(const struct tx_batch *b, size_t i, size_t number);

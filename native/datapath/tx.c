@@ -9,14 +9,15 @@
  *   forward_outbound()       the verdict --- DROP, REPLY_ICMP -->  one counter; icmp_reply_send() writes to the TUN
  *      | SEND_TO_PEER
  *      v
- *   add_packet()             finishes the checksum, or cuts a TSO packet into segments
+ *   add_packet()             finishes the checksum, or cuts a TSO packet into segments, or a packet without DF into
+ *      |                     fragments of the peer's learnt path MTU
  *      |                     <- a later version seals the packet here, between the verdict and the transmit batch
  *      v
  *   tx_batch_add()           joins packets of one length to one peer into a GSO run, which is one message
  *      v
  *   tx_flush()               at the end of the poll, and when there is no more room:
  *      | 1. control_poll_sparse()   sends what waits of sparse flows
- *      | 2. sendmmsg(2)             without UDP_SEGMENT again if that failed, and counts each packet
+ *      | 2. tx_send()               sendmmsg(2); what is refused is tried again in another form (tx-send.c)
  *      v
  *   UDP socket
  *
@@ -28,9 +29,12 @@
  */
 #include "tx.h"
 #include "control.h"
+#include "fragment.h"
 #include "icmp-reply.h"
-#include "path-mtu.h"
+#include "peer-blocks.h"
+#include "tcp-udp.h"
 #include "tso-packet.h"
+#include "tx-send.h"
 #include <errno.h>
 #include <unistd.h>
 
@@ -83,34 +87,82 @@ static bool may_use_gso(const struct worker *w, const struct peer_endpoint *endp
 	return (w->features & FEATURE(udp_segment)) != 0 && !gso_denied_has(&w->gso_denied, endpoint->address);
 }
 
-/* Adds the segments of a TSO packet. It may flush in between, which leaves the packet itself where it is. */
-static void add_segments(struct tx *t, const struct tso_packet *tso, const struct packet *p, const struct outcome *out)
+/* The longest packet that may go to the peer in one piece. One with DF is not cut: the underlay refuses it. */
+static size_t longest_piece(const struct worker *w, const struct outcome *out)
 {
-	for (size_t number = 0; number < tso->segments; number++) {
-		struct arena *a = &t->segments;
-		struct packet segment = { .bytes = a->bytes + a->used, .length = a->room - a->used };
-		if (!tx_batch_has_room(&t->batch) || segment.length < tso->segment_bytes) {
-			tx_flush(t);
-			segment = (struct packet){ .bytes = a->bytes, .length = a->room };
-		}
-		if (!tso_packet_cut(tso, p, &out->header, number, &segment))
-			continue; /* never happens, because the arena holds the longest packet */
-		tx_batch_add(&t->batch, &out->endpoint, &segment, may_use_gso(t->worker, &out->endpoint));
-		a->used += segment.length;
+	if (out->header.dont_fragment)
+		return IPV4_BYTES_MAX;
+	uint32_t path = peer_blocks_path_mtu(w->counters, &w->routes, out->endpoint.peer, w->now_ns);
+	bool is_narrow = path > OUTER_BYTES && path - OUTER_BYTES < w->self.mtu;
+	return is_narrow ? path - OUTER_BYTES : w->self.mtu;
+}
+
+/* Room for a packet of `bytes` in the batch. It may flush, which leaves the packet that is being cut where it is. */
+static struct packet take_room(struct tx *t, size_t bytes)
+{
+	struct arena *a = &t->segments;
+
+	if (!tx_batch_has_room(&t->batch) || a->room - a->used < bytes)
+		tx_flush(t);
+	return (struct packet){ .bytes = a->bytes + a->used, .length = a->room - a->used };
+}
+
+static void add_piece(struct tx *t, const struct outcome *out, const struct packet *piece)
+{
+	tx_batch_add(&t->batch, &out->endpoint, piece, may_use_gso(t->worker, &out->endpoint));
+	t->segments.used += piece->length;
+}
+
+static void add_fragments(struct tx *t, const struct packet *p, const struct outcome *out, size_t longest)
+{
+	const size_t payload = p->length - out->header.header_bytes;
+
+	for (size_t from = 0, bytes; from < payload; from += bytes) {
+		struct packet fragment = take_room(t, longest);
+		bytes = fragment_write(p, &out->header, longest, from, &fragment);
+		if (bytes == 0)
+			return; /* never happens, because the arena holds the longest packet, and `longest` any header */
+		add_piece(t, out, &fragment);
 	}
 }
 
-static void add_packet(struct tx *t, const struct tso_packet *tso, struct packet *p, const struct outcome *out)
+/* Adds the segments of a TSO packet. */
+static void add_segments(struct tx *t, const struct tso_packet *tso, const struct packet *p, const struct outcome *out,
+			 size_t longest)
 {
-	if (!tso_packet_fits(tso, &out->header)) {
+	for (size_t number = 0; number < tso->segments; number++) {
+		const bool is_cut_again = tso->segment_bytes > longest;
+		struct packet segment = { .bytes = buffers_whole(&t->worker->buffers), .length = DATAGRAM_BYTES_MAX };
+		if (!is_cut_again)
+			segment = take_room(t, tso->segment_bytes);
+		if (!tso_packet_cut(tso, p, &out->header, number, &segment))
+			continue; /* never happens, because either place holds the longest packet */
+		if (is_cut_again)
+			add_fragments(t, &segment, out, longest);
+		else
+			add_piece(t, out, &segment);
+	}
+}
+
+static void add_packet(struct tx *t, struct tso_packet *tso, struct packet *p, const struct outcome *out)
+{
+	const size_t longest = longest_piece(t->worker, out);
+	const bool is_long = (tso->segment_bytes != 0 ? tso->segment_bytes : p->length) > longest;
+
+	if (!tso_packet_fits(tso, &out->header) || (is_long && ipv4_fragment_impossible(&out->header))) {
 		count_add(t->worker->block, tx_bad_len, tso->segments);
 		return;
 	}
 	if (tso->segment_bytes != 0) {
-		add_segments(t, tso, p, out);
+		tso_packet_shorten(tso, p, longest);
+		add_segments(t, tso, p, out, longest);
 		return;
 	}
 	tso_packet_finish(tso, p, &out->header);
+	if (is_long) {
+		add_fragments(t, p, out, longest);
+		return;
+	}
 	tx_batch_add(&t->batch, &out->endpoint, p, may_use_gso(t->worker, &out->endpoint));
 	t->packets.used += VNET_HEADER_BYTES + p->length;
 	t->packets.used += -t->packets.used % ALIGNMENT;
@@ -150,134 +202,6 @@ static void handle_packet(struct tx *t, size_t bytes)
 	count_add(w->block, out.counter, tso.segments);
 }
 
-static enum counter counter_of(int err)
-{
-	switch (err) {
-	case EPERM:
-	case EACCES:
-		return tx_error_perm;
-	case ENETUNREACH:
-	case EHOSTUNREACH:
-	case ENETDOWN:
-	case EADDRNOTAVAIL:
-	case EINVAL:
-		return tx_error_unreach;
-	case ENOBUFS:
-	case ENOMEM:
-	case EAGAIN:
-		return tx_error_nobufs;
-	case EMSGSIZE:
-		return tx_error_msgsize;
-	default:
-		return tx_error_other;
-	}
-}
-
-static void count_sent(struct worker *w, size_t packets, size_t bytes)
-{
-	count_add(w->block, tx_ok, packets);
-	count_add(w->block, tx_bytes, bytes);
-}
-
-/* Tells the inner sender how long a packet the path carries, which is less than the MTU of the tunnel. */
-static void report_path_mtu(struct worker *w, const struct peer_endpoint *endpoint, const struct packet *p)
-{
-	struct ipv4 h;
-
-	if (ipv4_parse(p, &h) != IPV4_SOUND || !h.dont_fragment || !icmp_may_reply(p, &h) || !icmp_reply_allow(w, &h))
-		return;
-	uint16_t mtu = path_mtu_ask(w->path_mtu, endpoint->address, endpoint->port, p);
-	struct icmp_error needed = {
-		.type = ICMP_UNREACHABLE,
-		.code = ICMP_CODE_FRAGMENTATION_NEEDED,
-		.mtu = mtu != 0 ? mtu : icmp_smaller_mtu(p->length),
-	};
-	icmp_reply_send(w, &needed, p, &h);
-}
-
-/* Counts message `i`, which the kernel refused. */
-static void count_failed(struct worker *w, const struct tx_batch *b, size_t i, int err)
-{
-	const struct gso_run *r = &b->gso_run[i];
-
-	count_add(w->block, counter_of(err), r->packets);
-	if (err != EMSGSIZE)
-		return;
-	const struct packet first = tx_batch_packet(b, i, 0);
-	report_path_mtu(w, &r->endpoint, &first);
-}
-
-static int send_one(const struct worker *w, const struct tx_batch *b, size_t i, const struct packet *p)
-{
-	struct iovec iov = { .iov_base = p->bytes, .iov_len = p->length };
-	struct mmsghdr m = {
-		.msg_hdr = {
-			.msg_name = b->message[i].msg_hdr.msg_name,
-			.msg_namelen = b->message[i].msg_hdr.msg_namelen,
-			.msg_iov = &iov,
-			.msg_iovlen = 1,
-		},
-	};
-	int sent;
-
-	do
-		sent = sendmmsg(w->udp, &m, 1, MSG_DONTWAIT);
-	while (sent < 0 && errno == EINTR);
-	return sent == 1 ? 0 : sent == 0 ? EIO : errno;
-}
-
-/* Sends a run packet by packet. If the first packet, which is as long as any, passes now, UDP_SEGMENT was the cause. */
-static void send_without_gso(struct worker *w, const struct tx_batch *b, size_t i)
-{
-	const struct gso_run *r = &b->gso_run[i];
-	bool is_reported = false;
-
-	for (size_t number = 0; number < r->packets; number++) {
-		const struct packet p = tx_batch_packet(b, i, number);
-		int err = send_one(w, b, i, &p);
-		if (err == 0 && number == 0) {
-			gso_denied_add(&w->gso_denied, r->endpoint.address);
-			count_add(w->block, tx_gso_off, 1);
-		}
-		if (err == 0) {
-			count_sent(w, 1, p.length);
-			continue;
-		}
-		count_add(w->block, counter_of(err), 1);
-		if (err == EMSGSIZE && !is_reported)
-			report_path_mtu(w, &r->endpoint, &p);
-		is_reported = is_reported || err == EMSGSIZE;
-	}
-}
-
-static bool may_be_gso(const struct gso_run *r, int err)
-{
-	return r->packets > 1 && (err == EIO || err == EINVAL || err == EMSGSIZE);
-}
-
-/* Sends all messages with as few calls as possible and counts each packet. An error belongs to one message. */
-static void send_batch(struct worker *w, struct tx_batch *b)
-{
-	size_t i = 0;
-
-	tx_batch_finish(b);
-	while (i < b->messages) {
-		int sent = sendmmsg(w->udp, &b->message[i], (unsigned int)(b->messages - i), MSG_DONTWAIT);
-		int err = sent > 0 ? 0 : sent == 0 ? EIO : errno;
-		for (; sent > 0; sent--, i++)
-			count_sent(w, b->gso_run[i].packets, b->gso_run[i].bytes);
-		/* The error is that of the first message left. Each pass of this loop disposes of one at least. */
-		if (err == 0 || err == EINTR)
-			continue;
-		if (may_be_gso(&b->gso_run[i], err))
-			send_without_gso(w, b, i);
-		else
-			count_failed(w, b, i, err);
-		i++;
-	}
-	tx_batch_clear(b);
-}
-
 static enum progress poll_sparse(void *tx)
 {
 	return tx_poll(tx);
@@ -287,6 +211,6 @@ static void tx_flush(struct tx *t)
 {
 	if (t->sparse != NULL)
 		control_poll_sparse(t->sparse->worker, poll_sparse, t->sparse, SPARSE_BUDGET / TX_BUDGET);
-	send_batch(t->worker, &t->batch);
+	tx_send(t->worker, &t->batch);
 	t->segments.used = 0;
 }

@@ -176,7 +176,7 @@ _Static_assert(sizeof(struct thread_block) == 2176, "a thread block has another 
 struct peer_block {
 	_Atomic uint32_t identity[4];    /* all zero: of nobody. Its writer is the first thread to adopt a table */
 	_Atomic uint32_t path_mtu;       /* bytes of the longest outer packet; 0: not known. Any thread may write it */
-	_Atomic uint32_t reserved;
+	_Atomic uint32_t path_mtu_until_s; /* CLOCK_BOOTTIME seconds; from then on it is not known. Written after it */
 	_Atomic uint64_t last_heard_ns;  /* CLOCK_BOOTTIME; 0: never. Any thread may write it */
 	_Atomic uint64_t statistics[28]; /* reserved, 0 so far */
 };

@@ -98,13 +98,14 @@ static inline enum counter rules_outbound(const uint8_t *b, size_t n, size_t lon
 		return tx_noroute;
 	if (b[8] < 2)
 		return tx_ttl;
-	return (longest != 0 ? longest : (size_t)(b[2] << 8 | b[3])) > MTU ? tx_oversize : tx_ok;
+	/* What may be cut is sent. */
+	return (b[6] & 0x40) != 0 && (longest != 0 ? longest : (size_t)(b[2] << 8 | b[3])) > MTU ? tx_oversize : tx_ok;
 }
 
 /* Whether the sender of a packet that ended in this counter gets a reply. */
 static inline bool rules_told(const uint8_t *b, enum counter why)
 {
-	if (why != tx_noroute && why != tx_ttl && (why != tx_oversize || (b[6] & 0x40) == 0))
+	if (why != tx_noroute && why != tx_ttl && why != tx_oversize)
 		return false;
 	for (size_t at = 12; at <= 16; at += 4) {
 		const uint32_t address = rules_address(b + at);

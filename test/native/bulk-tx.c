@@ -144,6 +144,104 @@ static void vectors_add_up(struct suite *s)
 	lab_close(l);
 }
 
+/* What comes back of one packet in fragments, until the last one: its length, with the payload in `whole`. */
+static size_t take_fragments(struct suite *s, struct lab *l, size_t longest, uint8_t *whole, size_t *fragments)
+{
+	uint8_t got[65535];
+	struct ipv4 h = { .more_fragments = true };
+	size_t end = 0;
+
+	for (*fragments = 0; h.more_fragments; (*fragments)++) {
+		ssize_t bytes = take(l->peer, got, sizeof got);
+		struct packet p = { .bytes = got, .length = bytes > 0 ? (size_t)bytes : 0 };
+		if (!CHECK(s, ipv4_parse(&p, &h) == IPV4_SOUND && p.length <= longest && h.fragment_offset == end))
+			break;
+		memcpy(whole + end, got + h.header_bytes, p.length - h.header_bytes);
+		end += p.length - h.header_bytes;
+	}
+	return end;
+}
+
+static void learn(struct lab *l, uint32_t bytes)
+{
+	atomic_store(&l->counters->peer[0].path_mtu, bytes);
+	atomic_store(&l->counters->peer[0].path_mtu_until_s, UINT32_MAX);
+}
+
+static void allow_cutting(struct tun_packet *x)
+{
+	ipv4_put_u16(&x->p, IPV4_AT_FRAGMENT, 0);
+}
+
+/* fault N1: TCP without DF is cut into shorter segments, each datagram of UDP into fragments; with DF all is as before. */
+static void cut_to_the_path(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	struct tun_packet tcp = tun_packet_make(s, PROTOCOL_TCP, THEIRS), udp = tun_packet_make(s, PROTOCOL_UDP, THEIRS);
+	const struct recipe single = { .source = OURS, .destination = THEIRS, .total = 1400, .payload = "single" };
+	uint8_t got[2048], whole[65535], expected[2048];
+	size_t fragments;
+
+	CHECK(s, becomes(l, tx_ok)); /* the thread has fitted the blocks */
+	while (read(l->peer, got, sizeof got) > 0)
+		;
+	learn(l, 1300);
+	uint64_t before = count(l, tx_ok);
+	allow_cutting(&tcp);
+	tun_packet_put(l, &tcp);
+	tcp.vnet.gso_size = 1272 - 40;
+	ipv4_decrement_ttl(&tcp.p);
+	for (size_t i = 0; i * 1232 < TSO_PAYLOAD; i++) {
+		size_t bytes = reference_segment(expected, &tcp.vnet, &tcp.p, i);
+		CHECK(s, take(l->peer, got, sizeof got) == (ssize_t)bytes && memcmp(got, expected, bytes) == 0);
+	}
+	CHECK(s, reaches(l, tx_ok, tx_error_other, before + 11));
+	allow_cutting(&udp);
+	tun_packet_put(l, &udp);
+	ipv4_decrement_ttl(&udp.p);
+	for (size_t i = 0; i < 10; i++) {
+		size_t bytes = reference_segment(expected, &udp.vnet, &udp.p, i);
+		CHECK(s, take_fragments(s, l, 1272, whole, &fragments) == bytes - 20);
+		CHECK(s, fragments == (bytes > 1272 ? 2 : 1) && memcmp(whole, expected + 20, bytes - 20) == 0);
+	}
+	/* The tenth datagram is short. */
+	CHECK(s, reaches(l, tx_ok, tx_error_other, before + 11 + 19));
+	tun_put(l, &single);
+	CHECK(s, take_fragments(s, l, 1272, whole, &fragments) == 1380 && fragments == 2 && whole[5] == 'e');
+	CHECK(s, reaches(l, tx_ok, tx_ok, before + 11 + 19 + 2));
+	arrives_cut(s, l, PROTOCOL_TCP);
+	/* A fragment that no packet can have had is not cut, because its parts could overlap others. */
+	tun_put(l, &(struct recipe){ .source = OURS, .destination = THEIRS, .total = 1400, .fragment = 0x1fff });
+	CHECK(s, reaches(l, tx_bad_len, tx_bad_len, 1));
+	free(tcp.framed);
+	free(udp.framed);
+	lab_close(l);
+}
+
+/* fault N1: the kernel refuses the packet, and a guess of the path MTU too. It arrives in fragments nevertheless. */
+static void refused_and_cut(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	const struct recipe r = { .source = OURS, .destination = THEIRS, .total = 65520 };
+	uint8_t *bytes = calloc(1, VNET_HEADER_BYTES + 65535), *whole = malloc(65535);
+	struct packet p = packet_make(bytes + VNET_HEADER_BYTES, &r);
+	size_t fragments;
+
+	for (size_t at = 20; at < p.length; at++)
+		packet_put_u8(&p, at, (uint8_t)suite_random(s));
+	atomic_store(&l->file->mtu, 65535);
+	CHECK(s, becomes(l, tx_ok));
+	while (read(l->peer, whole, 65535) > 0)
+		;
+	CHECK(s, write(l->tun_outside, bytes, VNET_HEADER_BYTES + p.length) > 0);
+	CHECK(s, take_fragments(s, l, 32000 - 28, whole, &fragments) == 65500 && fragments == 3);
+	CHECK(s, memcmp(whole, p.bytes + 20, 65500) == 0 && count(l, tx_error_msgsize) == 0);
+	CHECK(s, atomic_load(&l->counters->peer[0].path_mtu) == 32000);
+	free(bytes);
+	free(whole);
+	lab_close(l);
+}
+
 int main(void)
 {
 	struct suite s = { .name = "bulk-tx", .random = 33 };
@@ -155,5 +253,7 @@ int main(void)
 	gso_runs(&s);
 	many_small(&s);
 	vectors_add_up(&s);
+	cut_to_the_path(&s);
+	refused_and_cut(&s);
 	return suite_end(&s);
 }

@@ -32,7 +32,7 @@ static const struct tx_case tx_cases[] = {
 	{ "to 0.0.0.0", { .source = OURS, .destination = 0 }, tx_noroute, DROP, { 0 } },
 	{ "to 127.0.0.1", { .source = OURS, .destination = ADDRESS(127, 0, 0, 1) }, tx_noroute, DROP, { 0 } },
 	{ "MTU", { TO_PEER, .total = MTU }, tx_ok, SEND_TO_PEER, { 0 } },
-	{ "MTU + 1", { TO_PEER, .total = MTU + 1 }, tx_oversize, DROP, { 0 } },
+	{ "fault N1: MTU + 1 is cut", { TO_PEER, .total = MTU + 1 }, tx_ok, SEND_TO_PEER, { 0 } },
 	{ "MTU + 1 with DF", { TO_PEER, .total = MTU + 1, .fragment = FRAGMENT_DF }, tx_oversize, REPLY_ICMP, { 3, 4, MTU } },
 	{ "MTU + 1 with DF, ICMP error", { TO_PEER, .total = MTU + 1, .fragment = FRAGMENT_DF, .protocol = 1,
 	  .payload = { 11 } }, tx_oversize, DROP, { 0 } },

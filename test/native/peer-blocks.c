@@ -125,6 +125,32 @@ static void several_threads(struct suite *s)
 	fixture_counters_free(w.counters);
 }
 
+/* The learnt path MTU is believed for a time, and only of the peer that has the number. */
+static void path_mtu(struct suite *s)
+{
+	const uint64_t now = UINT64_C(5000000000), later = now + (PATH_MTU_SECONDS - 1) * UINT64_C(1000000000);
+	struct counters_file *c = fixture_counters();
+	struct route_slot *slot = calloc(1, sizeof *slot), *next = calloc(1, sizeof *next);
+	struct route_table t = table_of(slot, 1, (uint32_t[]){ 7, 8 }, 2);
+
+	peer_blocks_fit(c, &t);
+	CHECK(s, peer_blocks_path_mtu(c, &t, 1, now) == 0);
+	peer_blocks_learn_path_mtu(c, &t, 1, 1300, now);
+	CHECK(s, peer_blocks_path_mtu(c, &t, 1, now) == 1300 && peer_blocks_path_mtu(c, &t, 1, later) == 1300);
+	CHECK(s, peer_blocks_path_mtu(c, &t, 0, now) == 0 && peer_blocks_path_mtu(c, &t, 2, now) == 0);
+	CHECK(s, peer_blocks_path_mtu(c, &t, 1, later + UINT64_C(1000000000)) == 0);
+	/* A thread with the table before the change neither finds nor writes anything under the number. */
+	const struct route_table u = table_of(next, 2, (uint32_t[]){ 7, 9 }, 2);
+	peer_blocks_fit(c, &u);
+	peer_blocks_learn_path_mtu(c, &t, 1, 1300, now);
+	CHECK(s, peer_blocks_path_mtu(c, &t, 1, now) == 0 && peer_blocks_path_mtu(c, &u, 1, now) == 0);
+	peer_blocks_learn_path_mtu(c, &u, 5, 1300, now);
+	CHECK(s, peer_blocks_path_mtu(c, &u, 5, now) == 0);
+	free(slot);
+	free(next);
+	fixture_counters_free(c);
+}
+
 int main(void)
 {
 	struct suite s = { .name = "peer-blocks", .random = 4 };
@@ -132,5 +158,6 @@ int main(void)
 	changes_hands(&s);
 	survives_damage(&s);
 	several_threads(&s);
+	path_mtu(&s);
 	return suite_end(&s);
 }

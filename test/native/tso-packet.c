@@ -150,6 +150,38 @@ static void finishes(struct suite *s)
 	}
 }
 
+/* fault N1: TCP without DF is cut into segments that the path carries; the lengths of UDP datagrams stay. */
+static void shortened(struct suite *s)
+{
+	uint8_t *bytes = malloc(65536), expected[2048], got[2048];
+	const struct shape *tcp = &shapes[1], *udp = &shapes[7];
+	struct vnet_header v;
+	struct tso_packet t;
+	struct packet p = make(s, bytes, tcp, &v);
+	struct ipv4 h;
+
+	ipv4_parse(&p, &h);
+	CHECK(s, tso_packet_read(&t, &v, &p));
+	tso_packet_shorten(&t, &p, 52 + 1420);
+	CHECK(s, t.payload_bytes == 1420);
+	tso_packet_shorten(&t, &p, 1272);
+	CHECK(s, t.segment_bytes == 1272 && t.payload_bytes == 1220 && t.segments == 6 && tso_packet_fits(&t, &h));
+	v.gso_size = 1220;
+	for (size_t i = 0; i < t.segments; i++) {
+		struct packet segment = { .bytes = got, .length = 1272 };
+		size_t length = reference_segment(expected, &v, &p, i);
+		CHECK(s, tso_packet_cut(&t, &p, &h, i, &segment) && segment.length == length &&
+			 memcmp(got, expected, length) == 0);
+	}
+	tso_packet_shorten(&t, &p, 52); /* no room for any byte */
+	CHECK(s, t.segment_bytes == 1272);
+	p = make(s, bytes, udp, &v);
+	CHECK(s, tso_packet_read(&t, &v, &p));
+	tso_packet_shorten(&t, &p, 500);
+	CHECK(s, t.payload_bytes == 1000);
+	free(bytes);
+}
+
 int main(void)
 {
 	struct suite s = { .name = "tso-packet", .random = 31 };
@@ -157,5 +189,6 @@ int main(void)
 	cuts_like_the_reference(&s);
 	refuses(&s);
 	finishes(&s);
+	shortened(&s);
 	return suite_end(&s);
 }

@@ -52,7 +52,7 @@ function writeVectorSeeds(vector, bytes) {
 }
 
 const vectors = JSON.parse(readFileSync(source, 'utf8'));
-for (const target of ['forward', 'icmp', 'gso', 'route-slot', 'route-table', 'tso-packet', 'coalesce'])
+for (const target of ['forward', 'fragment', 'icmp', 'gso', 'route-slot', 'route-table', 'tso-packet', 'coalesce'])
   mkdirSync(join(build, 'corpus', target), { recursive: true });
 const texts = vectors.map(vector => {
   const bytes = checkVector(vector);
@@ -85,6 +85,16 @@ for (let seed = 0; seed < 8; seed++) {
   const rest = Array.from({ length: 748 }, (_, i) => (i === 12 ? (5 + seed) << 4 : i === 13 ? 0x99 : i & 255));
   writeSeed('tso-packet', `seed-${seed}`, vnet, ip, rest);
   writeSeed('gso', `seed-${seed}`, vnet, ip, rest, rest);
+}
+
+/** Packets with and without options, fragments too, and the lengths to which they are cut. */
+for (let seed = 0; seed < 8; seed++) {
+  const words = 5 + (seed % 4) * 2;
+  const total = 200 * (seed + 1);
+  const ip = [0x40 + words, 0, total >> 8, total & 255, 0, seed, seed % 3 === 2 ? 0x20 : 0, seed, 64, 17, 0, 0];
+  const options = Array.from({ length: 4 * words - 20 }, (_, i) => [7, 3, 4, 1, 148, 4, 0, 0][i % 8]);
+  const rest = Array.from({ length: total - 4 * words }, (_, i) => i & 255);
+  writeSeed('fragment', `seed-${seed}`, [0, 68 + 20 * seed], ip, [10, 5, 1, 9, 10, 5, 2, 9], options, rest);
 }
 
 writeFileSync(
