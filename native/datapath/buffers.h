@@ -35,7 +35,7 @@ int buffers_open(struct buffers *buffers);
 /* The buffer of datagram number `i`, with room for DATAGRAM_BYTES_MAX. */
 uint8_t *buffers_datagram(const struct buffers *buffers, size_t i);
 
-/* Room for one packet before it is cut into fragments, and for one fragment; each holds DATAGRAM_BYTES_MAX. */
+/* Room for one packet while it is cut, and for one that is cut out of it; each holds DATAGRAM_BYTES_MAX. */
 uint8_t *buffers_whole(const struct buffers *buffers);
 uint8_t *buffers_fragment(const struct buffers *buffers);
 

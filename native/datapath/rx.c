@@ -16,7 +16,7 @@
  *      v
  *   coalesce_flush()         at the end of the poll
  *      v
- *   write_packet()           writev(2), and counts each packet that was merged
+ *   write_packet()           writev(2), of each packet alone if the kernel refuses the merged one; counts each packet
  *      v
  *   TUN queue
  *
@@ -24,8 +24,9 @@
  * worker's lock too, and writes what it has received after what waits there.
  */
 #include "rx.h"
-#include "tun.h"
 #include "control.h"
+#include "tso-packet.h"
+#include "tun.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/udp.h>
@@ -46,6 +47,40 @@ static void reset_messages(struct rx *r, size_t used)
 	}
 }
 
+/* Counts packets of a GRO packet that were written, with what is counted beside. */
+static void count_written(struct worker *w, const struct gro_packet *g, size_t packets)
+{
+	count_add(w->block, rx_bytes, g->received_bytes * packets / g->segments);
+	count_add(w->block, rx_trimmed, g->trimmed);
+	count_add(w->block, rx_opts, g->options);
+	count_add(w->block, rx_port, g->unexpected_ports);
+	/* This comes last: whoever waits for a packet in rx_ok finds its other counters complete. */
+	count_add(w->block, rx_ok, packets);
+}
+
+/* Cuts a GRO packet that the kernel refused into what was merged, and writes each packet. */
+static void write_singly(struct worker *w, const struct gro_packet *g)
+{
+	struct packet whole = { .bytes = buffers_whole(&w->buffers) };
+	struct tso_packet tso;
+	struct ipv4 h;
+	size_t written = 0;
+
+	for (size_t i = 1; i < g->iovs && whole.length + g->iov[i].iov_len <= DATAGRAM_BYTES_MAX; i++) {
+		memcpy(whole.bytes + whole.length, g->iov[i].iov_base, g->iov[i].iov_len);
+		whole.length += g->iov[i].iov_len;
+	}
+	bool is_sound = tso_packet_read(&tso, &g->vnet, &whole) && ipv4_parse(&whole, &h) == IPV4_SOUND;
+	for (size_t i = 0; is_sound && i < g->segments; i++) {
+		struct packet one = { .bytes = buffers_fragment(&w->buffers), .length = DATAGRAM_BYTES_MAX };
+		if (tso_packet_cut(&tso, &whole, &h, i, &one) && tun_write(w->tun, &one) == TUN_WRITTEN)
+			written++;
+	}
+	count_add(w->block, rx_error_tun, g->segments - written);
+	if (written > 0)
+		count_written(w, g, written);
+}
+
 static void write_packet(void *context, struct gro_packet *g)
 {
 	struct worker *w = context;
@@ -55,17 +90,17 @@ static void write_packet(void *context, struct gro_packet *g)
 		count_add(w->block, rx_gso, g->segments);
 		return;
 	case TUN_FAILED:
+		if (g->segments > 1) {
+			write_singly(w, g);
+			return;
+		}
+		/* fall through */
+	case TUN_BROKEN:
 		count_add(w->block, rx_error_tun, g->segments);
 		return;
 	case TUN_WRITTEN:
-		break;
+		count_written(w, g, g->segments);
 	}
-	count_add(w->block, rx_bytes, g->received_bytes);
-	count_add(w->block, rx_trimmed, g->trimmed);
-	count_add(w->block, rx_opts, g->options);
-	count_add(w->block, rx_port, g->unexpected_ports);
-	/* This comes last: whoever waits for a packet in rx_ok finds its other counters complete. */
-	count_add(w->block, rx_ok, g->segments);
 }
 
 void rx_open(struct rx *r, struct worker *w, struct rx *sparse)

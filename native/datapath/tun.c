@@ -1,5 +1,12 @@
 /* Writing to the TUN; see tun.h. Our own virtio header is checked like any other. */
 #include "tun.h"
+#include <errno.h>
+
+bool tun_is_broken(int err)
+{
+	/* EIO: the link is down. EBADFD, EFAULT: it was deleted. */
+	return err == EIO || err == EBADFD || err == EFAULT || err == EBADF || err == ENODEV || err == ENXIO;
+}
 
 enum tun_result tun_write_iov(int tun, const struct vnet_header *v, struct iovec *iov, size_t iovs, size_t bytes)
 {
@@ -11,7 +18,10 @@ enum tun_result tun_write_iov(int tun, const struct vnet_header *v, struct iovec
 		return TUN_REFUSED_HEADER;
 	vnet_header_put(v, header);
 	iov[0] = (struct iovec){ .iov_base = header, .iov_len = sizeof header };
-	return writev(tun, iov, (int)iovs) == (ssize_t)(sizeof header + bytes) ? TUN_WRITTEN : TUN_FAILED;
+	ssize_t written = writev(tun, iov, (int)iovs);
+	if (written < 0 && tun_is_broken(errno))
+		return TUN_BROKEN;
+	return written == (ssize_t)(sizeof header + bytes) ? TUN_WRITTEN : TUN_FAILED;
 }
 
 enum tun_result tun_write(int tun, const struct packet *p)

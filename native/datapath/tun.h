@@ -8,8 +8,12 @@
 enum tun_result {
 	TUN_WRITTEN,
 	TUN_REFUSED_HEADER, /* vnet_header_check() refused the virtio header; nothing was written */
-	TUN_FAILED,         /* link down, deleted, or out of memory */
+	TUN_FAILED,         /* the kernel refused this packet */
+	TUN_BROKEN,         /* the link is down or deleted: the next packet would fail too */
 };
+
+/* Whether the error of a read or write is one of the link. Any other error belongs to one packet. */
+bool tun_is_broken(int err);
 
 enum tun_result tun_write(int tun, const struct packet *p);
 

@@ -154,7 +154,7 @@ static void send_singly(struct worker *w, const struct tx_batch *b, size_t i)
 		const struct packet p = tx_batch_packet(b, i, number);
 		int err = send_one(w, &r->endpoint, &p);
 		if (err == 0 && number == 0) {
-			gso_denied_add(&w->gso_denied, r->endpoint.address);
+			gso_denied_add(&w->gso_denied, r->endpoint.address, w->now_ns);
 			count_add(w->block, tx_gso_off, 1);
 		}
 		if (err == 0)

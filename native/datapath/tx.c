@@ -34,6 +34,7 @@
 #include "peer-blocks.h"
 #include "tcp-udp.h"
 #include "tso-packet.h"
+#include "tun.h"
 #include "tx-send.h"
 #include <errno.h>
 #include <unistd.h>
@@ -62,29 +63,39 @@ static bool has_room(const struct tx *t)
 	       t->segments.room - t->segments.used >= READ_BYTES_MAX;
 }
 
+/* What a read that gave no packet says. */
+static enum progress progress_after(ssize_t bytes)
+{
+	if (bytes == 0 || tun_is_broken(errno))
+		return PROGRESS_BROKEN;
+	return errno == EAGAIN || errno == EINTR ? PROGRESS_NONE : PROGRESS_MORE;
+}
+
 enum progress tx_poll(struct tx *t)
 {
 	enum progress progress = PROGRESS_MORE;
+	size_t errors = 0;
 
 	for (size_t i = 0; i < TX_BUDGET && progress == PROGRESS_MORE && has_room(t); i++) {
 		ssize_t bytes = read(t->worker->tun, t->packets.bytes + t->packets.used, READ_BYTES_MAX);
 		if (bytes > 0) {
 			handle_packet(t, (size_t)bytes);
-		} else {
-			bool is_empty = i > 0 || (bytes < 0 && (errno == EAGAIN || errno == EINTR));
-			progress = is_empty ? PROGRESS_NONE : PROGRESS_BROKEN;
+			continue;
 		}
+		progress = progress_after(bytes);
+		errors += progress == PROGRESS_NONE ? 0 : 1;
 	}
 	tx_flush(t);
 	t->packets.used = 0;
-	if (progress == PROGRESS_BROKEN)
-		count_add(t->worker->block, tx_tun_errors, 1);
-	return progress;
+	count_add(t->worker->block, tx_tun_errors, errors);
+	/* An error of one packet costs that packet. When there is nothing but errors, the thread must not spin. */
+	return errors == TX_BUDGET ? PROGRESS_BROKEN : progress;
 }
 
 static bool may_use_gso(const struct worker *w, const struct peer_endpoint *endpoint)
 {
-	return (w->features & FEATURE(udp_segment)) != 0 && !gso_denied_has(&w->gso_denied, endpoint->address);
+	return (w->features & FEATURE(udp_segment)) != 0 &&
+	       !gso_denied_has(&w->gso_denied, endpoint->address, w->now_ns);
 }
 
 /* The longest packet that may go to the peer in one piece. One with DF is not cut: the underlay refuses it. */

@@ -77,6 +77,20 @@ static void goes_on_without_offload(struct suite *s)
 	lab_close(l);
 }
 
+/* fault N12: a peer is tried again with UDP_SEGMENT after a minute. */
+static void denied_for_a_minute(struct suite *s)
+{
+	const uint64_t second = UINT64_C(1000000000), now = 7 * second;
+	struct gso_denied d = { 0 };
+
+	CHECK(s, !gso_denied_has(&d, PEER_IP, now));
+	gso_denied_add(&d, PEER_IP, now);
+	CHECK(s, gso_denied_has(&d, PEER_IP, now) && gso_denied_has(&d, PEER_IP, now + 59 * second));
+	CHECK(s, !gso_denied_has(&d, SELF_IP, now) && !gso_denied_has(&d, PEER_IP, now + 60 * second));
+	gso_denied_add(&d, PEER_IP, now + 60 * second);
+	CHECK(s, gso_denied_has(&d, PEER_IP, now + 61 * second));
+}
+
 /* The lengths rise and fall, for two peers. One takes nothing; the packets of the other arrive, in order. */
 static void gso_runs(struct suite *s)
 {
@@ -250,6 +264,7 @@ int main(void)
 	cuts(&s, 0);
 	dropped_whole(&s);
 	goes_on_without_offload(&s);
+	denied_for_a_minute(&s);
 	gso_runs(&s);
 	many_small(&s);
 	vectors_add_up(&s);
