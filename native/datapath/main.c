@@ -74,7 +74,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (!options_parse(&o, argc, argv))
 		fail(argc > 1 && atoi(argv[1]) >= STDERR_END ? atoi(argv[1]) : STDERR_FILENO, step, EINVAL);
-	/* On the heap, because each thread contains the limiter's table. */
+	/* On the heap, because it contains the limiter's table. */
 	struct threads *threads = calloc(1, sizeof *threads);
 	int err = threads == NULL ? ENOMEM : start(&o, threads, &hello, &step);
 	if (err != 0)

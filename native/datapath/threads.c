@@ -37,6 +37,7 @@ static void open_thread(struct threads *threads, size_t i, const struct options 
 		.wake = o->wake.fd[i],
 		.path_mtu = t->role != ROLE_RX ? path_mtu_open(o->udp.fd[queue]) : -1,
 		.features = threads->features,
+		.limiter = &threads->limiter,
 		.buffers = t->worker.buffers,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
@@ -55,6 +56,7 @@ int threads_prepare(struct threads *threads, const struct options *o, const stru
 {
 	*step = "threads";
 	threads->count = o->wake.count;
+	limiter_open(&threads->limiter);
 	threads->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (threads->done < 0)
 		return errno;

@@ -29,6 +29,7 @@ struct threads {
 	uint32_t refused; /* of layout.h */
 	int done; /* eventfd: each thread adds one when it ends */
 	pthread_barrier_t start_barrier;
+	struct limiter limiter;
 	struct thread thread[THREADS_MAX];
 };
 

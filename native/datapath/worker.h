@@ -38,7 +38,7 @@ struct worker {
 	uint64_t retry_at_ns; /* when a refused slot is verified again */
 	struct self self;
 	uint64_t now_ns; /* CLOCK_BOOTTIME */
-	struct limiter limiter;
+	struct limiter *limiter; /* of all workers */
 	struct gso_denied gso_denied;
 };
 

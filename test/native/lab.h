@@ -117,6 +117,8 @@ static inline struct lab *lab_open(void (*loop)(struct worker *w))
 	l->w->udp = udp_open(SELF_IP, &l->self_port);
 	l->w->wake = eventfd(0, EFD_NONBLOCK);
 	l->w->path_mtu = -1;
+	l->w->limiter = calloc(1, sizeof *l->w->limiter);
+	limiter_open(l->w->limiter);
 	pthread_mutex_init(&l->w->lock, NULL);
 	l->w->features = lab_features;
 	setsockopt(l->w->udp, IPPROTO_UDP, UDP_GRO, &(int){ (lab_features & FEATURE(udp_gro)) != 0 }, sizeof(int));
@@ -152,6 +154,7 @@ static inline void lab_close(struct lab *l)
 	close(l->w->wake);
 	free(l->file);
 	fixture_counters_free(l->counters);
+	free(l->w->limiter);
 	free(l->w);
 	free(l);
 }

@@ -84,6 +84,43 @@ static void equals_twin(struct suite *s)
 	free(l);
 }
 
+#define TAKERS 4u
+
+struct taker {
+	struct limiter *limiter;
+	unsigned int taken;
+};
+
+static void *take_many(void *argument)
+{
+	struct taker *t = argument;
+
+	for (uint32_t i = 0; i < 100000; i++)
+		t->taken += limiter_take(t->limiter, i % 400, SECOND * 9 + i % 3) ? 1 : 0;
+	return NULL;
+}
+
+/* fault N9: several threads together take what one may. */
+static void all_threads(struct suite *s)
+{
+	struct limiter *l = calloc(1, sizeof *l);
+	struct taker takers[TAKERS];
+	pthread_t threads[TAKERS];
+	unsigned int taken = 0;
+
+	limiter_open(l);
+	for (unsigned int i = 0; i < TAKERS; i++) {
+		takers[i] = (struct taker){ .limiter = l };
+		pthread_create(&threads[i], NULL, take_many, &takers[i]);
+	}
+	for (unsigned int i = 0; i < TAKERS; i++) {
+		pthread_join(threads[i], NULL);
+		taken += takers[i].taken;
+	}
+	CHECK(s, taken == LIMITER_TOTAL);
+	free(l);
+}
+
 int main(void)
 {
 	struct suite s = { .name = "limiter", .random = 3 };
@@ -91,5 +128,6 @@ int main(void)
 	one_source(&s);
 	all_sources(&s);
 	equals_twin(&s);
+	all_threads(&s);
 	return suite_end(&s);
 }

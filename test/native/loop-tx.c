@@ -1,5 +1,6 @@
 /* loop.c and tx.c against the kernel: delivery, ICMP and its limit, and errors that cost only their own packet. */
 #include "lab.h"
+#include "icmp-reply.h"
 #include "test.h"
 
 static void tx_delivers(struct suite *s)
@@ -30,8 +31,19 @@ static void tx_replies_with_icmp(struct suite *s)
 		ssize_t bytes = take(l->tun_outside, got, sizeof got);
 		struct packet p = { .bytes = got + VNET_HEADER_BYTES, .length = (size_t)bytes - VNET_HEADER_BYTES };
 		CHECK(s, bytes == (ssize_t)VNET_HEADER_BYTES + 28 + 28 && packet_u8(&p, 20) == 3);
+		/* fault N3: from the gateway of the containers. */
+		CHECK(s, packet_u32(&p, IPV4_AT_SOURCE) == ADDRESS(10, 5, 1, 1));
 	}
 	lab_close(l);
+}
+
+/* A subnet of two addresses or one has no address that is not a host's (RFC 3021). */
+static void reply_source(struct suite *s)
+{
+	struct self self = fixture_self;
+
+	for (self.subnet_length = 8; self.subnet_length <= 32; self.subnet_length++)
+		CHECK(s, icmp_reply_source(&self) == ADDRESS(10, 5, 1, self.subnet_length < 31 ? 1 : 0));
 }
 
 static void tx_error_is_of_one_peer(struct suite *s)
@@ -91,6 +103,7 @@ int main(void)
 
 	tx_delivers(&s);
 	tx_replies_with_icmp(&s);
+	reply_source(&s);
 	tx_error_is_of_one_peer(&s);
 	tx_refuses_offloads(&s);
 	tx_too_long_for_the_path(&s);
