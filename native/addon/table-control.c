@@ -80,6 +80,17 @@ static napi_value set_mtu_method(napi_env env, napi_callback_info info)
 	return NULL;
 }
 
+static napi_value set_underlay_mtu_method(napi_env env, napi_callback_info info)
+{
+	uint32_t mtu;
+	napi_value argv[1];
+	struct table *t = table_of(env, info, 1, argv);
+	/* Another layout has something else there, or nothing. */
+	if (t && read_u32(env, argv[0], "mtu", &mtu) && t->counters)
+		atomic_store(&t->routes->underlay_mtu, mtu);
+	return NULL;
+}
+
 static napi_value set_forward_until_method(napi_env env, napi_callback_info info)
 {
 	double ms;
@@ -129,6 +140,7 @@ void table_add_control(napi_env env, napi_value object)
 	add_function(env, object, "setIdentity", set_identity_method);
 	add_function(env, object, "control", control_method);
 	add_function(env, object, "setMtu", set_mtu_method);
+	add_function(env, object, "setUnderlayMtu", set_underlay_mtu_method);
 	add_function(env, object, "setForwardUntil", set_forward_until_method);
 	add_function(env, object, "setFence", set_fence_method);
 	add_function(env, object, "setDrain", set_drain_method);

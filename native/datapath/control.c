@@ -5,6 +5,7 @@
  */
 #include "control.h"
 #include "peer-blocks.h"
+#include "tcp-udp.h"
 #include <string.h>
 #include <time.h>
 
@@ -67,7 +68,9 @@ static void read_self(struct worker *w)
 {
 	const struct routes_file *f = w->file;
 	uint32_t mtu = atomic_load_explicit(&f->mtu, memory_order_acquire);
+	uint32_t underlay = atomic_load_explicit(&f->underlay_mtu, memory_order_acquire);
 
+	mtu = mtu < IPV4_BYTES_MAX ? mtu : IPV4_BYTES_MAX;
 	w->self = (struct self){
 		.network = f->network,
 		.network_length = f->network_length,
@@ -75,7 +78,8 @@ static void read_self(struct worker *w)
 		.subnet_length = f->subnet_length,
 		.public_ip = f->public_ip,
 		.flags = f->flags,
-		.mtu = mtu < IPV4_BYTES_MAX ? mtu : IPV4_BYTES_MAX,
+		.mtu = mtu,
+		.longest_received = underlay > mtu + OUTER_BYTES ? underlay - OUTER_BYTES : mtu,
 		.gate = gate_of(w),
 	};
 }

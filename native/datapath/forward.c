@@ -102,7 +102,8 @@ enum verdict forward_outbound(struct packet *p, size_t segment_bytes, const stru
 static enum counter check_datagram(const struct packet *p, const struct outer *outer, const struct self *self,
 				   const struct peer *peer)
 {
-	if (outer->truncated || p->length > self->mtu)
+	/* What arrived whole is taken, because peers may have a longer tunnel MTU. Later links cut it, or refuse it. */
+	if (outer->truncated || p->length > self->longest_received)
 		return rx_oversize;
 	if (p->length < IPV4_HEADER_BYTES)
 		return rx_short;
@@ -124,6 +125,9 @@ static enum counter check_inner(const struct packet *p, const struct ipv4 *h, co
 			return rx_spoof_src;
 	}
 	if (!(self->flags & FLAG_NO_DESTINATION_CHECK) && !in_own_subnet(self, h->destination))
+		return rx_bad_dst;
+	/* No kernel passes a directed broadcast on unless it is told to (bc_forwarding). */
+	if (is_broadcast(self, NULL, h->destination))
 		return rx_bad_dst;
 	if (ipv4_has_source_route(p, h))
 		return rx_srcroute;

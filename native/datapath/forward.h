@@ -23,6 +23,7 @@ struct self {
 	uint32_t public_ip;
 	uint32_t flags;
 	uint32_t mtu;
+	uint32_t longest_received; /* bytes of an inner packet */
 	enum gate gate;
 };
 

@@ -108,7 +108,7 @@ struct route_slot {
 #define FLAG_NO_SOURCE_CHECK 1u
 #define FLAG_NO_DESTINATION_CHECK 2u
 
-#define SPARE_WORDS 63u
+#define SPARE_WORDS 62u
 
 struct routes_file {
 	uint32_t magic;
@@ -133,8 +133,10 @@ struct routes_file {
 	struct wide_address wide_subnet;
 	struct wide_address wide_public;
 	_Atomic uint32_t asked; /* number of the newest question; a thread that reads it writes it to its block */
+	/* Bytes of the longest outer packet; the longest inner packet that is received follows from it. 0: from the MTU. */
+	_Atomic uint32_t underlay_mtu;
 	_Atomic uint32_t spare[SPARE_WORDS]; /* reserved for control words of later builds; 0 so far */
-	uint8_t pad[HEAD_BYTES - 128 - 4 * SPARE_WORDS];
+	uint8_t pad[HEAD_BYTES - 132 - 4 * SPARE_WORDS];
 	struct route_slot slot[2];
 };
 
@@ -150,6 +152,7 @@ _Static_assert(offsetof(struct routes_file, forward_until) == 56, "a control wor
 /* Later builds of this layout only give a meaning to what is reserved. */
 _Static_assert(offsetof(struct routes_file, wide_network) == 64, "a wide address has moved");
 _Static_assert(offsetof(struct routes_file, asked) == 124, "a spare word has moved");
+_Static_assert(offsetof(struct routes_file, underlay_mtu) == 128, "a spare word has moved");
 _Static_assert(offsetof(struct routes_file, slot) == HEAD_BYTES, "the slots begin behind the head");
 _Static_assert(sizeof(struct route) == 24 && sizeof(struct peer) == 64, "a row has another size");
 _Static_assert(sizeof(struct route_slot_head) == 64 && sizeof(struct route_slot) % 64 == 0, "peers cross cache lines");

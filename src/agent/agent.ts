@@ -152,6 +152,7 @@ export class Agent {
       bindAddress: node.interface.address,
       port: network.backend.port,
       mtu: backend.mtu,
+      underlayMtu: node.interface.mtu,
       checkSource,
       checkDestination,
     };

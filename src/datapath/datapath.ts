@@ -13,8 +13,13 @@ export interface DatapathConfig {
   /** The outer source: the UDP socket is bound to it. */
   readonly bindAddress: Ipv4;
   readonly port: number;
-  /** Bytes of the largest inner packet. */
+  /** Bytes of the largest inner packet that is sent. */
   readonly mtu: number;
+  /**
+   * Bytes of the largest outer packet of the underlay: what fits it is received, whatever `mtu` is, because peers may have
+   * a longer one. Default: `mtu` and the most that any engine adds.
+   */
+  readonly underlayMtu?: number;
   /** Drop inner packets whose source or destination does not match their sender; on unless an option disables it. */
   readonly checkSource: boolean;
   readonly checkDestination: boolean;

@@ -96,6 +96,8 @@ export interface NativeTable {
   isBlockZeroed(peerNumber: number): boolean;
   control(): NativeControl;
   setMtu(mtu: number): void;
+  /** Bytes of the longest outer packet; does nothing with another layout. */
+  setUnderlayMtu(mtu: number): void;
   setForwardUntil(bootMs: number): void;
   setFence(on: boolean): void;
   setDrain(on: boolean): void;

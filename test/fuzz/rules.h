@@ -76,6 +76,9 @@ static inline enum counter rules_inbound(const uint8_t *b, size_t n, const struc
 		return rx_spoof_src;
 	if (!(flags & FLAG_NO_DESTINATION_CHECK) && rules_address(b + 16) >> 8 != 0x0a0501)
 		return rx_bad_dst;
+	/* The broadcasts of our subnet and of the network. */
+	if (rules_address(b + 16) == 0x0a0501ff || rules_address(b + 16) == 0x0a05ffff)
+		return rx_bad_dst;
 	if (rules_source_route(b + 20, ip - 20))
 		return rx_srcroute;
 	if ((size_t)((b[6] & 0x1f) << 8 | b[7]) * 8 + payload > 65535)

@@ -276,8 +276,11 @@ export function isRunning(pid: number): boolean {
 }
 
 /** Both hosts up, and packets crossing. */
-export async function bothUp(lab: Lab): Promise<{ readonly a: Daemon; readonly b: Daemon }> {
-  const [a, b] = await Promise.all([lab.up('a'), lab.up('b')]);
+export async function bothUp(
+  lab: Lab,
+  more: { readonly lanes?: number } = {},
+): Promise<{ readonly a: Daemon; readonly b: Daemon }> {
+  const [a, b] = await Promise.all([lab.up('a', more), lab.up('b', more)]);
   lab.configureLink('a');
   lab.configureLink('b');
   await until(

@@ -48,7 +48,7 @@ function openContainer(host: Host): void {
 beforeAll(async () => {
   compile('test/support/burst.c', burst);
   lab = new Lab();
-  daemons = await bothUp(lab);
+  daemons = await bothUp(lab, { lanes: 3 });
   for (const host of hosts) openContainer(host);
 });
 
@@ -142,4 +142,69 @@ test('fault N1: a path that becomes wider is used in full again', async () => {
     },
     packets => packets === 100,
   );
+});
+
+async function counted(host: Host, name: string): Promise<number> {
+  return (await daemons[host].state()).counters[name] ?? 0;
+}
+
+test('fault N20: a packet longer than our tunnel MTU that arrived whole is taken', async () => {
+  await daemons.b.call('start', { ...lab.config('b'), mtu: 1464, underlayMtu: 1500 });
+  const before = { oversize: await counted('b', 'rx_oversize'), taken: await counted('b', 'rx_ok') };
+  try {
+    // The answers are longer than what b sends in one piece.
+    expect(await echoes(container('a'), address('b'), 1444, withoutDf)).toBe(100);
+    expect(await counted('b', 'rx_oversize')).toBe(before.oversize);
+    expect(await counted('b', 'rx_ok')).toBe(before.taken + 100);
+  } finally {
+    await daemons.b.call('start', lab.config('b'));
+  }
+});
+
+test('fault N3: ICMP errors come from the gateway, so a container with a kernel before 5.14 believes them', async () => {
+  // Such a kernel takes the first address of its subnet for a broadcast.
+  inContainer('a', 'ip', 'route', 'add', 'broadcast', '10.5.1.0', 'dev', 'eth0', 'table', 'local');
+  for (const settings of ['all', 'eth0']) inContainer('a', 'sysctl', '-qw', `net.ipv4.conf.${settings}.rp_filter=1`);
+  narrow('a', 1300);
+  try {
+    const ping = async (...args: readonly string[]): Promise<string> =>
+      (await attempt(places.inside('a', ['ping', '-n', '-c', '1', '-W', '2', ...args]))).stdout;
+    expect(await ping('-M', 'do', '-s', '1372', address('b'))).toMatch(/From 10\.5\.1\.1 .*Frag needed.*mtu = 1272/);
+    expect(await ping('10.5.77.7')).toMatch(/From 10\.5\.1\.1 .*Net Unreachable/);
+    // One hop is this host's.
+    expect(await ping('-t', '2', address('b'))).toMatch(/From 10\.5\.1\.1 .*Time to live exceeded/);
+    const { received } = await transfer(places, {
+      from: 'a',
+      to: 'b',
+      address: address('b'),
+      port: 7013,
+      bytes: 5_000_000,
+    });
+    expect(received.bytes).toBe(5_000_000);
+  } finally {
+    inContainer('a', 'ip', 'route', 'flush', 'cache');
+    widen('a');
+  }
+});
+
+test('fault N18: what goes to our broadcast is counted, and not passed to the kernel', async () => {
+  const before = { dropped: await counted('b', 'rx_bad_dst'), taken: await counted('b', 'rx_ok') };
+  const ping = ['ping', '-n', '-b', '-c', '5', '-i', '0.01', '-W', '1', '10.5.2.255'];
+  await attempt(places.inside('a', ping));
+  expect(await counted('b', 'rx_bad_dst')).toBe(before.dropped + 5);
+  expect(await counted('b', 'rx_ok')).toBe(before.taken);
+});
+
+/** Datagrams from so many ports, in turn, so fast that their flows become bulk. */
+const flood = `
+  for (1..8) { socket(my $s, PF_INET, SOCK_DGRAM, 0) or die; push @s, $s }
+  for (1..400) { send $_, 'x' x 1400, 0, pack_sockaddr_in(9, inet_aton('10.5.77.7')) for @s }`;
+
+test('fault N9: one source gets ten ICMP errors a second, however many threads its flows have', async () => {
+  const began = performance.now();
+  const before = { sent: await counted('a', 'icmp_sent'), limited: await counted('a', 'icmp_limited') };
+  inContainer('a', 'perl', '-MSocket', '-e', flood);
+  const sent = (await counted('a', 'icmp_sent')) - before.sent;
+  expect(await counted('a', 'icmp_limited')).toBeGreaterThan(before.limited);
+  expect(sent).toBeLessThanOrEqual(10 + Math.ceil((performance.now() - began) / 100));
 });

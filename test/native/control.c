@@ -66,6 +66,14 @@ static void control_words(struct suite *s)
 	CHECK(s, control_poll(b.w) == CONTROL_PAUSED);
 	atomic_store(&b.file->mtu, 0xffffffff);
 	CHECK(s, control_poll(b.w) == CONTROL_FORWARD && b.w->self.mtu == 65535);
+	CHECK(s, b.w->self.longest_received == 65535);
+	/* fault N20: what the underlay carries is received, whatever the MTU of the tunnel. */
+	atomic_store(&b.file->mtu, 1464);
+	CHECK(s, control_poll(b.w) == CONTROL_FORWARD && b.w->self.longest_received == 1464);
+	atomic_store(&b.file->underlay_mtu, 1500);
+	CHECK(s, control_poll(b.w) == CONTROL_FORWARD && b.w->self.longest_received == 1472);
+	atomic_store(&b.file->underlay_mtu, 1400);
+	CHECK(s, control_poll(b.w) == CONTROL_FORWARD && b.w->self.longest_received == 1464);
 	atomic_store(&b.file->drain, 1);
 	CHECK(s, control_poll(b.w) == CONTROL_STOP);
 	bench_close(&b);

@@ -37,6 +37,7 @@ static const struct self fixture_self = {
 	.subnet_length = 24,
 	.public_ip = ADDRESS(192, 0, 2, 1),
 	.mtu = MTU,
+	.longest_received = MTU,
 	.gate = GATE_OPEN,
 };
 

@@ -29,6 +29,8 @@ static const struct rx_case rx_cases[] = {
 	{ "our own subnet as source", { .source = OURS, .destination = OURS }, { 0 }, rx_spoof_src },
 	{ "subnet nobody has", { .source = ADDRESS(10, 5, 9, 9), .destination = OURS }, { 0 }, rx_spoof_src },
 	{ "to another peer", { .source = THEIRS, .destination = ADDRESS(10, 5, 3, 9) }, { 0 }, rx_bad_dst },
+	{ "fault N18: our broadcast", { .source = THEIRS, .destination = ADDRESS(10, 5, 1, 255) }, { 0 }, rx_bad_dst },
+	{ "broadcast of the network", { .source = THEIRS, .destination = ADDRESS(10, 5, 255, 255) }, { 0 }, rx_bad_dst },
 	{ "to 255.255.255.255", { .source = THEIRS, .destination = 0xffffffff }, { 0 }, rx_bad_dst },
 	{ "to 0.0.0.0", { .source = THEIRS, .destination = 0 }, { 0 }, rx_bad_dst },
 	{ "to our public address", { .source = THEIRS, .destination = ADDRESS(192, 0, 2, 1) }, { 0 }, rx_bad_dst },

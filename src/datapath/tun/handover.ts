@@ -21,7 +21,7 @@ import type { DescriptorSet, PreparedDescriptors } from './descriptors.js';
 import { spawnProcess, type DataProcess } from './process.js';
 import type { PublishedState } from './published-state.js';
 import { enterScope } from './systemd-scope.js';
-import { identityOf, promoteSocket, removeNextSocket, sameIdentity } from './table.js';
+import { identityOf, promoteSocket, removeNextSocket, sameIdentity, setMtus } from './table.js';
 
 export interface HandoverOptions {
   /** The directory of `datapath.sock`. */
@@ -132,7 +132,7 @@ export class DataProcessKind implements ChildKind<DataProcess> {
     const { config, descriptors } = this.#prepared;
     this.#prepared = undefined;
     this.#published.writeControlWords(next.table);
-    next.table.setMtu(config.mtu);
+    setMtus(next.table, config);
     next.ring();
     this.#descriptors.commit(descriptors);
     promoteSocket(this.#options.runDir);

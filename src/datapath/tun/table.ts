@@ -79,6 +79,15 @@ export function identityOf(config: DatapathConfig, bits: FlagBits = native().lim
   };
 }
 
+/** What an engine of tartan adds to a packet at most: an outer IPv4 header, UDP and VXLAN-GPE. */
+const overheadMax = 36;
+
+/** Writes both MTUs. With that of the tunnel a paused data process begins to read. */
+export function setMtus(table: NativeTable, { mtu, underlayMtu = mtu + overheadMax }: DatapathConfig): void {
+  table.setUnderlayMtu(underlayMtu);
+  table.setMtu(mtu);
+}
+
 /** Compares everything that must not change while a data process runs. The MTU may change. */
 export function sameIdentity(a: NativeIdentity, b: NativeIdentity): boolean {
   return (

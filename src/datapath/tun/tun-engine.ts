@@ -20,7 +20,7 @@ import { killUnreachable } from './find-process.js';
 import { DataProcessKind, type HandoverOptions } from './handover.js';
 import { adoptProcess, type DataProcess } from './process.js';
 import { PublishedState } from './published-state.js';
-import { nextSocketPath, removeNextSocket, removeSockets } from './table.js';
+import { nextSocketPath, removeNextSocket, removeSockets, setMtus } from './table.js';
 
 const checkMs = 1000;
 const writeRetryMs = 5;
@@ -203,7 +203,7 @@ class TunEngine implements Datapath {
     if (running?.hasOurLayout === false && !this.#published.hasPeers) return;
     if (!running || !this.#kind.matches(running, config))
       return this.#supervisor.launch('it has another configuration');
-    running.table.setMtu(config.mtu);
+    setMtus(running.table, config);
     running.ring();
     if (running.buildDifference === undefined) return;
     try {
