@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -122,9 +123,25 @@ static napi_value udp_name(napi_env env, napi_callback_info info)
 	return finished(env, name);
 }
 
+/* Datagrams that the kernel dropped at a socket since it was opened: no room in its buffer, or a bad checksum. */
+static napi_value udp_drops(napi_env env, napi_callback_info info)
+{
+	uint32_t words[SK_MEMINFO_VARS] = { 0 };
+	socklen_t bytes = sizeof words;
+	napi_value argv[1], drops;
+	int fd;
+
+	if (!read_arguments(env, info, 1, argv) || !read_descriptor(env, argv[0], &fd))
+		return NULL;
+	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, words, &bytes) < 0)
+		return throw_errno(env, errno, "SO_MEMINFO", NULL);
+	return ok(env, napi_create_uint32(env, words[SK_MEMINFO_DROPS], &drops)) ? drops : NULL;
+}
+
 void udp_init(napi_env env, napi_value exports)
 {
 	add_function(env, exports, "openUdp", open_udp);
 	add_function(env, exports, "shareUdp", share_udp);
 	add_function(env, exports, "udpName", udp_name);
+	add_function(env, exports, "udpDrops", udp_drops);
 }

@@ -184,6 +184,8 @@ export interface NativeAddon {
   steerUdp(fd: number, lanes: number): void;
   /** Returns the address (host order) and port that a UDP socket is bound to. */
   udpName(fd: number): { readonly address: number; readonly port: number };
+  /** Datagrams that the kernel dropped at the socket since it was opened (SO_MEMINFO); the count has 32 bits. */
+  udpDrops(fd: number): number;
   eventFd(): number;
   /** Adds 1 to an eventfd, which wakes its reader. */
   ring(fd: number): void;

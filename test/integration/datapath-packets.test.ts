@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { burst, sendBurst } from '../support/burst.js';
 import { attempt } from '../support/tools.js';
 import { transfer, type Places } from '../support/traffic.js';
-import { Lab, bothUp, run, until, type Daemon, type Host } from './datapath-lab.js';
+import { Lab, bothUp, pidOf, respawned, run, until, type Daemon, type Host } from './datapath-lab.js';
 import { compile, complete } from './speed-lab.js';
 
 const hosts = ['a', 'b'] as const;
@@ -207,4 +207,43 @@ test('fault N9: one source gets ten ICMP errors a second, however many threads i
   const sent = (await counted('a', 'icmp_sent')) - before.sent;
   expect(await counted('a', 'icmp_limited')).toBeGreaterThan(before.limited);
   expect(sent).toBeLessThanOrEqual(10 + Math.ceil((performance.now() - began) / 100));
+});
+
+/** What the kernel of a host says it dropped, at its sockets of the tunnel and at the tunnel link. */
+function kernelDrops(host: Host): { readonly rx_dropped: number; readonly tx_dropped: number } {
+  const sockets = run('ip', 'netns', 'exec', lab.namespace(host), 'cat', '/proc/net/udp').split('\n');
+  // 8285 is 205D.
+  const ours = sockets
+    .filter(line => /^ *\d+: [0-9A-F]+:205D /.test(line))
+    .map(line => Number(line.trim().split(/ +/).at(-1)));
+  const [link] = JSON.parse(lab.ip(host, '-s', '-j', 'link', 'show', 'tartan0'));
+  return { rx_dropped: ours.reduce((sum, drops) => sum + drops, 0), tx_dropped: link.stats64.tx.dropped };
+}
+
+test('fault N6: what the kernel drops in front of the data process is counted, and once only over respawns', async () => {
+  const toB = `socket(my $s, PF_INET, SOCK_DGRAM, 0) or die;
+    send $s, 'x' x 1400, 0, pack_sockaddr_in(9, inet_aton('10.5.2.2')) for 1..12000`;
+  for (const stopped of ['b', 'a'] as const) {
+    const pid = await pidOf(daemons[stopped]);
+    process.kill(pid, 'SIGSTOP');
+    try {
+      inContainer('a', 'perl', '-MSocket', '-e', toB);
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+  }
+  const expected = { a: kernelDrops('a'), b: kernelDrops('b') };
+  expect(expected.b.rx_dropped).toBeGreaterThan(0);
+  expect(expected.a.tx_dropped).toBeGreaterThan(0);
+  for (const host of hosts) {
+    expect((await daemons[host].state()).counters).toMatchObject(expected[host]);
+    const pid = await pidOf(daemons[host]);
+    process.kill(pid, 'SIGKILL');
+    await respawned(daemons[host], pid);
+    expect((await daemons[host].state()).counters).toMatchObject(kernelDrops(host));
+  }
+  // Other sockets begin at zero, and the sum goes on.
+  const { rx_dropped } = kernelDrops('b');
+  await daemons.b.call('start', lab.config('b', 8286));
+  expect((await daemons.b.state()).counters).toMatchObject({ rx_dropped });
 });

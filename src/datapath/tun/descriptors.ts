@@ -14,6 +14,7 @@ import { native, type NativeTun, type NativeUdp } from '../../lib/native.js';
 import { formatIpv4, ipv4Number } from '../../model/ip.js';
 import type { DatapathConfig } from '../datapath.js';
 import { killUnreachable } from './find-process.js';
+import { KernelDrops } from './kernel-drops.js';
 
 export interface TunnelOptions {
   readonly runDir: string;
@@ -48,11 +49,13 @@ export type PreparedDescriptors = Descriptors & {
 /** The TUN queues and the UDP sockets. They outlive the data processes that read them. */
 export class DescriptorSet {
   readonly #options: TunnelOptions;
+  readonly #drops: KernelDrops;
   #current: PreparedDescriptors;
 
   /** Takes ownership of the descriptors. */
   constructor(options: TunnelOptions, descriptors: Tunnel & { readonly udpFds: readonly number[] }) {
     this.#options = options;
+    this.#drops = new KernelDrops(options.device);
     const { tunFds, udpFds, queueWarning } = descriptors;
     this.#current = { tunFds, udpFds, queueWarning, bufferWarning: undefined, laneWarning: undefined };
   }
@@ -60,6 +63,11 @@ export class DescriptorSet {
   get warnings(): readonly string[] {
     const { bufferWarning, laneWarning, queueWarning } = this.#current;
     return [bufferWarning, laneWarning, queueWarning].filter(text => text !== undefined);
+  }
+
+  /** Counters of what the kernel dropped in front of the data process. */
+  get drops(): Readonly<Record<string, number>> {
+    return this.#drops.read(this.#current.udpFds);
   }
 
   get linkExists(): boolean {
@@ -115,6 +123,7 @@ export class DescriptorSet {
   /** Makes the prepared descriptors the current ones and closes the others, which no data process may read any more. */
   commit(next: PreparedDescriptors): void {
     const kept = [...next.tunFds, ...next.udpFds];
+    this.#drops.retire(this.#current.udpFds.filter(fd => !kept.includes(fd)));
     closeAll([...this.#current.tunFds, ...this.#current.udpFds].filter(fd => !kept.includes(fd)));
     this.#current = next;
   }
@@ -126,6 +135,7 @@ export class DescriptorSet {
   }
 
   close(): void {
+    this.#drops.retire(this.#current.udpFds);
     closeAll([...this.#current.tunFds, ...this.#current.udpFds]);
     this.#current = { ...this.#current, tunFds: [], udpFds: [] };
   }

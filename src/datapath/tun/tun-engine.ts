@@ -155,7 +155,7 @@ class TunEngine implements Datapath {
       threads: current?.threads ?? 0,
       generationPublished: this.#published.generation,
       generationAdopted: this.#adoptedGeneration,
-      counters: this.#kind.totals.plus(current),
+      counters: { ...this.#kind.totals.plus(current), ...this.#descriptors.drops },
       respawns: this.#supervisor.respawns,
       features: current?.features ?? [],
       warnings: [
