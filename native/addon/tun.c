@@ -33,7 +33,7 @@ static int request_link(int fd, const void *message, size_t length)
 }
 
 /* By rtnetlink, because SIOCSIFTXQLEN wants CAP_NET_ADMIN outside of every user namespace. Returns 0 or an errno. */
-static int set_queue_length(const char *name)
+static int set_queue_length(const char *name, int packets)
 {
 	const struct {
 		struct nlmsghdr header;
@@ -46,7 +46,7 @@ static int set_queue_length(const char *name)
 			    .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
 		.link = { .ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(name) },
 		.attribute = { .rta_len = RTA_LENGTH(sizeof request.packets), .rta_type = IFLA_TXQLEN },
-		.packets = TUN_QUEUE_PACKETS,
+		.packets = (uint32_t)packets,
 	};
 	if (request.link.ifi_index == 0)
 		return errno;
@@ -68,19 +68,6 @@ static int attach(int fd, struct ifreq *request, bool first)
 	return ioctl(fd, TUNSETIFF, request) < 0 ? errno : 0;
 }
 
-/* The link works with a shorter queue too, so what failed is told beside the descriptor. */
-static napi_value tun_result(napi_env env, int fd, const char *name, int queue_err)
-{
-	napi_value tun = new_object(env);
-	if (!tun)
-		return NULL;
-	add_number(env, tun, "fd", fd);
-	add_string(env, tun, "name", name);
-	if (queue_err)
-		add_string(env, tun, "queueError", errno_name(queue_err));
-	return finished(env, tun);
-}
-
 static napi_value open_tun(napi_env env, napi_callback_info info)
 {
 	struct ifreq request = { .ifr_flags = 0 };
@@ -100,7 +87,15 @@ static napi_value open_tun(napi_env env, napi_callback_info info)
 		close(fd);
 		return throw_errno(env, err, "TUNSETIFF", request.ifr_name);
 	}
-	tun = tun_result(env, fd, request.ifr_name, first ? set_queue_length(request.ifr_name) : 0);
+	/* Nobody has asked the kernel for TSO yet. The link works with another queue too: setTunQueue tells what failed. */
+	if (first)
+		set_queue_length(request.ifr_name, TUN_QUEUE_PACKETS_WITHOUT_TSO);
+	tun = new_object(env);
+	if (tun) {
+		add_number(env, tun, "fd", fd);
+		add_string(env, tun, "name", request.ifr_name);
+		tun = finished(env, tun);
+	}
 	if (!tun)
 		close(fd);
 	return tun;
@@ -121,8 +116,22 @@ static napi_value tun_name(napi_env env, napi_callback_info info)
 		       : NULL;
 }
 
+static napi_value set_tun_queue(napi_env env, napi_callback_info info)
+{
+	char name[IFNAMSIZ];
+	napi_value argv[2];
+	int packets, err;
+
+	if (!read_arguments(env, info, 2, argv) || !read_text(env, argv[0], "the link name", name, sizeof name) ||
+	    !read_int(env, argv[1], "packets", &packets))
+		return NULL;
+	err = set_queue_length(name, packets);
+	return err ? throw_errno(env, err, "RTM_NEWLINK", name) : NULL;
+}
+
 void tun_init(napi_env env, napi_value exports)
 {
 	add_function(env, exports, "openTun", open_tun);
 	add_function(env, exports, "tunName", tun_name);
+	add_function(env, exports, "setTunQueue", set_tun_queue);
 }

@@ -39,8 +39,13 @@
 #define QUEUES_MAX 8u
 #define LANES_MAX 3u
 
-/* Packets that may wait in the TUN link while the data process is replaced or paused. The kernel's default is 500. */
-#define TUN_QUEUE_PACKETS 5000
+/*
+ * Packets that may wait in each queue of the TUN link while the data process is replaced or paused. With TSO each may
+ * have 64 KiB: so 32 MiB may wait in a queue, which the kernel charges to nobody. Without TSO TCP has more packets under
+ * way than the first number, and the second one is 7 MiB.
+ */
+#define TUN_QUEUE_PACKETS 512
+#define TUN_QUEUE_PACKETS_WITHOUT_TSO 5000
 
 #define FAMILY_IPV4 4u
 #define FAMILY_IPV6 6u

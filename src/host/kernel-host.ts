@@ -307,7 +307,8 @@ function overlayOf(link: LinkPlan, routes: HostPlan['routes']): readonly Prefix[
 }
 
 function linkContext(overlay: readonly Prefix[]): LinkContext {
-  return { protocol: routeProtocol, overlay, tunQueueLength: native().limits.tunQueueLength };
+  const { tunQueueLength, tunQueueLengthWithoutTso } = native().limits;
+  return { protocol: routeProtocol, overlay, tunQueueLength, tunQueueLengthWithoutTso };
 }
 
 function linkNames(links: readonly KernelLink[]): ReadonlyMap<number, string> {

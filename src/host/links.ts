@@ -28,8 +28,9 @@ export interface LinkContext {
   readonly protocol: number;
   /** The ranges that the link carries. An unmarked /32 in one of them is ours too. */
   readonly overlay: readonly Prefix[];
-  /** Packets that a TUN keeps while its reader is paused. The kernel's 500 would lose packets in half a second. */
+  /** What the queue of a tunnel link gets that has neither of the two lengths that the data plane sets. */
   readonly tunQueueLength: number;
+  readonly tunQueueLengthWithoutTso: number;
 }
 
 export interface CreatedDifference {
@@ -115,10 +116,11 @@ export function diffLink(
     return [{ action: 'refuse', text: `link set ${plan.name} up`, reason }];
   }
   const { index } = link;
-  const { tunQueueLength } = context;
+  const { tunQueueLength, tunQueueLengthWithoutTso } = context;
   const { address: wanted } = plan;
   const hasAddress = wanted && addresses.some(found => found.linkIndex === index && isAddress(found, wanted));
-  const setsQueue = link.kind === 'tun' && link.queueLength !== tunQueueLength;
+  const isQueueSet = link.queueLength === tunQueueLength || link.queueLength === tunQueueLengthWithoutTso;
+  const setsQueue = link.kind === 'tun' && !isQueueSet;
   const set = (what: string, change: LinkChange): LinkStep => ({
     action: 'change',
     text: `link set ${plan.name} ${what}`,

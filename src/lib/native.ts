@@ -9,8 +9,6 @@ import { fileURLToPath } from 'node:url';
 export interface NativeTun {
   readonly fd: number;
   readonly name: string;
-  /** The errno name of why the link kept the kernel's transmit queue. */
-  readonly queueError?: string;
 }
 
 export interface NativeUdp {
@@ -150,8 +148,9 @@ export interface NativeLimits {
   readonly peersMax: number;
   /** Of either address family. */
   readonly routesMax: number;
-  /** Packets that wait in the link while nobody reads its queues. */
+  /** Packets that wait in each queue of the link while nobody reads it; more of them where the kernel has no TSO for it. */
   readonly tunQueueLength: number;
+  readonly tunQueueLengthWithoutTso: number;
   /** Bits of NativeIdentity.flags. */
   readonly flagNoSourceCheck: number;
   readonly flagNoDestinationCheck: number;
@@ -166,12 +165,14 @@ export interface NativeAddon {
   readonly layoutVersion: number;
   /**
    * Opens a queue, non-blocking and with IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE. The first queue creates the link
-   * with IFF_TUN_EXCL, and the others attach to it. The link gets a transmit queue of `limits.tunQueueLength`, in which
-   * packets wait while no process reads, where the kernel gives it.
+   * with IFF_TUN_EXCL, and the others attach to it. The link gets a transmit queue of
+   * `limits.tunQueueLengthWithoutTso`, in which packets wait while no process reads, where the kernel gives it.
    */
   openTun(name: string, first: boolean): NativeTun;
   /** Returns the name of the link of a TUN descriptor (TUNGETIFF); throws EBADFD when the link is gone. */
   tunName(fd: number): string;
+  /** Sets how many packets may wait in each queue of the link. */
+  setTunQueue(name: string, packets: number): void;
   /** Opens a socket that is bound to the address (host order) and port, with SO_REUSEPORT if `reusePort` is set. */
   openUdp(address: number, port: number, bufferBytes: number, reusePort: boolean): NativeUdp;
   /** Sets whether later sockets may bind to the address of this bound socket too (SO_REUSEPORT). */

@@ -246,4 +246,35 @@ test('fault N6: what the kernel drops in front of the data process is counted, a
   const { rx_dropped } = kernelDrops('b');
   await daemons.b.call('start', lab.config('b', 8286));
   expect((await daemons.b.state()).counters).toMatchObject({ rx_dropped });
+  await daemons.b.call('start', lab.config('b'));
+  expect((await daemons.b.state()).counters).toMatchObject({ rx_dropped });
+});
+
+test('fault N8: a flood of super-packets fills no more than 32 MiB of a queue that nobody reads', async () => {
+  const pid = await pidOf(daemons.a);
+  const before = await counted('a', 'tx_bytes');
+  const dropped = await counted('a', 'tx_dropped');
+  // UDP_SEGMENT (udp(7)): 44 datagrams in one call, which stay one packet as far as the tunnel.
+  const superPackets = `socket(my $s, PF_INET, SOCK_DGRAM, 0) or die; setsockopt($s, 17, 103, pack('i', 1400)) or die $!;
+    send $s, 'x' x 61600, 0, pack_sockaddr_in(9, inet_aton('10.5.2.2')) for 1..6000`;
+  process.kill(pid, 'SIGSTOP');
+  try {
+    inContainer('a', 'perl', '-MSocket', '-e', superPackets);
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+  const sent = await until(
+    'an empty queue',
+    async () => {
+      const first = await counted('a', 'tx_bytes');
+      await delay(100);
+      return (await counted('a', 'tx_bytes')) === first ? first - before : 0;
+    },
+    bytes => bytes > 0,
+  );
+  process.stdout.write(
+    `${(sent / 2 ** 20).toFixed(1)} MiB waited, ${(await counted('a', 'tx_dropped')) - dropped} super-packets were dropped\n`,
+  );
+  // The first packets of the flow are sparse and wait in a queue of their own.
+  expect(sent).toBeLessThanOrEqual(34 * 2 ** 20);
 });

@@ -72,7 +72,7 @@ describe('apply', () => {
       'sysctl net.ipv6.conf.tartan0.accept_ra=0',
       'sysctl net.ipv6.conf.tartan0.disable_ipv6=1',
       'link set tartan0 mtu 1472',
-      'link set tartan0 txqueuelen 5000',
+      'link set tartan0 txqueuelen 512',
       'address add 10.5.1.0/32 dev tartan0',
       'link set tartan0 up',
       'route add 10.5.0.0/16 metric 4096 unreachable',
@@ -86,7 +86,7 @@ describe('apply', () => {
     expect(routes()).toMatch(/^10\.5\.0\.0\/16 dev tartan0 proto 84 scope link/m);
     expect(routes()).toMatch(/^unreachable 10\.5\.0\.0\/16 proto 84 metric 4096/m);
     expect(lab.run('ip -o -4 addr show dev tartan0')).toMatch(/inet 10\.5\.1\.0\/32 scope global/);
-    expect(lab.run('ip link show tartan0')).toMatch(/UP.* mtu 1472 .*qlen 5000/);
+    expect(lab.run('ip link show tartan0')).toMatch(/UP.* mtu 1472 .*qlen 512/);
     expect(lab.run('cat /proc/sys/net/ipv4/conf/tartan0/send_redirects')).toBe('0\n');
   });
 

@@ -29,6 +29,11 @@ describe.each(pairs)('fast with %s, underlay %s', (b, underlay) => {
     await expectAll(lab(), from, messages(4));
   });
 
+  test('fault N8: a queue has room for 32 MiB of super-packets, or for 5000 packets where there are none', () => {
+    const lengths = both.map(host => /qlen (\d+)/.exec(lab().ip(host, 'link', 'show', 'tartan0'))?.[1]);
+    expect(lengths).toEqual(['512', { plain: '500', bare: '5000', older: '512' }[b]]);
+  });
+
   test('no packet of all that was refused anywhere', async () => {
     await expectNoTrouble(lab());
   });

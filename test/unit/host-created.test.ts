@@ -78,7 +78,12 @@ describe('created links', () => {
   });
 
   test('MTU, address and state, or no address; without the link nobody else is named', () => {
-    const context = { protocol: 84, overlay: [parsePrefix('0.0.0.0/0')], tunQueueLength: 5000 };
+    const context = {
+      protocol: 84,
+      overlay: [parsePrefix('0.0.0.0/0')],
+      tunQueueLength: 512,
+      tunQueueLengthWithoutTso: 5000,
+    };
     const fresh = { ...made, mtu: 1500, up: false };
     expect(diffLink(vx7, [fresh], [], context).map(textOf)).toEqual([
       'link set vx7 mtu 1450',

@@ -187,7 +187,12 @@ describe('links', () => {
   const plan: LinkPlan = { name: 'tartan0', make: { kind: 'tun' }, mtu: 1472, address: parsePrefix('10.5.1.0/32') };
   const plain = { alias: undefined, mac: undefined, vxlan: undefined };
   const tun: KernelLink = { index: 3, name: 'tartan0', mtu: 1472, up: true, queueLength: 5000, kind: 'tun', ...plain };
-  const context: LinkContext = { protocol: routeProtocol, overlay: [network], tunQueueLength: 5000 };
+  const context: LinkContext = {
+    protocol: routeProtocol,
+    overlay: [network],
+    tunQueueLength: 512,
+    tunQueueLengthWithoutTso: 5000,
+  };
 
   function address(text: string, protocol = 0, linkIndex = 3): KernelAddress {
     const [base = '', length] = text.split('/');
@@ -204,7 +209,7 @@ describe('links', () => {
   test('fresh from the data plane', () => {
     expect(linkCase([{ ...tun, mtu: 1500, up: false, queueLength: 500 }], [])).toEqual([
       'link set tartan0 mtu 1472',
-      'link set tartan0 txqueuelen 5000',
+      'link set tartan0 txqueuelen 512',
       'address add 10.5.1.0/32 dev tartan0',
       'link set tartan0 up',
     ]);

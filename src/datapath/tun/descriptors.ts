@@ -10,7 +10,7 @@ import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { TartanError, errnoOf, messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
-import { native, type NativeTun, type NativeUdp } from '../../lib/native.js';
+import { native, type NativeUdp } from '../../lib/native.js';
 import { formatIpv4, ipv4Number } from '../../model/ip.js';
 import type { DatapathConfig } from '../datapath.js';
 import { killUnreachable } from './find-process.js';
@@ -43,26 +43,25 @@ export interface Descriptors {
 export type PreparedDescriptors = Descriptors & {
   readonly bufferWarning: string | undefined;
   readonly laneWarning: string | undefined;
-  readonly queueWarning: string | undefined;
 };
 
 /** The TUN queues and the UDP sockets. They outlive the data processes that read them. */
 export class DescriptorSet {
   readonly #options: TunnelOptions;
   readonly #drops: KernelDrops;
+  #queueWarning: string | undefined;
   #current: PreparedDescriptors;
 
   /** Takes ownership of the descriptors. */
-  constructor(options: TunnelOptions, descriptors: Tunnel & { readonly udpFds: readonly number[] }) {
+  constructor(options: TunnelOptions, descriptors: Descriptors) {
     this.#options = options;
     this.#drops = new KernelDrops(options.device);
-    const { tunFds, udpFds, queueWarning } = descriptors;
-    this.#current = { tunFds, udpFds, queueWarning, bufferWarning: undefined, laneWarning: undefined };
+    this.#current = { ...descriptors, bufferWarning: undefined, laneWarning: undefined };
   }
 
   get warnings(): readonly string[] {
-    const { bufferWarning, laneWarning, queueWarning } = this.#current;
-    return [bufferWarning, laneWarning, queueWarning].filter(text => text !== undefined);
+    const { bufferWarning, laneWarning } = this.#current;
+    return [bufferWarning, laneWarning, this.#queueWarning].filter(text => text !== undefined);
   }
 
   /** Counters of what the kernel dropped in front of the data process. */
@@ -72,6 +71,18 @@ export class DescriptorSet {
 
   get linkExists(): boolean {
     return tunnelExists(this.#current.tunFds, this.#options.device);
+  }
+
+  /** Lets as many packets wait in the link as their size allows, which the features of the data process decide. */
+  fitQueue(features: readonly string[]): void {
+    const { tunQueueLength, tunQueueLengthWithoutTso } = native().limits;
+    const packets = features.includes('tun_tso') ? tunQueueLength : tunQueueLengthWithoutTso;
+    try {
+      native().setTunQueue(this.#options.device, packets);
+      this.#queueWarning = undefined;
+    } catch (error) {
+      this.#queueWarning = `the link ${this.#options.device} has no transmit queue of ${packets} packets (${messageOf(error)}): packets may be lost while the data process is replaced`;
+    }
   }
 
   matches(config: DatapathConfig): boolean {
@@ -87,7 +98,7 @@ export class DescriptorSet {
   async prepare(config: DatapathConfig): Promise<PreparedDescriptors> {
     let next = this.#current;
     try {
-      if (!this.linkExists) next = { ...next, queueWarning: undefined, ...(await openTunnel(this.#options)) };
+      if (!this.linkExists) next = { ...next, tunFds: [await openTunnel(this.#options)] };
       if (!underlayMatches(next.udpFds, config)) {
         const udp = openUnderlay(config, false);
         const bufferWarning = bufferWarningOf(Math.min(udp.receiveBuffer, udp.sendBuffer));
@@ -218,31 +229,16 @@ function tunnelExists(fds: readonly number[], device: string): boolean {
   }
 }
 
-/** A link that was just made. */
-interface Tunnel {
-  readonly tunFds: readonly number[];
-  readonly queueWarning?: string | undefined;
-}
-
-function tunnelOf({ fd, queueError }: NativeTun, device: string): Tunnel {
-  if (queueError === undefined) return { tunFds: [fd] };
-  const length = native().limits.tunQueueLength;
-  return {
-    tunFds: [fd],
-    queueWarning: `the link ${device} has no transmit queue of ${length} packets (${queueError}): packets may be lost while the data process is replaced`,
-  };
-}
-
 /**
  * Makes the link. When the link belongs to an unreachable data process of this run directory, that process is killed
  * first. Any other link of the name is DUPLICATE_NODE.
  * @throws TartanError DUPLICATE_NODE, PERMISSION, DATAPATH_FAILED
  */
-export async function openTunnel(options: TunnelOptions): Promise<Tunnel> {
+export async function openTunnel(options: TunnelOptions): Promise<number> {
   let leftMs: number | undefined;
   for (;;) {
     try {
-      return tunnelOf(native().openTun(options.device, true), options.device);
+      return native().openTun(options.device, true).fd;
     } catch (error) {
       if (errnoOf(error) !== 'EBUSY') throw tunnelError(options.device, error);
       if (leftMs !== undefined && leftMs <= 0) throw duplicateError(options, error);

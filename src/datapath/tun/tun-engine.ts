@@ -47,7 +47,7 @@ export async function openDatapath(options: DatapathOptions): Promise<Datapath> 
   // The socket is left by a daemon that was killed during a handover; so is the process behind it.
   if (existsSync(nextSocketPath(runDir))) await killUnreachable(runDir, options.log, adopted?.process?.pid);
   removeNextSocket(runDir);
-  const descriptors = adopted ?? { ...(await openTunnel(resolved)), udpFds: [] };
+  const descriptors = adopted ?? { tunFds: [await openTunnel(resolved)], udpFds: [] };
   return new TunEngine(resolved, new DescriptorSet(resolved, descriptors), adopted?.process);
 }
 
@@ -83,6 +83,7 @@ class TunEngine implements Datapath {
     this.#descriptors = descriptors;
     this.#kind = new DataProcessKind(options, descriptors, this.#published, () => {
       this.#writeProblem = undefined;
+      this.#descriptors.fitQueue(this.#supervisor.running?.table.counters()?.features ?? []);
       this.#writeTable();
     });
     this.#clock = options.clock ?? bootClock;
@@ -149,13 +150,14 @@ class TunEngine implements Datapath {
     const { running } = this.#supervisor;
     const current = running?.table.counters();
     const difference = running?.buildDifference;
+    const counters = { ...this.#kind.totals.plus(current), ...this.#descriptors.drops };
     return {
       engine: 'tun',
       pid: running?.pid,
       threads: current?.threads ?? 0,
       generationPublished: this.#published.generation,
       generationAdopted: this.#adoptedGeneration,
-      counters: { ...this.#kind.totals.plus(current), ...this.#descriptors.drops },
+      counters,
       respawns: this.#supervisor.respawns,
       features: current?.features ?? [],
       warnings: [
