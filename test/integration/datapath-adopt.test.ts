@@ -1,5 +1,5 @@
 /** Receiving a data process's descriptors: what is not exactly a hello is refused and leaves nothing open. */
-import { openSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import { openSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { adoptProcess } from '../../src/datapath/tun/process.js';
@@ -107,6 +107,25 @@ test('adopt: from layout 4 on the second message counts, and the descriptors of 
   const got = adopt();
   expect(got).toMatchObject({ version: 4, pid: 77, build: 'test' });
   expect(closeHello(got)).toEqual([1, 1, 1, 8, 8, 16]);
+});
+
+test('fault N15: more queues and threads than this build makes are taken over', () => {
+  const { lanesMax, queuesMax, threadsMax } = native().limits;
+  const made = { queues: lanesMax + 1, threads: 2 * lanesMax + 1 };
+  expect([queuesMax, threadsMax]).toEqual([8, 16]);
+  for (const [queues, threads] of [
+    [made.queues + 1, made.threads + 2],
+    [queuesMax, threadsMax],
+  ] as const) {
+    const count = 3 + 2 * queues + threads;
+    const more = [entry(1, 1), entry(2, 1), entry(3, 1), entry(4, queues), entry(5, queues), entry(6, threads)];
+    answerOnce(
+      { bytes: hello(magic, 5, 77, queues, queues, threads, count), descriptors: count },
+      { bytes: list(more), descriptors: count },
+    );
+    expect(closeHello(adopt())).toEqual([1, 1, 1, queues, queues, threads]);
+    rmSync(`${scratch.directory}/datapath.sock`);
+  }
 });
 
 test('adopt: what a later build adds is ignored: types, longer entries, another order', () => {

@@ -278,3 +278,26 @@ test('fault N8: a flood of super-packets fills no more than 32 MiB of a queue th
   // The first packets of the flow are sparse and wait in a queue of their own.
   expect(sent).toBeLessThanOrEqual(34 * 2 ** 20);
 });
+
+test('fault F12: a routed client behind a host is dropped as spoofed, told with the flag, and passes by it', async () => {
+  const client = '203.0.113.9';
+  run('ip', '-n', container('a'), 'address', 'add', `${client}/32`, 'dev', 'eth0');
+  lab.ip('a', 'route', 'add', client, 'via', address('a'));
+  // The way back to clients of another host is no business of the tunnel.
+  const echo = async (): Promise<void> =>
+    void (await attempt(places.inside('a', ['ping', '-n', '-c', '1', '-W', '0.1', '-I', client, address('b')])));
+  const told = [expect.stringMatching(/^packets are dropped as spoofed, .*--no-source-check/)];
+  const open = { checkSource: false };
+  expect((await daemons.b.state()).warnings).toEqual([]);
+  await echo();
+  expect((await daemons.a.state()).warnings).toEqual(told);
+  expect(await counted('a', 'tx_spoof_src')).toBe(1);
+  await daemons.a.call('start', { ...lab.config('a'), ...open });
+  await echo();
+  expect((await daemons.b.state()).warnings).toEqual(told);
+  expect(await counted('b', 'rx_spoof_src')).toBe(1);
+  await daemons.b.call('start', { ...lab.config('b'), ...open });
+  const before = await counted('b', 'rx_ok');
+  await echo();
+  expect(await counted('b', 'rx_ok')).toBe(before + 1);
+});

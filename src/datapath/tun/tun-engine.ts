@@ -20,6 +20,7 @@ import { killUnreachable } from './find-process.js';
 import { DataProcessKind, type HandoverOptions } from './handover.js';
 import { adoptProcess, type DataProcess } from './process.js';
 import { PublishedState } from './published-state.js';
+import { SpoofWarning } from './spoof-warning.js';
 import { nextSocketPath, removeNextSocket, removeSockets, setMtus } from './table.js';
 
 const checkMs = 1000;
@@ -61,6 +62,7 @@ class TunEngine implements Datapath {
   readonly #published = new PublishedState();
   readonly #kind: DataProcessKind;
   readonly #supervisor: Supervisor<DataProcess>;
+  readonly #spoofs = new SpoofWarning();
   readonly #checkTimer: NodeJS.Timeout;
   #writeTimer: NodeJS.Timeout | undefined;
   /** Of the generation that the threads use, which is not the newest. */
@@ -165,6 +167,7 @@ class TunEngine implements Datapath {
         ...this.#kind.warnings,
         ...(current ? refusalsOf(current) : []),
         ...[this.#refusal, this.#writeProblem].filter(text => text !== undefined),
+        ...this.#spoofs.texts(counters, this.#clock.now()),
         ...(difference === undefined ? [] : [`data process ${running?.pid}: ${difference}; ${this.#handoverProblem}`]),
       ],
       problems: this.#problems(),
