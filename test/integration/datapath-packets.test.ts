@@ -301,3 +301,47 @@ test('fault F12: a routed client behind a host is dropped as spoofed, told with 
   await echo();
   expect(await counted('b', 'rx_ok')).toBe(before + 1);
 });
+
+test('fault N1: a router on the path tells its MTU once, and all packets after that arrive', async () => {
+  const router = `${lab.namespace('a')}r`;
+  const toRouter = { a: '198.51.100.2', b: '198.51.100.6' };
+  const ofRouter = { a: '198.51.100.1', b: '198.51.100.5' };
+  run('ip', 'netns', 'add', router);
+  try {
+    for (const host of hosts) {
+      lab.ip(host, 'link', 'add', 'via', 'type', 'veth', 'peer', 'name', `to-${host}`, 'netns', router);
+      lab.ip(host, 'address', 'add', `${toRouter[host]}/30`, 'dev', 'via');
+      run('ip', '-n', router, 'address', 'add', `${ofRouter[host]}/30`, 'dev', `to-${host}`);
+      lab.ip(host, 'link', 'set', 'via', 'up');
+      run('ip', '-n', router, 'link', 'set', `to-${host}`, 'up');
+      lab.ip(
+        host,
+        'route',
+        'add',
+        `192.0.2.${number[other[host]]}/32`,
+        'via',
+        ofRouter[host],
+        'src',
+        `192.0.2.${number[host]}`,
+      );
+      run('ip', '-n', router, 'route', 'add', `192.0.2.${number[host]}/32`, 'via', toRouter[host]);
+    }
+    run('ip', '-n', router, 'link', 'set', 'to-b', 'mtu', '1300');
+    lab.ip('b', 'link', 'set', 'via', 'mtu', '1300');
+    run('ip', 'netns', 'exec', router, 'sysctl', '-qw', 'net.ipv4.ip_forward=1');
+    // The router drops the first packet. Its answer is what the host learns by.
+    await until(
+      'a path MTU',
+      () => lab.ip('a', 'route', 'get', '192.0.2.2'),
+      text => {
+        inContainer('a', 'sh', '-c', `ping -n -c 1 -W 0.1 -M dont -s 1372 ${address('b')} || true`);
+        return text.includes('mtu 1300');
+      },
+    );
+    expect(await echoes(container('a'), address('b'), 1372, withoutDf)).toBe(100);
+    expect(await echoes(container('a'), address('b'), 5000, withoutDf)).toBe(100);
+  } finally {
+    for (const host of hosts) await attempt(['ip', '-n', lab.namespace(host), 'link', 'delete', 'via']);
+    run('ip', 'netns', 'delete', router);
+  }
+});
