@@ -94,9 +94,11 @@ export class FakeDatapath implements Datapath {
   readonly adopted = false;
   forwardUntilMs = 0;
   problems: readonly string[] = [];
+  started: DatapathConfig | undefined;
   #generation = 0;
 
   async start(config: DatapathConfig): Promise<void> {
+    this.started = config;
     this.calls.push(
       `start ${formatPrefix(config.subnet)} on ${formatIpv4(config.bindAddress)}:${config.port} mtu ${config.mtu}`,
     );

@@ -267,6 +267,8 @@ it('another address and MTU of the host: the tunnel, the store, the lease, the p
     'start 10.5.1.0/24 on 192.0.2.1:8285 mtu 1472',
     'start 10.5.1.0/24 on 192.0.2.77:8285 mtu 8972',
   ]);
+  // fault N20: what the underlay carries is received.
+  expect(datapath.started).toMatchObject({ mtu: 8972, underlayMtu: 9000 });
   expect(store.reconnections).toBe(1);
   expect(held instanceof FakeHeld && held.updates).toEqual([{ publicIp: there }]);
   stop.abort();
