@@ -58,7 +58,8 @@ test('with strict reverse path filtering everywhere', async () => {
   expect(await flow.stop()).toMatchObject({ lost: 0, source: from.containerAddress });
 });
 
-// Sent from the tunnel address, which is the host's own; still with strict reverse path filtering from above.
+// Sent from the gateway's address, which is the host's own (fault N3); the strict filtering from above has been undone on
+// tartan0, where the way back to that address does not lead.
 test.each([
   ['no route to an unleased subnet', ['10.5.254.9'], 'Destination Net Unreachable', 'tx_noroute'],
   ['a time to live that ends in the tunnel', ['-t', '2', 'b'], 'Time to live exceeded', 'tx_ttl'],

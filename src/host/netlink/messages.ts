@@ -48,8 +48,11 @@ export const messageTypes = {
   getNeighbour: 30,
 } as const;
 
-/** Multicast groups of linux/rtnetlink.h: RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE. */
-export const changeGroups: readonly number[] = [1, 5, 7];
+/**
+ * Multicast groups of linux/rtnetlink.h: RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, and RTNLGRP_IPV4_NETCONF,
+ * which tells of forwarding and rp_filter.
+ */
+export const changeGroups: readonly number[] = [1, 5, 7, 24];
 
 /** Multicast group of linux/netfilter/nfnetlink.h, NFNLGRP_NFTABLES: it also tells what iptables does on nftables. */
 export const ruleGroups: readonly number[] = [7];
