@@ -18,7 +18,7 @@ test('fault B8: with root of a user namespace all starts, and what it may not ha
   expect(warnings.filter(text => !/flows that send little|the UDP socket has buffers/.test(text))).toEqual([]);
   expect(warnings.join()).toMatch(/flows that send little wait .*CAP_BPF/);
   const link = await lab().node('x').run('ip', '-j', 'link', 'show', 'tartan0');
-  expect(JSON.parse(link)).toMatchObject([{ txqlen: 5000 }]);
+  expect(JSON.parse(link)).toMatchObject([{ txqlen: 512 }]);
   const uid = /^Uid:\t(\d+)/m.exec(readFileSync(`/proc/${datapath?.pid}/status`, 'utf8'))?.[1];
   expect(Number(uid)).toBeGreaterThan(100_000);
 });

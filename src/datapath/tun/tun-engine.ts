@@ -85,7 +85,9 @@ class TunEngine implements Datapath {
     this.#descriptors = descriptors;
     this.#kind = new DataProcessKind(options, descriptors, this.#published, () => {
       this.#writeProblem = undefined;
-      this.#descriptors.fitQueue(this.#supervisor.running?.table.counters()?.features ?? []);
+      const features = this.#supervisor.running?.table.counters()?.features;
+      // A change of the length stops the link for a moment, so there is none between two processes.
+      if (features) this.#descriptors.fitQueue(features);
       this.#writeTable();
     });
     this.#clock = options.clock ?? bootClock;
