@@ -2,7 +2,9 @@
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import type { Keys } from './keys.js';
+import type { History } from './history.js';
 import type { Kv } from './kv.js';
+import type { Problems } from './problems.js';
 import type { Quarantine } from './quarantine.js';
 
 export interface StoreContext {
@@ -15,6 +17,8 @@ export interface StoreContext {
   readonly quarantine: Quarantine;
   /** Gives away a subnet in quarantine, of any age, when no other subnet is free. */
   readonly reuseQuarantined: boolean;
+  readonly history: History;
+  readonly problems: Problems;
 }
 
 /** The context of a single read or write. */

@@ -132,6 +132,25 @@ export class LeaseTable {
     }
   }
 
+  /** Tells whether a listing has an entry that is older than ours, or another at the same revision. */
+  isNewerThan(listing: Listing): boolean {
+    return listing.entries.some(kv => {
+      const entry = this.#entries.get(nameBelow(this.#keys.subnets, kv.key));
+      return entry !== undefined && isOlder(kv, entry.kind === 'lease' ? entry.lease : entry.rejected);
+    });
+  }
+
+  /** Tells whether a listing has none of our keys as they were created. */
+  sharesNothing(listing: Listing): boolean {
+    return (
+      this.#entries.size > 0 &&
+      !listing.entries.some(kv => {
+        const entry = this.#entries.get(nameBelow(this.#keys.subnets, kv.key));
+        return entry !== undefined && (entry.kind === 'rejected' || entry.lease.createRevision === kv.createRevision);
+      })
+    );
+  }
+
   /** Adds a lease that this node has written since the listing. */
   add(lease: Lease): void {
     const { subnet, revision } = lease;
@@ -167,7 +186,17 @@ export class LeaseTable {
 
 /** Equal revisions can belong to different writes after a restore of the store, so the other members are compared. */
 function sameVersion(lease: Lease, kv: KeyValue): boolean {
-  return lease.leaseId === kv.leaseId && lease.createRevision === kv.createRevision;
+  const { leaseId, createRevision, text } = lease;
+  return leaseId === kv.leaseId && createRevision === kv.createRevision && text === kv.value.toString('latin1');
+}
+
+/** Tells whether a key is older than it was, or another one at the same revision: no history leads from that to this. */
+export function isOlder(kv: KeyValue, before: Lease | RejectedEntry): boolean {
+  if (kv.modRevision !== before.revision) {
+    const createdEarlier = 'createRevision' in before && kv.createRevision < before.createRevision;
+    return createdEarlier || kv.modRevision < before.revision;
+  }
+  return 'text' in before && !sameVersion(before, kv);
 }
 
 export interface ClusterSnapshot {
@@ -178,6 +207,7 @@ export interface ClusterSnapshot {
   readonly tombstones: readonly Tombstone[];
   /** The revision of the list of leases, with which a transaction is guarded. */
   readonly revision: bigint;
+  readonly clusterId: string;
   /** The older revision of the list of tombstones: a subnet of another length may have been leased and left since. */
   readonly tombstonesRevision: bigint;
 }
@@ -209,6 +239,7 @@ export class SnapshotReader {
       ),
       tombstones: tombstones.entries.flatMap(entry => readTombstone(keys, entry) ?? []),
       revision: listing.revision,
+      clusterId: listing.clusterId,
       tombstonesRevision: tombstones.revision,
     };
   }

@@ -26,9 +26,10 @@ import {
   type Grant,
 } from './claim.js';
 import type { StoreContext } from './context.js';
-import { readEntry, revisionOf, SnapshotReader, type Entry } from './entries.js';
+import { isOlder, readEntry, revisionOf, SnapshotReader, type Entry } from './entries.js';
+import { isStranger } from './history.js';
 import { onlyKey } from './keys.js';
-import type { KeyValue, Position } from './kv.js';
+import type { KeyValue, Listing, Position } from './kv.js';
 import { initialLeaseState, isRepairDue, nextWorkAtMs, reduce } from './lease-state.js';
 import type { LeaseEvent, KeyObservation, LeaseState } from './lease-state.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStatus } from './store.js';
@@ -201,8 +202,12 @@ export class LeaseKeeper implements OwnLease {
     const { signal } = this.#life;
     const snapshot = await new SnapshotReader(this.#context).readSnapshot(network, signal);
     const { subnet, revision } = this.#state.lease;
-    const rewound = snapshot.revision < revision;
     const entry = snapshot.entries.find(({ key }) => key && samePrefix(key, subnet));
+    const { taken, tombstones, clusterId } = snapshot;
+    const free = isFree({ network, taken, tombstones, nodeId: this.#state.wanted.nodeId }, subnet);
+    let rewound = snapshot.revision < revision || (entry?.revision ?? revision) < revision;
+    if (rewound || clusterId !== this.#context.history.clusterId || (entry ? this.#isForeign(entry) : !free))
+      rewound = await this.#examine(snapshot, rewound);
     this.#dispatch(observationOf(entry, snapshot.revision, rewound, this.#state));
     const { nextAction, lease, wanted } = this.#state;
     if (!isRepairDue(this.#state, this.#context.clock.now())) return true;
@@ -211,8 +216,7 @@ export class LeaseKeeper implements OwnLease {
     const grant = await this.#grant(reserved || (rewound && this.#state.leaseId === '0'));
     if (nextAction === 'rewrite')
       return this.#settle(await rewriteKey(this.#context, lease, wanted, grant, signal), grant);
-    const { taken, tombstones } = snapshot;
-    if (!isFree({ network, taken, tombstones, nodeId: wanted.nodeId }, subnet)) {
+    if (!free) {
       const reason = `${formatPrefix(subnet)} is taken, in whole or part, by another node`;
       this.#dispatch({ kind: 'foreign', reason, revision: snapshot.revision, rewound });
       return true;
@@ -257,13 +261,35 @@ export class LeaseKeeper implements OwnLease {
       range: onlyKey(keys.subnet(this.lease.subnet)),
       after,
       signal: this.#life.signal,
-      known: () => this.lease.revision,
+      part: 'own key',
+      remember: () => {
+        const { lease } = this.#state;
+        return ({ entries: [kv], revision }) => revision < lease.revision || (kv !== undefined && isOlder(kv, lease));
+      },
+      isSuspect: ({ entries: [kv] }) => kv !== undefined && this.#isForeign(readEntry(keys, kv)),
+      examine: (listing, rewound) => this.#examine(listing, rewound),
       onListing: ({ entries, revision }, rewound) => observe(entries[0], revision, rewound),
       onEvents: events => {
         const last = events.at(-1);
         if (last) observe(last.kind === 'put' ? last.entry : undefined, revisionOf(last), false);
       },
     });
+  }
+
+  /** Tells whether the entry at our key would end our lease. */
+  #isForeign(entry: Entry): boolean {
+    const observation = observationOf(entry, entry.revision, false, this.#state);
+    return reduce(this.#state, observation, this.#context.clock.now()).status === 'lost';
+  }
+
+  /** @throws TartanError STORE_UNAVAILABLE when another store answers, which ends the lease at its deadline only */
+  async #examine(listing: Pick<Listing, 'clusterId'>, rewound: boolean): Promise<boolean> {
+    try {
+      return await this.#context.history.examine(listing, rewound, this.#life.signal);
+    } catch (error) {
+      if (isStranger(error)) this.#dispatch({ kind: 'stranger', reason: error.message });
+      throw error;
+    }
   }
 
   async #pause(ms: number): Promise<void> {

@@ -41,6 +41,8 @@ export interface LeaseState {
   readonly renewAtMs: number;
   readonly failures: number;
   readonly lostReason: string;
+  /** What a store that is not ours says against our lease: it counts only when nothing else does, at the deadline. */
+  readonly strangerReason: string | undefined;
 }
 
 /** What the store has at our key. `rewound`: the store went back in time, so revisions have no order any more. */
@@ -56,6 +58,7 @@ export type LeaseEvent =
   | { readonly kind: 'renewed'; readonly sentAtMs: number; readonly ttlSeconds: number }
   | { readonly kind: 'lease-gone'; readonly leaseId: string }
   | { readonly kind: 'unanswered' }
+  | { readonly kind: 'stranger'; readonly reason: string }
   /** We want the key to say something else. */
   | { readonly kind: 'changed'; readonly change: LeaseChange }
   /** We have written the key. */
@@ -86,6 +89,7 @@ export function initialLeaseState(wanted: OwnLeaseValue, ttlSeconds: number, cla
     renewAtMs: 0,
     failures: 0,
     lostReason: '',
+    strangerReason: undefined,
   };
   return applyClaim(blank, claim, claim.sentAtMs);
 }
@@ -97,9 +101,16 @@ export function isRepairDue(state: LeaseState, nowMs: number): boolean {
 }
 
 /** Returns when there is something to do unless an event comes first, in CLOCK_BOOTTIME ms. */
-export function nextWorkAtMs({ nextAction, alterations, renewAtMs, deadlineMs, status }: LeaseState): number {
+export function nextWorkAtMs({
+  nextAction,
+  alterations,
+  renewAtMs,
+  deadlineMs,
+  status,
+  strangerReason,
+}: LeaseState): number {
   const repairAtMs = nextAction === 'none' ? Infinity : alterations.writeAtMs;
-  return Math.min(repairAtMs, renewAtMs, status === 'held' ? deadlineMs : Infinity);
+  return Math.min(repairAtMs, renewAtMs, status === 'held' || strangerReason !== undefined ? deadlineMs : Infinity);
 }
 
 /** @param random draws the jitter of retries, 0 <= random() < 1 */
@@ -112,7 +123,11 @@ export function reduce(
   if (state.status === 'lost') return state;
   switch (event.kind) {
     case 'tick':
-      return state.status === 'held' && nowMs >= state.deadlineMs ? { ...state, status: 'unknown' } : state;
+      if (nowMs < state.deadlineMs) return state;
+      if (state.strangerReason !== undefined) return asLost(state, state.strangerReason);
+      return state.status === 'held' ? { ...state, status: 'unknown' } : state;
+    case 'stranger':
+      return event.reason === state.strangerReason ? state : { ...state, strangerReason: event.reason };
     case 'renewed':
       return applyRenewal(state, event.sentAtMs, event.ttlSeconds);
     case 'lease-gone':
@@ -169,7 +184,8 @@ function asReservation(state: LeaseState): LeaseState {
   return { ...state, leaseId: '0', failures: 0, deadlineMs: Infinity, renewAtMs: Infinity };
 }
 
-function applyObservation(state: LeaseState, observation: KeyObservation, nowMs: number): LeaseState {
+function applyObservation(before: LeaseState, observation: KeyObservation, nowMs: number): LeaseState {
+  const state = before.strangerReason === undefined ? before : { ...before, strangerReason: undefined };
   // An event that is older than our own last write tells nothing new.
   if (!observation.rewound && observation.revision < state.lease.revision) return state;
   if (observation.kind === 'absent')

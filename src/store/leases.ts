@@ -9,6 +9,8 @@ import { LeaseKeeper } from './keeper.js';
 import { Keys } from './keys.js';
 import type { Kv, Position } from './kv.js';
 import { readNetworkText } from './operator.js';
+import { History } from './history.js';
+import { Problems } from './problems.js';
 import { Quarantine } from './quarantine.js';
 import type { AbortOptions, OwnLease, LeaseRequest, LeaseStore, WatchedSet } from './store.js';
 import { watchLeases, watchNetworkDocument } from './watch.js';
@@ -22,7 +24,9 @@ export interface LeaseStoreOptions
 export function openLeaseStore(kv: Kv, options: LeaseStoreOptions): LeaseStore {
   const { prefix, log, clock, sweepMs = 60_000, reuseQuarantined = false } = options;
   const quarantine = new Quarantine(kv, clock);
-  return new Leases({ kv, keys: new Keys(prefix), log, clock, sweepMs, quarantine, reuseQuarantined });
+  const keys = new Keys(prefix);
+  const [history, problems] = [new History({ kv, keys }), new Problems(clock)];
+  return new Leases({ kv, keys, log, clock, sweepMs, quarantine, reuseQuarantined, history, problems });
 }
 
 class Leases implements LeaseStore {
@@ -38,9 +42,14 @@ class Leases implements LeaseStore {
     this.#context = context;
   }
 
+  get problems(): readonly string[] {
+    return this.#context.problems.current;
+  }
+
   async network({ signal }: AbortOptions): Promise<NetworkConfig> {
-    const { kv, keys } = this.#context;
-    const { text, at } = await readNetworkText(kv, keys, signal);
+    const { kv, keys, history } = this.#context;
+    const { text, at, entry } = await readNetworkText(kv, keys, signal);
+    history.seeDocument(entry);
     if (text !== undefined) {
       this.#document = { network: parseNetworkConfig(text), at };
       return this.#document.network;
@@ -57,6 +66,10 @@ class Leases implements LeaseStore {
     try {
       const reader = new SnapshotReader(this.#context);
       const claim = await acquireLease(this.#context, reader, want, inner.signal);
+      const { history } = this.#context;
+      history.table ??= reader.table;
+      history.own = claim.lease;
+      history.clusterId = reader.table.position.clusterId;
       const keeper = new LeaseKeeper(this.#context, want, claim).start(reader.table.position);
       reader.table.add(claim.lease);
       if (this.#firstTable !== 'not-needed') this.#firstTable = reader.table;

@@ -3,7 +3,7 @@ import type { Tombstone } from '../model/allocation.js';
 import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
 import { LeaseTable, readTombstone } from './entries.js';
 import { Keys, onlyKey } from './keys.js';
-import type { Kv, Position } from './kv.js';
+import type { KeyValue, Kv, Position } from './kv.js';
 import type { AbortOptions } from './store.js';
 import { readTimesToLive } from './quarantine.js';
 
@@ -55,7 +55,8 @@ export async function readNetworkText(
   kv: Kv,
   keys: Keys,
   signal: AbortSignal,
-): Promise<{ readonly text: string | undefined; readonly at: Position }> {
+): Promise<{ readonly text: string | undefined; readonly entry: KeyValue | undefined; readonly at: Position }> {
   const { entries, revision, clusterId } = await kv.list(onlyKey(keys.config), { signal });
-  return { text: entries[0]?.value.toString('utf8'), at: { revision, clusterId } };
+  const [entry] = entries;
+  return { text: entry?.value.toString('utf8'), entry, at: { revision, clusterId } };
 }

@@ -69,6 +69,8 @@ export interface WatchedSet extends LeaseSet {
 }
 
 export interface LeaseStore {
+  /** What the store does not give us now, for people; empty when all is well. */
+  readonly problems: readonly string[];
   /**
    * Reads the network document once.
    * @throws TartanError CONFIG_INVALID when it is absent or bad, STORE_UNAVAILABLE, PERMISSION

@@ -11,8 +11,10 @@ import { LinkedAbort } from '../lib/scope.js';
 import { Wake } from '../lib/wake.js';
 import type { StoreContext } from './context.js';
 import { LeaseTable, revisionOf } from './entries.js';
+import { isStranger } from './history.js';
 import { onlyKey } from './keys.js';
 import type { KeyEvent, KeyRange, Kv, Listing, Position, WatchEnd } from './kv.js';
+import type { Problems } from './problems.js';
 import type { WatchedSet } from './store.js';
 
 export interface ListWatchOptions {
@@ -23,8 +25,15 @@ export interface ListWatchOptions {
   readonly sweepMs: number;
   /** The position at which the caller has read the range: the watch begins after it, without a list. */
   readonly after?: Position | undefined;
-  /** Returns a revision that the store is known to have reached. */
-  readonly known?: () => bigint;
+  /** What the listing is, in a problem. */
+  readonly part: string;
+  /** Called before each list. @returns a function that tells whether the listing is older than what was known then */
+  readonly remember?: () => (listing: Listing) => boolean;
+  /** Tells whether the store must be examined, whatever its revision. */
+  readonly isSuspect?: (listing: Listing) => boolean;
+  /** @throws TartanError STORE_UNAVAILABLE when another store answers; its listing does not count */
+  readonly examine: (listing: Listing, rewound: boolean, signal: AbortSignal) => Promise<boolean>;
+  readonly problems: Problems;
   /** @param rewound the store went back in time (restored, wiped, another cluster), so older revisions count too */
   readonly onListing: (listing: Listing, rewound: boolean) => void;
   readonly onEvents: (events: readonly KeyEvent[]) => void;
@@ -40,7 +49,7 @@ const soundMs = 10_000;
  * timer. A failed list is never an empty listing. Ends only by abort and rejects with the signal's reason.
  */
 export async function listWatch(options: ListWatchOptions): Promise<never> {
-  const { clock, log, signal } = options;
+  const { clock, log, signal, part, problems } = options;
   const throttle = new LogThrottle();
   let position = options.after;
   let first = options.after;
@@ -52,6 +61,7 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
       position = after;
       // The store answers again, so a break of the watch must not wait as long as the failed lists did.
       failedLists = 0;
+      problems.ended(part);
       const startedMs = clock.now();
       const end = await watchUntilSweep(options, after, events => {
         const last = events.at(-1);
@@ -69,6 +79,7 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
       signal.throwIfAborted();
       if (!isTartanError(error, 'STORE_UNAVAILABLE') && !isTartanError(error, 'PERMISSION')) throw error;
       failures = ++failedLists;
+      problems.failed(part, error, isTartanError(error, 'PERMISSION') || isStranger(error));
       if (throttle.due()) log.warn('store.unavailable', error.message, { attempt: failures });
     }
     await clock.sleep(backoffMs(failures, retry), signal);
@@ -78,11 +89,12 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
 /** @returns the position of the listing, without the entries: they must not stay in memory as long as the watch */
 async function listOnce(options: ListWatchOptions, last: Position | undefined): Promise<Position> {
   const { kv, range, log, signal } = options;
-  const known = options.known?.() ?? 0n;
+  const isOlder = options.remember?.();
   const listing = await kv.list(range, { signal });
   const { revision, clusterId } = listing;
-  const rewound =
-    revision < known || (last !== undefined && (revision < last.revision || clusterId !== last.clusterId));
+  const behind = last !== undefined && (revision < last.revision || clusterId !== last.clusterId);
+  let rewound = behind || isOlder?.(listing) === true;
+  if (rewound || options.isSuspect?.(listing)) rewound = await options.examine(listing, rewound, signal);
   if (rewound)
     log.warn('store.rewound', 'the store was restored or replaced: everything is read again', {
       revision: String(revision),
@@ -115,7 +127,10 @@ async function watchUntilSweep(
 const paceMs = 25;
 const aDayMs = 86_400_000;
 
-interface RangeListener extends Pick<ListWatchOptions, 'range' | 'after' | 'onEvents'> {
+interface RangeListener extends Pick<
+  ListWatchOptions,
+  'range' | 'part' | 'after' | 'onEvents' | 'remember' | 'isSuspect'
+> {
   /** @returns whether the listing has anything new */
   readonly onListing: (listing: Listing, rewound: boolean) => boolean;
 }
@@ -132,9 +147,14 @@ export async function* watchLeases(
   const table = listed ?? new LeaseTable(context.keys);
   let epoch = 0;
   if (listed) yield { ...listed.snapshot(), epoch };
+  context.history.table = table;
   const changes = watchRange(context, signal, {
     range: context.keys.subnets,
+    part: 'leases',
     after: listed?.position,
+    // The table changes only by this watch, so it is as it was before the list.
+    remember: () => listing => table.isNewerThan(listing),
+    isSuspect: listing => table.sharesNothing(listing),
     onListing(listing, rewound) {
       if (rewound) epoch++;
       return table.replace(listing) || rewound;
@@ -153,6 +173,7 @@ export function watchNetworkDocument(
 ): AsyncGenerator<void, never> {
   return watchRange(context, signal, {
     range: onlyKey(context.keys.config),
+    part: 'document',
     after,
     onListing: () => true,
     onEvents: () => {},
@@ -175,8 +196,8 @@ async function* watchRange(
   };
   const watching = listWatch({
     ...context,
-    range: listener.range,
-    after: listener.after,
+    ...listener,
+    examine: (...given) => context.history.examine(...given),
     signal: inner.signal,
     onListing(listing, rewound) {
       report(listener.onListing(listing, rewound) || !listed);

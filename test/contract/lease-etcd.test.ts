@@ -2,7 +2,6 @@
  * Lease safety on a real etcd: pools that just suffice, replies that are lost, keys and leases that an operator takes
  * away, stores that were wiped or went back in time. TARTAN_REPEAT=N does what is a matter of timing N times.
  */
-import { cpSync, rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isTartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
@@ -189,23 +188,6 @@ describe('a store that', () => {
   const filler = async (): Promise<void> => {
     for (let count = 0; count < 20; count++) await put(stores().kv, '/filler', String(count));
   };
-  const data = (): string => server.file('data');
-  const copy = (): string => server.file('copy');
-
-  /** What an operator's backup would hold now. */
-  async function backUp(): Promise<void> {
-    await server.kill();
-    rmSync(copy(), { recursive: true, force: true });
-    cpSync(data(), copy(), { recursive: true });
-    await server.restart();
-  }
-  async function restore(): Promise<void> {
-    await server.kill();
-    rmSync(data(), { recursive: true });
-    cpSync(copy(), data(), { recursive: true });
-    await server.restart();
-  }
-
   it('lost everything gets a reservation back as one', async () => {
     const { tool, life, kv } = stores();
     const lease = await acquireSeven();
@@ -231,11 +213,11 @@ describe('a store that', () => {
   it.each(each)('went back to before a changed address is told the new one (%i)', async () => {
     const { kv } = stores();
     const lease = await acquireSeven();
-    await backUp();
+    await server.backUp();
     await filler();
     await lease.update(elsewhere);
     const { revision } = lease.lease;
-    await restore();
+    await server.restore();
     await until('told', () => lease.status === 'held' && lease.lease.revision < revision, 20_000);
     await until('in etcd', async () => (await all(kv, key(seven)))[0]?.value.includes('198.51.100.1') === true);
     expect(lease.lost.aborted).toBe(false);
@@ -245,11 +227,11 @@ describe('a store that', () => {
   it.each(each)('went back to before a reboot keeps the subnet for its node (%i)', async () => {
     const { kv, acquire } = stores();
     await (await acquireSeven()).close();
-    await backUp();
+    await server.backUp();
     await filler();
     const lease = await acquire(requestOf(nodeOf(1, { bootId: 'boot-later' })));
     const { revision } = lease.lease;
-    await restore();
+    await server.restore();
     await until('told', () => lease.status === 'held' && lease.lease.revision < revision, 20_000);
     await until('in etcd', async () => (await all(kv, key(seven)))[0]?.value.includes('boot-later') === true);
     expect(lease).toMatchObject({ status: 'held', lease: { subnet: parsePrefix('10.5.7.0/24') } });
@@ -259,11 +241,11 @@ describe('a store that', () => {
     const { kv, acquire } = stores();
     const network = networkOf('10.5.0.0/22', { SubnetLen: 24, SubnetMin: '10.5.2.0', SubnetMax: '10.5.2.0' });
     const first = await acquire(requestOf(nodeOf(2), { network }));
-    await backUp();
+    await server.backUp();
     await stores().leave(first);
     const lease = await acquire(requestOf(nodeOf(1), { network }));
     await filler();
-    await restore();
+    await server.restore();
     await until('lost', () => lease.lost.aborted, 20_000);
     const [entry] = (await kv.list(new Keys(prefix).subnets, stores().o())).entries;
     expect(entry?.value.toString()).toContain('node-2');

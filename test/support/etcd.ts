@@ -3,7 +3,7 @@
  * Binaries: TARTAN_ETCD and TARTAN_ETCDCTL, else from PATH, else unpacked by the set-up script.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -71,6 +71,32 @@ export class EtcdServer {
     if (o.wipe) rmSync(join(this.#directory, 'data'), { recursive: true, force: true });
     this.#child = this.#spawn();
     await this.#healthy();
+  }
+
+  /** Keeps a copy of the data, as an operator's backup does. */
+  async backUp(): Promise<void> {
+    await this.ctl('snapshot', 'save', this.file('snapshot'));
+    await this.kill();
+    rmSync(this.file('copy'), { recursive: true, force: true });
+    cpSync(this.file('data'), this.file('copy'), { recursive: true });
+    await this.restart();
+  }
+
+  /** Starts again on the copy. @param token makes it a member of another cluster, as `etcdctl snapshot restore` does */
+  async restore(token?: string): Promise<void> {
+    await this.kill();
+    rmSync(this.file('data'), { recursive: true });
+    cpSync(this.file('copy'), this.file('data'), { recursive: true });
+    if (token !== undefined) await this.#restoreAs(token);
+    await this.restart();
+  }
+
+  async #restoreAs(token: string): Promise<void> {
+    const url = `http://127.0.0.1:${this.#ports[1]}`;
+    const args = ['snapshot', 'restore', this.file('snapshot'), '--name', 'test'];
+    const member = ['--initial-cluster', `test=${url}`, '--initial-advertise-peer-urls', url];
+    rmSync(this.file('data'), { recursive: true });
+    await this.ctl(...args, ...member, '--initial-cluster-token', token, '--data-dir', this.file('data'));
   }
 
   async kill(): Promise<void> {

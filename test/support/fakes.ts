@@ -150,6 +150,7 @@ export class FakeDatapath implements Datapath {
 
 /** A store whose answers a test scripts; the last answer of a list is repeated. */
 export class FakeStore implements LeaseStore {
+  problems: readonly string[] = [];
   readonly networks: (string | Error)[] = ['{"Network":"10.5.0.0/16"}'];
   readonly acquired: (FakeHeld | Error)[] = [new FakeHeld(fakeLease('10.5.1.0/24', '192.0.2.1', 'n'))];
   readonly requests: LeaseRequest[] = [];

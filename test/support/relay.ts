@@ -9,12 +9,15 @@ export class Relay {
   /** Connections taken so far. */
   accepted = 0;
   #open = true;
+  /** The port that later connections lead to. */
+  target: number;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
   private constructor(server: Server, target: number) {
     this.#server = server;
-    server.on('connection', client => this.#accept(client, target));
+    this.target = target;
+    server.on('connection', client => this.#accept(client));
   }
 
   static async open(target: number): Promise<Relay> {
@@ -42,11 +45,11 @@ export class Relay {
     await new Promise(resolve => this.#server.close(resolve));
   }
 
-  #accept(client: Socket, target: number): void {
+  #accept(client: Socket): void {
     client.on('error', () => {});
     this.accepted++;
     if (!this.#open) return void client.destroy();
-    const server = connect(target, '127.0.0.1');
+    const server = connect(this.target, '127.0.0.1');
     server.on('error', () => client.destroy());
     for (const socket of [client, server]) {
       this.#sockets.add(socket);

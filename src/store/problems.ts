@@ -1,0 +1,46 @@
+/**
+ * What the store does not give us now, by the part that asks. An etcd that is silent for a moment (a restart, another
+ * leader) is no problem; a refusal is one at once.
+ */
+import type { Clock } from '../lib/clock.js';
+import { isTartanError, messageOf } from '../lib/errors.js';
+
+interface Failure {
+  readonly message: string;
+  /** An answer that refuses us, not silence. */
+  readonly refused: boolean;
+  readonly sinceMs: number;
+  readonly lastMs: number;
+}
+
+/** Silence that lasts this long is a problem. */
+const silenceMs = 3_000;
+
+export class Problems {
+  readonly #clock: Clock;
+  readonly #failures = new Map<string, Failure>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  failed(part: string, error: unknown, refused = !isTartanError(error, 'STORE_UNAVAILABLE')): void {
+    const lastMs = this.#clock.now();
+    const sinceMs = this.#failures.get(part)?.sinceMs ?? lastMs;
+    this.#failures.set(part, { message: messageOf(error), refused, sinceMs, lastMs });
+  }
+
+  /** The part has its answer, or does not ask any more. */
+  ended(part: string): void {
+    this.#failures.delete(part);
+  }
+
+  /** Each refusal once, and the last of the silences: all parts suffer from the same one. */
+  get current(): readonly string[] {
+    const failures = [...this.#failures.values()];
+    const refusals = failures.filter(({ refused }) => refused).map(({ message }) => message);
+    const silences = failures.filter(({ refused, sinceMs }) => !refused && this.#clock.now() - sinceMs >= silenceMs);
+    const [last] = silences.sort((a, b) => b.lastMs - a.lastMs);
+    return [...new Set([...refusals, ...(last ? [last.message] : [])])];
+  }
+}
