@@ -1,6 +1,6 @@
 /**
- * Health over TCP for probes: `/healthz` is 200 while the daemon answers at all, `/readyz` is 200 while it is ready and
- * 503 otherwise. The server discloses nothing else. It refuses requests for a foreign host name, which a browser sends
+ * Health over TCP for probes: `/healthz` is 200 while the daemon answers at all, `/readyz` is 200 while this host
+ * carries traffic and 503 otherwise. The server discloses nothing else. It refuses requests for a foreign host name, which a browser sends
  * under DNS rebinding.
  */
 import { hostname } from 'node:os';
@@ -21,7 +21,7 @@ import {
 export interface HealthServerOptions {
   readonly ip: string;
   readonly port: number;
-  readonly ready: () => boolean;
+  readonly forwarding: () => boolean;
   readonly log: Log;
 }
 
@@ -31,8 +31,8 @@ export interface HealthServer extends Closable {
 }
 
 /** @throws TartanError PERMISSION or CONFIG_INVALID when the address cannot be listened on */
-export async function openHealthServer({ ip, port, ready, log }: HealthServerOptions): Promise<HealthServer> {
-  const server = createLimitedServer('the health listener', request => healthResponse(request, ready), log);
+export async function openHealthServer({ ip, port, forwarding, log }: HealthServerOptions): Promise<HealthServer> {
+  const server = createLimitedServer('the health listener', request => healthResponse(request, forwarding), log);
   await listen(server, { host: ip, port }).catch((cause: unknown) => {
     throw listenError(ip, port, cause);
   });
@@ -40,13 +40,13 @@ export async function openHealthServer({ ip, port, ready, log }: HealthServerOpt
   return { port: boundPort(server, port), close: () => closeServer(server) };
 }
 
-function healthResponse({ path, host }: HttpRequest, ready: () => boolean): HttpResponse {
+function healthResponse({ path, host }: HttpRequest, forwarding: () => boolean): HttpResponse {
   if (!isLocalHost(host)) return plainText(421, 'ask by address');
   switch (path) {
     case '/healthz':
       return plainText(200, 'tartand is running');
     case '/readyz':
-      return ready() ? plainText(200, 'tartand is ready') : plainText(503, 'tartand is not ready yet');
+      return forwarding() ? plainText(200, 'tartand is ready') : plainText(503, 'tartand is not ready yet');
     default:
       return plainText(404, 'the paths here are /healthz and /readyz');
   }

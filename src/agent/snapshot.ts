@@ -1,4 +1,5 @@
 /** Builds the Status document from the state of the agent. */
+import { quarantineTtls } from '../model/allocation.js';
 import type { DatapathStats } from '../datapath/datapath.js';
 import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ip.js';
 import type { Agent } from './agent.js';
@@ -12,13 +13,15 @@ export function snapshot(agent: Agent, version: string): Status {
   const { ownLease, network, backend } = agent;
   // This is called once: it adds the counters of all threads.
   const stats = statsOf(agent);
+  const problems = problemsOf(agent, stats);
   return {
     apiVersion,
     kind: 'Status',
     version,
     phase: agent.phase,
     ready: isReady(agent, stats),
-    problems: problemsOf(agent, stats),
+    problems,
+    health: { state: problems.length === 0 ? 'ok' : 'impaired', reasons: problems },
     node: { id: node.id, bootId: node.bootId, publicIp: formatIpv4(node.publicIp) },
     lease: ownLease
       ? {
@@ -49,6 +52,17 @@ export function isReady(agent: Agent, stats = statsOf(agent)): boolean {
   return agent.phase === 'ready' && asPlanned && (!stats || stats.pid !== undefined);
 }
 
+/**
+ * Whether this host carries traffic, also on a saved lease: no prober must restart a host because etcd is away. A
+ * running daemon moves the deadline of the data plane ahead, a fence is a lost lease.
+ */
+export function isForwarding(agent: Agent): boolean {
+  if (agent.phase !== 'ready' || agent.ownLease?.status === 'lost') return false;
+  const stats = statsOf(agent);
+  const { datapath, clock } = agent.ports;
+  return !stats || (stats.pid !== undefined && clock.now() < datapath.forwardUntilMs);
+}
+
 /** @returns undefined when there is no data plane, because the plans have no tunnel */
 function statsOf(agent: Agent): DatapathStats | undefined {
   return agent.hasTunnel ? agent.ports.datapath.stats() : undefined;
@@ -59,11 +73,16 @@ function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly st
   const saved = agent.unconfirmed
     ? ['network, subnet and peers are those of the state file, etcd has not answered']
     : [];
+  const forgone = isForgone(agent)
+    ? [`the subnet may be another's: its quarantine ended without an answer of etcd`]
+    : [];
   const stopped = agent.phase === 'ready' && stats !== undefined && stats.pid === undefined;
   const process = stopped ? ['no data process runs: packets of the overlay are not carried'] : [];
-  return [
+  const all = [
     ...[agent.problem, agent.underlayProblem].filter(problem => problem !== undefined),
+    ...agent.ports.store.problems,
     ...lease,
+    ...forgone,
     ...saved,
     ...process,
     ...(stats?.problems ?? []),
@@ -71,6 +90,13 @@ function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly st
     ...agent.reconciler.problems,
     ...agent.dockerProblems,
   ];
+  return [...new Set(all)];
+}
+
+/** Whether the quarantine that protects the subnet is over, as after weeks without etcd; its use goes on. */
+function isForgone({ ownLease, options, ports }: Agent): boolean {
+  if (ownLease?.status !== 'unknown' || ownLease.deadlineMs === Infinity) return false;
+  return ports.clock.now() >= ownLease.renewedAtMs + quarantineTtls * options.ttlSeconds * 1000;
 }
 
 function datapathOf(stats: DatapathStats): StatusDatapath {

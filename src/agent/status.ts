@@ -54,6 +54,11 @@ export const statusSchema = z
     ready: z.boolean(),
     /** What the daemon waits for or suffers from, one line each; empty when all is well. */
     problems: z.array(z.string()).readonly(),
+    /** Whether all is well, and why not. An older daemon leaves this member out. */
+    health: z
+      .object({ state: z.enum(['ok', 'impaired']), reasons: z.array(z.string()).readonly() })
+      .readonly()
+      .optional(),
     node: z.object({ id: z.string(), bootId: z.string(), publicIp: z.string().nullable() }).readonly(),
     /** Seconds until etcd drops the lease if it gets no KeepAlive; a reservation has no deadline. */
     lease: z

@@ -7,7 +7,7 @@ import { openHealthServer } from '../admin/health-server.js';
 import { openStatusServer } from '../admin/status-server.js';
 import { Agent } from '../agent/agent.js';
 import { LocalNode, loadNodeId, readBootId } from '../agent/local-node.js';
-import { isReady, snapshot } from '../agent/snapshot.js';
+import { isForwarding, snapshot } from '../agent/snapshot.js';
 import { StateFile } from '../agent/state-file.js';
 import { chooseBackend, tunnelDevice } from '../backend/all.js';
 import { openDatapath } from '../datapath/tun/tun-engine.js';
@@ -147,7 +147,7 @@ async function openAgent(
   );
   await scope.own('status socket', openStatusServer({ runDir, status: () => snapshot(agent, version), log }));
   if (options.healthz)
-    await scope.own('health', openHealthServer({ ...options.healthz, ready: () => isReady(agent), log }));
+    await scope.own('health', openHealthServer({ ...options.healthz, forwarding: () => isForwarding(agent), log }));
   return agent;
 }
 

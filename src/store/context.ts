@@ -14,6 +14,8 @@ export interface StoreContext {
   readonly clock: Clock;
   /** The interval at which each range is listed again, in addition to its watch. */
   readonly sweepMs: number;
+  /** The interval at which a linearizable read proves that the store answers. */
+  readonly proofMs: number;
   readonly quarantine: Quarantine;
   /** Gives away a subnet in quarantine, of any age, when no other subnet is free. */
   readonly reuseQuarantined: boolean;

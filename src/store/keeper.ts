@@ -32,6 +32,7 @@ import { onlyKey } from './keys.js';
 import type { KeyValue, Listing, Position } from './kv.js';
 import { initialLeaseState, isRepairDue, nextWorkAtMs, reduce } from './lease-state.js';
 import type { LeaseEvent, KeyObservation, LeaseState } from './lease-state.js';
+import { proveAnswers } from './proof.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStatus } from './store.js';
 import { listWatch } from './watch.js';
 
@@ -66,7 +67,9 @@ export class LeaseKeeper implements OwnLease {
       // The end of this keeper aborts the loops; any other error is a fault of the program and is thrown.
       if (!this.#life.signal.aborted && this.status !== 'lost') throw error;
     };
-    this.#loops = Promise.all([this.#keep().catch(ended), this.#watch(after).catch(ended)]);
+    const { subnet } = this.lease;
+    const loops = [this.#keep(), this.#watch(after), proveAnswers(this.#context, subnet, this.#life.signal)];
+    this.#loops = Promise.all(loops.map(loop => loop.catch(ended)));
     return this;
   }
 
@@ -153,11 +156,11 @@ export class LeaseKeeper implements OwnLease {
       this.#dispatch({ kind: 'tick' });
       const now = clock.now();
       if (isRepairDue(this.#state, now)) {
-        const settled = await this.#attempt(() => this.#repair());
+        const settled = await this.#attempt('repair', () => this.#repair());
         races = settled ? 0 : races + 1;
         if (races > 0) await clock.sleep(backoffMs(races, lostRace), this.#life.signal);
       } else if (now >= this.#state.renewAtMs) {
-        await this.#attempt(() => this.#renew());
+        await this.#attempt('renewal', () => this.#renew());
       } else {
         await this.#pause(nextWorkAtMs(this.#state) - now);
       }
@@ -165,16 +168,18 @@ export class LeaseKeeper implements OwnLease {
   }
 
   /** @returns the result of `act`; false, after the retry delay, when the store did not answer */
-  async #attempt(act: () => Promise<boolean>): Promise<boolean> {
-    const { clock, log } = this.#context;
+  async #attempt(part: string, act: () => Promise<boolean>): Promise<boolean> {
+    const { clock, log, problems } = this.#context;
     try {
       const done = await act();
       this.#throttle.reset();
+      problems.ended(part);
       return done;
     } catch (error) {
       this.#life.signal.throwIfAborted();
       if (!isTartanError(error) || error.code === 'INVARIANT') throw error;
       this.#dispatch({ kind: 'unanswered' });
+      problems.failed(part, error);
       if (this.#throttle.due()) log.warn('lease.unanswered', error.message, { state: this.status });
       this.#dispatch({ kind: 'tick' });
       if (this.#state.nextAction !== 'none') await this.#pause(this.#state.renewAtMs - clock.now());

@@ -77,6 +77,8 @@ export interface WatchEnd {
 
 export interface Kv {
   list(range: KeyRange, o: AbortOptions): Promise<Listing>;
+  /** Reads single keys in one linearizable call; those that are absent are left out. */
+  read(keys: readonly Buffer[], o: AbortOptions): Promise<Listing>;
   /** Does all writes if all compares hold, else none. The transaction is never sent twice. */
   commit(compares: readonly Compare[], writes: readonly Write[], o: AbortOptions): Promise<Commit>;
   /** @returns the lease id */

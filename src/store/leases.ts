@@ -16,17 +16,17 @@ import type { AbortOptions, OwnLease, LeaseRequest, LeaseStore, WatchedSet } fro
 import { watchLeases, watchNetworkDocument } from './watch.js';
 
 export interface LeaseStoreOptions
-  extends Pick<StoreContext, 'log' | 'clock'>, Partial<Pick<StoreContext, 'sweepMs' | 'reuseQuarantined'>> {
+  extends Pick<StoreContext, 'log' | 'clock'>, Partial<Pick<StoreContext, 'sweepMs' | 'proofMs' | 'reuseQuarantined'>> {
   readonly prefix: string;
 }
 
 /** Opens the store, which owns `kv` then. */
 export function openLeaseStore(kv: Kv, options: LeaseStoreOptions): LeaseStore {
-  const { prefix, log, clock, sweepMs = 60_000, reuseQuarantined = false } = options;
+  const { prefix, log, clock, sweepMs = 60_000, proofMs = 25_000, reuseQuarantined = false } = options;
   const quarantine = new Quarantine(kv, clock);
   const keys = new Keys(prefix);
   const [history, problems] = [new History({ kv, keys }), new Problems(clock)];
-  return new Leases({ kv, keys, log, clock, sweepMs, quarantine, reuseQuarantined, history, problems });
+  return new Leases({ kv, keys, log, clock, sweepMs, proofMs, quarantine, reuseQuarantined, history, problems });
 }
 
 class Leases implements LeaseStore {

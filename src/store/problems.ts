@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../lib/clock.js';
 import { isTartanError, messageOf } from '../lib/errors.js';
+import { isStranger } from './history.js';
 
 interface Failure {
   readonly message: string;
@@ -24,10 +25,10 @@ export class Problems {
     this.#clock = clock;
   }
 
-  failed(part: string, error: unknown, refused = !isTartanError(error, 'STORE_UNAVAILABLE')): void {
-    const lastMs = this.#clock.now();
-    const sinceMs = this.#failures.get(part)?.sinceMs ?? lastMs;
-    this.#failures.set(part, { message: messageOf(error), refused, sinceMs, lastMs });
+  /** @param sinceMs the time of our clock since when the part has no answer */
+  failed(part: string, error: unknown, sinceMs = this.#failures.get(part)?.sinceMs ?? this.#clock.now()): void {
+    const refused = !isTartanError(error, 'STORE_UNAVAILABLE') || isStranger(error);
+    this.#failures.set(part, { message: messageOf(error), refused, sinceMs, lastMs: this.#clock.now() });
   }
 
   /** The part has its answer, or does not ask any more. */

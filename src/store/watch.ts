@@ -11,7 +11,6 @@ import { LinkedAbort } from '../lib/scope.js';
 import { Wake } from '../lib/wake.js';
 import type { StoreContext } from './context.js';
 import { LeaseTable, revisionOf } from './entries.js';
-import { isStranger } from './history.js';
 import { onlyKey } from './keys.js';
 import type { KeyEvent, KeyRange, Kv, Listing, Position, WatchEnd } from './kv.js';
 import type { Problems } from './problems.js';
@@ -79,7 +78,7 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
       signal.throwIfAborted();
       if (!isTartanError(error, 'STORE_UNAVAILABLE') && !isTartanError(error, 'PERMISSION')) throw error;
       failures = ++failedLists;
-      problems.failed(part, error, isTartanError(error, 'PERMISSION') || isStranger(error));
+      problems.failed(part, error);
       if (throttle.due()) log.warn('store.unavailable', error.message, { attempt: failures });
     }
     await clock.sleep(backoffMs(failures, retry), signal);

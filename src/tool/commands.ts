@@ -37,11 +37,12 @@ export async function showLeases(call: Call): Promise<ExitStatus> {
   return exitStatus.ok;
 }
 
-/** @param check exit 2 unless the daemon is ready */
+/** @param check exit 2 unless the daemon is ready and nothing impairs it */
 export async function showStatus(call: Call, check: boolean): Promise<ExitStatus> {
   const status = await daemonStatus(call);
   print(call, status, (output, paint) => formatStatus(status, output, paint));
-  return check && !status.ready ? exitStatus.checkFailed : exitStatus.ok;
+  const well = status.ready && status.health?.state !== 'impaired';
+  return check && !well ? exitStatus.checkFailed : exitStatus.ok;
 }
 
 /** @throws ToolError with the status for a daemon that cannot be reached */

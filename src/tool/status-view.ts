@@ -35,6 +35,7 @@ function fieldsOf(status: Status): readonly Field[] {
   const port = typeof backend?.port !== 'number' ? '' : `, port ${backend.port}`;
   return [
     ['state', { text: status.phase, colour: status.ready ? 'good' : 'bad' }],
+    ...healthFields(status),
     ['version', status.version],
     ['node', node.id],
     ['public address', node.publicIp ?? '-'],
@@ -46,6 +47,11 @@ function fieldsOf(status: Status): readonly Field[] {
     ['data plane', status.datapath ? datapathText(status.datapath) : '-'],
     ...offloadFields(status.datapath),
   ];
+}
+
+/** An older daemon does not tell. */
+function healthFields({ health }: Status): readonly Field[] {
+  return health ? [['health', { text: health.state, colour: health.state === 'ok' ? 'good' : 'bad' }]] : [];
 }
 
 function leaseCell({ subnet, state, deadlineSeconds }: NonNullable<Status['lease']>): Cell {

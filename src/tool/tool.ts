@@ -142,7 +142,7 @@ function addLeave(parent: Command, run: Run): void {
 
 function addStatus(parent: Command, run: Run): void {
   const command = parent.command('status').description('what the daemon of this host says of itself');
-  addFlag(addOutput(command), 'run-dir').option('--check', 'exit 2 unless the daemon is ready');
+  addFlag(addOutput(command), 'run-dir').option('--check', 'exit 2 unless the daemon is ready and its health is ok');
   command.action(() => run(command, (call, values) => showStatus(call, values['check'] === true)));
 }
 

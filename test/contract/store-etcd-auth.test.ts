@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { bootClock } from '../../src/lib/clock.js';
 import { openLog, silentLog } from '../../src/lib/log.js';
+import { formatPrefix } from '../../src/model/ip.js';
 import { getNetworkText, putNetworkText } from '../../src/store/operator.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
@@ -101,6 +102,41 @@ describe('with logins', () => {
       `readwrite --prefix ${prefix}/held/`,
     ])
       expect(error.message).toContain(`etcdctl role grant-permission tartan ${part}`);
+  });
+
+  it('fault K1: a role that loses a permission to read or write is told while the lease is held', async () => {
+    const grant = async (verb: 'grant' | 'revoke', ...rest: string[]): Promise<string> =>
+      server.ctl('--user', `root:${secret}`, 'role', `${verb}-permission`, 'full', ...rest);
+    const keys = ['--prefix', `${prefix}/held/`];
+    const store = openLeaseStore(openEtcd({ prefix, ...login('full') }, silentLog), {
+      prefix,
+      log: silentLog,
+      clock: bootClock,
+      proofMs: 500,
+    });
+    opened.push(store);
+    await store.network(o());
+    const lease = await store.acquire(requestOf(nodeOf(4)), o());
+    expect(store.problems).toEqual([]);
+    await grant('revoke', ...keys);
+    await until('told', () => store.problems.length === 1, 5_000);
+    expect(store.problems[0]).toMatch(/etcd refuses user 'full' the read of .*held\/.*grant-permission/);
+    await grant('grant', 'read', ...keys);
+    await until('well', () => store.problems.length === 0);
+    // The next write: somebody changes our key, and it cannot be put right.
+    const key = `${prefix}/subnets/${formatPrefix(lease.lease.subnet).replace('/', '-')}`;
+    await server.ctl(
+      '--user',
+      `root:${secret}`,
+      'put',
+      '--ignore-lease',
+      key,
+      lease.lease.text.replace('192.0.2.4', '192.0.2.5'),
+    );
+    await until('told', () => store.problems.some(problem => problem.includes('the write of')), 5_000);
+    await grant('grant', 'readwrite', ...keys);
+    await until('well', () => store.problems.length === 0);
+    expect(lease.status).toBe('held');
   });
 
   it('refuses a wrong password, a missing login and a foreign key, and shows no secret', async () => {

@@ -256,6 +256,7 @@ describe('endpoints', () => {
 function bound(inner: Kv): Kv {
   return {
     list: (...given) => inner.list(...given),
+    read: (...given) => inner.read(...given),
     commit: (...given) => inner.commit(...given),
     grantLease: (...given) => inner.grantLease(...given),
     keepAlive: (...given) => inner.keepAlive(...given),

@@ -34,6 +34,7 @@ it('the route of a missed delete is gone within the sweep, and nobody else notic
   };
   const late: Kv = {
     list: (...given) => kv.list(...given),
+    read: (...given) => kv.read(...given),
     commit: (...given) => kv.commit(...given),
     grantLease: (...given) => kv.grantLease(...given),
     keepAlive: (...given) => kv.keepAlive(...given),

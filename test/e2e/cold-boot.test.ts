@@ -3,7 +3,7 @@ import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { isAlive, type LabHost } from '../support/lab-host.js';
-import { attempt, run, until } from '../support/tools.js';
+import { attempt, run, until, type Outcome } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 import { Patience } from './faults/patience.js';
 
@@ -132,6 +132,36 @@ test('at another address the state file is not used, and its subnet is asked for
   await a.startDaemon().waitForEvent('daemon.ready');
   expect(a.subnet).toBe(subnet);
   await toNormal();
+});
+
+test('fault K1: etcd that is gone impairs the health of a running host within 10 s, and takes no readiness to carry traffic', async () => {
+  const a = lab().node('a');
+  const readyz = (): Promise<Outcome> =>
+    attempt(a.inside(['busybox', 'wget', '-O', '-', 'http://127.0.0.1:8470/readyz']));
+  await a.stopDaemon();
+  await a.startDaemon({ 'healthz-port': '8470' }).waitForEvent('daemon.ready');
+  await toNormal();
+  await remembers(a);
+  await until('well', async () => (await a.status()).health?.state === 'ok');
+  expect((await a.tool('status', '--check')).status).toBe(0);
+  await lab().etcd.kill();
+  await until('impaired', async () => (await a.status()).health?.state === 'impaired', 10_000);
+  expect((await a.status()).health?.reasons.join()).toContain('etcd does not answer');
+  expect(await a.status()).toMatchObject({ phase: 'ready', ready: true, lease: { state: 'held' } });
+  expect(await a.tool('status', '--check')).toMatchObject({
+    status: 2,
+    stdout: expect.stringMatching(/health +impaired/),
+  });
+  expect((await readyz()).status).toBe(0);
+  await cutPower(a);
+  const daemon = a.startDaemon({ 'healthz-port': '8470' });
+  expect((await readyz()).status).not.toBe(0);
+  await daemon.waitForEvent('daemon.ready');
+  expect((await readyz()).status).toBe(0);
+  expect(await a.status()).toMatchObject({ ready: false, lease: { state: 'unknown' } });
+  await lab().etcd.start();
+  await toNormal();
+  await until('well again', async () => (await a.status()).health?.state === 'ok');
 });
 
 test('tartand killed while etcd is down: nothing is lost, and forwarding outlasts six TTLs', async () => {

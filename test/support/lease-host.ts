@@ -208,6 +208,7 @@ class Link implements Kv {
   }
 
   list: Kv['list'] = (range, o) => this.#host.call(() => this.#world.kv.list(range, { signal: never }), o.signal);
+  read: Kv['read'] = (keys, o) => this.#host.call(() => this.#world.kv.read(keys, { signal: never }), o.signal);
   grantLease: Kv['grantLease'] = (ttl, o) =>
     this.#host.call(() => this.#world.kv.grantLease(ttl, { signal: never }), o.signal);
   keepAlive: Kv['keepAlive'] = (ids, ms, o) =>

@@ -54,6 +54,8 @@ case $part in
 		step 'ten thousand lease schedules' env TARTAN_SCHEDULES="${TARTAN_SCHEDULES:-10000}" \
 			vitest run --project unit test/unit/lease-schedules.test.ts
 		step 'twenty races' env TARTAN_RACES=20 vitest run --project contract test/contract/store-etcd-race-lengths.test.ts
+		step 'a partition at the pace of the daemon' env TARTAN_PROOF_MS=25000 \
+			vitest run --project integration test/integration/store-partition.test.ts
 		step 'five thousand hosts' env TARTAN_HOSTS=5000 vitest run --project contract test/contract/store-etcd-scale.test.ts
 		;;
 	faults)

@@ -56,6 +56,11 @@ export class MemoryKv implements Kv {
     return { entries, revision: this.#revision, clusterId: this.clusterId };
   }
 
+  async read(keys: readonly Buffer[], o: AbortOptions): Promise<Listing> {
+    const { entries, ...position } = await this.list({ start: Buffer.alloc(0), end: Buffer.from([255]) }, o);
+    return { ...position, entries: entries.filter(({ key }) => keys.some(wanted => wanted.equals(key))) };
+  }
+
   async commit(compares: readonly Compare[], writes: readonly Write[], { signal }: AbortOptions): Promise<Commit> {
     this.#enter(signal);
     if (!compares.every(compare => this.#holds(compare))) return { outcome: 'refused', revision: this.#revision };

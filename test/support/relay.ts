@@ -9,18 +9,18 @@ export class Relay {
   /** Connections taken so far. */
   accepted = 0;
   #open = true;
-  /** The port that later connections lead to. */
-  target: number;
+  /** The port, or the path of a Unix socket, that later connections lead to. */
+  target: number | string;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
-  private constructor(server: Server, target: number) {
+  private constructor(server: Server, target: number | string) {
     this.#server = server;
     this.target = target;
     server.on('connection', client => this.#accept(client));
   }
 
-  static async open(target: number): Promise<Relay> {
+  static async open(target: number | string): Promise<Relay> {
     const server = createServer();
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
     return new Relay(server, target);
@@ -49,7 +49,8 @@ export class Relay {
     client.on('error', () => {});
     this.accepted++;
     if (!this.#open) return void client.destroy();
-    const server = connect(this.target, '127.0.0.1');
+    const { target } = this;
+    const server = connect(typeof target === 'string' ? { path: target } : { port: target, host: '127.0.0.1' });
     server.on('error', () => client.destroy());
     for (const socket of [client, server]) {
       this.#sockets.add(socket);

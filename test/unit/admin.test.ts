@@ -287,8 +287,11 @@ describe('asking for the status', () => {
 });
 
 describe('health over TCP', () => {
-  async function health(ready: () => boolean): Promise<number> {
-    const server = await scope.own('health', openHealthServer({ ip: '127.0.0.1', port: 0, ready, log: silentLog }));
+  async function health(forwarding: () => boolean): Promise<number> {
+    const server = await scope.own(
+      'health',
+      openHealthServer({ ip: '127.0.0.1', port: 0, forwarding, log: silentLog }),
+    );
     return server.port;
   }
 
@@ -315,7 +318,7 @@ describe('health over TCP', () => {
 
   it('says why it cannot listen', async () => {
     const port = await health(() => true);
-    const options = { ready: () => true, log: silentLog };
+    const options = { forwarding: () => true, log: silentLog };
     expect(await failure(openHealthServer({ ip: '127.0.0.1', port, ...options }))).toMatch(
       /^CONFIG_INVALID the health listener cannot start on 127\.0\.0\.1:\d+ .*EADDRINUSE.*--healthz-port/,
     );

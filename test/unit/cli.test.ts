@@ -246,10 +246,13 @@ describe('status', () => {
     expect(world.calls).toEqual(['status /run/x']);
   });
 
-  it('is 0 when it answers, and with --check 2 unless it is ready', async () => {
+  it('is 0 when it answers, and with --check 2 unless it is ready and well', async () => {
     world.reading = { kind: 'status', status };
     expect((await run('status')).status).toBe(0);
     expect((await run('status --check')).status).toBe(0);
+    const health = { state: 'impaired', reasons: ['etcd is away'] } as const;
+    world.reading = { kind: 'status', status: { ...status, health } };
+    expect((await run('status --check')).status).toBe(2);
     world.reading = { kind: 'status', status: { ...status, ready: false, phase: 'waiting-for-lease' } };
     expect((await run('status')).status).toBe(0);
     const checked = await run('status --check');

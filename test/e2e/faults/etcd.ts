@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Etcd3 } from 'etcd3';
 import { Connection } from '../../../src/store/etcd/connection.js';
 import type { Namespaces } from '../../support/namespaces.js';
-import { ended, hasEnded, startService, until } from '../../support/tools.js';
+import { ended, hasEnded, run, startService, until } from '../../support/tools.js';
 
 const address = '192.0.2.254';
 /** Written together with everything the harness writes, so that the history tells it from what hosts write. */
@@ -29,6 +29,26 @@ export class Member {
 
   get endpoint(): string {
     return `http://${address}:${clientPort(this.index)}`;
+  }
+
+  get group(): number {
+    return 61_000 + this.index;
+  }
+
+  /** A way to its client port that leads out of the namespace. */
+  get socket(): string {
+    return join(this.#spaces.directory, socketName(this.index));
+  }
+
+  /** Drops its packets to and from the other members, and no others. */
+  async partition(): Promise<void> {
+    const others = Array.from({ length: this.#count }, (_, index) => peerPort(index)).filter(
+      port => port !== peerPort(this.index),
+    );
+    const own = `tcp dport ${peerPort(this.index)} drop; tcp sport ${peerPort(this.index)} drop`;
+    const away = `meta skgid ${this.group} tcp dport { ${others.join(', ')} } drop`;
+    const rules = `table inet partition {\nchain out {\ntype filter hook output priority 0; ${own}; ${away}\n}\n}\n`;
+    await run(this.#spaces.inside('e', ['nft', '-f', '-']), { input: rules });
   }
 
   get running(): boolean {
@@ -62,7 +82,9 @@ export class Member {
     ].flat();
     // What a killed one left there keeps its successor from listening.
     rmSync(join(directory, socketName(this.index)), { force: true });
-    const command = this.#spaces.inside('e', ['env', '-C', directory, 'etcd', ...args]);
+    // A group of its own tells the packets of a member from those of the others.
+    const group = ['setpriv', '--regid', String(this.group), '--clear-groups'];
+    const command = this.#spaces.inside('e', ['env', '-C', directory, ...group, 'etcd', ...args]);
     this.#child = startService(command, join(directory, `etcd-${this.index}.log`));
   }
 
@@ -88,8 +110,7 @@ export class Member {
   }
 
   connect(): Connection {
-    const path = join(this.#spaces.directory, socketName(this.index));
-    return new Connection(`http://unix:${path}`, { endpoints: [], prefix: '' }, false);
+    return new Connection(`http://unix:${this.socket}`, { endpoints: [], prefix: '' }, false);
   }
 
   close(): void {
