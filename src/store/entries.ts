@@ -35,6 +35,13 @@ export type Entry = EntryBase &
     | { readonly kind: 'rejected'; readonly rejected: RejectedEntry; readonly kv: KeyValue }
   );
 
+/** A name of this length is no lease key, and its rest tells nothing. */
+const longestName = 200;
+
+function sizeOf(bytes: number): string {
+  return bytes === Infinity ? 'more bytes than a message may have' : `${bytes} bytes`;
+}
+
 export function readEntry(keys: Keys, kv: KeyValue): Entry {
   const name = nameBelow(keys.subnets, kv.key);
   const occupied = occupiedBy(name);
@@ -44,10 +51,11 @@ export function readEntry(keys: Keys, kv: KeyValue): Entry {
   const refuse = (reason: string): Entry => ({
     ...base,
     kind: 'rejected',
-    rejected: { key: printable(name), revision, reason },
+    rejected: { key: printable(name.slice(0, longestName)), revision, reason },
     kv,
   });
   if (!subnet) return refuse('is not a lease key such as 10.5.1.0-24');
+  if (kv.omittedBytes !== undefined) return refuse(`has a value of ${sizeOf(kv.omittedBytes)}, expected a lease`);
   try {
     const value = parseLeaseValue(kv.value.toString('latin1'));
     const lease = { ...value, subnet, createRevision: kv.createRevision, revision, leaseId: kv.leaseId };
@@ -126,7 +134,7 @@ export class LeaseTable {
     for (const event of events) {
       const key = event.kind === 'put' ? event.entry.key : event.key;
       const name = nameBelow(this.#keys.subnets, key);
-      if (event.kind === 'put') this.#entries.set(name, readEntry(this.#keys, event.entry));
+      if (event.kind === 'put') this.#entries.set(name, withoutContent(readEntry(this.#keys, event.entry)));
       else this.#entries.delete(name);
       this.#revision = revisionOf(event);
     }
@@ -180,9 +188,16 @@ export class LeaseTable {
   #read(kv: KeyValue, before: ReadonlyMap<string, Entry>): Entry {
     const known = before.get(nameBelow(this.#keys.subnets, kv.key));
     const same = known?.revision === kv.modRevision && (known.kind === 'rejected' || sameVersion(known.lease, kv));
-    return known && same ? known : readEntry(this.#keys, kv);
+    return known && same ? known : withoutContent(readEntry(this.#keys, kv));
   }
 }
+
+/** Returns an entry that keeps no junk in memory. */
+function withoutContent(entry: Entry): Entry {
+  return entry.kind === 'lease' ? entry : { ...entry, kv: { ...entry.kv, key: nothing, value: nothing } };
+}
+
+const nothing = Buffer.alloc(0);
 
 /** Equal revisions can belong to different writes after a restore of the store, so the other members are compared. */
 function sameVersion(lease: Lease, kv: KeyValue): boolean {

@@ -26,7 +26,7 @@ import {
   type Grant,
 } from './claim.js';
 import type { StoreContext } from './context.js';
-import { isOlder, readEntry, revisionOf, SnapshotReader, type Entry } from './entries.js';
+import { getEntry, isOlder, readEntry, revisionOf, SnapshotReader, type Entry } from './entries.js';
 import { isStranger } from './history.js';
 import { onlyKey } from './keys.js';
 import type { KeyValue, Listing, Position } from './kv.js';
@@ -207,7 +207,9 @@ export class LeaseKeeper implements OwnLease {
     const { signal } = this.#life;
     const snapshot = await new SnapshotReader(this.#context).readSnapshot(network, signal);
     const { subnet, revision } = this.#state.lease;
-    const entry = snapshot.entries.find(({ key }) => key && samePrefix(key, subnet));
+    const listed = snapshot.entries.find(({ key }) => key && samePrefix(key, subnet));
+    // The snapshot keeps no refused value, which may be our own lease that somebody altered.
+    const entry = listed?.kind === 'rejected' ? await getEntry(this.#context, subnet, signal) : listed;
     const { taken, tombstones, clusterId } = snapshot;
     const free = isFree({ network, taken, tombstones, nodeId: this.#state.wanted.nodeId }, subnet);
     let rewound = snapshot.revision < revision || (entry?.revision ?? revision) < revision;

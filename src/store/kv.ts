@@ -18,6 +18,8 @@ export interface KeyValue {
   readonly modRevision: bigint;
   /** '0' when no lease is attached. */
   readonly leaseId: string;
+  /** The value is longer than any of ours may be, and is left out: its bytes, Infinity for more than a message has. */
+  readonly omittedBytes?: number;
 }
 
 /** A point in the history of one cluster. */

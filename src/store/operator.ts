@@ -1,5 +1,6 @@
 /** The reads and writes of the operator's tool: single ones, without a loop. */
 import type { Tombstone } from '../model/allocation.js';
+import { TartanError } from '../lib/errors.js';
 import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
 import { LeaseTable, readTombstone } from './entries.js';
 import { Keys, onlyKey } from './keys.js';
@@ -58,5 +59,10 @@ export async function readNetworkText(
 ): Promise<{ readonly text: string | undefined; readonly entry: KeyValue | undefined; readonly at: Position }> {
   const { entries, revision, clusterId } = await kv.list(onlyKey(keys.config), { signal });
   const [entry] = entries;
+  if (entry?.omittedBytes !== undefined)
+    throw new TartanError(
+      'CONFIG_INVALID',
+      `${keys.config.toString()} has ${entry.omittedBytes} bytes, expected a network document`,
+    );
   return { text: entry?.value.toString('utf8'), entry, at: { revision, clusterId } };
 }

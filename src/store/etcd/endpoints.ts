@@ -12,6 +12,8 @@ export interface CallOptions {
   readonly timeoutMs?: number;
   /** For a write, which must not be sent twice: the first failure of an endpoint ends the call. */
   readonly once?: boolean;
+  /** The caller asks for less when the answer is larger than a message may be. */
+  readonly maySplit?: boolean;
 }
 
 export class Endpoints {

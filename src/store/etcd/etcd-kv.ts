@@ -32,6 +32,9 @@ const pageKeys = 5_000;
 /** The keys of one page after a read that was not answered in time, because its page may have been too large. */
 const carefulPageKeys = 500;
 
+/** The bytes of a key that a message shows. */
+const longestShown = 200;
+const mostSkipped = 1_000;
 /** All endpoints together have this time to answer the read of single keys, which tells the loss of a quorum. */
 const readMs = 4_500;
 
@@ -47,6 +50,8 @@ class EtcdKv implements Kv {
   readonly #log: Log;
   #versionAsked: boolean;
   #pageKeys = pageKeys;
+  /** The keys whose values were too large, with the revision that was named. */
+  readonly #skipped = new Map<string, bigint>();
 
   constructor(options: EtcdOptions, log: Log) {
     this.#options = options;
@@ -61,8 +66,8 @@ class EtcdKv implements Kv {
     let start = range.start;
     for (let limit = this.#pageKeys; ;) {
       const page = await this.#page({ start, end: range.end }, limit, first?.revision, signal);
-      if (page === 'too-large') {
-        limit = Math.max(1, limit >> 1);
+      if (page === 'too-large' && limit > 1) {
+        limit >>= 1;
         continue;
       }
       if (page === 'compacted') {
@@ -71,8 +76,14 @@ class EtcdKv implements Kv {
         start = range.start;
         continue;
       }
+      if (page === 'too-large') {
+        const skipped = await this.#keyOf({ start, end: range.end }, first?.revision, signal);
+        if (skipped) entries.push(skipped);
+        start = Buffer.concat([skipped?.key ?? start, Buffer.from([0])]);
+        continue;
+      }
       first ??= page.header;
-      entries.push(...page.kvs.map(readKeyValue));
+      for (const kv of page.kvs) entries.push(readKeyValue(kv));
       const last = entries.at(-1);
       if (!page.more || !last) break;
       start = Buffer.concat([last.key, Buffer.from([0])]);
@@ -140,8 +151,10 @@ class EtcdKv implements Kv {
     const connection = this.#endpoints.connection();
     const end = await watchStream(connection, request, signal);
     signal.throwIfAborted();
-    // A new connection logs in anew. A compaction is an answer of etcd and no fault of the connection.
-    if (end.kind === 'broken') this.#endpoints.abandon(connection);
+    // A new connection logs in anew. A compaction is an answer of etcd and no fault of the connection; nor is a value
+    // that is too large, which the next list skips.
+    if (end.kind === 'broken' && errorKindOf(new Error(end.reason)) !== 'too-large')
+      this.#endpoints.abandon(connection);
     return end;
   }
 
@@ -160,16 +173,35 @@ class EtcdKv implements Kv {
     signal: AbortSignal,
   ): Promise<IRangeResponse | 'too-large' | 'compacted'> {
     const request = { key: range.start, range_end: range.end, limit, ...(revision === undefined ? {} : { revision }) };
-    const what = `read of ${printable(range.start.toString('latin1'))}`;
+    const what = `read of ${printable(range.start.toString('latin1').slice(0, longestShown))}`;
     try {
-      return await this.#call(what, ({ etcd }) => etcd.kv.range(request), { signal });
+      return await this.#call(what, ({ etcd }) => etcd.kv.range(request), { signal, maySplit: true });
     } catch (error) {
       const kind = errorKindOf(error);
-      if (kind === 'too-large' && limit > 1) return 'too-large';
+      if (kind === 'too-large') return 'too-large';
       if (kind === 'compacted') return 'compacted';
       if (error instanceof TartanError && error.cause instanceof NoAnswer) this.#pageKeys = carefulPageKeys;
       throw error;
     }
+  }
+
+  /**
+   * Reads the first key of a range without its value, which is larger than a message may be. It is named once.
+   * @returns undefined when it is gone
+   */
+  async #keyOf(range: KeyRange, revision: string | undefined, signal: AbortSignal): Promise<KeyValue | undefined> {
+    const at = revision === undefined ? {} : { revision };
+    const request = { key: range.start, range_end: range.end, limit: 1, keys_only: true, ...at };
+    const what = `read of a key below ${printable(range.start.toString('latin1').slice(0, longestShown))}`;
+    const { kvs } = await this.#call(what, ({ etcd }) => etcd.kv.range(request), { signal });
+    if (!kvs[0]) return undefined;
+    const skipped = { ...readKeyValue(kvs[0]), omittedBytes: Infinity };
+    const name = printable(skipped.key.toString('latin1').slice(0, longestShown));
+    if (this.#skipped.get(name) === skipped.modRevision) return skipped;
+    if (this.#skipped.size >= mostSkipped) this.#skipped.clear();
+    this.#skipped.set(name, skipped.modRevision);
+    this.#log.warn('store.skipped', `the value of ${name} is larger than a message of etcd may be: it is not read`);
+    return skipped;
   }
 
   async #call<T>(what: string, attempt: (connection: Connection) => Promise<T>, options: CallOptions): Promise<T> {
@@ -180,6 +212,7 @@ class EtcdKv implements Kv {
     } catch (error) {
       const kind = errorKindOf(error);
       if (error instanceof TartanError || options.signal.aborted) throw error;
+      if (kind === 'too-large' && !options.maySplit) throw tooLarge(what, error);
       if (kind === 'denied' || kind === 'login-needed') throw permissionError(this.#options, what, error);
       if (kind === 'login-unknown')
         throw new TartanError('STORE_UNAVAILABLE', `etcd: ${plainMessage(error)}`, { cause: error });
@@ -202,6 +235,16 @@ class EtcdKv implements Kv {
       () => {},
     );
   }
+}
+
+function tooLarge(what: string, cause: unknown): TartanError {
+  return new TartanError(
+    'STORE_UNAVAILABLE',
+    `the ${what} gives more than a message of etcd may have: delete the key`,
+    {
+      cause,
+    },
+  );
 }
 
 /** Resolves with undefined where etcd does not have the lease of the call. */

@@ -2,10 +2,16 @@
 import { CompareResult, CompareTarget, type ICompare, type IEvent, type IKeyValue, type IRequestOp } from 'etcd3';
 import type { Compare, KeyEvent, KeyValue, Write } from '../kv.js';
 
+/** The network document may be the longest. Longer values are left out where they arrive, so that memory stays bounded. */
+const longestValue = 64 * 1024;
+const nothing = Buffer.alloc(0);
+
 export function readKeyValue(kv: IKeyValue): KeyValue {
+  const omittedBytes = kv.value.length > longestValue ? kv.value.length : undefined;
   return {
     key: kv.key,
-    value: kv.value,
+    value: omittedBytes === undefined ? kv.value : nothing,
+    ...(omittedBytes !== undefined && { omittedBytes }),
     createRevision: BigInt(kv.create_revision),
     modRevision: BigInt(kv.mod_revision),
     leaseId: kv.lease,
