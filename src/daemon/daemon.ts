@@ -6,6 +6,7 @@ import { accessSync, constants } from 'node:fs';
 import { openHealthServer } from '../admin/health-server.js';
 import { openStatusServer } from '../admin/status-server.js';
 import { Agent } from '../agent/agent.js';
+import { readHardware } from '../agent/hardware.js';
 import { LocalNode, loadNodeId, readBootId } from '../agent/local-node.js';
 import { isForwarding, snapshot } from '../agent/snapshot.js';
 import { StateFile } from '../agent/state-file.js';
@@ -110,7 +111,7 @@ async function openAgent(
   const id = options.nodeId ?? loadNodeId(options.stateDir);
   const host = await scope.own('host', openKernelHost({ log }));
   const underlay = openUnderlay(host, options, log);
-  const node = new LocalNode({ id, bootId: readBootId() }, await underlay.choose());
+  const node = new LocalNode({ id, bootId: readBootId(), hardware: readHardware() }, await underlay.choose());
   const datapath = await scope.own('datapath', openDatapath({ runDir, device: tunnelDevice, log }));
   const kv = openEtcd(options.etcd, log);
   const store = await scope.own(

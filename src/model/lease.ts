@@ -23,6 +23,8 @@ export interface LeaseMembers {
   /** Undefined in an entry that flannel wrote. */
   readonly nodeId: string | undefined;
   readonly bootId: string | undefined;
+  /** Names the machine; undefined where the host cannot tell it apart from others. */
+  readonly hardware?: string | undefined;
   readonly features: Features;
   /** The owner has released the subnet: peers drop the route at once. */
   readonly released: boolean;
@@ -88,6 +90,7 @@ export function parseLeaseValue(text: string): LeaseValue {
     backend: readBackendInfo(members),
     nodeId: readId(members, 'nodeId'),
     bootId: readId(members, 'bootId'),
+    hardware: readHardwareName(members.get('hardware')),
     features: parseFeatures(members.get('features')),
     released: members.get('released') === true,
     text,
@@ -118,6 +121,7 @@ export function formatLeaseValue(value: LeaseMembers): string {
     ...formatBackendInfo(value.backend),
     ...(value.nodeId === undefined ? {} : { nodeId: value.nodeId }),
     ...(value.bootId === undefined ? {} : { bootId: value.bootId }),
+    ...(value.hardware === undefined ? {} : { hardware: value.hardware }),
     ...(features && { features }),
     ...(value.released ? { released: true } : {}),
   });
@@ -137,6 +141,11 @@ function readId(members: JsonObject, name: string): string | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'string' || !nodeIdPattern.test(value)) throw refusal(name, value, 'letters, digits, . _ or -');
   return value;
+}
+
+/** What this version does not understand names no machine. */
+function readHardwareName(value: unknown): string | undefined {
+  return typeof value === 'string' && nodeIdPattern.test(value) ? value : undefined;
 }
 
 function readBackendInfo(members: JsonObject): BackendInfo {

@@ -6,6 +6,8 @@ export interface Node {
   readonly id: string;
   /** Identifies one start of one network stack: two live hosts with the same id have different boot ids. */
   readonly bootId: string;
+  /** Names the machine: a hash of what its vendor gave it. */
+  readonly hardware?: string | undefined;
   /** The address that peers send to, which the lease publishes. */
   readonly publicIp: Ipv4;
   readonly interface: NodeInterface;
@@ -19,6 +21,11 @@ export interface NodeInterface {
   /** The source address of outer packets on this host; it differs from `publicIp` behind NAT. */
   readonly address: Ipv4;
   readonly mtu: number;
+}
+
+/** Returns the part of a boot id that the kernel gave: the network namespaces of one boot share it. */
+export function kernelBootOf(bootId: string): string {
+  return bootId.split('.')[0] ?? bootId;
 }
 
 /** The form of a node id, which is a value in etcd and a part of error messages. */

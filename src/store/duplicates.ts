@@ -2,7 +2,7 @@
 import { TartanError } from '../lib/errors.js';
 import { formatIpv4, formatPrefix } from '../model/ip.js';
 import type { Lease } from '../model/lease.js';
-import type { Node } from '../model/node.js';
+import { kernelBootOf, type Node } from '../model/node.js';
 import type { StoreContext } from './context.js';
 import type { TimeToLive } from './kv.js';
 import { renewSeconds } from './lease-state.js';
@@ -36,7 +36,7 @@ export async function refuseDuplicates(
 }
 
 /**
- * One node id at two addresses in two boots means a copied disk. Two node ids at one address mean two hosts with one
+ * One node id at two addresses in two boots means a copied disk, unless the machine is the same. Two node ids at one address mean two hosts with one
  * --public-ip. A reboot of this host keeps its address.
  */
 function clashOf(lease: Lease, node: Node): 'address' | 'identity' | undefined {
@@ -44,7 +44,18 @@ function clashOf(lease: Lease, node: Node): 'address' | 'identity' | undefined {
   // It is this boot of this network stack, whose state directory was lost: no other host can have the boot id.
   if (lease.bootId === node.bootId && lease.publicIp === node.publicIp) return undefined;
   if (lease.nodeId !== node.id) return lease.publicIp === node.publicIp ? 'address' : undefined;
-  return lease.bootId !== node.bootId && lease.publicIp !== node.publicIp ? 'identity' : undefined;
+  if (lease.publicIp === node.publicIp || lease.bootId === node.bootId || isEarlierBoot(lease, node)) return undefined;
+  return 'identity';
+}
+
+/**
+ * Whether the lease is of an earlier boot of this machine, which has ended for certain. A copied disk has other
+ * hardware, and a second namespace has the same boot of the kernel. A machine that was copied with its hardware's
+ * identity cannot be told from a reboot: the later start has the lease then, and the earlier one loses it.
+ */
+function isEarlierBoot({ hardware, bootId }: Lease, node: Node): boolean {
+  if (hardware === undefined || bootId === undefined || hardware !== node.hardware) return false;
+  return kernelBootOf(bootId) !== kernelBootOf(node.bootId);
 }
 
 function duplicate(context: StoreContext, other: Lease, node: Node, time: TimeToLive | undefined): TartanError {

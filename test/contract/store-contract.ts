@@ -144,6 +144,26 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         expect((await all(kv, key(''))).length).toBe(1);
       });
 
+      it('fault C10: a later boot of one machine takes its lease over at once, and an earlier one that lives is LOST', async () => {
+        const [hardware, ttlSeconds] = ['a'.repeat(32), 86_400];
+        const first = nodeOf(1, { bootId: 'kernel-1.77', hardware });
+        const earlier = await acquire(requestOf(first, { ttlSeconds }));
+        const copies = { ...nodeOf(2), id: first.id, bootId: 'kernel-2.77' };
+        const refused = [
+          { ...copies, bootId: 'kernel-1.78', hardware },
+          { ...copies, hardware: 'b'.repeat(32) },
+          copies,
+        ];
+        for (const node of refused)
+          await expect(acquire(requestOf(node, { ttlSeconds }))).rejects.toMatchObject({ code: 'DUPLICATE_NODE' });
+        expect(earlier.lost.aborted).toBe(false);
+        const later = await acquire(requestOf({ ...copies, hardware }, { ttlSeconds }));
+        expect(later.lease.subnet).toEqual(earlier.lease.subnet);
+        expect((await all(kv, key('')))[0]?.value).toContain(`"hardware":"${hardware}"`);
+        expect(await until('lost', () => earlier.lost.aborted)).toBeLessThan(1_000);
+        expect((await all(kv, key(''))).length).toBe(1);
+      });
+
       it('refuses a copied disk: same node id, other boot, other address', async () => {
         await acquire(requestOf(nodeOf(1)));
         await expect(acquire(requestOf(nodeOf(2, { id: 'node-1' })))).rejects.toMatchObject({
