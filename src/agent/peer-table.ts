@@ -3,7 +3,9 @@
  * hand, so a peer that only vanishes is held down: it keeps its route for a while. A goodbye or a new owner of its
  * range removes the route at once.
  *
- *   present --- vanished ---> held down --- time is up ---> dropped
+ * A store that went back (restored, wiped) deleted nobody: a peer that it forgot is kept until its own lease would end.
+ *
+ *   present --- vanished, forgotten ---> held down --- time is up ---> dropped
  *      ^  \______ released, new owner, overlapped ______________^
  *      |______________ back again ________|
  */
@@ -13,12 +15,19 @@ import { Prefixes, vetLeases, type LocalView } from '../model/lease-set.js';
 import type { WatchedSet } from '../store/store.js';
 import type { HoldDown } from './saved-state.js';
 
+export interface Missing {
+  readonly sinceMs: number;
+  readonly untilMs: number;
+  /** The store went back to a time without the key; nobody deleted it. */
+  readonly forgotten: boolean;
+}
+
 export interface RoutedPeer {
   readonly lease: Lease;
   /** The epoch of its revisions; undefined for a peer of the saved state, which any lease replaces. */
   readonly epoch: number | undefined;
   /** For a peer that the store does not have: since when, and until when it stays routed, in CLOCK_BOOTTIME ms. */
-  readonly missing: { readonly sinceMs: number; readonly untilMs: number } | undefined;
+  readonly missing: Missing | undefined;
 }
 
 export interface PeerTable {
@@ -40,12 +49,14 @@ export const emptyPeerTable: PeerTable = { routed: new Map(), rejected: [], froz
 
 /** Peers that vanish within this time vanished together. */
 const togetherMs = 5_000;
+/** flannel writes a lease again only when this TTL of it is over; a host of ours does so as soon as etcd answers it. */
+const forgottenMs = { flannel: 86_400_000, ours: 60_000 };
 
 /** Returns the table of a start. A restart does not prolong the hold-downs, or those peers might never be dropped. */
 export function savedPeerTable(leases: readonly Lease[], self: LocalView, holdDowns: readonly HoldDown[]): PeerTable {
   const { peers } = vetLeases({ leases, rejected: [], revision: 0n }, self);
   const missing = new Map(
-    holdDowns.map(({ subnet, untilMs }) => [prefixKey(subnet), { sinceMs: -Infinity, untilMs }] as const),
+    holdDowns.map(({ subnet, untilMs }) => [prefixKey(subnet), { sinceMs: -Infinity, untilMs, forgotten: false }] as const),
   );
   const routed = peers.map(lease => {
     const key = prefixKey(lease.subnet);
@@ -61,7 +72,8 @@ export function applyLeaseSet(table: PeerTable, set: WatchedSet, context: ApplyC
   const routed = new Map<PrefixKey, RoutedPeer>(
     vetted.peers.map(lease => [prefixKey(lease.subnet), { lease, epoch: set.epoch, missing: undefined }]),
   );
-  const vanished = holdMs > 0 ? vanishedFrom(table, set, vetted.peers, context) : [];
+  const absent = vanishedFrom(table, set, vetted.peers, context);
+  const vanished = absent.filter(({ missing }) => holdMs > 0 || missing?.forgotten);
   for (const peer of vanished) routed.set(prefixKey(peer.lease.subnet), peer);
   const frozenUntilMs = isMass(vanished, vetted.peers.length, nowMs) ? nowMs + holdMs : table.frozenUntilMs;
   return { routed, rejected: vetted.rejected, frozenUntilMs };
@@ -118,12 +130,18 @@ function vanishedFrom(
   for (const { subnet } of peers) owned.add(subnet);
   return absent
     .filter(({ lease }) => !owned.overlapping(lease.subnet))
-    .map(peer => (peer.missing ? peer : { ...peer, missing: { sinceMs: nowMs, untilMs: nowMs + holdMs } }));
+    .map(peer => (peer.missing ? peer : { ...peer, missing: missingSince(peer, set.epoch, nowMs, holdMs) }));
+}
+
+function missingSince({ lease, epoch }: RoutedPeer, epochNow: number, sinceMs: number, holdMs: number): Missing {
+  const forgotten = epoch !== undefined && epoch < epochNow;
+  const keptMs = lease.nodeId === undefined ? forgottenMs.flannel : forgottenMs.ours;
+  return { sinceMs, untilMs: sinceMs + (forgotten ? Math.max(keptMs, holdMs) : holdMs), forgotten };
 }
 
 /** Whether more peers vanished just now, and together, than remain. One peer alone is never a mass. */
 function isMass(vanished: readonly RoutedPeer[], remaining: number, nowMs: number): boolean {
-  const since = vanished.flatMap(({ missing }) => missing?.sinceMs ?? []);
+  const since = vanished.flatMap(({ missing }) => (missing && !missing.forgotten ? missing.sinceMs : []));
   const together = since.filter(sinceMs => nowMs - sinceMs < togetherMs).length;
   return since.includes(nowMs) && together > 1 && together > remaining;
 }

@@ -28,12 +28,15 @@ export interface PeersOptions {
 
 export interface ShownPeer {
   readonly lease: Lease;
-  /** `remembered`: the peer is of the saved state, and the store has not confirmed it. */
-  readonly state: 'live' | 'held-down' | 'remembered';
+  /** `remembered`: the peer is of the saved state, and the store has not confirmed it; `forgotten`: the store went back. */
+  readonly state: 'live' | 'held-down' | 'forgotten' | 'remembered';
   /** The rest of a hold-down. */
   readonly secondsLeft: number | null;
 }
 
+const forgottenText =
+  'kept, forgotten by the store, which went back in time; each is live again once its host has written its lease ' +
+  '(a restart of flanneld does that at once)';
 /** The number of subnets that a log line names at most. */
 const maxNamed = 10;
 
@@ -64,7 +67,8 @@ export class Peers {
     const nowMs = this.#options.clock.now();
     return [...this.#table.routed.values()].map(peer => {
       const secondsLeft = Math.max(0, Math.round((routedUntilMs(this.#table, peer) - nowMs) / 1000));
-      if (peer.missing) return { lease: peer.lease, state: 'held-down', secondsLeft };
+      const state = peer.missing?.forgotten ? 'forgotten' : 'held-down';
+      if (peer.missing) return { lease: peer.lease, state, secondsLeft };
       return { lease: peer.lease, state: peer.epoch === undefined ? 'remembered' : 'live', secondsLeft: null };
     });
   }
@@ -78,12 +82,17 @@ export class Peers {
 
   /** What is wrong with the peers, for people. */
   get problems(): readonly string[] {
-    const heldDown = this.shown.filter(({ state }) => state === 'held-down');
-    if (heldDown.length === 0) return [];
-    const left = Math.max(...heldDown.map(({ secondsLeft }) => secondsLeft ?? 0));
     const frozen = this.#options.clock.now() < this.#table.frozenUntilMs;
-    const what = frozen ? 'most peers vanished together, no route is removed' : 'vanished without a goodbye';
-    return [`${heldDown.length} of ${this.#table.routed.size} peers: ${what}; their routes stay for ${left} s`];
+    const vanished = frozen ? 'most peers vanished together, no route is removed' : 'vanished without a goodbye';
+    return [...this.#stayProblem('held-down', vanished), ...this.#stayProblem('forgotten', forgottenText)];
+  }
+
+  #stayProblem(kind: ShownPeer['state'], what: string): readonly string[] {
+    const left = this.shown.flatMap(({ state, secondsLeft }) => (state === kind ? (secondsLeft ?? 0) : []));
+    if (left.length === 0) return [];
+    return [
+      `${left.length} of ${this.#table.routed.size} peers: ${what}; their routes stay for ${Math.max(...left)} s`,
+    ];
   }
 
   /** Loads the peers of the saved state. A running data process may have routes to more peers than that. */
@@ -152,7 +161,13 @@ export class Peers {
   #logHeldDown(before: PeerTable): void {
     const { log, holdMs } = this.#options;
     const { routed, frozenUntilMs } = this.#table;
-    const fresh = [...routed].filter(([key, { missing }]) => missing && !before.routed.get(key)?.missing);
+    const missing = [...routed].filter(([key, peer]) => peer.missing && !before.routed.get(key)?.missing);
+    const forgotten = missing.filter(([, peer]) => peer.missing?.forgotten);
+    if (forgotten.length > 0)
+      log.warn('peers.forgotten', `${forgotten.length} peers: ${forgottenText}`, {
+        subnets: namesOf(forgotten.map(([, { lease }]) => lease)),
+      });
+    const fresh = missing.filter(([, peer]) => !peer.missing?.forgotten);
     if (fresh.length === 0) return;
     const seconds = holdMs / 1000;
     const fields = { subnets: namesOf(fresh.map(([, { lease }]) => lease)), seconds };

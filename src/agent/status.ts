@@ -23,10 +23,11 @@ const peer = z.object({
   publicIp: z.string(),
   nodeId: z.string().nullable(),
   /**
+   * `forgotten`: the store went back to a time without the key, and the peer is kept until its own lease would end;
    * `held-down`: the key vanished from etcd without a release, and the peer is routed a while longer; `remembered`: etcd
    * has not confirmed the peer yet. An older daemon leaves this member and the next one out.
    */
-  state: z.enum(['live', 'held-down', 'remembered']).default('live'),
+  state: z.enum(['live', 'held-down', 'forgotten', 'remembered']).default('live'),
   /** How long a peer that is held down stays routed. */
   secondsLeft: z.number().nullable().default(null),
 });

@@ -61,7 +61,8 @@ function leaseCell({ subnet, state, deadlineSeconds }: NonNullable<Status['lease
 
 function peerState({ state, secondsLeft }: StatusPeer): Cell {
   if (state === 'live') return { text: state, colour: 'good' };
-  return { text: secondsLeft === null ? state : `${state}, ${formatDuration(secondsLeft)} left`, colour: 'bad' };
+  const what = state === 'forgotten' ? 'kept, forgotten by the store' : state;
+  return { text: secondsLeft === null ? what : `${what}, ${formatDuration(secondsLeft)} left`, colour: 'bad' };
 }
 
 function datapathText(datapath: StatusDatapath): string {

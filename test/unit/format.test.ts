@@ -11,6 +11,7 @@ const status: Status = {
   peers: [
     { subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b', state: 'live', secondsLeft: null },
     { subnet: '10.5.3.0/24', publicIp: '192.0.2.3', nodeId: null, state: 'held-down', secondsLeft: 58 },
+    { subnet: '10.5.4.0/24', publicIp: '192.0.2.4', nodeId: null, state: 'forgotten', secondsLeft: 7200 },
   ],
   datapath: {
     engine: 'tun',
@@ -37,7 +38,7 @@ describe('status', () => {
         'network         10.5.0.0/16',
         'backend         udp, port 8285',
         'lease           10.5.1.0/24, held, 23h 59m left without a sign of life',
-        'peers           2',
+        'peers           3',
         'data plane      tun, process 4711, 2 threads, published 42, adopted 42, respawns 0',
         '',
       ].join('\n'),
@@ -61,6 +62,7 @@ describe('status', () => {
       'PEER         PUBLIC IP  NODE    STATE',
       '10.5.2.0/24  192.0.2.2  node-b  live',
       '10.5.3.0/24  192.0.2.3  -       held-down, 58s left',
+      '10.5.4.0/24  192.0.2.4  -       kept, forgotten by the store, 2h left',
       '',
       'refused 10.5.2.128-25  overlaps the older lease 10.5.2.0/24',
       '',

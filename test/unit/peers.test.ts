@@ -11,12 +11,14 @@ const self = {
   publicIp: parseIpv4('192.0.2.1'),
 };
 
-/** `2` is 10.5.2.0/24 at 192.0.2.2 of node-2, `2@9:7` the same subnet at 192.0.2.9 of node-9 created at revision 7. */
+/** `2` is 10.5.2.0/24 at 192.0.2.2 of node-2, `2@9:7` the same subnet at 192.0.2.9 of node-9 created at revision 7, `2^` without a node id. */
 function read(word: string): Lease {
-  const [, subnet = '', host = subnet, revision = '5', flag] = /^([\d./]+)(?:@(\d+))?(?::(\d+))?(!)?$/.exec(word) ?? [];
+  const [, subnet = '', host = subnet, revision = '5', flag] =
+    /^([\d./]+)(?:@(\d+))?(?::(\d+))?(!|\^)?$/.exec(word) ?? [];
   const prefix = subnet.includes('/') ? subnet : `10.5.${subnet}.0/24`;
   const owner = host.includes('/') ? '99' : host;
-  return { ...fakeLease(prefix, `192.0.2.${owner}`, `node-${owner}`, BigInt(revision)), released: flag === '!' };
+  const lease = fakeLease(prefix, `192.0.2.${owner}`, `node-${owner}`, BigInt(revision));
+  return { ...lease, ...(flag === '^' && { nodeId: undefined }), released: flag === '!' };
 }
 
 function show(peers: readonly Lease[]): string {
@@ -115,6 +117,43 @@ describe('a peer', () => {
       '2 3 4 5 -> 2 3 4 5; ~ -> 2 3 4 5; 4:1 -> 2 3 4 5; 4:1 2:2 -> 2 3 4 5; 2 3 4 5 -> 2 3 4 5; +99 -> 2 3 4 5',
     ],
   ])('%s', (_, story) => play(story));
+
+  it.each([
+    [
+      "fault F1: flannel's in a wiped store is kept for a day, one of ours for a minute",
+      '2^ 3 -> 2 3; ~ -> 2 3; +60 -> 2; +86339 -> 2; +1 -> ',
+    ],
+    [
+      "fault F1: flannel's in a restored store yields to a new owner at once",
+      '2^ 3 4 -> 2 3 4; ~3 4 -> 2 3 4; 2@9:2 3 4 -> 2@9 3 4',
+    ],
+    [
+      "fault F1: flannel's that writes itself again and vanishes then is held down",
+      '2^ 3 4 -> 2 3 4; ~3 4 -> 2 3 4; 2^ 3 4 -> 2 3 4; 3 4 -> 2 3 4; +60 -> 3 4',
+    ],
+    [
+      "fault F1: flannel's that was deleted before the store went back is held down",
+      '2^ 3 4 -> 2 3 4; 3 4 -> 2 3 4; ~3 4 -> 2 3 4; +60 -> 3 4',
+    ],
+    [
+      "fault F1: flannel's that says nothing for long is forgotten by a second wipe, too",
+      '2^ 3 4 -> 2 3 4; ~3 4 -> 2 3 4; ~3 4 -> 2 3 4; +86399 -> 2 3 4',
+    ],
+  ])('%s', (_, story) => play(story));
+
+  it('fault F1: forgotten by the store is shown and told, also where vanished peers are dropped at once', () => {
+    const world = make(0);
+    play('2^ 3 4 -> 2 3 4; ~4 -> 2 3 4', world);
+    expect(world.peers.shown.map(({ state, secondsLeft }) => [state, secondsLeft])).toEqual([
+      ['live', null],
+      ['forgotten', 86_400],
+      ['forgotten', 60],
+    ]);
+    expect(world.peers.problems).toEqual([
+      expect.stringMatching(/^2 of 3 peers: kept, forgotten by the store.*86400 s$/),
+    ]);
+    expect(world.events).toEqual(['peers.forgotten']);
+  });
 
   it('held down before a restart is held no longer for it', () => {
     const before = make();
