@@ -179,16 +179,21 @@ export class Agent {
     }
   }
 
+  #watchNetwork(session: Session, signal: AbortSignal): Promise<void> {
+    const check = (network: NetworkConfig): void => {
+      this.ports.underlay.check(network.network);
+      this.options.chooseBackend({ ...this.options, node: this.ports.node.current, network });
+    };
+    const onProblem = (problem: string | undefined): void => this.#onNetworkProblem(problem);
+    return watchNetwork(this.ports.store, session.network, signal, check, onProblem);
+  }
+
   async #watchLeases(session: Session, signal: AbortSignal): Promise<void> {
     for await (const set of this.ports.store.watch({ signal })) {
       this.peers.applyLeaseSet(set, this.#localView(session));
       this.reconciler.ring();
       if (!this.unconfirmed) this.#writer.writeWhenDue(session.network, session.ownLease);
     }
-  }
-
-  #watchNetwork({ network }: Session, signal: AbortSignal): Promise<void> {
-    return watchNetwork(this.ports.store, network, signal, problem => this.#onNetworkProblem(problem));
   }
 
   #watchUnderlay(session: Session, signal: AbortSignal): Promise<never> {
@@ -209,6 +214,7 @@ export class Agent {
     const backend = this.options.chooseBackend({ ...this.options, node: { ...node.current, ...to }, network });
     if (this.hasTunnel) await this.ports.datapath.start(this.#datapathConfig({ network, backend, ownLease }, to));
     node.move(to);
+    this.#writer.moved(network, ownLease, this.unconfirmed);
     this.backend = backend;
     this.reconciler.ring();
     if (to.interface.address !== link.address) this.ports.store.reconnect();

@@ -4,17 +4,24 @@ import { formatPrefix } from '../model/ip.js';
 import { formatBackend, type NetworkConfig } from '../model/network.js';
 import type { LeaseStore } from '../store/store.js';
 
-/** Ends by abort only. @param onProblem receives the difference after each change, undefined when there is none */
+/**
+ * Ends by abort only.
+ * @param check throws a TartanError CONFIG_INVALID for a document that this host cannot run
+ * @param onProblem receives the difference after each change, undefined when there is none
+ */
 export async function watchNetwork(
   store: LeaseStore,
   running: NetworkConfig,
   signal: AbortSignal,
+  check: (network: NetworkConfig) => void,
   onProblem: (problem: string | undefined) => void,
 ): Promise<void> {
   let problem: string | undefined;
   for await (const _ of store.networkChanges(running, { signal })) {
     try {
-      problem = difference(await store.network({ signal }), running);
+      const network = await store.network({ signal });
+      check(network);
+      problem = difference(network, running);
     } catch (error) {
       signal.throwIfAborted();
       if (isTartanError(error, 'CONFIG_INVALID'))

@@ -71,7 +71,9 @@ function statsOf(agent: Agent): DatapathStats | undefined {
 function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly string[] {
   const lease = agent.ownLease && agent.ownLease.status !== 'held' ? [`the lease is ${agent.ownLease.status}`] : [];
   const saved = agent.unconfirmed
-    ? ['network, subnet and peers are those of the state file, etcd has not answered']
+    ? [
+        `network, subnet and peers are those of the state file${agent.problem === undefined ? ', etcd has not answered' : ''}`,
+      ]
     : [];
   const forgone = isForgone(agent)
     ? [`the subnet may be another's: its quarantine ended without an answer of etcd`]

@@ -37,6 +37,9 @@ export class Startup {
   readonly #listener: StartupListener;
   /** The lease of the saved state, once it is used. */
   #provisional: ProvisionalLease | undefined;
+  #saved: SavedState | undefined;
+  /** Why etcd has not given the network document. */
+  #cause = 'etcd is silent';
 
   constructor(ports: AgentPorts, options: AgentOptions, listener: StartupListener) {
     this.#ports = ports;
@@ -45,33 +48,48 @@ export class Startup {
   }
 
   /** @returns the session, and a usable saved state whether or not the session was made from it */
-  async run(signal: AbortSignal): Promise<{ readonly session: Session; readonly saved?: SavedState }> {
+  async run(signal: AbortSignal): Promise<{ readonly session: Session; readonly saved?: SavedState | undefined }> {
     const { previous, saved } = this.#readSavedState();
+    this.#saved = saved;
+    if (saved) this.#logRefusal(saved);
     const fromStore = this.#acquireSession(previous, signal);
     if (!saved) return { session: await fromStore };
-    const timeout = this.#ports.clock.sleep(storeTimeoutMs, signal).then(() => undefined);
-    const session = await Promise.race([fromStore, timeout]);
-    return { session: session ?? this.#useSavedState(saved, fromStore, signal), saved };
+    for (;;) {
+      const timeout = this.#ports.clock.sleep(storeTimeoutMs, signal).then(() => undefined);
+      const session = await Promise.race([fromStore, timeout]);
+      const usable = this.#usable;
+      if (session) return { session, saved: usable };
+      // The wall clock may have been wrong at the start, so the saved state is judged anew each time.
+      if (usable) return { session: this.#useSavedState(usable, fromStore, signal), saved: usable };
+    }
+  }
+
+  /** The saved state if it may be used here and now. */
+  get #usable(): SavedState | undefined {
+    return this.#saved && this.#refuse(this.#saved) === undefined ? this.#saved : undefined;
   }
 
   async #acquireSession(previous: readonly PreviousSubnet[], signal: AbortSignal): Promise<Session> {
-    const { store, log } = this.#ports;
+    const { store, log, node } = this.#ports;
     const { ttlSeconds } = this.#options;
-    const node = this.#ports.node.current;
     this.#listener.setPhase('waiting-for-network');
-    const codes = ['CONFIG_INVALID', 'STORE_UNAVAILABLE'] as const;
-    const prepared = await this.#listener.retrying('network.waiting', codes, async () =>
-      this.#prepare(await store.network({ signal })),
-    );
+    // A host that can stand on its saved state goes on asking where etcd refuses it; another one has nothing to offer.
+    const refused = this.#usable ? (['PERMISSION'] as const) : [];
+    const codes = ['CONFIG_INVALID', 'STORE_UNAVAILABLE', ...refused] as const;
+    const prepared = await this.#listener.retrying('network.waiting', codes, () => this.#askNetwork(signal));
     const { network, backend } = prepared;
     for (const warning of network.warnings) log.warn('network.warning', warning);
     if (!this.#provisional) {
       this.#listener.prepared(prepared);
       this.#listener.setPhase('waiting-for-lease');
     }
-    const ownLease = await this.#listener.retrying('lease.waiting', ['NO_FREE_SUBNET', 'STORE_UNAVAILABLE'], () =>
+    const waits = ['NO_FREE_SUBNET', 'STORE_UNAVAILABLE', ...refused] as const;
+    const ownLease = await this.#listener.retrying('lease.waiting', waits, () =>
       store
-        .acquire({ node, network, backend: backend.announce(), features: noFeatures, ttlSeconds, previous }, { signal })
+        .acquire(
+          { node: node.current, network, backend: backend.announce(), features: noFeatures, ttlSeconds, previous },
+          { signal },
+        )
         .catch((error: unknown) => {
           // The subnet is in use here and cannot be acquired: another host has it.
           if (this.#provisional && isTartanError(error, 'NO_FREE_SUBNET')) throw lostError(this.#provisional, error);
@@ -84,9 +102,23 @@ export class Startup {
     return { network, backend, ownLease };
   }
 
+  /** A document that cannot be used gives way to the last good one: the lease must be renewed as long as etcd answers. */
+  async #askNetwork(signal: AbortSignal): Promise<Omit<Session, 'ownLease'>> {
+    const { store, state, log } = this.#ports;
+    try {
+      return this.#prepare(await store.network({ signal }));
+    } catch (error) {
+      this.#cause = messageOf(error);
+      if (!isTartanError(error, 'CONFIG_INVALID')) throw error;
+      const usable = this.#usable;
+      if (!usable) throw error;
+      log.warn('network.kept', `${error.message}; the last good document is kept, that of ${state.path}`);
+      return this.#prepare(usable.network);
+    }
+  }
+
   /**
-   * Returns what the host knows before the store answers: the subnets to ask for, and a saved state that may be used
-   * here and now. The state file comes first, then `subnet.env`; the store puts our own entry in etcd between them.
+   * Returns what the host knows before the store answers: the subnets to ask for, and the saved state. The state file comes first, then `subnet.env`; the store puts our own entry in etcd between them.
    */
   #readSavedState(): { readonly previous: readonly PreviousSubnet[]; readonly saved: SavedState | undefined } {
     const { state, docker, log, node } = this.#ports;
@@ -97,11 +129,13 @@ export class Startup {
       ...(read.kind === 'found' ? [{ subnet: read.state.subnet, source: 'state' as const }] : []),
       ...(fromEnv ? [{ subnet: fromEnv, source: 'subnet-env' as const }] : []),
     ];
-    const saved = read.kind === 'found' ? read.state.saved : undefined;
-    const reason = saved && this.#refuse(saved);
-    if (reason === undefined) return { previous, saved };
-    log.warn('state.refused', `${state.path} ${reason}; only its subnet is asked for again`);
-    return { previous, saved: undefined };
+    return { previous, saved: read.kind === 'found' ? read.state.saved : undefined };
+  }
+
+  #logRefusal(saved: SavedState): void {
+    const { log, state } = this.#ports;
+    const reason = this.#refuse(saved);
+    if (reason !== undefined) log.warn('state.refused', `${state.path} ${reason}; only its subnet is asked for again`);
   }
 
   #refuse(saved: SavedState): string | undefined {
@@ -139,7 +173,7 @@ export class Startup {
       },
     );
     const [subnet, peers] = [formatPrefix(saved.lease.subnet), saved.peers.length];
-    log.warn('lease.remembered', `etcd is silent: ${subnet} and ${peers} peers of ${state.path} are used meanwhile`, {
+    log.warn('lease.remembered', `${this.#cause}: ${subnet} and ${peers} peers of ${state.path} are used meanwhile`, {
       subnet,
       peers,
     });

@@ -179,6 +179,24 @@ export class StateWriter {
     if (sinceMs >= Math.min(paceMs, halfMs) && (stale || this.#isNew(ownLease))) this.#write(network, ownLease);
   }
 
+  /** Writes the new address at once: a boot without etcd refuses what was written for another one. */
+  moved(network: NetworkConfig, ownLease: OwnLease, unconfirmed: boolean): void {
+    const { state, peers, node } = this.#ports;
+    if (!unconfirmed) {
+      if (ownLease.status !== 'lost' && peers.known) this.#write(network, ownLease);
+      return;
+    }
+    const read = state.read(node.current.id);
+    const saved = read.kind === 'found' ? read.state.saved : undefined;
+    if (read.kind !== 'found' || !saved) return;
+    // Whatever else the file says is of the last answer of etcd, and stays.
+    const { publicIp, interface: link } = node.current;
+    const moved = { ...saved, lease: { ...saved.lease, publicIp }, address: link.address };
+    this.#attempt('a start without etcd refuses it: it has another address', () =>
+      state.write({ ...read.state, saved: moved }),
+    );
+  }
+
   /** Writes what changed since the last write; called before the daemon ends. */
   writeLast(network: NetworkConfig, ownLease: OwnLease): void {
     if (ownLease.status === 'held' && this.#ports.peers.known) this.#write(network, ownLease);

@@ -164,6 +164,25 @@ test('fault K1: etcd that is gone impairs the health of a running host within 10
   await until('well again', async () => (await a.status()).health?.state === 'ok');
 });
 
+test('fault B1, fault F6: a restart beside a document that cannot be used renews the lease and says what etcd answered', async () => {
+  const a = lab().node('a');
+  const [subnet, good] = [a.subnet, await lab().etcd.get('/coreos.com/network/config')];
+  await remembers(a);
+  for (const [document, reason] of [
+    ['{"Network":"10.5.0.0/16",}', /config_invalid: .*the last good document is kept/],
+    ['{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}', /config_invalid: .*vxlan.*the last good document is kept/],
+  ] as const) {
+    await lab().setNetwork(document);
+    await a.stopDaemon();
+    await a.startDaemon().waitForEvent('lease.acquired');
+    await until('held', async () => (await a.status()).ready);
+    await until('told', async () => (await a.status()).problems.some(problem => reason.test(problem)));
+    expect(a.subnet).toBe(subnet);
+  }
+  await lab().setNetwork(good);
+  await until('well again', async () => (await a.status()).problems.length === 0);
+});
+
 test('tartand killed while etcd is down: nothing is lost, and forwarding outlasts six TTLs', async () => {
   const [a, b] = [lab().node('a'), lab().node('b')];
   const ttlSeconds = 2;

@@ -5,7 +5,7 @@ import { chooseBackend } from '../../src/backend/all.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { address, make, stop } from '../support/agent-bed.js';
-import { FakeHeld, fakeLease, tick } from '../support/fakes.js';
+import { FakeHeld, fakeLease, never, tick } from '../support/fakes.js';
 
 it('starts the tunnel before the host plan, and tells Docker and systemd last', async () => {
   const { agent, store, host, datapath, events, notified, written } = make();
@@ -274,6 +274,38 @@ it('another address and MTU of the host: the tunnel, the store, the lease, the p
   stop.abort();
   await running;
 });
+
+it.each([true, false])(
+  'fault C1: a moved address is in the state file at once (confirmed by etcd: %s)',
+  async confirmed => {
+    const there = parseIpv4('192.0.2.77');
+    const moved = { publicIp: there, interface: { name: 'eth1', address: there, mtu: 1500 } };
+    const { agent, store } = make({}, false, moved);
+    const saved = {
+      network: await store.network(),
+      lease: { ...fakeLease('10.5.1.0/24', '192.0.2.1', 'n'), bootId: 'b' },
+      address: parseIpv4('192.0.2.1'),
+      ttlSeconds: 60,
+      renewedAtMs: 0,
+      renewedAtWallMs: 0,
+      peers: [fakeLease('10.5.2.0/24', '192.0.2.2')],
+    };
+    agent.ports.state.write({ nodeId: 'n', subnet: saved.lease.subnet, saved });
+    if (!confirmed) {
+      const sleep = agent.ports.clock.sleep;
+      agent.ports.clock.sleep = (ms, signal) =>
+        ms === 1000 && agent.phase !== 'ready' ? tick(signal) : sleep(ms, signal);
+      store.network = async () => (await never(stop.signal), expect.fail());
+    } else store.push(...saved.peers);
+    const running = agent.run(stop.signal).catch(() => {});
+    await vi.waitFor(() => expect(agent.ports.node.current.publicIp).toBe(there));
+    const read = agent.ports.state.read('n');
+    expect(read).toMatchObject({ state: { saved: { address: there, lease: { publicIp: there }, renewedAtMs: 0 } } });
+    expect(read.kind === 'found' && read.state.saved?.peers).toHaveLength(1);
+    stop.abort();
+    await running;
+  },
+);
 
 it('saves its own address, though somebody altered the lease in etcd', async () => {
   const { agent, store } = make();

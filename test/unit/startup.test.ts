@@ -106,14 +106,74 @@ describe('a start while etcd is silent', () => {
     expect(agent.ports.state.read('n')).toMatchObject({ kind: 'found', state: { saved: undefined } });
   });
 
-  it('leaves the traffic alone when etcd refuses us for another reason', async () => {
-    const { agent, store, datapath, answer, running } = silent({ onLost: 'degraded' });
-    store.acquired.unshift(new TartanError('PERMISSION', 'role'));
-    await vi.waitFor(() => expect(agent.phase).toBe('ready'));
-    answer();
-    await expect(running).rejects.toMatchObject({ code: 'PERMISSION' });
-    expect(datapath.calls).not.toContain('fence true');
-    expect(agent.ports.state.read('n')).toMatchObject({ state: { saved: { ttlSeconds: 60 } } });
+  it.each(['network', 'acquire'] as const)(
+    'fault B3: stands on the state file while etcd refuses the login (%s), says so, and goes on asking',
+    async call => {
+      const { agent, store, datapath, answer } = silent();
+      const refused = new TartanError('PERMISSION', 'etcd refuses user x');
+      if (call === 'network') store.networks.unshift(refused);
+      else store.acquired.unshift(refused);
+      await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+      let ask = (): void => {};
+      const asked = new Promise<void>(resolve => (ask = resolve));
+      agent.ports.clock.sleep = async (ms, signal) => (ms < 1000 ? asked : never(signal));
+      answer();
+      await vi.waitFor(() => expect(snapshot(agent, 'x').problems).toContain('etcd refuses user x'));
+      expect(snapshot(agent, 'x').problems).toContain('network, subnet and peers are those of the state file');
+      expect(datapath.calls).not.toContain('fence true');
+      expect(agent.ports.state.read('n')).toMatchObject({ state: { saved: { ttlSeconds: 60 } } });
+      ask();
+      await vi.waitFor(() => expect(isReady(agent)).toBe(true));
+      expect(snapshot(agent, 'x').problems).toEqual([]);
+    },
+  );
+
+  it('fault B3: ends where etcd refuses the login and there is no state file to stand on', async () => {
+    const { agent, store } = make();
+    store.networks.unshift(new TartanError('PERMISSION', 'etcd refuses user x'));
+    await expect(agent.run(stop.signal)).rejects.toMatchObject({ code: 'PERMISSION' });
+  });
+
+  it.each([
+    ['fault B1: a document with a typo', '{"Network":"10.5.0.0/16",}'],
+    ['fault B1: a document that is gone', new TartanError('CONFIG_INVALID', 'there is no network document')],
+    ['fault F6: a document that cannot be run', '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}'],
+  ])('%s: the lease is held with the last good one, and what etcd answered is said', async (_, document) => {
+    const { agent, store, events } = make();
+    agent.ports.state.write({ nodeId: 'n', subnet: saved.lease.subnet, saved });
+    store.networks[0] = document;
+    agent.run(stop.signal).catch(() => {});
+    store.push();
+    store.documentChanged();
+    await vi.waitFor(() => expect(isReady(agent)).toBe(true));
+    expect(events).toContain('network.kept');
+    expect(store.requests[0]?.network).toEqual(saved.network);
+    await vi.waitFor(() => expect(agent.problem).toMatch(/^config_invalid: .*the last good document is kept$/));
+    store.networks[0] = '{"Network":"10.5.0.0/16"}';
+    store.documentChanged();
+    await vi.waitFor(() => expect(agent.problem).toBeUndefined());
+  });
+
+  it('fault B2: judges the state file again when the wall clock moves', async () => {
+    const lease = { ...saved.lease, bootId: 'before' };
+    const { agent, notified, events, sleeps } = silent({}, { ...saved, lease, renewedAtWallMs: 1_700_000_000_000 });
+    let ring = (): void => {};
+    agent.ports.clock.sleep = (ms, signal) => {
+      sleeps.push(ms);
+      return ms === 1000 && !notified.length
+        ? new Promise(resolve => (ring = () => resolve(undefined)))
+        : never(signal);
+    };
+    await vi.waitFor(() => expect(events).toEqual(['state.refused']));
+    ring();
+    await tick(stop.signal);
+    expect(agent.phase).toBe('waiting-for-network');
+    Object.assign(agent.ports, { wallNow: () => 1_700_000_010_000 });
+    await vi.waitFor(() => {
+      ring();
+      expect(notified).toEqual(['READY=1']);
+    });
+    expect(events).toEqual(['state.refused', 'lease.remembered', 'plan.applied', 'daemon.ready']);
   });
 
   it('waits for etcd with a file that may not be used', async () => {
