@@ -30,8 +30,8 @@ import { unansweredRetry } from './lease-state.js';
 import { noFreeSubnet, tombstoneSeconds } from './quarantine.js';
 import type { LeaseRequest, PreviousSubnet } from './store.js';
 
-/** The delays are long: many hosts may start at once, and each write of one fails the open attempts of all others. */
-const lostRace = { firstMs: 400, capMs: 1_200 };
+/** Hosts that lost the same subnet to another one choose again at different times. */
+const lostRace = { firstMs: 100, capMs: 1_000 };
 
 /** @throws TartanError NO_FREE_SUBNET, DUPLICATE_NODE, PERMISSION */
 export async function acquireLease(

@@ -11,6 +11,7 @@ import type { KvContext, StoreContext } from './context.js';
 import type { ClusterSnapshot } from './entries.js';
 import type { Keys } from './keys.js';
 import type { Commit, Compare, Write } from './kv.js';
+import { overlappingNames, within } from './overlap.js';
 import { tombstoneSeconds } from './quarantine.js';
 
 /** The two etcd leases of a subnet, that of its key and that of its tombstone. Both are granted or renewed together. */
@@ -154,13 +155,21 @@ export function tombstoneOf(snapshot: Pick<ClusterSnapshot, 'tombstones'>, subne
   return snapshot.tombstones.find(other => samePrefix(other.subnet, subnet));
 }
 
-/** Compares that hold while no lease and no tombstone has changed since the snapshot with the free subnet. */
+/**
+ * Compares that hold while no lease and no tombstone that overlaps the free subnet, of any length, has changed since the
+ * snapshot. Whatever happens elsewhere is no reason to refuse: many hosts start at once.
+ */
 export function freeSubnetCompares(keys: Keys, subnet: Prefix, snapshot: ClusterSnapshot): readonly Compare[] {
   const key = keys.tombstone(subnet);
   const tombstone = tombstoneOf(snapshot, subnet);
+  const { revision, tombstonesRevision } = snapshot;
+  const overlapping = overlappingNames(subnet);
   return [
-    { kind: 'unchanged-since', range: keys.subnets, revision: snapshot.revision },
-    { kind: 'unchanged-since', range: keys.tombstones, revision: snapshot.tombstonesRevision },
+    ...overlapping.map(name => ({ kind: 'unchanged-since', range: within(keys.subnets, name), revision }) as const),
+    ...overlapping.map(
+      name =>
+        ({ kind: 'unchanged-since', range: within(keys.tombstones, name), revision: tombstonesRevision }) as const,
+    ),
     { kind: 'absent', key: keys.subnet(subnet) },
     tombstone ? { kind: 'modified-at', key, revision: tombstone.revision } : { kind: 'absent', key },
   ];
