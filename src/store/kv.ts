@@ -93,6 +93,8 @@ export interface Kv {
   timeToLive(leaseId: string, o: AbortOptions): Promise<TimeToLive | undefined>;
   /** Resolves when the watch has ended for any reason; rejects only by abort. */
   watch(request: WatchRequest, o: AbortOptions): Promise<WatchEnd>;
+  /** Tells people where else an absent key was found, undefined for nowhere. */
+  findElsewhere?(key: Buffer): Promise<string | undefined>;
   /** Makes new connections: the old ones may be dead without an error. Absent in a store without connections. */
   reconnect?(): void;
   close(): Promise<void>;

@@ -55,10 +55,10 @@ class Leases implements LeaseStore {
       return this.#document.network;
     }
     const key = keys.config.toString();
-    throw new TartanError(
-      'CONFIG_INVALID',
-      `there is no network document at ${key} in etcd: write one, for example etcdctl put ${key} '{"Network":"10.5.0.0/16"}'`,
-    );
+    const next =
+      (await kv.findElsewhere?.(keys.config)) ??
+      `write one, for example etcdctl put ${key} '{"Network":"10.5.0.0/16"}'`;
+    throw new TartanError('CONFIG_INVALID', `there is no network document at ${key} in etcd: ${next}`);
   }
 
   async acquire(want: LeaseRequest, { signal }: AbortOptions): Promise<OwnLease> {

@@ -56,6 +56,7 @@ case $part in
 		step 'twenty races' env TARTAN_RACES=20 vitest run --project contract test/contract/store-etcd-race-lengths.test.ts
 		step 'a partition at the pace of the daemon' env TARTAN_PROOF_MS=25000 \
 			vitest run --project integration test/integration/store-partition.test.ts
+		step 'a hundred thousand calls' env TARTAN_CALLS=100000 vitest run --project contract test/contract/store-etcd-memory.test.ts
 		step 'a thousand hosts at once' env TARTAN_RACE_HOSTS=1000 vitest run --project contract test/contract/store-etcd-race.test.ts
 		step 'five thousand hosts' env TARTAN_HOSTS=5000 vitest run --project contract test/contract/store-etcd-scale.test.ts
 		;;

@@ -82,7 +82,7 @@ describe('errors of etcd', () => {
     ['etcdserver: lease already exists', 'lease-exists'],
     ['etcdserver: mvcc: required revision has been compacted', 'compacted'],
     ['8 RESOURCE_EXHAUSTED: Received message larger than max (4500000 vs 4194304)', 'too-large'],
-    ['8 RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded', 'transport'],
+    ['8 RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded', 'no-space'],
   ])('%s: %s', (text, trouble) => {
     expect(errorKindOf(new Error(text))).toBe(trouble);
   });

@@ -5,7 +5,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { Etcd3, type IOptions } from 'etcd3';
-import { isPlain, readTlsFiles, type EtcdOptions } from './options.js';
+import { hostAndPort, isPlain, readTlsFiles, type EtcdOptions } from './options.js';
 
 type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
 
@@ -71,10 +71,7 @@ export class Connection {
 }
 
 async function connectOnce(endpoint: string, signal: AbortSignal): Promise<void> {
-  const { protocol, hostname, port } = new URL(endpoint);
-  const host = hostname.replace(/^\[|\]$/g, '');
-  const options = { host, port: Number(port || (protocol === 'https:' ? 443 : 80)), signal };
-  const socket = connect(options);
+  const socket = connect({ ...hostAndPort(endpoint), signal });
   try {
     await once(socket, 'connect');
   } finally {

@@ -3,6 +3,8 @@
  * call gets the answer of some endpoint, or an error with the reason of the last one.
  */
 import { messageOf, TartanError } from '../../lib/errors.js';
+import { LinkedAbort } from '../../lib/scope.js';
+import { adviceFor } from './advice.js';
 import { callTimeoutMs, Connection } from './connection.js';
 import type { EtcdOptions } from './options.js';
 import { NoAnswer, plainMessage, errorKindOf, type EtcdErrorKind } from './errors.js';
@@ -37,17 +39,11 @@ export class Endpoints {
    * when no endpoint answered
    */
   async call<T>(attempt: (connection: Connection) => Promise<T>, options: CallOptions): Promise<T> {
-    const signal = AbortSignal.any([options.signal, this.#closed.signal]);
     let logins = 0;
     for (let tried = 0; ;) {
       const connection = this.connection();
       try {
-        // The close of a connection ends every call on it.
-        const alive = AbortSignal.any([signal, connection.closed]);
-        const answer = await within(options.timeoutMs ?? callTimeoutMs, alive, async () => {
-          await connection.reachable;
-          return attempt(connection);
-        });
+        const answer = await this.#attempt(connection, attempt, options);
         this.#suspect = false;
         return answer;
       } catch (error) {
@@ -56,8 +52,21 @@ export class Endpoints {
         if (logins++ === 0 && this.#loginAgain(kind, connection)) continue;
         if (kind !== 'transport' && kind !== 'token') throw error;
         this.abandon(connection);
-        if (options.once || ++tried >= this.#options.endpoints.length) throw unavailable(connection, error);
+        if (options.once || ++tried >= this.#options.endpoints.length) throw await this.#unavailable(connection, error);
       }
+    }
+  }
+
+  async #attempt<T>(connection: Connection, attempt: (on: Connection) => Promise<T>, o: CallOptions): Promise<T> {
+    // The close of a connection ends every call on it.
+    const alive = new LinkedAbort(o.signal, this.#closed.signal, connection.closed);
+    try {
+      return await within(o.timeoutMs ?? callTimeoutMs, alive.signal, async () => {
+        await connection.reachable;
+        return attempt(connection);
+      });
+    } finally {
+      alive.end();
     }
   }
 
@@ -95,6 +104,14 @@ export class Endpoints {
     this.#live?.close();
   }
 
+  async #unavailable({ endpoint }: Connection, cause: unknown): Promise<TartanError> {
+    const message = plainMessage(cause);
+    const advice = await adviceFor(this.#options, endpoint, messageOf(cause));
+    return new TartanError('STORE_UNAVAILABLE', `etcd does not answer at ${endpoint} (${message}): ${advice}`, {
+      cause,
+    });
+  }
+
   /** @returns whether the call may succeed on a new connection with another login */
   #loginAgain(kind: EtcdErrorKind, connection: Connection): boolean {
     if (kind === 'login-unknown') this.#withLogin = false;
@@ -104,14 +121,6 @@ export class Endpoints {
     connection.close();
     return true;
   }
-}
-
-function unavailable(connection: Connection, cause: unknown): TartanError {
-  return new TartanError(
-    'STORE_UNAVAILABLE',
-    `etcd does not answer at ${connection.endpoint} (${plainMessage(cause)}): check that it runs and can be reached`,
-    { cause },
-  );
 }
 
 /** Limits the time of a call: the client's own deadlines do not cover a connection that never opens. */

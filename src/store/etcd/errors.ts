@@ -17,6 +17,7 @@ import type { EtcdOptions } from './options.js';
  * token          the login token has expired: the client logs in and repeats the call, and nothing was done
  * login-needed   etcd needs a login and got none
  * login-unknown  etcd has authentication switched off
+ * no-space       etcd has raised its alarm NOSPACE and refuses writes
  */
 export type EtcdErrorKind =
   | 'transport'
@@ -25,6 +26,7 @@ export type EtcdErrorKind =
   | 'login-unknown'
   | 'denied'
   | 'too-large'
+  | 'no-space'
   | 'compacted'
   | 'lease-gone'
   | 'lease-exists';
@@ -41,6 +43,7 @@ const byText: readonly (readonly [RegExp, EtcdErrorKind])[] = [
   [/revision of auth store is old|invalid auth token/, 'token'],
   [/permission denied|authentication failed/, 'denied'],
   [/larger than max/, 'too-large'],
+  [/database space exceeded/, 'no-space'],
   [/required revision has been compacted/, 'compacted'],
   [/requested lease not found/, 'lease-gone'],
   [/lease already exists/, 'lease-exists'],
@@ -59,6 +62,8 @@ export function plainMessage(error: unknown): string {
   return messageOf(error)
     .replace(/^(\w+Error: )+/, '')
     .replace(/^\d+ ([A-Z_]+): /, '$1: ')
+    .replace(/^UNAVAILABLE: No connection established\. Last error: (Error: )?/, '')
+    .replace(/\s*(\([\dTZ:.-]+\))?\. Resolution note:\s*$/, '')
     .slice(0, 300);
 }
 

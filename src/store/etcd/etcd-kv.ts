@@ -17,6 +17,7 @@ import type {
 } from '../kv.js';
 import { printable } from '../keys.js';
 import type { AbortOptions } from '../store.js';
+import { isInV2Store } from './advice.js';
 import { callTimeoutMs, type Connection } from './connection.js';
 import { Endpoints, type CallOptions } from './endpoints.js';
 import { checkEtcdOptions, type EtcdOptions } from './options.js';
@@ -158,6 +159,16 @@ class EtcdKv implements Kv {
     return end;
   }
 
+  async findElsewhere(key: Buffer): Promise<string | undefined> {
+    const name = key.toString();
+    const { endpoint } = this.#endpoints.connection();
+    if (!(await isInV2Store(this.#options, endpoint, name))) return undefined;
+    return (
+      `it is in the v2 store of etcd only, which is not read: copy it with ETCDCTL_API=2 etcdctl get ${name} | ` +
+      `ETCDCTL_API=3 etcdctl put ${name}`
+    );
+  }
+
   reconnect(): void {
     this.#endpoints.reconnect();
   }
@@ -213,6 +224,7 @@ class EtcdKv implements Kv {
       const kind = errorKindOf(error);
       if (error instanceof TartanError || options.signal.aborted) throw error;
       if (kind === 'too-large' && !options.maySplit) throw tooLarge(what, error);
+      if (kind === 'no-space') throw noSpace(what, error);
       if (kind === 'denied' || kind === 'login-needed') throw permissionError(this.#options, what, error);
       if (kind === 'login-unknown')
         throw new TartanError('STORE_UNAVAILABLE', `etcd: ${plainMessage(error)}`, { cause: error });
@@ -235,6 +247,15 @@ class EtcdKv implements Kv {
       () => {},
     );
   }
+}
+
+function noSpace(what: string, cause: unknown): TartanError {
+  return new TartanError(
+    'STORE_UNAVAILABLE',
+    `etcd is out of space and refuses the ${what} (alarm NOSPACE): make room on it with etcdctl compact REVISION and ` +
+      'etcdctl defrag, then etcdctl alarm disarm',
+    { cause },
+  );
 }
 
 function tooLarge(what: string, cause: unknown): TartanError {

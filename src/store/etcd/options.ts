@@ -51,15 +51,25 @@ export function readTlsFiles(options: EtcdOptions): TlsFiles | undefined {
   const rootCertificate =
     caFile === undefined ? Buffer.from(rootCertificates.join('\n')) : readPem('--etcd-cafile', caFile, asCertificate);
   if (certFile === undefined || keyFile === undefined) return { rootCertificate };
-  return {
-    rootCertificate,
-    certChain: readPem('--etcd-certfile', certFile, asCertificate),
-    privateKey: readPem('--etcd-keyfile', keyFile, createPrivateKey),
-  };
+  const certChain = readPem('--etcd-certfile', certFile, asCertificate);
+  const privateKey = readPem('--etcd-keyfile', keyFile, createPrivateKey);
+  if (!new X509Certificate(certChain).checkPrivateKey(createPrivateKey(privateKey)))
+    throw new TartanError(
+      'CONFIG_INVALID',
+      `--etcd-keyfile ${keyFile} is the key of another certificate than --etcd-certfile ${certFile}: give the two that belong together`,
+    );
+  return { rootCertificate, certChain, privateKey };
 }
 
 export function isPlain(endpoint: string): boolean {
   return !endpoint.startsWith('https://');
+}
+
+/** Returns where an endpoint is, for a socket of our own. */
+export function hostAndPort(endpoint: string): { readonly host: string; readonly port: number } {
+  const { protocol, hostname, port } = new URL(endpoint);
+  const host = hostname.replace(/^\[|\]$/g, '');
+  return { host, port: Number(port || (protocol === 'https:' ? 443 : 80)) };
 }
 
 function asCertificate(pem: Buffer): X509Certificate {
@@ -70,6 +80,7 @@ function readPem(flag: string, path: string, parse: (pem: Buffer) => unknown): B
   const expected = flag === '--etcd-keyfile' ? 'an unencrypted private key' : 'a certificate';
   try {
     const pem = readFileSync(path);
+    if (!pem.includes('-----BEGIN ')) throw new Error(isDer(pem) ? derText(flag, path) : 'it is no PEM');
     parse(pem);
     return pem;
   } catch (cause) {
@@ -78,6 +89,16 @@ function readPem(flag: string, path: string, parse: (pem: Buffer) => unknown): B
       `${flag} ${path} cannot be used (${messageOf(cause)}), expected ${expected} in PEM`,
     );
   }
+}
+
+/** DER begins with a sequence of more than 127 bytes. */
+function isDer(bytes: Buffer): boolean {
+  return bytes[0] === 0x30 && (bytes[1] ?? 0) > 0x80;
+}
+
+function derText(flag: string, path: string): string {
+  const kind = flag === '--etcd-keyfile' ? 'pkey' : 'x509';
+  return `it is in DER: convert it with openssl ${kind} -inform der -in ${path} -out ${path}.pem`;
 }
 
 function hostOf(endpoint: string): string | undefined {

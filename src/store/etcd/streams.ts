@@ -5,6 +5,7 @@
  */
 import type { IWatchResponse } from 'etcd3';
 import { messageOf } from '../../lib/errors.js';
+import { LinkedAbort } from '../../lib/scope.js';
 import type { KeyEvent, WatchEnd, WatchRequest } from '../kv.js';
 import type { Connection } from './connection.js';
 import { NoAnswer } from './errors.js';
@@ -22,7 +23,8 @@ export async function watchStream(
   request: WatchRequest,
   signal: AbortSignal,
 ): Promise<WatchEnd> {
-  const over = AbortSignal.any([signal, connection.closed]);
+  const life = new LinkedAbort(signal, connection.closed);
+  const over = life.signal;
   return new Promise<WatchEnd>(resolve => {
     let cancel = (): void => {};
     let ended = false;
@@ -31,6 +33,7 @@ export async function watchStream(
       ended = true;
       clearTimeout(timer);
       over.removeEventListener('abort', onOver);
+      life.end();
       cancel();
       resolve({ kind, reason });
     };
