@@ -2,6 +2,7 @@
  * A lease as etcd has it under `<prefix>/subnets/`. The key is `A.B.C.D-L`. The value is written as flannel writes it
  * (Go's member order, no spaces), with members of our own added, which flannel ignores.
  */
+import { isIPv6 } from 'node:net';
 import { TartanError } from '../lib/errors.js';
 import { formatIpv4, isUnicastHost, prefixAround, readIpv4, shown, type Ipv4, type Prefix } from './ip.js';
 import { formatFeatures, parseFeatures, type Features } from './features.js';
@@ -72,6 +73,13 @@ export function readLeaseKey(name: string): Prefix | undefined {
   if (base === undefined || !(length >= 1 && length <= 31)) return undefined;
   const subnet = prefixAround(base, length);
   return formatLeaseKey(subnet) === name ? subnet : undefined;
+}
+
+/** Returns the IPv4 part of flannel's key of a dual-stack lease, such as `10.5.1.0-24&fd00::-64`. */
+export function readDualStackKey(name: string): Prefix | undefined {
+  const [ipv4 = '', ipv6 = '', ...rest] = name.split('&');
+  const sound = rest.length === 0 && /^[0-9a-f:]{2,39}-(\d{1,2}|1[01]\d|12[0-8])$/i.test(ipv6);
+  return sound && isIPv6(ipv6.replace(/-.*/, '')) ? readLeaseKey(ipv4) : undefined;
 }
 
 export function formatLeaseKey(subnet: Prefix): string {

@@ -1,7 +1,7 @@
 /**
  * The entries below `subnets/` and `held/`: how one is read, the table of those last listed, and the snapshot of all.
  * An entry below `subnets/` is a lease, or it is refused alone with a reason. A refused entry still occupies its range
- * when a subnet is chosen.
+ * when a subnet is chosen. A dual-stack lease of flannel's is a peer for its IPv4 part; nobody here writes such a key.
  */
 import { messageOf } from '../lib/errors.js';
 import type { Tombstone } from '../model/allocation.js';
@@ -9,6 +9,7 @@ import type { Prefix } from '../model/ip.js';
 import {
   formatLeaseKey,
   parseLeaseValue,
+  readDualStackKey,
   readLeaseKey,
   type Lease,
   type LeaseSet,
@@ -31,7 +32,7 @@ interface EntryBase {
 
 export type Entry = EntryBase &
   (
-    | { readonly kind: 'lease'; readonly lease: Lease }
+    | { readonly kind: 'lease' | 'dual-stack'; readonly lease: Lease }
     | { readonly kind: 'rejected'; readonly rejected: RejectedEntry; readonly kv: KeyValue }
   );
 
@@ -54,12 +55,13 @@ export function readEntry(keys: Keys, kv: KeyValue): Entry {
     rejected: { key: printable(name.slice(0, longestName)), revision, reason },
     kv,
   });
-  if (!subnet) return refuse('is not a lease key such as 10.5.1.0-24');
+  const leased = subnet ?? readDualStackKey(name);
+  if (!leased) return refuse('is not a lease key such as 10.5.1.0-24');
   if (kv.omittedBytes !== undefined) return refuse(`has a value of ${sizeOf(kv.omittedBytes)}, expected a lease`);
   try {
     const value = parseLeaseValue(kv.value.toString('latin1'));
-    const lease = { ...value, subnet, createRevision: kv.createRevision, revision, leaseId: kv.leaseId };
-    return { ...base, kind: 'lease', lease };
+    const lease = { ...value, subnet: leased, createRevision: kv.createRevision, revision, leaseId: kv.leaseId };
+    return { ...base, kind: subnet ? 'lease' : 'dual-stack', lease };
   } catch (error) {
     return refuse(messageOf(error));
   }
@@ -144,7 +146,7 @@ export class LeaseTable {
   isNewerThan(listing: Listing): boolean {
     return listing.entries.some(kv => {
       const entry = this.#entries.get(nameBelow(this.#keys.subnets, kv.key));
-      return entry !== undefined && isOlder(kv, entry.kind === 'lease' ? entry.lease : entry.rejected);
+      return entry !== undefined && isOlder(kv, entry.kind === 'rejected' ? entry.rejected : entry.lease);
     });
   }
 
@@ -178,8 +180,8 @@ export class LeaseTable {
     const leases: Lease[] = [];
     const rejected: RejectedEntry[] = [];
     for (const entry of this.#entries.values()) {
-      if (entry.kind === 'lease') leases.push(entry.lease);
-      else rejected.push(entry.rejected);
+      if (entry.kind === 'rejected') rejected.push(entry.rejected);
+      else leases.push(entry.lease);
     }
     return { leases, rejected, revision: this.#revision };
   }
@@ -194,7 +196,7 @@ export class LeaseTable {
 
 /** Returns an entry that keeps no junk in memory. */
 function withoutContent(entry: Entry): Entry {
-  return entry.kind === 'lease' ? entry : { ...entry, kv: { ...entry.kv, key: nothing, value: nothing } };
+  return entry.kind !== 'rejected' ? entry : { ...entry, kv: { ...entry.kv, key: nothing, value: nothing } };
 }
 
 const nothing = Buffer.alloc(0);

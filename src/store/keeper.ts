@@ -319,7 +319,7 @@ function observationOf(
   state: LeaseState,
 ): KeyObservation {
   if (!entry) return { kind: 'absent', revision, rewound };
-  if (entry.kind === 'lease') return { kind: 'present', lease: entry.lease, revision: entry.revision, rewound };
+  if (entry.kind !== 'rejected') return { kind: 'present', lease: entry.lease, revision: entry.revision, rewound };
   const altered = readAltered(entry.kv, state);
   if (altered) return { kind: 'present', lease: altered, revision: entry.revision, rewound };
   return { kind: 'foreign', reason: `its value ${entry.rejected.reason}`, revision, rewound };

@@ -95,6 +95,26 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         expect((await all(kv, key('10.5.3.0-24')))[0]?.value).toBe(flannel('192.0.2.3'));
       });
 
+      it("fault F11: a dual-stack key of flannel is a peer for its IPv4 part, is taken, and is nobody's own", async () => {
+        const network = networkOf('10.5.0.0/22', { SubnetLen: 24 });
+        const dual = (address: string): string =>
+          `{"PublicIP":"${address}","PublicIPv6":"2001:db8::9","BackendType":"udp"}`;
+        await put(kv, key('10.5.1.0-24&fd00::-64'), dual('192.0.2.9'));
+        // One that flannel has written for our own address: it is neither adopted nor removed.
+        await put(kv, key('10.5.2.0-24&fd00:0:0:1::-64'), dual('192.0.2.1'));
+        const store = open();
+        expect(await subnetOf(requestOf(nodeOf(1), { network }))).toBe('10.5.3.0/24');
+        const sets = store.watch(o())[Symbol.asyncIterator]();
+        const set = (await sets.next()).value as LeaseSet;
+        expect(set.leases.map(({ subnet }) => formatPrefix(subnet)).sort()).toEqual([
+          '10.5.1.0/24',
+          '10.5.2.0/24',
+          '10.5.3.0/24',
+        ]);
+        await sets.return?.();
+        expect(await all(kv, key(''))).toHaveLength(3);
+      });
+
       it('avoids whatever overlaps: other lengths, junk values, dual-stack keys', async () => {
         const network = networkOf('10.5.0.0/21', { SubnetLen: 24 });
         await put(kv, key('10.5.2.0-23'), flannel('192.0.2.9'));

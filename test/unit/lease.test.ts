@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
-import { formatLeaseKey, formatLeaseValue, parseLeaseValue, readLeaseKey, type Lease } from '../../src/model/lease.js';
+import {
+  formatLeaseKey,
+  formatLeaseValue,
+  parseLeaseValue,
+  readDualStackKey,
+  readLeaseKey,
+  type Lease,
+} from '../../src/model/lease.js';
 import { vetLeases } from '../../src/model/lease-set.js';
 
 describe('lease keys', () => {
@@ -135,4 +142,20 @@ describe('peers among the leases', () => {
       '10.5.4.0/24',
     ]);
   });
+});
+
+it.each([
+  ['10.5.1.0-24&fd00::-64', '10.5.1.0/24'],
+  ['10.5.1.0-24&fd42:42:0:2c::-64', '10.5.1.0/24'],
+  ['10.5.1.0-24&::-0', '10.5.1.0/24'],
+  ['10.5.1.0-24', undefined],
+  ['10.5.1.7-24&fd00::-64', undefined],
+  ['10.5.1.0-24&fd00::', undefined],
+  ['10.5.1.0-24&x::-64', undefined],
+  ['10.5.1.0-24&fd00::-129', undefined],
+  ['10.5.1.0-24&fd00:::-64', undefined],
+  ['10.5.1.0-24&fd00::-64&', undefined],
+])('fault F11: the IPv4 part of the key %s is %s', (name, subnet) => {
+  const read = readDualStackKey(name);
+  expect(read && formatPrefix(read)).toBe(subnet);
 });
