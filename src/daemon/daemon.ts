@@ -24,6 +24,7 @@ import { Scope } from '../lib/scope.js';
 import { defaultNetworkName } from '../model/network.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
+import { openBackOff } from './back-off.js';
 import { directoriesOf, openDirectories } from './directories.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
 import { describeHiddenPlace } from '../cli/install-place.js';
@@ -88,11 +89,19 @@ async function serve(options: DaemonOptions, log: Log, env: NodeJS.ProcessEnv): 
   // The scope owns the watchdog first: a daemon that closes all the rest is alive until the end.
   const onSilent = (error: unknown): void => log.warn('watchdog.failed', messageOf(error));
   scope.defer('watchdog', feedWatchdog(env, notify, onSilent));
+  const backOff = openBackOff(directoriesOf(defaultNetworkName, options).runDir, bootClock, log);
   try {
-    const agent = await openAgent(options, log, scope, notify);
+    const agent = await openAgent(options, log, scope, state => {
+      if (state === 'READY=1') backOff.reset();
+      notify(state);
+    });
     await agent.run(stop.signal);
   } catch (error) {
-    if (!(error instanceof Stopped)) throw error;
+    if (!(error instanceof Stopped)) {
+      await scope.close();
+      if (notifySocket) await backOff.wait(error, stop.signal);
+      throw error;
+    }
     log.info('daemon.stopping', `${error.message}: the data plane goes on`);
     notify('STOPPING=1');
   } finally {

@@ -27,11 +27,11 @@ export async function refuseDuplicates(
     const clash = clashOf(lease, node);
     if (clash === undefined) continue;
     if (lease.leaseId === '0') {
-      if (clash === 'address') throw duplicate(context, lease, node, undefined);
+      if (clash === 'address') throw duplicate(lease, node, undefined);
       continue;
     }
     const time = await context.kv.timeToLive(lease.leaseId, { signal });
-    if (time && isFresh(time)) throw duplicate(context, lease, node, time);
+    if (time && isFresh(time)) throw duplicate(lease, node, time);
   }
 }
 
@@ -58,7 +58,7 @@ function isEarlierBoot({ hardware, bootId }: Lease, node: Node): boolean {
   return kernelBootOf(bootId) !== kernelBootOf(node.bootId);
 }
 
-function duplicate(context: StoreContext, other: Lease, node: Node, time: TimeToLive | undefined): TartanError {
+function duplicate(other: Lease, node: Node, time: TimeToLive | undefined): TartanError {
   const who = `node ${other.nodeId} at ${formatIpv4(other.publicIp)} with subnet ${formatPrefix(other.subnet)}`;
   const what =
     other.nodeId === node.id
@@ -68,12 +68,12 @@ function duplicate(context: StoreContext, other: Lease, node: Node, time: TimeTo
     other.nodeId === node.id
       ? 'A copied disk: remove the state directory of one of them, or give one a --node-id'
       : 'Give one of them another --public-ip';
-  return new TartanError('DUPLICATE_NODE', `${what}. ${fix}. ${whenGone(context, other, time)}`);
+  return new TartanError('DUPLICATE_NODE', `${what}. ${fix}. ${whenGone(other, time)}`);
 }
 
-function whenGone(context: StoreContext, other: Lease, time: TimeToLive | undefined): string {
-  const key = context.keys.subnet(other.subnet).toString();
-  if (!time) return `If that host is gone, remove its reservation: etcdctl del ${key}`;
+function whenGone(other: Lease, time: TimeToLive | undefined): string {
+  const release = `tartan lease release --force ${formatPrefix(other.subnet)}`;
+  if (!time) return `If that host is gone, remove its reservation: ${release}`;
   const waitSeconds = Math.ceil(freshSeconds(time.grantedSeconds) - (time.grantedSeconds - time.ttlSeconds)) + 1;
-  return `If that host is gone, start again in ${waitSeconds} s, or now after: etcdctl del ${key}`;
+  return `If that host is gone (this one before its disk was made anew), settle it at once: ${release}. Else it settles itself in ${waitSeconds} s`;
 }

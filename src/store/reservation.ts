@@ -233,9 +233,10 @@ async function tryRelease(
     return refuse(`${text} is no lease: its value ${entry.rejected.reason}`, `look at it with: etcdctl get ${key}`);
   }
   const { lease } = entry;
-  if (lease.leaseId !== '0') {
+  if (lease.leaseId !== '0' && !force) {
     const reason = `${text} is an ordinary lease of ${describeOwner(lease)}, not a reservation`;
-    return refuse(reason, 'to free it run on that host: tartan leave');
+    const gone = `where it is surely gone: tartan lease release --force ${text}`;
+    return refuse(reason, `to free it run on that host: tartan leave; ${gone}`);
   }
   const { nodeId, bootId } = lease;
   if (nodeId !== undefined && bootId !== undefined && !lease.released && !force)

@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { LeaseSet } from '../../src/model/lease.js';
+import { releaseReservation } from '../../src/store/reservation.js';
 import { getNetworkText, readTimedLeases, putNetworkText } from '../../src/store/operator.js';
 import type { Kv } from '../../src/store/kv.js';
 import type { LeaseStoreOptions } from '../../src/store/leases.js';
@@ -188,7 +189,7 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         await acquire(requestOf(nodeOf(1)));
         await expect(acquire(requestOf(nodeOf(2, { id: 'node-1' })))).rejects.toMatchObject({
           code: 'DUPLICATE_NODE',
-          message: expect.stringMatching(/node id.*192\.0\.2\.1.*etcdctl del/),
+          message: expect.stringMatching(/node id.*192\.0\.2\.1.*tartan lease release --force 10\.5\./),
         });
       });
 
@@ -209,6 +210,22 @@ export function leaseStoreContract(name: string, make: () => Promise<Bed>): void
         await stores().leave(await acquire(requestOf(nodeOf(1))));
         await put(kv, key('10.5.3.0-24'), JSON.stringify(entry));
         await expect(acquire(requestOf(nodeOf(1)))).rejects.toMatchObject({ code: 'DUPLICATE_NODE' });
+      });
+    });
+
+    describe('a host that was made anew', () => {
+      it('fault U9: is refused with the command that settles it at once, and that command does', async () => {
+        const gone = await acquire(requestOf(nodeOf(1), { ttlSeconds: 86_400 }));
+        await gone.close();
+        const anew = requestOf(nodeOf(2, { publicIp: nodeOf(1).publicIp }), { ttlSeconds: 86_400 });
+        const error = await acquire(anew).then(
+          () => '',
+          (reason: unknown) => reason,
+        );
+        const text = /settle it at once: tartan lease release --force (\S+)\./.exec(String(error))?.[1] ?? '';
+        expect(parsePrefix(text)).toEqual(gone.lease.subnet);
+        await releaseReservation(stores().tool, parsePrefix(text), true, life.signal);
+        expect((await acquire(anew)).status).toBe('held');
       });
     });
 
