@@ -1,4 +1,6 @@
 /** Lifetimes: what ends together, what ends inside something longer, and how to wait for an end. */
+import { setMaxListeners } from 'node:events';
+
 export interface Closable {
   close(): Promise<void> | void;
 }
@@ -56,6 +58,8 @@ export class LinkedAbort {
       const ended = outer.find(signal => signal.aborted);
       this.end(ended?.reason);
     };
+    // Many lifetimes end with one signal, and each takes its listener back: the warning of Node would be a false one.
+    setMaxListeners(0, ...outer);
     for (const signal of outer) signal.addEventListener('abort', this.#onAbort, { once: true });
     if (outer.some(signal => signal.aborted)) this.#onAbort();
   }

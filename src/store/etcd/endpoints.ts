@@ -1,10 +1,12 @@
 /**
  * The endpoints of one cluster, of which one is in use at a time. A failure moves all calls to the next endpoint. A
- * call gets the answer of some endpoint, or an error with the reason of the last one.
+ * call gets the answer of some endpoint, or an error with the reason of the last one. Each client goes back to the member
+ * that it began with, so that members which were restarted one after another share the clients again.
  */
 import { messageOf, TartanError } from '../../lib/errors.js';
 import { LinkedAbort } from '../../lib/scope.js';
 import { adviceFor } from './advice.js';
+import { Keys } from '../keys.js';
 import { callTimeoutMs, Connection } from './connection.js';
 import type { EtcdOptions } from './options.js';
 import { NoAnswer, plainMessage, errorKindOf, type EtcdErrorKind } from './errors.js';
@@ -21,17 +23,23 @@ export interface CallOptions {
 export class Endpoints {
   readonly #options: EtcdOptions;
   #index: number;
+  readonly #home: number;
+  readonly #homeMs: number;
+  #goingHome: NodeJS.Timeout | undefined;
   #live: Connection | undefined;
   #withLogin: boolean;
   /** The last connection failed. */
   #suspect = false;
   readonly #closed = new AbortController();
 
-  constructor(options: EtcdOptions) {
+  /** @param homeMs about the time after which a client tries to go home */
+  constructor(options: EtcdOptions, homeMs = 60_000) {
     this.#options = options;
     this.#withLogin = options.username !== undefined;
     // Hosts with the same configuration begin with different members.
-    this.#index = Math.floor(Math.random() * options.endpoints.length);
+    this.#home = Math.floor(Math.random() * options.endpoints.length);
+    this.#index = this.#home;
+    this.#homeMs = homeMs;
   }
 
   /**
@@ -88,6 +96,7 @@ export class Endpoints {
     if (this.#live === connection) {
       this.#live = undefined;
       this.#index = (this.#index + 1) % this.#options.endpoints.length;
+      this.#goHomeLater();
     }
     connection.close();
   }
@@ -101,7 +110,40 @@ export class Endpoints {
 
   close(): void {
     this.#closed.abort(new TartanError('STORE_UNAVAILABLE', 'the etcd client is closed'));
+    clearTimeout(this.#goingHome);
     this.#live?.close();
+  }
+
+  #goHomeLater(): void {
+    if (this.#index === this.#home || this.#goingHome) return;
+    this.#goingHome = setTimeout(() => void this.#goHome(), this.#homeMs * (0.5 + Math.random())).unref();
+  }
+
+  /** Moves when the member answers a linearizable read. The calls on the connection in use have time to end. */
+  async #goHome(): Promise<void> {
+    this.#goingHome = undefined;
+    if (this.#closed.signal.aborted || this.#index === this.#home) return;
+    if (!(await this.#answersAtHome())) return this.#goHomeLater();
+    const former = this.#live;
+    this.#index = this.#home;
+    this.#live = undefined;
+    setTimeout(() => former?.close(), 2 * callTimeoutMs).unref();
+  }
+
+  async #answersAtHome(): Promise<boolean> {
+    const { endpoints, prefix } = this.#options;
+    let probe: Connection | undefined;
+    try {
+      const connection = new Connection(endpoints[this.#home] ?? '', this.#options, this.#withLogin, true);
+      probe = connection;
+      const key = new Keys(prefix).config;
+      await this.#attempt(connection, ({ etcd }) => etcd.kv.range({ key }), { signal: this.#closed.signal });
+      return true;
+    } catch (error) {
+      return errorKindOf(error) === 'denied';
+    } finally {
+      probe?.close();
+    }
   }
 
   async #unavailable({ endpoint }: Connection, cause: unknown): Promise<TartanError> {
