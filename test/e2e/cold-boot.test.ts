@@ -211,6 +211,41 @@ test('tartand killed while etcd is down: nothing is lost, and forwarding outlast
   await toNormal();
 });
 
+test('fault C21: a host that slept while another took its subnet, and cannot ask etcd, forwards to nobody who knows', async () => {
+  const [a, b] = [lab().node('a'), lab().node('b')];
+  const key = `${subnets}/${a.subnet.replace('/', '-')}`;
+  const etcdAddress = new URL(lab().etcd.endpoint).hostname;
+  const adopted = async (): Promise<number> => (await b.status()).datapath?.generationAdopted ?? 0;
+  const generation = await adopted();
+  a.daemon.signal('SIGSTOP');
+  // The connection ends while nobody reads it, so that nothing waits in it.
+  await lab().etcd.kill();
+  await run(a.inside(['ip', 'route', 'add', 'blackhole', etcdAddress]));
+  await lab().etcd.start();
+  await lab().etcd.delete(key);
+  await lab().etcd.put(key, JSON.stringify({ PublicIP: '192.0.2.66', nodeId: 'another' }));
+  await until('the peer knows', async () => (await b.status()).peers.some(({ publicIp }) => publicIp === '192.0.2.66'));
+  await until('its data process too', async () => (await adopted()) > generation);
+  a.daemon.signal('SIGCONT');
+  await until('the daemon is back', () => a.status());
+  const sent = (await a.counters())['tx_ok'] ?? 0;
+  const refused = async (): Promise<number> => {
+    const { rx_not_member = 0, rx_spoof_src = 0 } = await b.counters();
+    return rx_not_member + rx_spoof_src;
+  };
+  const before = await refused();
+  expect(await a.pingFromContainer(b.containerAddress, 3)).toBe(false);
+  expect((await a.counters())['tx_ok'] ?? 0).toBeGreaterThanOrEqual(sent + 3);
+  expect(await refused()).toBeGreaterThanOrEqual(before + 3);
+  await until('told', async () => (await a.status()).health?.state === 'impaired');
+  await run(a.inside(['ip', 'route', 'del', 'blackhole', etcdAddress]));
+  expect(await a.daemon.end()).toBe(75);
+  await lab().etcd.put(key, JSON.stringify({ PublicIP: '192.0.2.66', nodeId: 'another', released: true }));
+  await a.startDaemon().waitForEvent('daemon.ready');
+  await lab().etcd.delete(key);
+  await toNormal();
+});
+
 test('the subnet was taken meanwhile: its traffic stops when etcd says so, with 75, and the next start has another', async () => {
   const [a, b] = [lab().node('a'), lab().node('b')];
   const subnet = a.subnet;

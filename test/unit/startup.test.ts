@@ -61,6 +61,16 @@ describe('a start while etcd is silent', () => {
     });
   });
 
+  it("fault C21: tells that the subnet may be another's once its quarantine is over", async () => {
+    const { agent } = silent();
+    await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+    const told = (): boolean => snapshot(agent, 'x').problems.some(problem => problem.includes("may be another's"));
+    expect(told()).toBe(false);
+    agent.ports.clock.now = () => 7 * 60_000;
+    expect(told()).toBe(true);
+    expect(snapshot(agent, 'x').health?.state).toBe('impaired');
+  });
+
   it('goes on without a step when etcd gives the same subnet', async () => {
     const { agent, store, datapath, written, notified, answer } = silent();
     await vi.waitFor(() => expect(agent.phase).toBe('ready'));
