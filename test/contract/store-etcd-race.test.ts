@@ -101,4 +101,4 @@ it(`fault C12: gives ${hosts} hosts that start at once a subnet each, and no two
   } finally {
     await Promise.all(stores.map(async store => store.close()));
   }
-});
+}, 150_000);
