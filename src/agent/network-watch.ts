@@ -19,26 +19,41 @@ export async function watchNetwork(
   let problem: string | undefined;
   for await (const _ of store.networkChanges(running, { signal })) {
     try {
-      const network = await store.network({ signal });
-      check(network);
-      problem = difference(network, running);
+      problem = judge(await store.network({ signal }), running, check);
     } catch (error) {
       signal.throwIfAborted();
-      if (isTartanError(error, 'CONFIG_INVALID'))
-        problem = `config_invalid: ${error.message}; the last good document is kept`;
+      if (isTartanError(error, 'CONFIG_INVALID')) problem = invalid(error.message);
     }
     onProblem(problem);
   }
 }
 
-/** Names each member that differs: the range alone may be the same. */
-function difference(now: NetworkConfig, running: NetworkConfig): string | undefined {
-  const [after, before] = [membersOf(now), membersOf(running)];
-  const changes = [...after].flatMap(([name, value]) =>
-    value === before.get(name) ? [] : [`${name} is ${value} now and was ${before.get(name)}`],
-  );
+function judge(
+  now: NetworkConfig,
+  running: NetworkConfig,
+  check: (network: NetworkConfig) => void,
+): string | undefined {
+  const changes = difference(now, running);
+  try {
+    check(now);
+  } catch (error) {
+    if (isTartanError(error, 'CONFIG_INVALID')) return invalid([error.message, ...changes].join('; '));
+    throw error;
+  }
   if (changes.length === 0) return undefined;
   return `config_mismatch: the network document changed: ${changes.join(', ')}; what was is kept until a restart`;
+}
+
+function invalid(why: string): string {
+  return `config_invalid: ${why}; the last good document is kept`;
+}
+
+/** Names each member that differs: the range alone may be the same. */
+function difference(now: NetworkConfig, running: NetworkConfig): readonly string[] {
+  const [after, before] = [membersOf(now), membersOf(running)];
+  return [...after].flatMap(([name, value]) =>
+    value === before.get(name) ? [] : [`${name} is ${value} now and was ${before.get(name)}`],
+  );
 }
 
 function membersOf({ network, subnetLength, nftables, backend }: NetworkConfig): ReadonlyMap<string, string> {

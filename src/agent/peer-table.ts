@@ -56,7 +56,9 @@ const forgottenMs = { flannel: 86_400_000, ours: 60_000 };
 export function savedPeerTable(leases: readonly Lease[], self: LocalView, holdDowns: readonly HoldDown[]): PeerTable {
   const { peers } = vetLeases({ leases, rejected: [], revision: 0n }, self);
   const missing = new Map(
-    holdDowns.map(({ subnet, untilMs }) => [prefixKey(subnet), { sinceMs: -Infinity, untilMs, forgotten: false }] as const),
+    holdDowns.map(
+      ({ subnet, untilMs }) => [prefixKey(subnet), { sinceMs: -Infinity, untilMs, forgotten: false }] as const,
+    ),
   );
   const routed = peers.map(lease => {
     const key = prefixKey(lease.subnet);

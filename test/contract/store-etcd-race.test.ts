@@ -3,7 +3,14 @@ import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { bootClock } from '../../src/lib/clock.js';
 import { silentLog } from '../../src/lib/log.js';
-import { comparePrefixes, formatIpv4, formatPrefix, parsePrefix, prefixesOverlap, type Ipv4 } from '../../src/model/ip.js';
+import {
+  comparePrefixes,
+  formatIpv4,
+  formatPrefix,
+  parsePrefix,
+  prefixesOverlap,
+  type Ipv4,
+} from '../../src/model/ip.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import type { Kv } from '../../src/store/kv.js';
 import { openLeaseStore } from '../../src/store/leases.js';
