@@ -9,9 +9,9 @@
  *      ^  \______ released, new owner, overlapped ______________^
  *      |______________ back again ________|
  */
-import { prefixKey, type PrefixKey } from '../model/ip.js';
+import { prefixKey, samePrefix, type PrefixKey } from '../model/ip.js';
 import { formatLeaseKey, type Lease, type RejectedEntry } from '../model/lease.js';
-import { Prefixes, vetLeases, type LocalView } from '../model/lease-set.js';
+import { Prefixes, refuseAlone, vetLeases, type LocalView } from '../model/lease-set.js';
 import type { WatchedSet } from '../store/store.js';
 import type { HoldDown } from './saved-state.js';
 
@@ -34,8 +34,17 @@ export interface PeerTable {
   /** The peers by the key of their subnet. */
   readonly routed: ReadonlyMap<PrefixKey, RoutedPeer>;
   readonly rejected: readonly RejectedEntry[];
+  /** What the table was made from, when no peer is missing: a set with few differences is then applied in small. */
+  readonly applied?: Applied;
   /** Until then no vanished peer is dropped, because most peers vanished together. CLOCK_BOOTTIME ms. */
   readonly frozenUntilMs: number;
+}
+
+interface Applied {
+  readonly set: WatchedSet;
+  readonly self: LocalView;
+  /** The ranges of all leases of the set, made when they are needed. The next table takes them over and adds to them. */
+  ranges?: Prefixes;
 }
 
 export interface ApplyContext {
@@ -51,6 +60,8 @@ export const emptyPeerTable: PeerTable = { routed: new Map(), rejected: [], froz
 const togetherMs = 5_000;
 /** flannel writes a lease again only when this TTL of it is over; a host of ours does so as soon as etcd answers it. */
 const forgottenMs = { flannel: 86_400_000, ours: 60_000 };
+/** A set with more differences is applied as a whole. */
+const fewMax = 100;
 
 /** Returns the table of a start. A restart does not prolong the hold-downs, or those peers might never be dropped. */
 export function savedPeerTable(leases: readonly Lease[], self: LocalView, holdDowns: readonly HoldDown[]): PeerTable {
@@ -68,6 +79,51 @@ export function savedPeerTable(leases: readonly Lease[], self: LocalView, holdDo
 }
 
 export function applyLeaseSet(table: PeerTable, set: WatchedSet, context: ApplyContext): PeerTable {
+  return applyFew(table, set, context) ?? applyWhole(table, set, context);
+}
+
+/**
+ * Applies a set that differs from the one before by leases that were rewritten in place or that came into free ranges:
+ * what such a lease is does not depend on the others. @returns undefined for every other difference
+ */
+function applyFew(table: PeerTable, set: WatchedSet, { self }: ApplyContext): PeerTable | undefined {
+  const { applied } = table;
+  if (applied?.set.epoch !== set.epoch || applied.self.publicIp !== self.publicIp) return undefined;
+  if (!samePrefix(applied.self.subnet, self.subnet) || !sameItems(applied.set.rejected, set.rejected)) return undefined;
+  const before = applied.set.leases;
+  if (set.leases.length < before.length) return undefined;
+  const few: Lease[] = [];
+  for (const [i, lease] of set.leases.entries()) {
+    const old = before[i];
+    if (lease === old) continue;
+    if (few.length === fewMax || lease.released || refuseAlone(lease, self) !== undefined) return undefined;
+    if (old ? !isRewritten(table, old, lease, set.epoch) : !takesFreeRange(applied, lease)) return undefined;
+    few.push(lease);
+  }
+  const routed = new Map(table.routed);
+  for (const lease of few) routed.set(prefixKey(lease.subnet), { lease, epoch: set.epoch, missing: undefined });
+  return { ...table, routed, applied: { ...applied, self, set } };
+}
+
+function takesFreeRange(applied: Applied, { subnet }: Lease): boolean {
+  const ranges = (applied.ranges ??= rangesOf(applied.set, applied.self));
+  if (ranges.overlapping(subnet)) return false;
+  ranges.add(subnet);
+  return true;
+}
+
+/** Whether a routed peer only changed its own key. */
+function isRewritten(table: PeerTable, old: Lease, lease: Lease, epoch: number): boolean {
+  const before = table.routed.get(prefixKey(old.subnet));
+  if (before?.lease !== old || old.createRevision !== lease.createRevision) return false;
+  return samePrefix(old.subnet, lease.subnet) && mayReplace(before, lease, epoch);
+}
+
+function sameItems<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a.length === b.length && a.every((item, i) => item === b[i]);
+}
+
+function applyWhole(table: PeerTable, set: WatchedSet, context: ApplyContext): PeerTable {
   const { self, nowMs, holdMs } = context;
   const { trusted, refused } = filterTrusted(table, set);
   const vetted = vetLeases({ ...set, leases: trusted, rejected: [...set.rejected, ...refused] }, self);
@@ -78,11 +134,20 @@ export function applyLeaseSet(table: PeerTable, set: WatchedSet, context: ApplyC
   const vanished = absent.filter(({ missing }) => holdMs > 0 || missing?.forgotten);
   for (const peer of vanished) routed.set(prefixKey(peer.lease.subnet), peer);
   const frozenUntilMs = isMass(vanished, vetted.peers.length, nowMs) ? nowMs + holdMs : table.frozenUntilMs;
-  return { routed, rejected: vetted.rejected, frozenUntilMs };
+  const isWhole = [...routed.values()].every(({ missing }) => !missing);
+  return { routed, rejected: vetted.rejected, frozenUntilMs, ...(isWhole && { applied: { set, self } }) };
+}
+
+function rangesOf({ leases }: WatchedSet, self: LocalView): Prefixes {
+  const ranges = new Prefixes();
+  ranges.add(self.subnet);
+  for (const { subnet } of leases) ranges.add(subnet);
+  return ranges;
 }
 
 /** Drops the peers whose hold-down is over. @returns the same table when there are none */
 export function expirePeers(table: PeerTable, nowMs: number): PeerTable {
+  if (table.applied) return table;
   const routed = [...table.routed].filter(([, peer]) => routedUntilMs(table, peer) > nowMs);
   return routed.length === table.routed.size ? table : { ...table, routed: new Map(routed) };
 }

@@ -75,6 +75,7 @@ export class Peers {
 
   /** The peers that are routed although the store does not have them. */
   get holdDowns(): readonly HoldDown[] {
+    if (this.#table.applied) return [];
     return [...this.#table.routed.values()].flatMap(peer =>
       peer.missing ? { subnet: peer.lease.subnet, untilMs: routedUntilMs(this.#table, peer) } : [],
     );
@@ -82,6 +83,7 @@ export class Peers {
 
   /** What is wrong with the peers, for people. */
   get problems(): readonly string[] {
+    if (this.#table.applied) return [];
     const frozen = this.#options.clock.now() < this.#table.frozenUntilMs;
     const vanished = frozen ? 'most peers vanished together, no route is removed' : 'vanished without a goodbye';
     return [...this.#stayProblem('held-down', vanished), ...this.#stayProblem('forgotten', forgottenText)];

@@ -1,6 +1,8 @@
 /**
- * Makes the host and the data plane equal to the plan, in passes. Events only ring. Each pass reads the current lease
- * and peers, so retry, resync and first start are the same call.
+ * Makes the host and the data plane equal to the plan. Events only ring, and what a ring starts reads the current lease
+ * and peers, so retry, resync and first start are the same call. The data plane gets its table at once, whatever the
+ * host is doing. The host has passes: after a change of its part of the plan, after a change that the kernel told, and
+ * at each sweep.
  */
 import { backoffMs } from '../lib/retry.js';
 import { messageOf } from '../lib/errors.js';
@@ -10,6 +12,9 @@ import type { Backend } from '../backend/backend.js';
 import type { Datapath } from '../datapath/datapath.js';
 import type { HostNetwork } from '../host/host.js';
 import type { Lease } from '../model/lease.js';
+import { samePrefix } from '../model/ip.js';
+import type { HostPlan, Plan, TunnelPeer } from '../model/plan.js';
+import { PublishLog } from './publish-log.js';
 
 export interface Desired {
   readonly backend: Backend;
@@ -25,18 +30,38 @@ export interface ReconcilerPorts {
   readonly log: Log;
 }
 
+/**
+ * Each resync is a pass; one that reads all of the host is a sweep. A host whose reading takes long is swept rarely: so
+ * many times what the last sweep took, and a minute at most.
+ */
+const sweep = { factor: 100, mostMs: 60_000 } as const;
+/** The least rest after a pass, as a multiple of the time that it took: events may be many. */
+const rest = { factor: 4, mostMs: 2_000 } as const;
+
 export class Reconciler {
-  /** The number of failed passes since the last good one. */
+  /** The number of failed passes over the host since the last good one. */
   failures = 0;
   /** Foreign objects that conflict with the plan, or why the last pass failed. */
-  problems: readonly string[] = [];
+  #hostProblems: readonly string[] = [];
+  #publishProblem: string | undefined;
   readonly #wake = new Wake();
+  /** Ends the rest after a pass: the plan of the host changed. */
+  readonly #urgent = new Wake();
   readonly #throttle = new LogThrottle();
+  readonly #publishThrottle = new LogThrottle();
+  readonly #publishedLog: PublishLog;
   readonly #ports: ReconcilerPorts;
   readonly #network: string;
   readonly #desired: () => Desired | undefined;
-  #publishedTunnel: string | undefined = '';
-  #publishedPeers = -1;
+  #running = false;
+  #isDue = false;
+  /** The last pass changed the host. */
+  #changed = false;
+  /** What the last plan was made from, and that plan. */
+  #made: { readonly from: Desired; readonly plan: Plan } | undefined;
+  #publishedTunnel: Plan['tunnel'];
+  /** The plan of the last pass over the host, as text. */
+  #appliedHost = '';
 
   /**
    * @param network the name of the network on this host
@@ -46,65 +71,160 @@ export class Reconciler {
     this.#ports = ports;
     this.#network = network;
     this.#desired = desired;
+    this.#publishedLog = new PublishLog(ports.log);
     ports.host.onChange(() => {
       ports.datapath.check();
-      this.ring();
+      this.#wake.ring();
     });
-    ports.datapath.onChange(() => this.ring());
+    ports.datapath.onChange(() => this.#wake.ring());
   }
 
+  get problems(): readonly string[] {
+    return [...(this.#publishProblem === undefined ? [] : [this.#publishProblem]), ...this.#hostProblems];
+  }
+
+  /** The lease, the peers or the backend may have changed. Many rings in one turn of the event loop are one. */
   ring(): void {
-    this.#wake.ring();
+    if (!this.#running || this.#isDue) return;
+    this.#isDue = true;
+    setImmediate(() => {
+      this.#isDue = false;
+      if (!this.#running) return;
+      this.#publish();
+      const plan = this.#plan();
+      if (!plan || textOf(plan.host) === this.#appliedHost) return;
+      this.#wake.ring();
+      this.#urgent.ring();
+    });
   }
 
-  /** Runs until the signal is aborted. @param onPass called after each good pass */
+  /** Runs until the signal is aborted. @param onPass called after each good pass over the host */
   async run(resyncMs: number, signal: AbortSignal, onPass: () => Promise<void> | void): Promise<void> {
-    for (let attempt = 0; ;) {
-      try {
-        if (await this.#pass(signal)) await onPass();
-        attempt = 0;
-        this.#throttle.reset();
-      } catch (error) {
-        signal.throwIfAborted();
-        this.#onFailure(error, ++attempt);
+    this.#running = true;
+    try {
+      for (let attempt = 0, sweepMs = 0, sweptAtMs = -Infinity; ;) {
+        const beganMs = performance.now();
+        const isSweep = attempt > 0 || beganMs - sweptAtMs >= sweepMs;
+        attempt = (await this.#attempt(!isSweep, attempt, onPass, signal)) ? 0 : attempt + 1;
+        this.failures = attempt;
+        const tookMs = performance.now() - beganMs;
+        if (isSweep) {
+          sweptAtMs = beganMs;
+          // The timer of the resync may be early by a part of a millisecond.
+          sweepMs = Math.max(resyncMs - 1, this.#changed ? 0 : Math.min(sweep.mostMs, tookMs * sweep.factor));
+        }
+        if (attempt > 0) await this.#wake.wait(backoffMs(attempt, { firstMs: 250, capMs: resyncMs }), signal);
+        else {
+          // A pass that changed something may be followed at once by one that sees what came of it.
+          if (!this.#changed) await this.#urgent.wait(Math.min(rest.mostMs, rest.factor * tookMs), signal);
+          await this.#wake.wait(resyncMs, signal);
+        }
       }
-      this.failures = attempt;
-      await this.#wake.wait(attempt === 0 ? resyncMs : backoffMs(attempt, { firstMs: 250, capMs: resyncMs }), signal);
+    } finally {
+      this.#running = false;
+      this.#publishedLog.close();
     }
   }
 
-  async #pass(signal: AbortSignal): Promise<boolean> {
-    const desired = this.#desired();
-    if (!desired) return false;
-    const { host, datapath, log } = this.#ports;
-    const plan = desired.backend.plan(desired.self, desired.peers, desired.forwarding);
-    // Both are attempted: a host that refuses a rule must not keep a peer's route from the data plane.
-    const [applied] = await Promise.allSettled([host.apply(this.#network, plan.host, { signal })]);
-    const tunnel = plan.tunnel && JSON.stringify(plan.tunnel);
-    if (plan.tunnel && tunnel !== this.#publishedTunnel) datapath.publish(plan.tunnel);
-    const changed = tunnel !== this.#publishedTunnel || desired.peers.length !== this.#publishedPeers;
-    this.#publishedTunnel = tunnel;
-    this.#publishedPeers = desired.peers.length;
-    if (applied.status === 'rejected') throw applied.reason;
-    this.#setConflicts(applied.value.conflicts);
-    if (changed || applied.value.changes.length > 0) {
-      log.info('plan.applied', `the host is as planned, ${desired.peers.length} peers`, {
-        peers: desired.peers.length,
-        changes: applied.value.changes,
-      });
+  /** The table, then the host. @returns whether both are as planned */
+  async #attempt(
+    heardOnly: boolean,
+    failures: number,
+    onPass: () => Promise<void> | void,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    this.#publish();
+    try {
+      const isPlanned = await this.#pass(heardOnly, signal);
+      this.#throttle.reset();
+      if (this.#publishProblem !== undefined) return false;
+      if (isPlanned) await onPass();
+      return true;
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#onFailure(error, failures + 1);
+      return false;
     }
+  }
+
+  /** The plan is made again only when something that it is made from is another one. */
+  #plan(): Plan | undefined {
+    const desired = this.#desired();
+    if (!desired) return undefined;
+    const from = this.#made?.from;
+    const isSame =
+      from?.backend === desired.backend &&
+      from.self === desired.self &&
+      from.peers === desired.peers &&
+      from.forwarding === desired.forwarding;
+    if (!this.#made || !isSame)
+      this.#made = {
+        from: desired,
+        plan: desired.backend.plan(desired.self, desired.peers, desired.forwarding),
+      };
+    return this.#made.plan;
+  }
+
+  #publish(): void {
+    const { datapath, log } = this.#ports;
+    try {
+      const plan = this.#plan();
+      if (!plan?.tunnel || isSameTunnel(plan.tunnel, this.#publishedTunnel)) return;
+      datapath.publish(plan.tunnel);
+      this.#publishedTunnel = plan.tunnel;
+      this.#publishProblem = undefined;
+      this.#publishThrottle.reset();
+      this.#publishedLog.add(plan.tunnel.length);
+    } catch (error) {
+      this.#publishProblem = messageOf(error);
+      if (this.#publishThrottle.due()) log.error('plan.failed', messageOf(error));
+    }
+  }
+
+  async #pass(heardOnly: boolean, signal: AbortSignal): Promise<boolean> {
+    const plan = this.#plan();
+    if (!plan) return false;
+    const { host, log } = this.#ports;
+    this.#appliedHost = textOf(plan.host);
+    this.#changed = false;
+    const { changes, conflicts } = await host.apply(this.#network, plan.host, { signal, heardOnly });
+    this.#changed = changes.length > 0;
+    this.#setConflicts(conflicts);
+    const peers = plan.tunnel?.length;
+    if (this.#changed) log.info('plan.applied', 'the host is as planned', { peers, changes });
     return true;
   }
 
   /** Logs each conflict once, for as long as it lasts. */
   #setConflicts(conflicts: readonly string[]): void {
-    const known = new Set(this.problems);
+    const known = new Set(this.#hostProblems);
     for (const conflict of conflicts) if (!known.has(conflict)) this.#ports.log.warn('host.conflict', conflict);
-    this.problems = conflicts;
+    this.#hostProblems = conflicts;
   }
 
   #onFailure(error: unknown, attempt: number): void {
-    this.problems = [messageOf(error)];
+    this.#hostProblems = [messageOf(error)];
     if (this.#throttle.due()) this.#ports.log.error('plan.failed', messageOf(error), { attempt });
   }
+}
+
+function isSameTunnel(a: readonly TunnelPeer[], b: Plan['tunnel']): boolean {
+  if (a === b) return true;
+  if (a.length !== b?.length) return false;
+  return a.every((peer, i) => {
+    const other = b[i];
+    return (
+      other?.identity === peer.identity &&
+      other.endpoint === peer.endpoint &&
+      other.port === peer.port &&
+      other.features === peer.features &&
+      peer.prefixes.length === other.prefixes.length &&
+      peer.prefixes.every((prefix, at) => samePrefix(prefix, other.prefixes[at] ?? prefix))
+    );
+  });
+}
+
+/** Most plans of a host do not name peers, so this text is short. */
+function textOf(plan: HostPlan): string {
+  return JSON.stringify(plan);
 }

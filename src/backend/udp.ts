@@ -26,12 +26,19 @@ export function udpBackend(context: BackendContext): Backend {
       `MTU ${node.interface.mtu} of ${node.interface.name} leaves no room for the tunnel, at least ${smallestMtu + overheadBytes} is needed`,
     );
   }
+  // A lease that did not change is the same peer object: whoever packs the table packs only what changed.
+  const known = new WeakMap<Lease, TunnelPeer>();
+  const peerOf = (lease: Lease): TunnelPeer => {
+    const peer = known.get(lease) ?? tunnelPeer(lease, port);
+    known.set(lease, peer);
+    return peer;
+  };
   return {
     type: 'udp',
     mtu,
     announce: () => ({ type: 'udp', data: undefined }),
     plan: (self, peers, forwarding = false): Plan => ({
-      tunnel: [...peers].sort((a, b) => comparePrefixes(a.subnet, b.subnet)).map(peer => tunnelPeer(peer, port)),
+      tunnel: [...peers].sort((a, b) => comparePrefixes(a.subnet, b.subnet)).map(peerOf),
       host: hostPlan(context, self, mtu, forwarding),
     }),
   };

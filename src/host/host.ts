@@ -29,6 +29,8 @@ export interface HostState {
 
 export interface ApplyOptions {
   readonly signal: AbortSignal;
+  /** What takes long to read is taken as the last pass left it, unless the kernel told that it changed since. */
+  readonly heardOnly?: boolean;
 }
 
 export interface HostNetwork {
@@ -50,7 +52,10 @@ export interface HostNetwork {
    * @param links names of the links whose addresses of ours are removed too
    */
   cleanup(links: readonly string[], o: ApplyOptions): Promise<HostState>;
-  /** Rings after any change of links, addresses, routes or (nftables only) packet filter rules, whoever made it. */
+  /**
+   * Rings after any change of links, addresses, routes that touch a plan, or (nftables only) packet filter rules, whoever
+   * made it.
+   */
   onChange(listener: () => void): void;
   close(): Promise<void>;
 }

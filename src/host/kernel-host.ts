@@ -11,12 +11,15 @@ import { Serial } from '../lib/serial.js';
 import { defaultNetworkName } from '../model/network.js';
 import { parsePrefix, prefixAround, type Ipv4, type Prefix } from '../model/ip.js';
 import { isCreated, joinPlans, withoutLinks, type HostPlan, type LinkPlan } from '../model/plan.js';
+import { isOwnCommand } from './firewall/command.js';
 import { Firewall } from './firewall/firewall.js';
+import { Repairs } from './firewall/repairs.js';
 import type { ApplyOptions, HostAddress, HostInterface, HostNetwork, HostState } from './host.js';
 import { clearLink, diffCreated, diffLink, linkAlias, removeCreated, temporaryName } from './links.js';
 import type { LinkContext, LinkStep } from './links.js';
 import { diffNeighbours, type NeighbourStep } from './neighbours.js';
 import { Changes } from './netlink/changes.js';
+import { isDefaultRoute, routesTouching } from './netlink/route-filter.js';
 import { NetlinkSocket } from './netlink/socket.js';
 import { mainTable, type KernelAddress, type KernelLink } from './netlink/messages.js';
 import { Rtnetlink } from './netlink/rtnetlink.js';
@@ -31,12 +34,17 @@ export interface KernelHostOptions {
    * clash the first of these networks goes first.
    */
   readonly networks?: readonly string[];
+  /** How often rules are put back; the tests pass one that always does. */
+  readonly repairs?: Repairs;
 }
 
 /** @throws an errno error when the kernel gives no netlink socket */
 export function openKernelHost(options: KernelHostOptions): HostNetwork {
   return new KernelHost(options);
 }
+
+/** The rest after a reading of the rules, as a multiple of the time that it took: changes of others may be many. */
+const rulesRest = { factor: 4, mostMs: 4_000 } as const;
 
 const allAddresses: Prefix = parsePrefix('0.0.0.0/0');
 
@@ -49,6 +57,14 @@ interface Pass {
   readonly signal: AbortSignal;
   /** Nothing is removed: what is wanted is not known as a whole. */
   keeps: boolean;
+  /** See ApplyOptions. */
+  readonly heardOnly: boolean;
+}
+
+/** A part of the plans, as text, and the conflicts that were found. */
+interface Applied {
+  readonly plan: string;
+  readonly conflicts: readonly string[];
 }
 
 /** The plan of one network, and where the results of its steps belong. */
@@ -61,18 +77,23 @@ class KernelHost implements HostNetwork {
   readonly #rtnetlink: Rtnetlink;
   readonly #changes: Changes;
   readonly #firewall: Firewall;
+  readonly #repairs: Repairs;
+  /** What the last good pass has applied of routes and of rules. */
+  #lastRoutes: Applied | undefined;
+  #lastRules: Applied | undefined;
   readonly #passes = new Serial();
   /** The latest plan of each network. */
   readonly #given: Map<string, HostPlan | undefined>;
   /** The networks that have given no plan yet. */
   readonly #awaited: Set<string>;
 
-  constructor({ log, networks = [defaultNetworkName] }: KernelHostOptions) {
+  constructor({ log, networks = [defaultNetworkName], repairs = new Repairs() }: KernelHostOptions) {
+    this.#repairs = repairs;
     this.#given = new Map(networks.map(network => [network, undefined]));
     this.#awaited = new Set(networks);
     this.#firewall = new Firewall({ log });
     this.#rtnetlink = new Rtnetlink(() => new NetlinkSocket(native()));
-    this.#changes = new Changes(native(), log);
+    this.#changes = new Changes({ calls: native(), log, isOwnCommand });
   }
 
   async interfaces(): Promise<readonly HostInterface[]> {
@@ -94,7 +115,7 @@ class KernelHost implements HostNetwork {
   }
 
   async defaultRoute(): Promise<{ readonly interfaceName: string; readonly gateway: Ipv4 | undefined } | undefined> {
-    const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes()]);
+    const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes(isDefaultRoute)]);
     const first = routes.find(
       route => route.table === mainTable && route.destination.length === 0 && route.type === 'unicast',
     );
@@ -107,7 +128,7 @@ class KernelHost implements HostNetwork {
   apply(network: string, want: HostPlan | undefined, o: ApplyOptions): Promise<HostState> {
     this.#given.set(network, want);
     this.#awaited.delete(network);
-    return this.#runPass(o.signal, async pass => {
+    return this.#runPass(o, async pass => {
       pass.keeps = this.#awaited.size > 0;
       const { plans, conflicts } = joinPlans(this.#given);
       pass.conflicts.push(...conflicts);
@@ -123,7 +144,7 @@ class KernelHost implements HostNetwork {
   }
 
   cleanup(names: readonly string[], o: ApplyOptions): Promise<HostState> {
-    return this.#runPass(o.signal, async pass => {
+    return this.#runPass(o, async pass => {
       const { results, signal } = pass;
       await attempt('read routes', results, () => this.#applyRoutes([], pass));
       await attempt('read links', results, async () => runSteps(await this.#clearSteps(names), results, signal));
@@ -142,10 +163,11 @@ class KernelHost implements HostNetwork {
   }
 
   /** Runs one pass at a time: each of two would read what the other one has half done. */
-  #runPass(signal: AbortSignal, work: (pass: Pass) => Promise<void>): Promise<HostState> {
+  #runPass({ signal, heardOnly = false }: ApplyOptions, work: (pass: Pass) => Promise<void>): Promise<HostState> {
     return this.#passes.run(async () => {
+      signal.throwIfAborted();
       const results: StepResults = { changes: [], failures: [] };
-      const pass: Pass = { results, conflicts: [], removals: [], signal, keeps: false };
+      const pass: Pass = { results, conflicts: [], removals: [], signal, keeps: false, heardOnly };
       await work(pass);
       return hostState(pass);
     });
@@ -221,7 +243,22 @@ class KernelHost implements HostNetwork {
 
   /** Applies the routes, and then removes what they may have led to: neighbours, and created links. */
   async #applyRoutes(parts: readonly Part[], pass: Pass): Promise<void> {
-    const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes()]);
+    const wanted = parts.flatMap(({ plan }) => plan.routes);
+    const text = JSON.stringify([wanted, parts.flatMap(({ plan }) => plan.links), pass.keeps]);
+    const last = this.#lastRoutes;
+    if (pass.heardOnly && last?.plan === text && pass.removals.length === 0 && !this.#changes.isDue('routing')) {
+      pass.conflicts.push(...last.conflicts);
+      return;
+    }
+    this.#lastRoutes = undefined;
+    const filter = routesTouching(
+      wanted.map(({ destination }) => destination),
+      [routeProtocol],
+    );
+    this.#changes.watchRoutes(filter);
+    this.#changes.begin('routing');
+    const failed = failuresOf(parts, pass);
+    const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes(filter)]);
     const planned = parts.flatMap(({ plan }) => plan.links);
     const created = new Set(planned.filter(isCreated).map(({ name }) => name));
     const context: RouteContext = { protocol: routeProtocol, links: linkNames(links), created };
@@ -234,13 +271,32 @@ class KernelHost implements HostNetwork {
     }
     const unwanted = allowed(removeCreated(planned, links), pass).map(step => this.#linkStep(step));
     await runSteps([...pass.removals, ...unwanted], pass.results, pass.signal);
+    if (failuresOf(parts, pass) === failed) this.#lastRoutes = { plan: text, conflicts };
   }
 
-  async #applyFirewall(parts: readonly Part[], { results, conflicts, keeps, signal }: Pass): Promise<void> {
+  async #applyFirewall(parts: readonly Part[], pass: Pass): Promise<void> {
+    const { results, conflicts, keeps, signal } = pass;
     const rules = parts.flatMap(({ plan }) => plan.firewall);
+    const plan = JSON.stringify([rules, keeps]);
+    const last = this.#lastRules;
+    const isSame = last?.plan === plan;
+    if (pass.heardOnly && isSame && !this.#changes.isDue('rules')) {
+      conflicts.push(...last.conflicts, ...this.#repairs.conflicts);
+      return;
+    }
+    this.#lastRules = undefined;
+    this.#changes.begin('rules');
+    const [beganMs, failed] = [performance.now(), results.failures.length];
     const firewall = await this.#firewall.steps(rules, signal, keeps);
-    conflicts.push(...firewall.conflicts);
-    await runSteps(firewall.steps, results, signal);
+    const readMs = performance.now() - beganMs;
+    const steps = isSame ? this.#repairs.limit(firewall.steps, this.#changes.lastRemover) : firewall.steps;
+    conflicts.push(...firewall.conflicts, ...this.#repairs.conflicts);
+    await runSteps(steps, results, signal);
+    this.#changes.rest(
+      'rules',
+      this.#repairs.fighting ? rulesRest.mostMs : Math.min(rulesRest.mostMs, rulesRest.factor * readMs),
+    );
+    if (results.failures.length === failed) this.#lastRules = { plan, conflicts: firewall.conflicts };
   }
 
   #linkStep(step: LinkStep): Step {
@@ -286,6 +342,11 @@ class KernelHost implements HostNetwork {
         return impossible(step.text, step.reason);
     }
   }
+}
+
+function failuresOf(parts: readonly Part[], pass: Pass): number {
+  const all = new Set([pass.results, ...parts.map(({ results }) => results)]);
+  return [...all].reduce((sum, { failures }) => sum + failures.length, 0);
 }
 
 function allowed<T extends { readonly action: string }>(steps: readonly T[], { keeps }: Pass): readonly T[] {

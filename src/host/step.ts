@@ -4,6 +4,8 @@ import { errnoOf, messageOf } from '../lib/errors.js';
 export interface Step {
   /** `route add 10.5.0.0/16 metric 0 dev tartan0` */
   readonly text: string;
+  /** Where rules are put, such as `iptables filter DOCKER-USER`; absent for a step that puts none. */
+  readonly place?: string;
   run(): Promise<void>;
 }
 

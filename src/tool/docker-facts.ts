@@ -9,6 +9,7 @@ import { known, unknown, type Fact } from '../lib/fact.js';
 import { bridgeNetwork } from '../docker/verify/judge-networks.js';
 import { programFact, runCommand } from '../host/firewall/command.js';
 import { mainTable, type KernelRoute } from '../host/netlink/messages.js';
+import { isDefaultRoute } from '../host/netlink/route-filter.js';
 import { Rtnetlink } from '../host/netlink/rtnetlink.js';
 import { NetlinkSocket } from '../host/netlink/socket.js';
 import { messageOf } from '../lib/errors.js';
@@ -79,7 +80,7 @@ async function readNetlinkFacts(
     try {
       const links = await rtnetlink.links();
       const addresses = await rtnetlink.addresses();
-      const routes = await rtnetlink.routes();
+      const routes = await rtnetlink.routes(isDefaultRoute);
       const link = links.find(({ name }) => name === bridge);
       const own = addresses.filter(({ linkIndex }) => linkIndex === link?.index);
       return {

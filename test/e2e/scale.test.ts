@@ -1,16 +1,20 @@
 /** A real daemon as the five thousandth host: what its start asks of etcd, how long it takes and what it costs. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { messageOf } from '../../src/lib/errors.js';
 import { Scope } from '../../src/lib/scope.js';
 import { keyPrefix, Lab } from '../support/lab.js';
-import { root, run, until } from '../support/tools.js';
+import { daemonProgram, root, run, until } from '../support/tools.js';
 import { FaultEtcd } from './faults/etcd.js';
 
-const peers = 4999;
+const peers = Number(process.env['TARTAN_PEERS'] ?? 4999);
 const ttlSeconds = 86_400;
+/** A built tree of an earlier commit, to compare with. */
+const earlier = process.env['TARTAN_EARLIER'] ?? '';
+const churnSeconds = Number(process.env['TARTAN_CHURN_SECONDS'] ?? 4);
 const network = '{"Network":"10.32.0.0/11","SubnetLen":24,"SubnetMin":"10.63.0.0","Backend":{"Type":"udp"}}';
 const scope = new Scope((name, error) => process.stderr.write(`closing ${name}: ${messageOf(error)}\n`));
 let lab: Lab;
@@ -136,6 +140,43 @@ test('a thousand leases that go and come again are followed, and cost no long pa
   );
   // A processor shared with others does less in the same time: 100 ms alone were 221 ms beside 18 programs.
   expect(blocked.ownMs).toBeLessThan(400);
+});
+
+/** Seconds of processor that a process has taken. */
+function processorSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.split(' ') ?? [];
+  // A hundred ticks a second: sysconf(_SC_CLK_TCK) of Linux.
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+test('fault C23: ten lease changes a second among five thousand peers cost little', async () => {
+  const host = lab.node('a');
+  const shareOf = async (changes: number): Promise<number> => {
+    const { daemon } = host;
+    const [began, before] = [performance.now(), processorSeconds(daemon.pid)];
+    for (let change = 0; change < changes; change++) {
+      const value = valueOf(change % 100).replace('"172.', `"${173 + (Math.floor(change / 100) % 2)}.`);
+      await etcd.write({ [keyOf(1000 + (change % 100))]: value.replace(/node-\d+/, `node-${1000 + (change % 100)}`) });
+      await delay(Math.max(0, began + (change + 1) * 100 - performance.now()));
+    }
+    return ((processorSeconds(daemon.pid) - before) * 1000) / (performance.now() - began);
+  };
+  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+  const share = await shareOf(churnSeconds * 10);
+  process.stdout.write(`ten lease changes a second among ${peers}: ${percent(share)} of a core\n`);
+  // A whole pass over the host for each change took 87 %, the right value is 15 % of a core that nobody else uses.
+  expect(share).toBeLessThan(0.35);
+  if (earlier === '') return;
+  await host.stopDaemon();
+  host.program = join(earlier, 'dist/tartand.js');
+  await host.startDaemon({ 'etcd-endpoints': etcd.endpoints }).waitForEvent('daemon.ready');
+  await host.waitForPeers(peers);
+  const before = await shareOf(churnSeconds * 10);
+  process.stdout.write(`the earlier build: ${percent(before)}, ${(before / share).toFixed(1)} times as much\n`);
+  await host.stopDaemon();
+  host.program = daemonProgram;
+  await host.startDaemon({ 'etcd-endpoints': etcd.endpoints }).waitForEvent('daemon.ready');
+  expect(before / share).toBeGreaterThan(2);
 });
 
 test('in the steady state nothing is written', async () => {

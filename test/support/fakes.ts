@@ -41,7 +41,7 @@ export class FakeHost implements HostNetwork {
   /** Thrown by the next passes, first one first. */
   readonly failures: Error[] = [];
   conflicts: readonly string[] = [];
-  #ring: () => void = () => {};
+  readonly #listeners: (() => void)[] = [];
   #last = '';
 
   async apply(_network: string, want = emptyPlan): ReturnType<HostNetwork['apply']> {
@@ -61,11 +61,11 @@ export class FakeHost implements HostNetwork {
   }
 
   ring(): void {
-    this.#ring();
+    for (const listener of this.#listeners) listener();
   }
 
   onChange(listener: () => void): void {
-    this.#ring = listener;
+    this.#listeners.push(listener);
   }
 
   async interfaces(): ReturnType<HostNetwork['interfaces']> {

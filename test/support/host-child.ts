@@ -5,6 +5,7 @@
  */
 import { createInterface } from 'node:readline';
 import { linkNames } from '../../src/backend/all.js';
+import { Repairs } from '../../src/host/firewall/repairs.js';
 import { openKernelHost } from '../../src/host/kernel-host.js';
 import { messageOf, isTartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
@@ -14,12 +15,20 @@ import type { HostPlan } from '../../src/model/plan.js';
 export type HostCall =
   | { readonly call: 'interfaces' | 'defaultRoute' | 'cleanup' }
   | { readonly call: 'routeTo'; readonly address: Ipv4 }
-  | { readonly call: 'apply'; readonly network: string; readonly plan: HostPlan | undefined }
+  | {
+      readonly call: 'apply';
+      readonly network: string;
+      readonly plan: HostPlan | undefined;
+      readonly heardOnly: boolean;
+    }
   /** Keeps the event loop busy, so that nothing is read meanwhile. */
   | { readonly call: 'block'; readonly ms: number };
 
 const networks = process.argv.slice(2);
-const host = openKernelHost({ log: silentLog, ...(networks.length > 0 && { networks }) });
+/** Each look at this clock is ten minutes after the last one: a test breaks in a minute what a rival breaks in an hour. */
+let clockMs = 0;
+const repairs = new Repairs(() => (clockMs += 600_000));
+const host = openKernelHost({ log: silentLog, repairs, ...(networks.length > 0 && { networks }) });
 host.onChange(() => console.log('"change"'));
 
 function answer(request: HostCall): Promise<unknown> {
@@ -32,7 +41,7 @@ function answer(request: HostCall): Promise<unknown> {
     case 'routeTo':
       return host.routeTo(request.address);
     case 'apply':
-      return host.apply(request.network, request.plan, { signal });
+      return host.apply(request.network, request.plan, { signal, heardOnly: request.heardOnly });
     case 'cleanup':
       return host.cleanup(linkNames, { signal });
     case 'block':

@@ -223,8 +223,8 @@ export class RemoteHost implements HostNetwork {
     return this.#ask({ call: 'defaultRoute' }) as ReturnType<HostNetwork['defaultRoute']>;
   }
 
-  apply(network: string, plan: HostPlan | undefined): Promise<HostState> {
-    return this.#ask({ call: 'apply', network, plan }) as Promise<HostState>;
+  apply(network: string, plan: HostPlan | undefined, o: { readonly heardOnly?: boolean } = {}): Promise<HostState> {
+    return this.#ask({ call: 'apply', network, plan, heardOnly: o.heardOnly === true }) as Promise<HostState>;
   }
 
   cleanup(): Promise<HostState> {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # `npm run test:long [-- PART...]`: what does not fit into ten minutes, in parts that can be run apart, each for up to an
 # hour. The last output of each is kept in test/long-output/PART.txt. Needs root.
-parts=(fuzz asan tsan rounds store faults upgrade soak docker)
+parts=(fuzz asan tsan rounds store churn faults upgrade soak docker)
 self=${BASH_SOURCE[0]}
 # Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
 [ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "$self" "$@"
@@ -59,6 +59,14 @@ case $part in
 		step 'a hundred thousand calls' env TARTAN_CALLS=100000 vitest run --project contract test/contract/store-etcd-memory.test.ts
 		step 'a thousand hosts at once' env TARTAN_RACE_HOSTS=1000 vitest run --project contract test/contract/store-etcd-race.test.ts
 		step 'five thousand hosts' env TARTAN_HOSTS=5000 vitest run --project contract test/contract/store-etcd-scale.test.ts
+		;;
+	churn)
+		base=$(git rev-parse --verify --short=7 "${TARTAN_BASE:-3deb625}^{commit}")
+		step "build of commit $base" bash test/support/earlier.sh "$base" ".cache/earlier/$base"
+		for peers in 100 4999; do
+			step "ten lease changes a second among $peers peers" env TARTAN_EARLIER="$PWD/.cache/earlier/$base" TARTAN_CHURN_SECONDS=20 \
+				TARTAN_PEERS=$peers vitest run --project e2e test/e2e/scale.test.ts -t 'a host among|fault C23'
+		done
 		;;
 	faults)
 		step 'faults again and again' env TARTAN_REPEAT="${TARTAN_REPEAT:-50}" vitest run --project e2e test/e2e/faults

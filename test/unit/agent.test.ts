@@ -22,7 +22,7 @@ it('starts the tunnel before the host plan, and tells Docker and systemd last', 
   expect(written).toEqual([
     { network: parsePrefix('10.5.0.0/16'), subnet: parsePrefix('10.5.1.0/24'), mtu: 1472, ipMasquerade: true },
   ]);
-  expect(events).toEqual(['lease.acquired', 'plan.applied', 'daemon.ready']);
+  expect(events).toEqual(['lease.acquired', 'plan.applied', 'plan.applied', 'daemon.ready']);
   expect(isReady(agent)).toBe(true);
   expect(snapshot(agent, 'x')).toMatchObject({
     phase: 'ready',
@@ -327,10 +327,10 @@ it('logs once what keeps Docker from its settings, and shows it for as long as i
   agent.run(stop.signal).catch(() => {});
   store.push(fakeLease('10.5.1.0/24', '192.0.2.1', 'n'));
   await vi.waitFor(() => expect(snapshot(agent, 'x')).toMatchObject({ ready: true, problems: conflicts }));
-  agent.reconciler.ring();
+  host.ring();
   await vi.waitFor(() => expect(host.calls.length).toBeGreaterThan(1));
   conflicts.length = 0;
-  agent.reconciler.ring();
+  host.ring();
   await vi.waitFor(() => expect(snapshot(agent, 'x').problems).toEqual([]));
   expect(events.filter(event => event === 'docker.conflict')).toHaveLength(1);
 });

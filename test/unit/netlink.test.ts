@@ -4,13 +4,13 @@ import { Changes } from '../../src/host/netlink/changes.js';
 import {
   changeGroups,
   changeLink,
-  changesRules,
   createLink,
   dumpRoutes,
   linkAddress,
   messageTypes,
   neighbourMessage,
   readAddress,
+  readRuleNews,
   readLink,
   readNeighbour,
   readRoute,
@@ -18,6 +18,7 @@ import {
   ruleGroups,
 } from '../../src/host/netlink/messages.js';
 import { Rtnetlink } from '../../src/host/netlink/rtnetlink.js';
+import { routesTouching } from '../../src/host/netlink/route-filter.js';
 import { NetlinkSocket, type NetlinkCalls } from '../../src/host/netlink/socket.js';
 import { silentLog } from '../../src/lib/log.js';
 import type { NativeWatchListener } from '../../src/lib/native.js';
@@ -279,6 +280,11 @@ describe('messages', () => {
   });
 });
 
+function route(destination: string) {
+  const common = { metric: 0, tos: 0, table: 254, protocol: 4, typeNumber: 1, scope: 253 };
+  return { ...common, destination: parsePrefix(destination), linkIndex: 2, gateway: undefined, onlink: false };
+}
+
 describe('changes', () => {
   beforeEach(() => {
     vi.useFakeTimers();
@@ -288,7 +294,7 @@ describe('changes', () => {
   });
 
   test('the first rings at once, a flood at growing distances, a lost message like any other', () => {
-    const changes = new Changes(kernel, silentLog);
+    const changes = new Changes({ calls: kernel, log: silentLog, isOwnCommand: pid => pid === 7 });
     expect(kernel.groups).toEqual([changeGroups, ruleGroups]);
     let rings = 0;
     changes.onChange(() => rings++);
@@ -311,7 +317,7 @@ describe('changes', () => {
   });
 
   test('a socket that broke is opened again, and what was missed is looked for', () => {
-    const changes = new Changes(kernel, silentLog);
+    const changes = new Changes({ calls: kernel, log: silentLog, isOwnCommand: pid => pid === 7 });
     let rings = 0;
     changes.onChange(() => rings++);
     kernel.listeners[0]?.('EBADF', undefined);
@@ -325,12 +331,14 @@ describe('changes', () => {
   test('tables, chains and rules of IPv4 ring; elements of sets, the end of a transaction and IPv6 do not', () => {
     const nftables = (kind: number, family: number): Buffer =>
       message((10 << 8) | kind, 0, 1, Buffer.from([family, 0, 0, 0]));
-    for (const kind of [0, 2, 3, 5, 6, 8]) expect(changesRules(nftables(kind, 2))).toBe(true);
+    const changesRules = (datagram: Buffer): boolean => readRuleNews(datagram).changes;
+    for (const family of [1, 2])
+      for (const kind of [0, 2, 3, 5, 6, 8]) expect(changesRules(nftables(kind, family))).toBe(true);
     for (const kind of [9, 12, 14, 15]) expect(changesRules(nftables(kind, 2))).toBe(false);
     expect(changesRules(nftables(6, 10))).toBe(false);
     expect(changesRules(Buffer.concat([nftables(15, 2), nftables(6, 2)]))).toBe(true);
     expect(changesRules(Buffer.alloc(16, 0xff))).toBe(true);
-    const changes = new Changes(kernel, silentLog);
+    const changes = new Changes({ calls: kernel, log: silentLog, isOwnCommand: pid => pid === 7 });
     let rings = 0;
     changes.onChange(() => rings++);
     kernel.listeners[1]?.(undefined, nftables(12, 2));
@@ -342,9 +350,52 @@ describe('changes', () => {
     changes.close();
   });
 
+  test('fault C7: who removed rules is known by the end of the transaction, and it is never we', () => {
+    const changes = new Changes({ calls: kernel, log: silentLog, isOwnCommand: pid => pid === 7 });
+    const part = (kind: number, ...attributes: readonly Buffer[]): Buffer =>
+      message((10 << 8) | kind, 0, 1, Buffer.concat([Buffer.from([2, 0, 0, 0]), ...attributes]));
+    const attribute = (type: number, value: Buffer): Buffer => {
+      const header = Buffer.alloc(4);
+      header.writeUInt16LE(4 + value.length);
+      header.writeUInt16LE(type, 2);
+      return Buffer.concat([header, value, Buffer.alloc(-value.length & 3)]);
+    };
+    const end = (pid: number): Buffer =>
+      part(15, attribute(2, Buffer.from([0, 0, 0, pid])), attribute(3, Buffer.from('rival\0')));
+    const hear = (...parts: readonly Buffer[]): void => kernel.listeners[1]?.(undefined, Buffer.concat(parts));
+    hear(part(6), end(9));
+    hear(part(8), end(7));
+    expect(changes.lastRemover).toBeUndefined();
+    hear(part(8));
+    hear(end(9));
+    expect(changes.lastRemover).toBe('rival');
+    changes.close();
+  });
+
+  test('fault C17: a route of others that touches no range of ours rings for nobody', () => {
+    const changes = new Changes({ calls: kernel, log: silentLog, isOwnCommand: () => false });
+    changes.watchRoutes(routesTouching([parsePrefix('10.5.0.0/16')], [84]));
+    let rings = 0;
+    changes.onChange(() => rings++);
+    const hear = (destination: string, more: object = {}): number => {
+      const target = { ...route(destination), ...more };
+      kernel.listeners[0]?.(undefined, message(messageTypes.newRoute, 0, 1, Buffer.from(routeMessage(target))));
+      vi.advanceTimersByTime(1100);
+      return rings;
+    };
+    expect(hear('198.51.100.0/24')).toBe(0);
+    expect(hear('10.4.0.0/16')).toBe(0);
+    expect(hear('10.6.1.0/24')).toBe(0);
+    expect(hear('10.5.7.0/24')).toBe(1);
+    expect(hear('10.0.0.0/8')).toBe(2);
+    expect(hear('0.0.0.0/0')).toBe(3);
+    expect(hear('198.51.100.0/24', { protocol: 84 })).toBe(4);
+    changes.close();
+  });
+
   test('a kernel without nftables: links and routes ring all the same', () => {
     kernel.missing = 12;
-    const changes = new Changes(kernel, silentLog);
+    const changes = new Changes({ calls: kernel, log: silentLog, isOwnCommand: pid => pid === 7 });
     let rings = 0;
     changes.onChange(() => rings++);
     kernel.listeners[0]?.(undefined, Buffer.alloc(16));

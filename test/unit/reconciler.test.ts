@@ -21,12 +21,12 @@ let passes = 0;
 function start(
   peers: () => Desired['peers'],
   signal = new AbortController(),
-  plans = backend,
+  plans: () => typeof backend = () => backend,
 ): { host: FakeHost; datapath: FakeDatapath; reconciler: Reconciler; signal: AbortController } {
   const host = new FakeHost();
   const datapath = new FakeDatapath();
   const reconciler = new Reconciler({ host, datapath, log: silentLog }, 'default', () => ({
-    backend: plans,
+    backend: plans(),
     self,
     peers: peers(),
     forwarding: false,
@@ -37,6 +37,11 @@ function start(
 }
 
 afterEach(() => vi.useRealTimers());
+
+/** What a ring starts is done. */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise(resolve => setImmediate(resolve));
+}
 
 it('applies the host plan and publishes the peers, then rests', async () => {
   const { host, datapath } = start(() => [fakeLease('10.5.2.0/24', '192.0.2.2')]);
@@ -52,20 +57,29 @@ it('publishes nothing for a plan without a tunnel, and rests', async () => {
     ...backend,
     plan: (...given: Parameters<typeof backend.plan>) => ({ ...backend.plan(...given), tunnel: undefined }),
   };
-  const { host, datapath, reconciler } = start(() => [fakeLease('10.5.2.0/24', '192.0.2.2')], undefined, withoutTunnel);
+  const { host, datapath, reconciler } = start(
+    () => [fakeLease('10.5.2.0/24', '192.0.2.2')],
+    undefined,
+    () => withoutTunnel,
+  );
   await vi.waitFor(() => expect(passes).toBe(1));
-  reconciler.ring();
+  host.ring();
   await vi.waitFor(() => expect(passes).toBe(2));
+  reconciler.ring();
+  await settled();
   expect(host.calls).toHaveLength(2);
-  expect(datapath.calls).toEqual([]);
+  expect(datapath.calls).toEqual(['check']);
 });
 
 it('ten thousand rings cost few passes, and an unchanged table is not published again', async () => {
-  const { datapath, reconciler } = start(() => [fakeLease('10.5.2.0/24', '192.0.2.2')]);
+  const { host, datapath, reconciler } = start(() => [fakeLease('10.5.2.0/24', '192.0.2.2')]);
   await vi.waitFor(() => expect(passes).toBe(1));
   for (let count = 0; count < 10_000; count++) reconciler.ring();
+  await settled();
+  expect(passes).toBe(1);
+  for (let count = 0; count < 10_000; count++) host.ring();
   await vi.waitFor(() => expect(passes).toBe(2));
-  expect(datapath.calls).toHaveLength(1);
+  expect(datapath.calls.filter(call => call !== 'check')).toHaveLength(1);
 });
 
 it('a peer that moved is one new table', async () => {
@@ -112,6 +126,70 @@ it('conflicts are shown as problems', async () => {
   const { host, reconciler } = start(() => []);
   await vi.waitFor(() => expect(passes).toBe(1));
   host.conflicts = ['route_conflict 10.5.0.0/16'];
-  reconciler.ring();
+  host.ring();
   await vi.waitFor(() => expect(reconciler.problems).toEqual(['route_conflict 10.5.0.0/16']));
+});
+
+it('fault C23: a change of peers is published at once, and the host is not looked at', async () => {
+  let peers = [fakeLease('10.5.2.0/24', '192.0.2.2')];
+  const { host, datapath, reconciler } = start(() => peers);
+  await vi.waitFor(() => expect(passes).toBe(1));
+  for (const hop of [3, 4, 5]) {
+    peers = [fakeLease('10.5.2.0/24', `192.0.2.${hop}`)];
+    reconciler.ring();
+    await settled();
+    expect(datapath.calls.at(-1)).toBe(`publish 10.5.2.0/24 via 192.0.2.${hop}:8285`);
+  }
+  expect(host.calls).toHaveLength(1);
+});
+
+it('fault C7: while the host does not answer, a new peer is published', async () => {
+  let peers = [fakeLease('10.5.2.0/24', '192.0.2.2')];
+  const { host, datapath, reconciler } = start(() => peers);
+  await vi.waitFor(() => expect(passes).toBe(1));
+  host.apply = () => new Promise(() => {});
+  host.ring();
+  await settled();
+  peers = [...peers, fakeLease('10.5.3.0/24', '192.0.2.3')];
+  reconciler.ring();
+  await settled();
+  expect(datapath.calls.at(-1)).toContain('10.5.3.0/24 via 192.0.2.3');
+  expect(passes).toBe(1);
+});
+
+it('fault C23: a change of the host part of the plan starts a pass, also while the reconciler rests', async () => {
+  let plans = backend;
+  const { host, reconciler } = start(
+    () => [],
+    undefined,
+    () => plans,
+  );
+  await vi.waitFor(() => expect(passes).toBe(1));
+  const { plan } = backend;
+  plans = {
+    ...backend,
+    plan: (...given) => ({
+      ...plan(...given),
+      host: { ...plan(...given).host, sysctls: [['net.ipv4.ip_forward', '1']] },
+    }),
+  };
+  reconciler.ring();
+  await vi.waitFor(() => expect(host.calls.at(-1)).toContain('ip_forward=1'));
+});
+
+it('fault C7: what cannot be published is a problem, counts as a failure, and is tried again', async () => {
+  let peers: Desired['peers'] = [];
+  const { datapath, host, reconciler } = start(() => peers);
+  await vi.waitFor(() => expect(passes).toBe(1));
+  const publish = datapath.publish.bind(datapath);
+  datapath.publish = () => {
+    throw new TartanError('DATAPATH_FAILED', 'memory is full');
+  };
+  peers = [fakeLease('10.5.2.0/24', '192.0.2.2')];
+  host.ring();
+  await vi.waitFor(() => expect(reconciler.failures).toBeGreaterThan(0));
+  expect(reconciler.problems).toEqual(['memory is full']);
+  datapath.publish = publish;
+  await vi.waitFor(() => expect(reconciler.failures).toBe(0), 5000);
+  expect(reconciler.problems).toEqual([]);
 });

@@ -46,7 +46,7 @@ describe('a start while etcd is silent', () => {
       'publish 10.5.2.0/24 via 192.0.2.2:8285, 10.5.3.0/24 via 192.0.2.3:8285',
     ]);
     expect(written).toHaveLength(1);
-    expect(events).toEqual(['lease.remembered', 'plan.applied', 'daemon.ready']);
+    expect(events).toEqual(['lease.remembered', 'plan.applied', 'plan.applied', 'daemon.ready']);
     expect(isReady(agent)).toBe(false);
     expect(snapshot(agent, 'x')).toMatchObject({
       phase: 'ready',

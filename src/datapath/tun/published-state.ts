@@ -5,6 +5,7 @@
  */
 import { TartanError, messageOf } from '../../lib/errors.js';
 import { identityLength, native, peerRowLength, type NativeRows, type NativeTable } from '../../lib/native.js';
+import { samePrefix } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
 import type { Generation } from '../datapath.js';
 import {
@@ -19,7 +20,7 @@ import {
   type PeerNumbers,
   type Settled,
 } from './peer-numbers.js';
-import { packTable, sameRows, type NumberedPeer } from './table.js';
+import { alterRows, packTable, sameRows, type NumberedPeer } from './table.js';
 
 /** What the addon knows of tables; unit tests do without it. */
 export interface TableRules {
@@ -51,6 +52,8 @@ export class PublishedState {
   /** Of the newest peers, by identity: only a new peer is hashed. */
   #hashes: ReadonlyMap<string, IdentityHash> = new Map();
   #refused: readonly TunnelPeer[] = [];
+  /** The peers of the newest rows, in the order of the caller; none when some of them were refused. */
+  #numbered: readonly NumberedPeer[] = [];
   #forwardUntil = 0;
   #fence = false;
   #generation: Generation = 0;
@@ -113,6 +116,8 @@ export class PublishedState {
    */
   replace(peers: readonly TunnelPeer[], running: NativeTable | undefined): Generation {
     const next = this.#unwritten ? this.#generation : this.#generation + 1;
+    const altered = this.#alter(peers);
+    if (altered) return this.#setRows(altered, next);
     const hashes = new Map<string, IdentityHash>();
     for (const { identity } of peers) hashes.set(identity, this.#hashes.get(identity) ?? hashIdentity(identity));
     const { peersMax } = this.#rules;
@@ -123,11 +128,31 @@ export class PublishedState {
     this.#hashes = hashes;
     this.#numbers = numbers;
     this.#refused = refused;
+    this.#numbered = refused.length === 0 ? numbered : [];
+    return this.#setRows(rows, next);
+  }
+
+  #setRows(rows: NativeRows, next: Generation): Generation {
     if (this.#generation > 0 && sameRows(rows, this.#rows)) return this.#generation;
     this.#rows = rows;
     this.#generation = next;
     this.#unwritten = true;
     return next;
+  }
+
+  /** Rewrites the rows of peers that only moved. @returns undefined when other peers, or other prefixes, are wanted */
+  #alter(peers: readonly TunnelPeer[]): NativeRows | undefined {
+    const before = this.#numbered;
+    if (before.length === 0 || before.length !== peers.length) return undefined;
+    if (!peers.every((peer, i) => peer === before[i]?.peer || isSamePeer(peer, before[i]?.peer))) return undefined;
+    const moved = peers.flatMap((peer, i) => {
+      const old = before[i];
+      return old === undefined || old.peer === peer ? [] : [{ ...old, peer }];
+    });
+    const rows = { ...this.#rows, peers: alterRows(this.#rows.peers, moved) };
+    this.#rules.check(rows);
+    this.#numbered = before.map((old, i) => (old.peer === peers[i] ? old : { ...old, peer: peers[i] ?? old.peer }));
+    return rows;
   }
 
   /** Whether `replace` would give a number to a peer that it has refused. */
@@ -190,6 +215,14 @@ function settledGeneration({ generation, inTable, before }: Written, reported: n
   // A thread of a new process has no table yet, and will begin with the first one.
   if (reported === inTable || inTable === 1) return generation;
   return reported === inTable - 1 ? before : 0;
+}
+
+function isSamePeer(peer: TunnelPeer, old: TunnelPeer | undefined): boolean {
+  return (
+    old?.identity === peer.identity &&
+    old.prefixes.length === peer.prefixes.length &&
+    old.prefixes.every((prefix, i) => samePrefix(prefix, peer.prefixes[i] ?? prefix))
+  );
 }
 
 function numberPeers(

@@ -112,14 +112,36 @@ export interface NumberedPeer {
 export function packTable(numbered: readonly NumberedPeer[]): NativeRows {
   const length = numbered.reduce((most, { number }) => Math.max(most, number + 1), 0);
   const peers = new Uint32Array(length * peerRowLength);
-  for (const { peer, hash, number } of numbered) peers.set(peerRow(peer, hash), number * peerRowLength);
+  for (const { peer, hash, number } of numbered) peers.set(rowOf(peer, hash), number * peerRowLength);
   const sorted = numbered
     .flatMap(({ peer, number }) => peer.prefixes.map(prefix => ({ prefix, number })))
     .sort((a, b) => comparePrefixes(a.prefix, b.prefix));
   const routes = new Uint32Array(sorted.length * routeRowLength);
-  for (const [i, { prefix, number }] of sorted.entries())
-    routes.set([...addressWords(prefix.base), prefix.length, familyOf(prefix.base), number], i * routeRowLength);
+  let at = 0;
+  for (const { prefix, number } of sorted) {
+    routes.set(addressWords(prefix.base), at);
+    routes[at + 4] = prefix.length;
+    routes[at + 5] = familyOf(prefix.base);
+    routes[at + 6] = number;
+    at += routeRowLength;
+  }
   return { peers, routes };
+}
+
+/** Returns the rows of peers with those of some of them written anew. */
+export function alterRows(rows: Uint32Array, numbered: readonly NumberedPeer[]): Uint32Array {
+  const peers = rows.slice();
+  for (const { peer, hash, number } of numbered) peers.set(rowOf(peer, hash), number * peerRowLength);
+  return peers;
+}
+
+/** The rows of peers that were packed before: of many peers few are new. */
+const packed = new WeakMap<TunnelPeer, Uint32Array>();
+
+function rowOf(peer: TunnelPeer, hash: IdentityHash): Uint32Array {
+  const row = packed.get(peer) ?? Uint32Array.from(peerRow(peer, hash));
+  packed.set(peer, row);
+  return row;
 }
 
 function peerRow({ endpoint, port, features }: TunnelPeer, hash: IdentityHash): readonly number[] {
@@ -131,5 +153,9 @@ export function sameRows(a: NativeRows, b: NativeRows): boolean {
 }
 
 function sameNumbers(a: Uint32Array, b: Uint32Array): boolean {
-  return a.length === b.length && a.every((number, i) => number === b[i]);
+  return a.length === b.length && Buffer.compare(bytesOf(a), bytesOf(b)) === 0;
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Uint32Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
 }

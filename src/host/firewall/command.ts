@@ -1,5 +1,5 @@
 /** Runs a program with its arguments as they are, never through a shell, with a bare environment and a time limit. */
-import { execFile } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { childEnvironment } from '../../lib/child-environment.js';
 import { errnoOf, messageOf } from '../../lib/errors.js';
 import { known, unknown, type Fact } from '../../lib/fact.js';
@@ -11,28 +11,100 @@ import { shown } from '../../model/ip.js';
  */
 export type RunCommand = (file: string, args: readonly string[], input: string, signal: AbortSignal) => Promise<string>;
 
-const timeoutMs = 20_000;
+const timeoutMs = 5_000;
 /** A host with a hundred thousand rules writes about 15 MB. */
 const outputBytes = 128 * 1024 * 1024;
+const errorBytes = 64 * 1024;
+/** The kernel tells of a change a moment after the program that made it has ended. */
+const forgetMs = 2_000;
 
-export const runCommand: RunCommand = (file, args, input, signal) =>
-  new Promise((resolve, reject) => {
+/** Programs that got SIGKILL and have not ended, because the kernel does not let go of them. */
+const stuck = new Map<string, ChildProcess>();
+/** The processes that run now: a change of the rules by one of them is ours. */
+const running = new Set<number>();
+
+export function isOwnCommand(pid: number): boolean {
+  return running.has(pid);
+}
+
+export const runCommand: RunCommand = (file, args, input, signal) => {
+  signal.throwIfAborted();
+  const hung = stuck.get(file);
+  if (hung) throw new Error(`${file}: process ${hung.pid} hangs and does not end: look at what holds it, or reboot`);
+  return new Promise((resolve, reject) => {
     const env = childEnvironment();
-    const child = execFile(
-      file,
-      [...args],
-      { env, signal, timeout: timeoutMs, maxBuffer: outputBytes, encoding: 'latin1' },
-      (error, stdout, stderr) => {
-        if (!error) return resolve(stdout);
-        if (signal.aborted) return reject(signal.reason);
-        if (isAbsent(error)) return reject(error);
-        reject(new Error(`${file}: ${lastWords(stderr) ?? `ended with ${error.code ?? error.signal}`}`));
-      },
-    );
+    // A process group of its own: what the program has started ends with it.
+    const child = spawn(file, [...args], { env, detached: true, stdio: ['pipe', 'pipe', 'pipe'] });
+    const [output, words] = [new Output(child.stdout, outputBytes), new Output(child.stderr, errorBytes)];
+    const settle = (error?: unknown): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', abort);
+      if (error === undefined) resolve(output.text);
+      else reject(error instanceof Error ? error : new Error(messageOf(error)));
+    };
+    const end = (error: unknown): void => {
+      kill(file, child);
+      settle(error);
+    };
+    const abort = (): void => end(signal.reason);
+    const late = `${file}: no answer in ${timeoutMs / 1000} s, the program was ended: run '${[file, ...args].join(' ')}' and see what it waits for`;
+    const timer = setTimeout(() => end(new Error(late)), timeoutMs);
+    signal.addEventListener('abort', abort, { once: true });
+    if (child.pid !== undefined) running.add(child.pid);
+    child.on('error', settle);
+    child.on('exit', () => setTimeout(() => running.delete(child.pid ?? 0), forgetMs).unref());
+    child.on('close', (code, how) => {
+      if (output.isFull) settle(new Error(`${file}: wrote more than ${outputBytes} bytes`));
+      else if (code === 0) settle();
+      else settle(new Error(`${file}: ${lastWords(words.text) ?? `ended with ${code ?? how}`}`));
+    });
     // A program may end before it has read everything: its exit status says why.
-    child.stdin?.on('error', () => {});
-    child.stdin?.end(input);
+    child.stdin.on('error', () => {});
+    child.stdin.end(input);
   });
+};
+
+class Output {
+  readonly #chunks: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(stream: NodeJS.ReadableStream, limit: number) {
+    stream.on('data', (chunk: Buffer) => {
+      this.#bytes += chunk.length;
+      this.isFull = this.#bytes > limit;
+      if (!this.isFull) this.#chunks.push(chunk);
+    });
+    stream.on('error', () => {});
+  }
+
+  isFull = false;
+
+  get text(): string {
+    return Buffer.concat(this.#chunks).toString('latin1');
+  }
+}
+
+/** Ends the program with all that it started, and does not wait for that: a process in the kernel may take for ever. */
+function kill(file: string, child: ChildProcess): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch {
+    child.kill('SIGKILL');
+  }
+  for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy();
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  stuck.set(file, child);
+  child.unref();
+  child.once('exit', () => {
+    if (stuck.get(file) === child) stuck.delete(file);
+  });
+}
+
+/** Whether the reason of an unknown fact is that a program hangs. */
+export function tellsOfHang(why: string): boolean {
+  return /: (no answer in \d+ s|process \d+ hangs)/.test(why);
+}
 
 /** Recognizes a missing program: execvp(3) returns EACCES when it finds none and cannot search a directory of PATH. */
 export function isAbsent(error: unknown): boolean {

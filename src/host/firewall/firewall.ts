@@ -6,7 +6,7 @@ import { factValue, known, type Fact } from '../../lib/fact.js';
 import type { Log } from '../../lib/log.js';
 import type { FirewallPlan } from '../../model/plan.js';
 import { impossible, type Step } from '../step.js';
-import { programFact, runCommand, type RunCommand } from './command.js';
+import { programFact, runCommand, tellsOfHang, type RunCommand } from './command.js';
 import { Iptables } from './iptables.js';
 import { foreignTables, ipv4Tables, listOtherVariant, listTables, saveRules, variantConflict } from './listing.js';
 import { Nftables } from './nftables.js';
@@ -61,8 +61,9 @@ export class Firewall {
       iptables: isMissing(saved) ? undefined : text,
       nft: isMissing(tables) ? undefined : names,
     });
+    const hang = !listed.known && !needsNft && tellsOfHang(listed.why) ? [listed.why] : [];
     return [
-      { ...nothingToDo, conflicts: place.conflicts },
+      { ...nothingToDo, conflicts: [...place.conflicts, ...hang] },
       await stepsOf('iptables', saved, () => this.#iptables.steps({ parts: place.iptables, keeps }, text, signal)),
       await stepsOf('nftables', tables, () => this.#nftables.steps({ parts: place.nftables, keeps }, names, signal)),
       factValue(saved) === undefined ? nothingToDo : await this.#otherVariant(text, names, keeps, signal),

@@ -74,6 +74,7 @@ export class Iptables {
   #step(change: TableChange, want: WantedRules, signal: AbortSignal): Step {
     return {
       text: change.commands.map(command => `${this.#program} -t ${change.table} ${command}`).join('; '),
+      place: `${this.#program} ${change.table} ${chainsOf(change).join(' ')}`,
       run: async () => {
         try {
           await this.#restore(change, signal);
@@ -98,6 +99,11 @@ export class Iptables {
     this.#randomFully = false;
     this.#log.warn('firewall.not_random', 'iptables refuses --random-fully: masquerading goes on without it');
   }
+}
+
+/** The chains whose rules change, in order. */
+function chainsOf({ commands }: TableChange): readonly string[] {
+  return [...new Set(commands.flatMap(command => /^-[ID] (\S+)/.exec(command)?.[1] ?? []))];
 }
 
 function adds(change: TableChange): boolean {

@@ -29,7 +29,7 @@ export class Nftables {
       await this.#run('nft', ['-f', '-'], `${commands.join('\n')}\n`, signal);
       if (wanted !== '') await this.#recordSpelling(wanted, signal);
     };
-    const step = { text: `nft ${commands.join('; ')}`, run };
+    const step = { text: `nft ${commands.join('; ')}`, place: 'nft ip tartan', run };
     return { steps: wanted === '' ? [] : [step], removals: wanted === '' ? [step] : [], conflicts };
   }
 

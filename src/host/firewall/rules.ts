@@ -229,7 +229,7 @@ function syncChain(
 }
 
 export function isOwnRule(rule: SavedRule | undefined): boolean {
-  return rule !== undefined && optionValue(rule, '--comment') === comment;
+  return rule !== undefined && rule.text.includes(comment) && optionValue(rule, '--comment') === comment;
 }
 
 /** Returns the position of the first such rule, beyond the end when there is none. */

@@ -9,6 +9,20 @@ export interface SavedRule {
   readonly words: readonly string[];
 }
 
+/** Splits its words when they are asked for: a host has thousands of rules, of which a pass looks at few. */
+class ReadRule implements SavedRule {
+  readonly text: string;
+  #words: readonly string[] | undefined;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+
+  get words(): readonly string[] {
+    return (this.#words ??= splitWords(this.text));
+  }
+}
+
 /** Rules by chain, in order. */
 export type SavedTable = ReadonlyMap<string, readonly SavedRule[]>;
 
@@ -25,7 +39,7 @@ export function parseSaveText(text: string): ReadonlyMap<string, SavedTable> {
     } else {
       const match = /^-A (\S+) ?(.*)$/.exec(line);
       const [, chain = '', rule = ''] = match ?? [];
-      if (match) table.get(chain)?.push({ text: rule, words: splitWords(rule) });
+      if (match) table.get(chain)?.push(new ReadRule(rule));
     }
   }
   return tables;

@@ -27,6 +27,7 @@ import {
   type NeighbourTarget,
   type RouteTarget,
 } from './messages.js';
+import type { MessageFilter } from './route-filter.js';
 import { addFlags, type NetlinkSocket } from './socket.js';
 
 /** RTM_GETROUTE returns one of these errors for an address that no route reaches. */
@@ -57,9 +58,9 @@ export class Rtnetlink {
     return this.#socket.dump(messageTypes.getAddress, dumpAddresses(), readAddress);
   }
 
-  /** Returns the routes of every table, in the kernel's order. */
-  async routes(): Promise<KernelRoute[]> {
-    return this.#socket.dump(messageTypes.getRoute, dumpRoutes(), readRoute);
+  /** Returns the routes of every table that the filter keeps, in the kernel's order. */
+  async routes(keeps: MessageFilter): Promise<KernelRoute[]> {
+    return this.#socket.dump(messageTypes.getRoute, dumpRoutes(), readRoute, keeps);
   }
 
   async neighbours(kind: KernelNeighbour['kind']): Promise<KernelNeighbour[]> {

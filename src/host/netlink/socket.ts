@@ -16,6 +16,7 @@ import {
 } from 'netlink/dist/structs.js';
 import type { NativeAddon, NativeWatch } from '../../lib/native.js';
 import { Serial } from '../../lib/serial.js';
+import { keepMessages, type MessageFilter } from './route-filter.js';
 
 /** The calls of the addon that a netlink socket needs. */
 export type NetlinkCalls = Pick<NativeAddon, 'netlinkOpen' | 'netlinkSend' | 'watch' | 'closeFd'>;
@@ -60,6 +61,7 @@ interface Pending {
   readonly sequence: number;
   readonly messages: NetlinkMessage[];
   readonly kind: 'ack' | 'dump' | 'get';
+  readonly keeps: MessageFilter | undefined;
   interrupted: boolean;
   settle(error?: Error): void;
 }
@@ -98,11 +100,19 @@ export class NetlinkSocket {
     await this.#requests.run(() => this.#exchange('ack', type, nlm.ack | flags, body));
   }
 
-  /** Reads all objects of a type, as one consistent list. */
-  async dump<T>(type: number, body: Uint8Array, read: (message: Buffer) => T | undefined): Promise<T[]> {
+  /**
+   * Reads all objects of a type, as one consistent list.
+   * @param keeps leaves messages out before they are parsed
+   */
+  async dump<T>(
+    type: number,
+    body: Uint8Array,
+    read: (message: Buffer) => T | undefined,
+    keeps?: MessageFilter,
+  ): Promise<T[]> {
     const reply = await this.#requests.run(async () => {
       for (let attempt = 1; ; attempt++) {
-        const pending = await this.#exchange('dump', type, nlm.dump, body);
+        const pending = await this.#exchange('dump', type, nlm.dump, body, keeps);
         if (!pending.interrupted) return pending;
         if (attempt === dumpAttempts) throw errnoError('EINTR', `the list changed under ${dumpAttempts} reads of it`);
       }
@@ -124,7 +134,13 @@ export class NetlinkSocket {
     this.#calls.closeFd(this.#fd);
   }
 
-  #exchange(kind: Pending['kind'], type: number, flags: number, body: Uint8Array): Promise<Pending> {
+  #exchange(
+    kind: Pending['kind'],
+    type: number,
+    flags: number,
+    body: Uint8Array,
+    keeps?: MessageFilter,
+  ): Promise<Pending> {
     return new Promise((resolve, reject) => {
       if (this.#ended !== undefined) return reject(errnoError(this.#ended, 'the netlink socket is closed'));
       const timeoutMs = this.#options.timeoutMs ?? 5000;
@@ -136,6 +152,7 @@ export class NetlinkSocket {
       const pending: Pending = {
         sequence,
         kind,
+        keeps,
         messages: [],
         interrupted: false,
         settle: error => {
@@ -179,9 +196,10 @@ export class NetlinkSocket {
   }
 
   #onDatagram(datagram: Buffer): void {
+    const keeps = this.#pending?.keeps;
     let messages: readonly NetlinkMessage[];
     try {
-      messages = parseMessages(datagram);
+      messages = parseMessages(keeps ? keepMessages(datagram, keeps) : datagram);
     } catch (error) {
       this.#pending?.settle(error instanceof Error ? error : new Error(String(error)));
       return;
