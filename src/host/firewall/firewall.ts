@@ -7,6 +7,7 @@ import type { Log } from '../../lib/log.js';
 import type { FirewallPlan } from '../../model/plan.js';
 import { impossible, type Step } from '../step.js';
 import { programFact, runCommand, tellsOfHang, type RunCommand } from './command.js';
+import { dropConflicts } from './foreign-tables.js';
 import { Iptables } from './iptables.js';
 import { foreignTables, ipv4Tables, listOtherVariant, listTables, saveRules, variantConflict } from './listing.js';
 import { Nftables } from './nftables.js';
@@ -64,6 +65,16 @@ export class Firewall {
     const hang = !listed.known && !needsNft && tellsOfHang(listed.why) ? [listed.why] : [];
     return [
       { ...nothingToDo, conflicts: [...place.conflicts, ...hang] },
+      {
+        ...nothingToDo,
+        conflicts: await dropConflicts(
+          parts,
+          listed.known ? (listed.value ?? []) : [],
+          isMissing(saved) ? undefined : text,
+          this.#run,
+          signal,
+        ),
+      },
       await stepsOf('iptables', saved, () => this.#iptables.steps({ parts: place.iptables, keeps }, text, signal)),
       await stepsOf('nftables', tables, () => this.#nftables.steps({ parts: place.nftables, keeps }, names, signal)),
       factValue(saved) === undefined ? nothingToDo : await this.#otherVariant(text, names, keeps, signal),
