@@ -10,9 +10,9 @@ import { LogThrottle, type Log } from '../lib/log.js';
 import { Wake } from '../lib/wake.js';
 import type { Backend } from '../backend/backend.js';
 import type { Datapath } from '../datapath/datapath.js';
-import type { HostNetwork } from '../host/host.js';
+import type { Diversion, HostNetwork } from '../host/host.js';
 import type { Lease } from '../model/lease.js';
-import { samePrefix } from '../model/ip.js';
+import { formatIpv4, formatPrefix, prefixesOverlap, samePrefix } from '../model/ip.js';
 import type { HostPlan, Plan, TunnelPeer } from '../model/plan.js';
 import { PublishLog } from './publish-log.js';
 
@@ -35,6 +35,8 @@ export interface ReconcilerPorts {
  * many times what the last sweep took, and a minute at most.
  */
 const sweep = { factor: 100, mostMs: 60_000 } as const;
+/** How many hidden peers a problem names. */
+const namedMax = 3;
 /** The least rest after a pass, as a multiple of the time that it took: events may be many. */
 const rest = { factor: 4, mostMs: 2_000 } as const;
 
@@ -43,6 +45,7 @@ export class Reconciler {
   failures = 0;
   /** Foreign objects that conflict with the plan, or why the last pass failed. */
   #hostProblems: readonly string[] = [];
+  #diversions: readonly Diversion[] = [];
   #publishProblem: string | undefined;
   readonly #wake = new Wake();
   /** Ends the rest after a pass: the plan of the host changed. */
@@ -80,7 +83,21 @@ export class Reconciler {
   }
 
   get problems(): readonly string[] {
-    return [...(this.#publishProblem === undefined ? [] : [this.#publishProblem]), ...this.#hostProblems];
+    const host = this.#hostProblems.map(text => `${text}${this.#hiddenBy(text)}`);
+    return [...(this.#publishProblem === undefined ? [] : [this.#publishProblem]), ...host];
+  }
+
+  /** Names the peers whose packets a conflict takes away. */
+  #hiddenBy(conflict: string): string {
+    const range = this.#diversions.find(({ text }) => text === conflict)?.range;
+    const peers = range ? (this.#desired()?.peers ?? []) : [];
+    const hidden = peers.filter(({ subnet }) => range && prefixesOverlap(subnet, range));
+    if (hidden.length === 0) return '';
+    const names = hidden
+      .slice(0, namedMax)
+      .map(({ subnet, publicIp }) => `${formatPrefix(subnet)} of ${formatIpv4(publicIp)}`);
+    const more = hidden.length > namedMax ? ` and ${hidden.length - namedMax} more` : '';
+    return `, hides ${names.join(', ')}${more}`;
   }
 
   /** The lease, the peers or the backend may have changed. Many rings in one turn of the event loop are one. */
@@ -187,8 +204,9 @@ export class Reconciler {
     const { host, log } = this.#ports;
     this.#appliedHost = textOf(plan.host);
     this.#changed = false;
-    const { changes, conflicts } = await host.apply(this.#network, plan.host, { signal, heardOnly });
+    const { changes, conflicts, diversions = [] } = await host.apply(this.#network, plan.host, { signal, heardOnly });
     this.#changed = changes.length > 0;
+    this.#diversions = diversions;
     this.#setConflicts(conflicts);
     const peers = plan.tunnel?.length;
     if (this.#changed) log.info('plan.applied', 'the host is as planned', { peers, changes });
@@ -198,7 +216,8 @@ export class Reconciler {
   /** Logs each conflict once, for as long as it lasts. */
   #setConflicts(conflicts: readonly string[]): void {
     const known = new Set(this.#hostProblems);
-    for (const conflict of conflicts) if (!known.has(conflict)) this.#ports.log.warn('host.conflict', conflict);
+    for (const conflict of conflicts)
+      if (!known.has(conflict)) this.#ports.log.warn('host.conflict', `${conflict}${this.#hiddenBy(conflict)}`);
     this.#hostProblems = conflicts;
   }
 

@@ -25,6 +25,14 @@ export interface HostState {
   readonly changes: readonly string[];
   /** Foreign objects that conflict with the plan; the pass left them alone. */
   readonly conflicts: readonly string[];
+  /** Those of the conflicts that take packets away from our routes; absent when there are none. */
+  readonly diversions?: readonly Diversion[];
+}
+
+/** A conflict, and the range that it takes away. */
+export interface Diversion {
+  readonly text: string;
+  readonly range: Prefix;
 }
 
 export interface ApplyOptions {

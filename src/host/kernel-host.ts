@@ -1,7 +1,7 @@
 /**
  * The HostNetwork of the Linux kernel: links, addresses, neighbours and routes by netlink, settings by /proc/sys, packet
  * filter rules by iptables and nft, all in the network namespace of this process. One socket sends requests, one at a
- * time. Others only listen, so that a flood of foreign changes cannot displace a reply. Protocol 84 marks our routes and
+ * time. Others only listen, so that a flood of foreign changes cannot displace a reply. Protocol 167 marks our routes and
  * addresses, an alias our created links, and a comment our rules; the plan names the links that the data plane makes.
  */
 import { messageOf, TartanError } from '../lib/errors.js';
@@ -14,7 +14,8 @@ import { isCreated, joinPlans, withoutLinks, type HostPlan, type LinkPlan } from
 import { isOwnCommand } from './firewall/command.js';
 import { Firewall } from './firewall/firewall.js';
 import { Repairs } from './firewall/repairs.js';
-import type { ApplyOptions, HostAddress, HostInterface, HostNetwork, HostState } from './host.js';
+import { findDiversions, type DiversionContext } from './diversions.js';
+import type { ApplyOptions, Diversion, HostAddress, HostInterface, HostNetwork, HostState } from './host.js';
 import { clearLink, diffCreated, diffLink, linkAlias, removeCreated, temporaryName } from './links.js';
 import type { LinkContext, LinkStep } from './links.js';
 import { diffNeighbours, type NeighbourStep } from './neighbours.js';
@@ -23,7 +24,7 @@ import { isDefaultRoute, routesTouching } from './netlink/route-filter.js';
 import { NetlinkSocket } from './netlink/socket.js';
 import { mainTable, type KernelAddress, type KernelLink } from './netlink/messages.js';
 import { Rtnetlink } from './netlink/rtnetlink.js';
-import { diffRoutes, routeProtocol, type RouteContext, type RouteStep } from './routes.js';
+import { diffRoutes, earlierProtocol, routeProtocol, type RouteStep } from './routes.js';
 import { attempt, impossible, runSteps, type Step, type StepResults } from './step.js';
 import { sysctlSteps } from './sysctl.js';
 
@@ -52,6 +53,7 @@ const allAddresses: Prefix = parsePrefix('0.0.0.0/0');
 interface Pass {
   readonly results: StepResults;
   readonly conflicts: string[];
+  readonly diversions: Diversion[];
   /** Steps that remove what routes may lead to until they are as planned. */
   readonly removals: Step[];
   readonly signal: AbortSignal;
@@ -65,6 +67,7 @@ interface Pass {
 interface Applied {
   readonly plan: string;
   readonly conflicts: readonly string[];
+  readonly diversions?: readonly Diversion[];
 }
 
 /** The plan of one network, and where the results of its steps belong. */
@@ -167,7 +170,7 @@ class KernelHost implements HostNetwork {
     return this.#passes.run(async () => {
       signal.throwIfAborted();
       const results: StepResults = { changes: [], failures: [] };
-      const pass: Pass = { results, conflicts: [], removals: [], signal, keeps: false, heardOnly };
+      const pass: Pass = { results, conflicts: [], diversions: [], removals: [], signal, keeps: false, heardOnly };
       await work(pass);
       return hostState(pass);
     });
@@ -248,30 +251,45 @@ class KernelHost implements HostNetwork {
     const last = this.#lastRoutes;
     if (pass.heardOnly && last?.plan === text && pass.removals.length === 0 && !this.#changes.isDue('routing')) {
       pass.conflicts.push(...last.conflicts);
+      pass.diversions.push(...(last.diversions ?? []));
       return;
     }
     this.#lastRoutes = undefined;
     const filter = routesTouching(
       wanted.map(({ destination }) => destination),
-      [routeProtocol],
+      [routeProtocol, earlierProtocol],
     );
     this.#changes.watchRoutes(filter);
     this.#changes.begin('routing');
     const failed = failuresOf(parts, pass);
-    const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes(filter)]);
+    const [links, routes, rules] = await Promise.all([
+      this.#rtnetlink.links(),
+      this.#rtnetlink.routes(filter),
+      this.#rtnetlink.rules(),
+    ]);
     const planned = parts.flatMap(({ plan }) => plan.links);
     const created = new Set(planned.filter(isCreated).map(({ name }) => name));
-    const context: RouteContext = { protocol: routeProtocol, links: linkNames(links), created };
+    const context: DiversionContext = {
+      protocol: routeProtocol,
+      links: linkNames(links),
+      created,
+      networks: parts.length === 0 ? undefined : wanted.map(({ destination }) => destination),
+      own: parts.flatMap(({ plan }) => plan.firewall.map(({ subnet }) => subnet)),
+    };
     const resultsOf = new Map(parts.flatMap(({ plan, results }) => plan.routes.map(route => [route, results])));
-    const { steps, conflicts } = diffRoutes([...resultsOf.keys()], routes, context);
+    const difference = diffRoutes(wanted, routes, context);
+    const { steps } = difference;
+    const diversions = findDiversions(wanted, difference.foreign, rules, context);
+    const conflicts = [...difference.conflicts, ...diversions.map(({ text }) => text)];
     pass.conflicts.push(...conflicts);
+    pass.diversions.push(...diversions);
     for (const step of allowed(steps, pass)) {
       const results = step.action === 'remove' ? undefined : resultsOf.get(step.plan);
       await runSteps([this.#routeStep(step)], results ?? pass.results, pass.signal);
     }
     const unwanted = allowed(removeCreated(planned, links), pass).map(step => this.#linkStep(step));
     await runSteps([...pass.removals, ...unwanted], pass.results, pass.signal);
-    if (failuresOf(parts, pass) === failed) this.#lastRoutes = { plan: text, conflicts };
+    if (failuresOf(parts, pass) === failed) this.#lastRoutes = { plan: text, conflicts, diversions };
   }
 
   async #applyFirewall(parts: readonly Part[], pass: Pass): Promise<void> {
@@ -353,12 +371,12 @@ function allowed<T extends { readonly action: string }>(steps: readonly T[], { k
   return steps.filter(({ action }) => !keeps || !action.startsWith('remove'));
 }
 
-function hostState({ results, conflicts, signal }: Pass): HostState {
+function hostState({ results, conflicts, diversions, signal }: Pass): HostState {
   signal.throwIfAborted();
   if (results.failures.length > 0) {
     throw new TartanError('HOST_REFUSED', `the host is not as planned: ${results.failures.join('; ')}`);
   }
-  return { changes: results.changes, conflicts };
+  return { changes: results.changes, conflicts, ...(diversions.length > 0 && { diversions }) };
 }
 
 /** Returns the ranges in which an unmarked address on the link is ours: nobody else has one on a link that we made. */
@@ -369,7 +387,7 @@ function overlayOf(link: LinkPlan, routes: HostPlan['routes']): readonly Prefix[
 
 function linkContext(overlay: readonly Prefix[]): LinkContext {
   const { tunQueueLength, tunQueueLengthWithoutTso } = native().limits;
-  return { protocol: routeProtocol, overlay, tunQueueLength, tunQueueLengthWithoutTso };
+  return { protocol: routeProtocol, earlierProtocol, overlay, tunQueueLength, tunQueueLengthWithoutTso };
 }
 
 function linkNames(links: readonly KernelLink[]): ReadonlyMap<number, string> {

@@ -26,6 +26,8 @@ export type LinkStep =
 export interface LinkContext {
   /** Marks our addresses, where the kernel supports IFA_PROTO (Linux 5.18). */
   readonly protocol: number;
+  /** What an earlier version marked them with, on the links that we make. */
+  readonly earlierProtocol?: number;
   /** The ranges that the link carries. An unmarked /32 in one of them is ours too. */
   readonly overlay: readonly Prefix[];
   /** What the queue of a tunnel link gets that has neither of the two lengths that the data plane sets. */
@@ -118,7 +120,11 @@ export function diffLink(
   const { index } = link;
   const { tunQueueLength, tunQueueLengthWithoutTso } = context;
   const { address: wanted } = plan;
-  const hasAddress = wanted && addresses.some(found => found.linkIndex === index && isAddress(found, wanted));
+  const hasAddress =
+    wanted &&
+    addresses.some(
+      found => found.linkIndex === index && isAddress(found, wanted) && found.protocol !== context.earlierProtocol,
+    );
   const isQueueSet = link.queueLength === tunQueueLength || link.queueLength === tunQueueLengthWithoutTso;
   const setsQueue = link.kind === 'tun' && !isQueueSet;
   const set = (what: string, change: LinkChange): LinkStep => ({
@@ -170,5 +176,6 @@ function isAddress({ address, peer, length }: KernelAddress, prefix: Prefix): bo
 function isOwnAddress({ address, peer, length, scope, protocol }: KernelAddress, context: LinkContext): boolean {
   if (protocol === context.protocol) return true;
   const isHostAddress = length === 32 && scope === scopeUniverse && peer === address;
-  return isHostAddress && protocol === 0 && context.overlay.some(range => prefixContains(range, address));
+  const isUnmarked = protocol === 0 || protocol === context.earlierProtocol;
+  return isHostAddress && isUnmarked && context.overlay.some(range => prefixContains(range, address));
 }

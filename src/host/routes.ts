@@ -3,7 +3,7 @@
  * main table. Routes are added before others are removed. A foreign route with the same destination and metric stays,
  * and is reported as a conflict.
  */
-import { formatIpv4, formatPrefix, prefixCovers } from '../model/ip.js';
+import { formatIpv4, formatPrefix, samePrefix, type Prefix } from '../model/ip.js';
 import { formatRoute, type RoutePlan } from '../model/plan.js';
 import {
   mainTable,
@@ -14,8 +14,15 @@ import {
   type RouteTarget,
 } from './netlink/messages.js';
 
-/** rtm_protocol of every route of this program. Neither the kernel's list nor iproute2's rt_protos use the number. */
-export const routeProtocol = 84;
+/**
+ * rtm_protocol of every route of this program. It stands in no list of the kernel (linux/rtnetlink.h of 6.18), of iproute2
+ * (rt_protos of Debian 12 and 13), of FRR and of OVN.
+ */
+export const routeProtocol = 167;
+/** What the routes of earlier versions carry. OVN uses it too. */
+export const earlierProtocol = 84;
+const earlierMetric = 4096;
+const earlierDevice = 'tartan0';
 
 /** `plan` is the route that the step makes as planned. */
 export type RouteStep =
@@ -34,6 +41,8 @@ export type RouteStep =
 export interface RouteDifference {
   readonly steps: readonly RouteStep[];
   readonly conflicts: readonly string[];
+  /** The routes of all tables that are not ours. */
+  readonly foreign: readonly KernelRoute[];
 }
 
 export interface RouteContext {
@@ -42,11 +51,9 @@ export interface RouteContext {
   readonly links: ReadonlyMap<number, string>;
   /** Names of the links that the plan creates; the data plane makes the others. */
   readonly created?: ReadonlySet<string>;
+  /** The networks whose unreachable routes an earlier version may have made; every one when that is not known. */
+  readonly networks?: readonly Prefix[] | undefined;
 }
-
-/** rtm_protocol of the routes that the kernel makes for an address (RTPROT_KERNEL). */
-const kernelProtocol = 2;
-const maxConflicts = 16;
 
 /** @param have every route of the host, ours and foreign ones */
 export function diffRoutes(
@@ -55,7 +62,8 @@ export function diffRoutes(
   context: RouteContext,
 ): RouteDifference {
   const inMain = have.filter(route => route.table === mainTable);
-  const isOwnRoute = (route: KernelRoute): boolean => route.protocol === context.protocol;
+  const isOwnRoute = (route: KernelRoute): boolean =>
+    route.protocol === context.protocol || isOfEarlierVersion(route, context);
   const bases = new Set(want.map(({ destination }) => destination.base));
   const byKey = groupByKey(inMain.filter(({ destination }) => bases.has(destination.base)));
   const indexes = new Map([...context.links].map(([index, name]) => [name, index]));
@@ -88,11 +96,20 @@ export function diffRoutes(
     } else steps.push({ action: 'add', text: `route add ${formatRoute(plan)}`, route: target, plan });
   }
   const removed = inMain.filter(route => isOwnRoute(route) && !kept.has(route));
-  const foreign = inMain.filter(route => !isOwnRoute(route));
   return {
     steps: [...steps, ...removalSteps(removed, context)],
-    conflicts: [...conflicts, ...diversions(want, foreign, context)],
+    conflicts,
+    foreign: have.filter(route => route.table !== mainTable || !isOwnRoute(route)),
   };
+}
+
+/** Only what an earlier version made looks so; its other routes are those of links that we make anew. */
+function isOfEarlierVersion(route: KernelRoute, { links, networks }: RouteContext): boolean {
+  if (route.protocol !== earlierProtocol || route.multipath) return false;
+  if (route.type === 'unicast')
+    return route.gateway === undefined && links.get(route.linkIndex ?? -1) === earlierDevice;
+  const isOurs = !networks || networks.some(network => samePrefix(network, route.destination));
+  return route.type === 'unreachable' && route.metric === earlierMetric && isOurs;
 }
 
 /** Formats a route as `ip route` does. */
@@ -105,9 +122,14 @@ export function formatKernelRoute(route: KernelRoute, context: RouteContext): st
     ...(route.gateway === undefined ? [] : [`via ${formatIpv4(route.gateway)}`]),
     ...(link === undefined ? [] : [`dev ${link}`]),
     ...(route.onlink ? ['onlink'] : []),
-    ...(route.type === 'unicast' ? [] : [route.type === 'unreachable' ? 'unreachable' : `type ${route.typeNumber}`]),
+    ...(route.type === 'unicast' ? [] : [nameOfType(route.typeNumber)]),
     ...(route.protocol === context.protocol ? [] : [`proto ${route.protocol}`]),
   ].join(' ');
+}
+
+/** The words of `ip route`. */
+function nameOfType(number: number): string {
+  return Object.entries(routeTypes).find(([, value]) => value === number)?.[0] ?? `type ${number}`;
 }
 
 function missingLink(plan: RoutePlan, { created }: RouteContext): string {
@@ -159,6 +181,7 @@ function groupByKey(routes: readonly KernelRoute[]): ReadonlyMap<string, readonl
 /** @param route one with the key of the target */
 function isAsPlanned(route: KernelRoute, target: RouteTarget): boolean {
   return (
+    route.protocol === target.protocol &&
     route.typeNumber === target.typeNumber &&
     route.scope === target.scope &&
     (target.linkIndex === undefined || route.linkIndex === target.linkIndex) &&
@@ -177,23 +200,4 @@ function removalSteps(routes: readonly KernelRoute[], context: RouteContext): Ro
     text: `route remove ${formatKernelRoute(route, context)}`,
     route,
   }));
-}
-
-/** Reports foreign routes that win over ours, as more specific ones. Those of the kernel, for our bridges, are right. */
-function diversions(want: readonly RoutePlan[], foreign: readonly KernelRoute[], context: RouteContext): string[] {
-  const ours = want.filter(plan => plan.kind !== 'unreachable');
-  const found = foreign.flatMap(route => {
-    if (route.protocol === kernelProtocol || route.type !== 'unicast') return [];
-    const diverted = ours.find(
-      plan =>
-        prefixCovers(plan.destination, route.destination) &&
-        route.destination.length > plan.destination.length &&
-        context.links.get(route.linkIndex ?? -1) !== plan.device,
-    );
-    if (!diverted) return [];
-    const from = diverted.kind === 'device' ? diverted.device : formatIpv4(diverted.gateway);
-    return [`route_conflict ${formatKernelRoute(route, context)}: not ours, takes packets from ${from}`];
-  });
-  const more = found.length - maxConflicts;
-  return more > 0 ? [...found.slice(0, maxConflicts), `route_conflict ${more} more like these`] : found;
 }

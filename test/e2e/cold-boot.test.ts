@@ -30,7 +30,7 @@ async function cutPower(host: LabHost): Promise<void> {
   await host.daemon.end();
   await until('the data process is gone', () => !isAlive(pid));
   await attempt(host.inside(['ip', 'link', 'del', 'tartan0']));
-  await attempt(host.inside(['ip', 'route', 'flush', 'proto', '84']));
+  await attempt(host.inside(['ip', 'route', 'flush', 'proto', '167']));
   for (const path of [host.runDir, host.subnetFile, host.dockerEnvFile]) rmSync(path, { recursive: true, force: true });
 }
 

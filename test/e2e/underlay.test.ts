@@ -157,7 +157,7 @@ test('the TUN is set down: up again with its routes within a second (N3)', async
 test.each([
   ['del', '10.5.0.0/16', 'dev', 'tartan0'],
   ['del', 'unreachable', '10.5.0.0/16', 'metric', '4096'],
-  ['change', '10.5.0.0/16', 'dev', 'eth0', 'proto', '84'],
+  ['change', '10.5.0.0/16', 'dev', 'eth0', 'proto', '167'],
 ])('ip route %s %s %s %s: restored within a second (N12)', async (...words) => {
   const { a } = nodes();
   const foreign = await dumpForeign(a);
@@ -181,6 +181,20 @@ test('a route of somebody else to a subnet of ours stays and is named (N11)', as
   });
   await until('no alarm', async () => (await a.status()).problems.length === 0);
   expect(toC.lost).toBe(0);
+  await expectTraffic();
+});
+
+test('fault B4: a bridge of the host at the subnet of a peer is named with the peer that it hides', async () => {
+  const { a, b } = nodes();
+  await a.run('ip', 'link', 'add', 'br-own', 'type', 'bridge');
+  await a.run('ip', 'link', 'set', 'br-own', 'up');
+  await a.run('ip', 'address', 'add', b.subnet.replace('.0/', '.77/'), 'dev', 'br-own');
+  const told = await until('an alarm', async () =>
+    (await a.status()).problems.find(text => text.startsWith(`route_conflict ${b.subnet} `)),
+  );
+  expect(told).toMatch(/dev br-own .*, hides 10\.5\.\d+\.0\/24 of 192\.0\.2\.2$/);
+  await a.run('ip', 'link', 'del', 'br-own');
+  await until('no alarm', async () => (await a.status()).problems.length === 0);
   await expectTraffic();
 });
 

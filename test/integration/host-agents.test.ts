@@ -89,8 +89,8 @@ test('each has its own files and its part of the host, and they do not fight', a
   expect([...lab.run('ip -br link').matchAll(/^(?:tartan|vx)\w+/gm)].flat().sort()).toEqual(['tartan0', 'vx6']);
   expect(lab.run('ip link show vx6')).toContain('alias tartan blue');
   const routes = lab.run('ip -4 route show table main');
-  expect(routes).toMatch(/^10\.5\.0\.0\/16 dev tartan0 proto 84/m);
-  expect(routes).toMatch(/^10\.6\.200\.0\/24 via 10\.6\.200\.0 dev vx6 proto 84 onlink/m);
+  expect(routes).toMatch(/^10\.5\.0\.0\/16 dev tartan0 proto 167/m);
+  expect(routes).toMatch(/^10\.6\.200\.0\/24 via 10\.6\.200\.0 dev vx6 proto 167 onlink/m);
   expect(lab.rules().match(/-[io] (tartan0|vx6) .*-j ACCEPT/g)).toHaveLength(8);
 
   const [own, blue] = [await statusOf('default'), await statusOf('blue')];

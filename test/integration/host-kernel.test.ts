@@ -83,8 +83,8 @@ describe('apply', () => {
     ]);
     expect(first.conflicts).toEqual([]);
     expect(await host.apply('default', plan)).toEqual({ changes: [], conflicts: [] });
-    expect(routes()).toMatch(/^10\.5\.0\.0\/16 dev tartan0 proto 84 scope link/m);
-    expect(routes()).toMatch(/^unreachable 10\.5\.0\.0\/16 proto 84 metric 4096/m);
+    expect(routes()).toMatch(/^10\.5\.0\.0\/16 dev tartan0 proto 167 scope link/m);
+    expect(routes()).toMatch(/^unreachable 10\.5\.0\.0\/16 proto 167 metric 4096/m);
     expect(lab.run('ip -o -4 addr show dev tartan0')).toMatch(/inet 10\.5\.1\.0\/32 scope global/);
     expect(lab.run('ip link show tartan0')).toMatch(/UP.* mtu 1472 .*qlen 512/);
     expect(lab.run('cat /proc/sys/net/ipv4/conf/tartan0/send_redirects')).toBe('0\n');
@@ -106,16 +106,16 @@ describe('apply', () => {
     const refused = host.apply('default', plan);
     await expect(refused).rejects.toMatchObject({ code: 'HOST_REFUSED' });
     await expect(refused).rejects.toThrow(/link set tartan0 up: there is no link tartan0; the data plane makes it/);
-    expect(routes()).toMatch(/unreachable 10\.5\.0\.0\/16 proto 84 metric 4096/);
+    expect(routes()).toMatch(/unreachable 10\.5\.0\.0\/16 proto 167 metric 4096/);
     expect(lab.rules()).toContain('TARTAN-POSTRTG');
     makeTun();
     await host.apply('default', plan);
-    expect(routes()).toMatch(/^10\.5\.0\.0\/16 dev tartan0 proto 84/m);
+    expect(routes()).toMatch(/^10\.5\.0\.0\/16 dev tartan0 proto 167/m);
   });
 
   test('our route that somebody deleted or changed is restored', async () => {
     await host.apply('default', plan);
-    lab.run('ip route del 10.5.0.0/16 dev tartan0 proto 84');
+    lab.run('ip route del 10.5.0.0/16 dev tartan0 proto 167');
     lab.run('ip route change unreachable 10.5.0.0/16 metric 4096 proto 99');
     expect((await host.apply('default', plan)).changes).toEqual(['route add 10.5.0.0/16 metric 0 dev tartan0']);
     lab.run('ip route del unreachable 10.5.0.0/16 metric 4096');
@@ -124,10 +124,10 @@ describe('apply', () => {
 
   test('our route by another link is replaced, ours that is not planned removed', async () => {
     await host.apply('default', plan);
-    lab.run('ip route del 10.5.0.0/16 dev tartan0 proto 84');
-    lab.run('ip route add 10.5.0.0/16 dev u0 proto 84');
-    lab.run('ip route add 10.6.0.0/16 dev u0 proto 84');
-    lab.run('ip route add unreachable 10.6.0.0/16 metric 4096 proto 84');
+    lab.run('ip route del 10.5.0.0/16 dev tartan0 proto 167');
+    lab.run('ip route add 10.5.0.0/16 dev u0 proto 167');
+    lab.run('ip route add 10.6.0.0/16 dev u0 proto 167');
+    lab.run('ip route add unreachable 10.6.0.0/16 metric 4096 proto 167');
     expect((await host.apply('default', plan)).changes).toEqual([
       'route replace 10.5.0.0/16 metric 0 dev tartan0',
       'route remove 10.6.0.0/16 metric 0 dev u0',
@@ -332,4 +332,85 @@ describe('reading', () => {
     lab.run('ip route replace default nexthop via 192.0.2.253 nexthop via 192.0.2.252');
     await expect(host.defaultRoute()).rejects.toThrow(/several next hops: name the interface with --iface/);
   });
+});
+
+describe('what takes packets away', () => {
+  const conflicts = async (): Promise<readonly string[]> => (await host.apply('default', plan)).conflicts;
+  const taken = 'not ours, takes packets from tartan0';
+
+  test('fault B4: networks and routes of the host inside of the overlay are named, and are left alone', async () => {
+    lab.run('ip link add br0 type bridge');
+    lab.run('ip link set br0 up');
+    lab.run('ip addr add 10.5.9.1/24 dev br0');
+    lab.run('ip addr add 10.5.1.1/24 dev br0');
+    for (const [at, kind] of ['blackhole', 'unreachable', 'prohibit', 'throw'].entries())
+      lab.run(`ip route add ${kind} 10.5.2${at}.0/24`);
+    lab.run('ip route add blackhole 10.4.0.0/16');
+    const found = await conflicts();
+    expect([...found].sort()).toEqual([
+      `route_conflict 10.5.20.0/24 metric 0 blackhole proto 3: ${taken}`,
+      `route_conflict 10.5.21.0/24 metric 0 unreachable proto 3: ${taken}`,
+      `route_conflict 10.5.22.0/24 metric 0 prohibit proto 3: ${taken}`,
+      `route_conflict 10.5.23.0/24 metric 0 throw proto 3: ${taken}`,
+      `route_conflict 10.5.9.0/24 metric 0 dev br0 proto 2: ${taken}`,
+      `route_conflict 10.5.9.1/32 metric 0 dev br0 local proto 2: ${taken}`,
+    ]);
+    lab.run('ip addr del 10.5.9.1/24 dev br0');
+    for (const at of [0, 1, 2, 3]) lab.run(`ip route del 10.5.2${at}.0/24`);
+    expect(await conflicts()).toEqual([]);
+  });
+
+  test('fault B4b: a policy rule that wins over the main table is named, one that does not is not', async () => {
+    lab.run('ip route add default via 192.0.2.254 table 100');
+    lab.run('ip route add 198.51.100.0/24 via 192.0.2.254 table 101');
+    for (const rule of [
+      'from all lookup 101 priority 100',
+      'from 198.51.100.0/24 lookup 100 priority 101',
+      'to 198.51.100.0/24 lookup 100 priority 102',
+      'from all fwmark 7 lookup 100 priority 103',
+      'from all lookup 100 priority 40000',
+      'from all iif u0 lookup 100 priority 104',
+    ])
+      lab.run(`ip rule add ${rule}`);
+    expect(await conflicts()).toEqual([]);
+    lab.run('ip rule add from 10.5.0.0/16 lookup 100 priority 200');
+    lab.run('ip rule add to 10.5.3.0/24 blackhole priority 201');
+    expect(await conflicts()).toEqual([
+      `route_conflict rule 200, table 100, 0.0.0.0/0 metric 0 via 192.0.2.254 dev u0 proto 3: ${taken}`,
+      `route_conflict rule 201 (it refuses): ${taken}`,
+    ]);
+    lab.run('ip rule del priority 200');
+    lab.run('ip rule del priority 201');
+    // As wg-quick makes them: the main table is asked first, without its default route.
+    lab.run('ip rule add not fwmark 51820 lookup 100 priority 301');
+    expect(await conflicts()).toHaveLength(1);
+    lab.run('ip rule add lookup main suppress_prefixlength 0 priority 300');
+    expect(await conflicts()).toEqual([]);
+  });
+
+  test('fault B4b: a rule that comes rings', async () => {
+    await host.apply('default', plan);
+    const before = host.rings;
+    lab.run('ip rule add from 10.5.0.0/16 lookup 100 priority 200');
+    await vi.waitFor(() => expect(host.rings).toBeGreaterThan(before), { timeout: 5000 });
+  });
+});
+
+test('fault U14: routes of an earlier version are replaced without a moment between', async () => {
+  lab.run('ip link set tartan0 up');
+  lab.run('ip addr add 10.5.1.0/32 dev tartan0');
+  lab.run('ip route add 10.5.0.0/16 dev tartan0 proto 84');
+  lab.run('ip route add unreachable 10.5.0.0/16 metric 4096 proto 84');
+  lab.run('ip route add blackhole 10.77.0.0/16 metric 100 proto 84');
+  const { changes } = await host.apply('default', plan);
+  expect(changes.filter(change => /route|address/.test(change))).toEqual([
+    'route replace 10.5.0.0/16 metric 4096 unreachable',
+    'route replace 10.5.0.0/16 metric 0 dev tartan0',
+  ]);
+  expect(
+    routes()
+      .split('\n')
+      .filter(line => line.includes('proto 84') || line.includes('ovn')),
+  ).toEqual([expect.stringMatching(/^blackhole 10\.77\.0\.0\/16/)]);
+  expect((await host.apply('default', plan)).changes).toEqual([]);
 });

@@ -87,10 +87,10 @@ describe('gateway routes', () => {
     ];
     expect((await host.apply('default', plan)).changes).toEqual(add);
     expect(await host.apply('default', plan)).toEqual(nothingToDo);
-    expect(routes()).toMatch(/^10\.5\.2\.0\/24 via 192\.0\.2\.2 dev u0 proto 84 $/m);
-    expect(routes()).toMatch(/^10\.5\.3\.0\/24 via 10\.5\.3\.0 dev u0 proto 84 onlink/m);
+    expect(routes()).toMatch(/^10\.5\.2\.0\/24 via 192\.0\.2\.2 dev u0 proto 167 $/m);
+    expect(routes()).toMatch(/^10\.5\.3\.0\/24 via 10\.5\.3\.0 dev u0 proto 167 onlink/m);
     lab.run('ip route del 10.5.3.0/24');
-    lab.run('ip route change 10.5.2.0/24 via 192.0.2.7 proto 84');
+    lab.run('ip route change 10.5.2.0/24 via 192.0.2.7 proto 167');
     expect((await host.apply('default', plan)).changes).toEqual([
       'route replace 10.5.2.0/24 metric 0 via 192.0.2.2',
       ...add.slice(1),
@@ -133,7 +133,7 @@ describe('a created link', () => {
     expect(lab.run('ip -o -4 addr show dev vx7')).toMatch(/inet 10\.7\.1\.0\/32 scope global/);
     expect(lab.run('ip neigh show dev vx7')).toMatch(/^10\.7\.2\.0 lladdr 02:00:00:00:00:02 PERMANENT/);
     expect(lab.run('bridge fdb show dev vx7').trim()).toBe('02:00:00:00:00:02 dst 192.0.2.2 self permanent');
-    expect(routes()).toMatch(/^10\.7\.2\.0\/24 via 10\.7\.2\.0 dev vx7 proto 84 onlink/m);
+    expect(routes()).toMatch(/^10\.7\.2\.0\/24 via 10\.7\.2\.0 dev vx7 proto 167 onlink/m);
     expect(lab.run('cat /proc/sys/net/ipv4/conf/vx7/rp_filter')).toBe('2\n');
   });
 

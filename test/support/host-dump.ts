@@ -57,7 +57,7 @@ function settled(item: Item): Item {
 function isOurs(item: Item): boolean {
   const text = JSON.stringify(item);
   return (
-    /"(ifname|dev)":"tartan0"|"protocol":"84"|tartan|TARTAN|"(name|target)":"DOCKER-USER"/.test(text) || isMade(text)
+    /"(ifname|dev)":"tartan0"|"protocol":"167"|tartan|TARTAN|"(name|target)":"DOCKER-USER"/.test(text) || isMade(text)
   );
 }
 

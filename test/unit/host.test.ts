@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { clearLink, diffLink, type LinkContext } from '../../src/host/links.js';
 import type { KernelAddress, KernelLink, KernelRoute } from '../../src/host/netlink/messages.js';
+import { findDiversions } from '../../src/host/diversions.js';
 import { diffRoutes, routeProtocol } from '../../src/host/routes.js';
 import { attempt, impossible, runSteps } from '../../src/host/step.js';
 import { sysctlSteps } from '../../src/host/sysctl.js';
@@ -49,7 +50,9 @@ const wanted: readonly RoutePlan[] = [
 ];
 
 function routeCase(have: readonly string[], want = wanted): { steps: string[]; conflicts: readonly string[] } {
-  const { steps, conflicts } = diffRoutes(want, have.map(route), { protocol: routeProtocol, links: linkNames });
+  const context = { protocol: routeProtocol, links: linkNames, networks: [network], own: [parsePrefix('10.5.1.0/24')] };
+  const { steps, conflicts: clashes, foreign } = diffRoutes(want, have.map(route), context);
+  const conflicts = [...clashes, ...findDiversions(want, foreign, [], context).map(({ text }) => text)];
   return { steps: steps.map(step => ('reason' in step ? `${step.text}: ${step.reason}` : step.text)), conflicts };
 }
 
@@ -117,7 +120,7 @@ describe('routes', () => {
       '10.5.1.0/24 dev u0 proto 2',
       '10.5.3.0/24 dev tartan0 proto 3',
       '10.5.0.0/16 metric 50 dev u0 proto 3',
-      '10.5.0.0/16 dev u0 table 100 proto 84',
+      '10.5.0.0/16 dev u0 table 100 proto 167',
     ];
     expect(routeCase(have)).toEqual({
       steps: [],
@@ -128,6 +131,33 @@ describe('routes', () => {
     const many = Array.from({ length: 40 }, (_, i) => `10.5.${i}.0/24 dev u0 proto 3`);
     expect(routeCase([...planned, ...many]).conflicts).toHaveLength(17);
     expect(routeCase([...planned, ...many]).conflicts.at(-1)).toBe('route_conflict 24 more like these');
+  });
+
+  test('fault B4: a connected network at a peer, and routes that refuse, are named; our own bridges are not', () => {
+    const found = routeCase([
+      ...planned,
+      '10.5.1.0/24 dev u0 proto 2',
+      '10.5.9.0/24 dev u0 proto 2',
+      '10.5.8.0/24 unreachable proto 3',
+    ]).conflicts;
+    expect(found).toEqual([
+      'route_conflict 10.5.9.0/24 metric 0 dev u0 proto 2: not ours, takes packets from tartan0',
+      'route_conflict 10.5.8.0/24 metric 0 unreachable proto 3: not ours, takes packets from tartan0',
+    ]);
+  });
+
+  test('fault U14: of routes with 84 only those of an earlier version are ours, and they are replaced', () => {
+    const earlier = ['10.5.0.0/16 metric 4096 unreachable proto 84', '10.5.0.0/16 dev tartan0 proto 84'];
+    expect(routeCase(earlier)).toEqual({
+      steps: ['route replace 10.5.0.0/16 metric 4096 unreachable', 'route replace 10.5.0.0/16 metric 0 dev tartan0'],
+      conflicts: [],
+    });
+    const ofOvn = ['198.51.100.0/24 dev u0 proto 84', '10.9.0.0/16 metric 4096 unreachable proto 84'];
+    expect(routeCase([...planned, ...ofOvn])).toEqual({ steps: [], conflicts: [] });
+    expect(routeCase([...planned, '10.5.3.0/24 dev u0 proto 84']).conflicts).toHaveLength(1);
+    expect(routeCase([...planned, '10.7.0.0/16 dev tartan0 proto 84']).steps).toEqual([
+      'route remove 10.7.0.0/16 metric 0 dev tartan0 proto 84',
+    ]);
   });
 
   describe('by a gateway', () => {
@@ -216,18 +246,27 @@ describe('links', () => {
   });
 
   test('as planned: nothing; a link that is no TUN keeps its queue', () => {
-    expect(linkCase([tun], [address('10.5.1.0/32', 84)])).toEqual([]);
+    expect(linkCase([tun], [address('10.5.1.0/32', routeProtocol)])).toEqual([]);
     expect(linkCase([{ ...tun, kind: 'vxlan', queueLength: 1000 }], [address('10.5.1.0/32')])).toEqual([]);
+  });
+
+  test('fault U14: the address of an earlier version is marked anew, one that is not planned goes', () => {
+    const withEarlier = { ...context, earlierProtocol: 84 };
+    const have = [address('10.5.1.0/32', 84), address('10.5.7.0/32', 84), address('198.51.100.9/32', 84)];
+    expect(diffLink(plan, [tun], have, withEarlier).map(({ text }) => text)).toEqual([
+      'address add 10.5.1.0/32 dev tartan0',
+      'address remove 10.5.7.0/32 dev tartan0',
+    ]);
   });
 
   test('the old address goes after the new one came, others stay', () => {
     const have = [
-      address('10.5.7.0/32', 84),
-      address('10.9.0.0/32', 84),
+      address('10.5.7.0/32', routeProtocol),
+      address('10.9.0.0/32', routeProtocol),
       address('10.5.8.0/32'),
       address('10.5.9.1/24'),
       address('198.51.100.9/32'),
-      address('10.5.7.0/32', 84, 2),
+      address('10.5.7.0/32', routeProtocol, 2),
     ];
     expect(linkCase([tun], have)).toEqual([
       'address add 10.5.1.0/32 dev tartan0',
@@ -242,7 +281,7 @@ describe('links', () => {
   });
 
   test('cleanup', () => {
-    const steps = clearLink(tun, [address('10.5.1.0/32', 84), address('198.51.100.9/24')], context);
+    const steps = clearLink(tun, [address('10.5.1.0/32', routeProtocol), address('198.51.100.9/24')], context);
     expect(steps.map(step => step.text)).toEqual(['address remove 10.5.1.0/32 dev tartan0']);
   });
 });

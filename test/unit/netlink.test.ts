@@ -10,14 +10,13 @@ import {
   messageTypes,
   neighbourMessage,
   readAddress,
-  readRuleNews,
   readLink,
   readNeighbour,
   readRoute,
   routeMessage,
-  ruleGroups,
 } from '../../src/host/netlink/messages.js';
 import { Rtnetlink } from '../../src/host/netlink/rtnetlink.js';
+import { readRuleNews, ruleGroups } from '../../src/host/netlink/rule-news.js';
 import { routesTouching } from '../../src/host/netlink/route-filter.js';
 import { NetlinkSocket, type NetlinkCalls } from '../../src/host/netlink/socket.js';
 import { silentLog } from '../../src/lib/log.js';

@@ -3,7 +3,7 @@ import { chooseBackend } from '../../src/backend/all.js';
 import { Reconciler, type Desired } from '../../src/agent/reconciler.js';
 import { TartanError } from '../../src/lib/errors.js';
 import { silentLog } from '../../src/lib/log.js';
-import { parseIpv4 } from '../../src/model/ip.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
 import { FakeDatapath, fakeLease, FakeHost } from '../support/fakes.js';
 
@@ -192,4 +192,16 @@ it('fault C7: what cannot be published is a problem, counts as a failure, and is
   datapath.publish = publish;
   await vi.waitFor(() => expect(reconciler.failures).toBe(0), 5000);
   expect(reconciler.problems).toEqual([]);
+});
+
+it('fault B4: what takes packets away is told with the peers that it hides', async () => {
+  const { host, reconciler } = start(() => [
+    fakeLease('10.5.2.0/24', '192.0.2.2'),
+    fakeLease('10.5.3.0/24', '192.0.2.3'),
+  ]);
+  const text = 'route_conflict 10.5.2.0/25 dev br0';
+  const diversions = [{ text, range: parsePrefix('10.5.2.0/25') }];
+  host.apply = async () => ({ changes: [], conflicts: [text], diversions });
+  host.ring();
+  await vi.waitFor(() => expect(reconciler.problems).toEqual([`${text}, hides 10.5.2.0/24 of 192.0.2.2`]));
 });

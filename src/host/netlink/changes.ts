@@ -7,7 +7,8 @@ import { readFileSync } from 'node:fs';
 import { messageOf } from '../../lib/errors.js';
 import { Listeners } from '../../lib/listeners.js';
 import type { Log } from '../../lib/log.js';
-import { changeGroups, readRuleNews, ruleGroups, type RuleAuthor } from './messages.js';
+import { changeGroups } from './messages.js';
+import { readRuleNews, ruleGroups, type RuleAuthor } from './rule-news.js';
 import { keepsAny, type MessageFilter } from './route-filter.js';
 import { NetlinkSocket, protocols, type NetlinkCalls, type NetlinkOptions } from './socket.js';
 

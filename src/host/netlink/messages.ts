@@ -13,14 +13,7 @@ import {
   parseNeighbor,
   parseRoute,
 } from 'netlink/dist/rt/gen_structs.js';
-import {
-  AttrStream,
-  getU32,
-  parseAttributes,
-  parseMessages,
-  putU32,
-  type NetlinkAttribute,
-} from 'netlink/dist/structs.js';
+import { AttrStream, getU32, parseAttributes, putU32, type NetlinkAttribute } from 'netlink/dist/structs.js';
 import {
   addressBytes,
   addressFromBytes,
@@ -46,64 +39,14 @@ export const messageTypes = {
   newNeighbour: 28,
   deleteNeighbour: 29,
   getNeighbour: 30,
+  getRule: 34,
 } as const;
 
 /**
- * Multicast groups of linux/rtnetlink.h: RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, and RTNLGRP_IPV4_NETCONF,
- * which tells of forwarding and rp_filter.
+ * Multicast groups of linux/rtnetlink.h: RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, and
+ * RTNLGRP_IPV4_NETCONF, which tells of forwarding and rp_filter.
  */
-export const changeGroups: readonly number[] = [1, 5, 7, 24];
-
-/** Multicast group of linux/netfilter/nfnetlink.h, NFNLGRP_NFTABLES: it also tells what iptables does on nftables. */
-export const ruleGroups: readonly number[] = [7];
-
-/** linux/netfilter/nf_tables.h: messages about tables, chains and rules have the types up to `deleteRule`. */
-const nftables = { subsystem: 10, deleteTable: 2, deleteChain: 5, deleteRule: 8, newGeneration: 15 } as const;
-/** NFPROTO_INET and NFPROTO_IPV4: the families of tables that see IPv4 packets. */
-const ruleFamilies: readonly number[] = [1, 2];
-const generation = { pid: 2, name: 3 } as const;
-
-/** Who made a transaction of nftables, as the kernel tells at its end. */
-export interface RuleAuthor {
-  readonly pid: number;
-  readonly name: string;
-}
-
-export interface RuleNews {
-  /** IPv4 tables, chains or rules changed. Elements of sets, which some programs change all day, do not count. */
-  readonly changes: boolean;
-  /** A table, a chain or a rule was removed. */
-  readonly removes: boolean;
-  /** Stands in the last datagram of a transaction. */
-  readonly author: RuleAuthor | undefined;
-}
-
-/** A malformed datagram counts as a change. */
-export function readRuleNews(datagram: Buffer): RuleNews {
-  let [changes, removes] = [false, false];
-  let author: RuleAuthor | undefined;
-  try {
-    for (const { type, data } of parseMessages(datagram)) {
-      if (type >> 8 !== nftables.subsystem) continue;
-      const what = type & 0xff;
-      if (what === nftables.newGeneration) author = readAuthor(data);
-      if (what > nftables.deleteRule || !ruleFamilies.includes(data[0] ?? 0)) continue;
-      changes = true;
-      removes ||= [nftables.deleteTable, nftables.deleteChain, nftables.deleteRule].some(one => one === what);
-    }
-  } catch {
-    changes = true;
-  }
-  return { changes, removes, author };
-}
-
-/** The numbers of nftables are in network byte order, after a header of four bytes. */
-function readAuthor(data: Buffer): RuleAuthor | undefined {
-  const attributes = split(data, 4)?.attributes;
-  const pid = attributes?.get(generation.pid);
-  const name = text(attributes?.get(generation.name));
-  return pid?.length === 4 && name ? { pid: pid.readUInt32BE(), name } : undefined;
-}
+export const changeGroups: readonly number[] = [1, 5, 7, 8, 24];
 
 export interface KernelLink {
   readonly index: number;
@@ -175,11 +118,11 @@ export type RouteTarget = Omit<KernelRoute, 'type' | 'multipath' | 'source'>;
 export const mainTable = 254;
 export const scopeUniverse = 0;
 export const scopeLink = 253;
-export const routeTypes = { unicast: 1, unreachable: 7 } as const;
+export const routeTypes = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, prohibit: 8, throw: 9 } as const;
 /** RTNH_F_ONLINK of linux/rtnetlink.h, which stands in rtm_flags too. */
 const onlinkFlag = 4;
 
-const afInet = 2;
+export const afInet = 2;
 const afBridge = 7;
 const ifla = { mac: 1, name: 3, mtu: 4, queueLength: 13, linkInfo: 18, alias: 20, extMask: 29 } as const;
 const iflaInfo = { kind: 1, data: 2 } as const;
@@ -193,14 +136,17 @@ const rta = { destination: 1, link: 4, gateway: 5, metric: 6, source: 7, multipa
 
 type Attributes = ReadonlyMap<number, Buffer>;
 
-function body(header: Uint8Array, attributes: readonly (readonly [type: number, value: Uint8Array])[]): Uint8Array {
+export function body(
+  header: Uint8Array,
+  attributes: readonly (readonly [type: number, value: Uint8Array])[],
+): Uint8Array {
   const stream = new AttrStream();
   stream.emit(header);
   for (const [type, value] of attributes) stream.push(type, value);
   return Buffer.concat(stream.bufs);
 }
 
-function split(message: Buffer, headerBytes: number): { header: Buffer; attributes: Attributes } | undefined {
+export function split(message: Buffer, headerBytes: number): { header: Buffer; attributes: Attributes } | undefined {
   if (message.length < headerBytes) return undefined;
   const attributes = new Map<number, Buffer>();
   try {
@@ -211,16 +157,16 @@ function split(message: Buffer, headerBytes: number): { header: Buffer; attribut
   return { header: message.subarray(0, headerBytes), attributes };
 }
 
-function number(attributes: Attributes, type: number): number | undefined {
+export function number(attributes: Attributes, type: number): number | undefined {
   const value = attributes.get(type);
   return value?.length === 4 ? getU32(value) : undefined;
 }
 
-function address(attributes: Attributes, type: number): Ipv4 | undefined {
+export function address(attributes: Attributes, type: number): Ipv4 | undefined {
   return addressFromBytes(attributes.get(type) ?? []);
 }
 
-function text(value: Buffer | undefined): string | undefined {
+export function text(value: Buffer | undefined): string | undefined {
   return value?.toString('utf8').replace(/\0.*$/s, '');
 }
 

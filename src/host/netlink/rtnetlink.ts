@@ -27,6 +27,7 @@ import {
   type NeighbourTarget,
   type RouteTarget,
 } from './messages.js';
+import { dumpRules, readRule, type KernelRule } from './policy-rules.js';
 import type { MessageFilter } from './route-filter.js';
 import { addFlags, type NetlinkSocket } from './socket.js';
 
@@ -63,6 +64,12 @@ export class Rtnetlink {
     return this.#socket.dump(messageTypes.getRoute, dumpRoutes(), readRoute, keeps);
   }
 
+  /** Returns the policy rules in the order in which the kernel asks them. */
+  async rules(): Promise<KernelRule[]> {
+    const rules = await this.#socket.dump(messageTypes.getRule, dumpRules(), readRule);
+    return rules.sort((a, b) => a.priority - b.priority);
+  }
+
   async neighbours(kind: KernelNeighbour['kind']): Promise<KernelNeighbour[]> {
     return this.#socket.dump(messageTypes.getNeighbour, dumpNeighbours(kind), readNeighbour);
   }
@@ -95,9 +102,10 @@ export class Rtnetlink {
     return this.#socket.change(messageTypes.newLink, 0, changeLink(index, change));
   }
 
+  /** Adds the address, or gives an address that exists the protocol. */
   async addAddress(index: number, address: Prefix, protocol: number): Promise<void> {
     const body = linkAddress(index, address, protocol);
-    return unless('EEXIST', this.#socket.change(messageTypes.newAddress, addFlags.exclusive, body));
+    return unless('EEXIST', this.#socket.change(messageTypes.newAddress, addFlags.replace, body));
   }
 
   async removeAddress(index: number, address: Prefix): Promise<void> {

@@ -13,7 +13,7 @@ const everyMs = 100;
 /** A busy machine is no dead daemon. */
 const askMs = 1500;
 /** rtm_protocol of our routes, as iproute2 prints it. */
-const ourProtocol = '84';
+const ourProtocol = '167';
 const ticksPerSecond = 100;
 
 export class States {
