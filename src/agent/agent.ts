@@ -199,6 +199,8 @@ export class Agent {
   #watchUnderlay(session: Session, signal: AbortSignal): Promise<never> {
     const watch = {
       ...this.ports,
+      network: session.network.network,
+      peers: () => this.peers.current.map(({ publicIp }) => publicIp),
       move: (to: UnderlayAddress) => this.#moveTo(session, to, signal),
       onProblem: (problem: string | undefined) => (this.underlayProblem = problem),
     };

@@ -3,10 +3,10 @@
  * MTU of the tunnel follows. The choice is sticky: the address stays in use as long as it exists.
  */
 import type { Clock } from '../lib/clock.js';
-import { messageOf } from '../lib/errors.js';
+import { isTartanError, messageOf } from '../lib/errors.js';
 import { LogThrottle, type Log } from '../lib/log.js';
 import { Wake } from '../lib/wake.js';
-import { formatIpv4 } from '../model/ip.js';
+import { formatIpv4, type Ipv4, type Prefix } from '../model/ip.js';
 import type { UnderlayAddress } from '../model/node.js';
 import type { LocalNode } from './local-node.js';
 import type { HostNetwork, Underlay } from '../host/host.js';
@@ -16,7 +16,11 @@ export interface UnderlayWatch {
   readonly clock: Clock;
   readonly log: Log;
   readonly node: Pick<LocalNode, 'current'>;
-  readonly underlay: Pick<Underlay, 'choose'>;
+  readonly underlay: Pick<Underlay, 'choose' | 'current' | 'refresh'>;
+  /** The network of this host, which must contain nothing of the underlay. */
+  readonly network: Prefix;
+  /** The addresses of the peers of now. */
+  readonly peers: () => readonly Ipv4[];
   /** Moves the tunnel to another address. @throws when that fails; the watch then chooses and moves again */
   readonly move: (to: UnderlayAddress) => Promise<void>;
   /** Called after each check, with undefined when there is no problem. */
@@ -38,14 +42,16 @@ export async function watchUnderlay(watch: UnderlayWatch, signal: AbortSignal): 
     let failed = false;
     try {
       await checkUnderlay(watch, signal);
+      await watch.underlay.refresh(watch.network);
       watch.onProblem(undefined);
       throttle.reset();
     } catch (error) {
       signal.throwIfAborted();
       failed = true;
-      const problem = `underlay_lost: ${messageOf(error)}`;
+      const isLost = !isTartanError(error, 'CONFIG_INVALID');
+      const problem = `${isLost ? 'underlay_lost' : 'underlay_conflict'}: ${messageOf(error)}`;
       watch.onProblem(problem);
-      if (throttle.due()) watch.log.warn('underlay.lost', problem);
+      if (throttle.due()) watch.log.warn(isLost ? 'underlay.lost' : 'underlay.conflict', problem);
     }
     await wake.wait(failed ? retryMs : sweepMs, signal);
   }
@@ -53,10 +59,10 @@ export async function watchUnderlay(watch: UnderlayWatch, signal: AbortSignal): 
 
 async function checkUnderlay(watch: UnderlayWatch, signal: AbortSignal): Promise<void> {
   const before = watch.node.current;
-  let next = await findCurrent(watch.host, before);
+  let next = await watch.underlay.current(before, watch.peers());
   if (!next) {
     await watch.clock.sleep(graceMs, signal);
-    next = (await findCurrent(watch.host, before)) ?? (await watch.underlay.choose());
+    next = (await watch.underlay.current(before, watch.peers())) ?? (await watch.underlay.choose());
   }
   if (isSame(before, next)) return;
   await watch.move(next);
@@ -70,13 +76,6 @@ async function checkUnderlay(watch: UnderlayWatch, signal: AbortSignal): Promise
       mtu: next.interface.mtu,
     },
   );
-}
-
-/** Returns the same address with the current MTU; undefined when the link does not have the address any more. */
-async function findCurrent(host: HostNetwork, current: UnderlayAddress): Promise<UnderlayAddress | undefined> {
-  const link = (await host.interfaces()).find(({ name }) => name === current.interface.name);
-  const isThere = link?.addresses.some(({ address }) => address === current.interface.address);
-  return link && isThere ? { ...current, interface: { ...current.interface, mtu: link.mtu } } : undefined;
 }
 
 function isSame(a: UnderlayAddress, b: UnderlayAddress): boolean {

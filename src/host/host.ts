@@ -74,4 +74,11 @@ export interface Underlay {
   choose(): Promise<UnderlayAddress>;
   /** Refuses a network that contains an address that the last choice depends on. @throws TartanError CONFIG_INVALID */
   check(network: Prefix): void;
+  /**
+   * Looks again, now and then, where the names of etcd's endpoints lead to.
+   * @throws TartanError CONFIG_INVALID when the network contains one of them
+   */
+  refresh(network: Prefix): Promise<void>;
+  /** Returns the same address with the MTU of now; undefined when the link does not have the address any more. */
+  current(of: UnderlayAddress, peers: readonly Ipv4[]): Promise<UnderlayAddress | undefined>;
 }

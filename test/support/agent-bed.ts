@@ -46,7 +46,12 @@ export function make(options: Partial<AgentOptions> = {}, needsForwarding = fals
     {
       store,
       host,
-      underlay: { choose: async () => chosen, check: () => {} },
+      underlay: {
+        choose: async () => chosen,
+        check: () => {},
+        refresh: async () => {},
+        current: async () => undefined,
+      },
       node: new LocalNode({ id: 'n', bootId: 'b' }, underlay),
       datapath,
       docker,

@@ -71,7 +71,7 @@ async function start(network: (typeof networks)[number], number: number): Promis
     {
       store: openLeaseStore(kv, { prefix: `/${network}`, log: silentLog, clock: bootClock }),
       host: told(network),
-      underlay: { choose: async () => underlay, check: () => {} },
+      underlay: { choose: async () => underlay, check: () => {}, refresh: async () => {}, current: async of => of },
       node: new LocalNode({ id: loadNodeId(host.stateDir), bootId: readBootId() }, underlay),
       datapath,
       docker: {

@@ -33,6 +33,7 @@ function configReaction(text: string): string {
       publicIp: node.publicIp,
       gateway: undefined,
       etcdAddresses: [],
+      connected: [],
     });
     chooseBackend({ network, node, ipMasquerade: 'off', forwardRules: true });
     const { port } = network.backend;

@@ -1,16 +1,20 @@
 /** The choice of the interface that carries the tunnel, on made-up hosts. */
 import { describe, expect, test } from 'vitest';
 import type { HostAddress, HostInterface } from '../../src/host/host.js';
+import { carrierMtu } from '../../src/host/underlay/carrier.js';
+import { openUnderlay } from '../../src/host/underlay/check.js';
 import { chooseUnderlay, type UnderlayOptions } from '../../src/host/underlay/choose.js';
 import { isTartanError, messageOf, TartanError } from '../../src/lib/errors.js';
-import { formatIpv4, parseIpv4, prefixAround, type Ipv4 } from '../../src/model/ip.js';
+import { silentLog } from '../../src/lib/log.js';
+import { formatIpv4, parseIpv4, parsePrefix, prefixAround, type Ipv4 } from '../../src/model/ip.js';
+import { FakeHost } from '../support/fakes.js';
 
 function address(text: string): HostAddress {
   const [bare = '', ...flags] = text.split(' ');
   const own = parseIpv4(bare);
   return {
     address: own,
-    prefix: prefixAround(own, 24),
+    prefix: prefixAround(own, flags.includes('host') ? 32 : 24),
     deprecated: flags.includes('deprecated'),
     permanent: !flags.includes('dynamic'),
   };
@@ -142,5 +146,94 @@ describe('refused, with what was tried and what there is', () => {
     const odd = { ...host, interfaces: async () => [link(2, 'eth0', ['192.0.2.1'], { mtu: 0 })] };
     expect(await choice({}, odd)).toContain('default route: eth0 says MTU 0');
     expect(await choice({}, { ...host, interfaces: async () => [] })).toContain('There is none: name one with --iface');
+  });
+});
+
+describe('fault B10: an address of /32 beside one with a network', () => {
+  const on = (...addresses: readonly string[]): Parameters<typeof choice>[1] => ({
+    ...host,
+    interfaces: async () => [link(2, 'eth0', addresses)],
+  });
+
+  test.each([
+    [['192.0.2.9 host', '192.0.2.1'], '192.0.2.1'],
+    [['192.0.2.9 host', '192.0.2.1 dynamic'], '192.0.2.1'],
+    [['192.0.2.9 host', '192.0.2.8 host'], '192.0.2.9'],
+    [['169.254.7.7', '192.0.2.9 host'], '192.0.2.9'],
+  ])('of %j it is %s', async (addresses, expected) => {
+    expect(await choice({}, on(...addresses))).toContain(` ${expected} mtu 1500 `);
+    expect(await choice({ iface: ['eth0'] }, on(...addresses))).toContain(` ${expected} mtu 1500 `);
+  });
+
+  test('where several could be meant they are named', async () => {
+    const chosen = async (...addresses: readonly string[]): Promise<readonly string[]> =>
+      (await chooseUnderlay(on(...addresses) ?? host, { iface: [], ifaceRegex: [] })).rivals;
+    expect(await chosen('192.0.2.1', '192.0.2.9 host')).toEqual([]);
+    expect(await chosen('192.0.2.1', '192.0.2.7', '169.254.1.1')).toEqual(['192.0.2.7']);
+    expect(await chosen('192.0.2.9 host', '192.0.2.8 host')).toEqual(['192.0.2.8']);
+  });
+});
+
+describe('fault B6: the MTU is that of the link by which peers are reached', () => {
+  const lo = link(1, 'lo', ['192.0.2.1 host'], { mtu: 65_536 });
+  const uplink = link(2, 'eth0', ['198.51.100.1'], { mtu: 1400 });
+  const storage = link(3, 'eth1', ['203.0.113.1'], { mtu: 9000 });
+  const at = parseIpv4('192.0.2.1');
+  const routed = {
+    interfaces: async () => [lo, uplink, storage],
+    routeTo: async (to: number) => ({
+      interfaceName: to === parseIpv4('203.0.113.9') ? 'eth1' : 'eth0',
+      source: at,
+    }),
+    defaultRoute: async () => undefined,
+  };
+
+  test('an address of /32 on lo, with routed uplinks', async () => {
+    expect(await choice({ iface: ['192.0.2.1'] }, routed)).toContain('lo 192.0.2.1 mtu 1400 ');
+    expect(await carrierMtu(routed, lo, at, [parseIpv4('203.0.113.9')])).toBe(9000);
+    expect(await carrierMtu(routed, lo, at, [parseIpv4('203.0.113.9'), parseIpv4('192.0.2.7')])).toBe(1400);
+  });
+
+  test('an address with a network: its own link, and less where peers are reached by a narrower one', async () => {
+    expect(await choice({ iface: ['eth1'] }, routed)).toContain('eth1 203.0.113.1 mtu 9000 ');
+    expect(await carrierMtu(routed, storage, parseIpv4('203.0.113.1'), [parseIpv4('203.0.113.9')])).toBe(9000);
+    expect(await carrierMtu(routed, storage, parseIpv4('203.0.113.1'), [parseIpv4('192.0.2.7')])).toBe(1400);
+  });
+});
+
+describe('fault B5, fault B4: a network that the host itself needs is refused', () => {
+  const network = parsePrefix('10.5.0.0/16');
+  async function refusal(endpoint: string, more: readonly HostInterface[] = [], names: readonly string[] = []) {
+    const network0 = { ...host, interfaces: async () => [...links, ...more] };
+    const underlay = openUnderlay(
+      Object.assign(new FakeHost(), network0),
+      { iface: [], ifaceRegex: [], etcd: { endpoints: [endpoint] } },
+      silentLog,
+      { lookUp: async () => names },
+    );
+    await underlay.choose();
+    const known = await underlay.refresh(network).catch(messageOf);
+    try {
+      underlay.check(network);
+      expect(known).toBeUndefined();
+      return undefined;
+    } catch (error) {
+      return messageOf(error);
+    }
+  }
+
+  test('etcd by a name, by all the addresses that it has', async () => {
+    expect(await refusal('http://10.5.9.9:2379')).toContain('contains 10.5.9.9, an etcd endpoint: choose');
+    expect(await refusal('https://etcd.test:2379', [], ['192.0.2.7', '10.5.9.9'])).toContain(
+      'contains 10.5.9.9, an etcd endpoint (etcd.test): choose',
+    );
+    expect(await refusal('https://etcd.test:2379', [], ['192.0.2.7'])).toBeUndefined();
+  });
+
+  test('a network of another link that covers it; one inside of it is left to the running daemon', async () => {
+    const wide = { ...link(9, 'eth9', []), addresses: [{ ...address('10.5.0.1'), prefix: parsePrefix('10.0.0.0/8') }] };
+    expect(await refusal('http://192.0.2.7:2379', [wide])).toMatch(/lies inside 10\.0\.0\.0\/8 of eth9/);
+    expect(await refusal('http://192.0.2.7:2379', [link(9, 'eth9', ['10.5.9.1'])])).toBeUndefined();
+    expect(await refusal('http://192.0.2.7:2379', [{ ...wide, name: 'tartan0' }])).toBeUndefined();
   });
 });

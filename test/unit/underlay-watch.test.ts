@@ -4,7 +4,9 @@ import type { UnderlayAddress } from '../../src/model/node.js';
 import { watchUnderlay } from '../../src/agent/underlay-watch.js';
 import type { HostInterface } from '../../src/host/host.js';
 import { silentLog } from '../../src/lib/log.js';
-import { formatIpv4, parseIpv4, prefixAround } from '../../src/model/ip.js';
+import { TartanError } from '../../src/lib/errors.js';
+import { openUnderlay } from '../../src/host/underlay/check.js';
+import { formatIpv4, parseIpv4, parsePrefix, prefixAround } from '../../src/model/ip.js';
 import { FakeHost } from '../support/fakes.js';
 
 function link(name: string, mtu: number, ...addresses: string[]): HostInterface {
@@ -41,6 +43,7 @@ let host: ChangingHost;
 let current: UnderlayAddress;
 let offered: UnderlayAddress | Error;
 let refuses: boolean;
+let conflict: string | undefined;
 const told: string[] = [];
 const end = { now: new AbortController() };
 let running: Promise<unknown>;
@@ -52,6 +55,7 @@ beforeEach(() => {
   current = underlayAt('eth0', '192.0.2.1');
   offered = new Error('no interface');
   refuses = false;
+  conflict = undefined;
   told.length = 0;
   end.now = new AbortController();
   const watch = {
@@ -63,7 +67,13 @@ beforeEach(() => {
         return { id: 'n', bootId: 'b', ...current };
       },
     },
+    network: parsePrefix('10.5.0.0/16'),
+    peers: () => [],
     underlay: {
+      ...openUnderlay(host, { iface: [], ifaceRegex: [], etcd: { endpoints: [] } }, silentLog),
+      refresh: async () => {
+        if (conflict !== undefined) throw new TartanError('CONFIG_INVALID', conflict);
+      },
       choose: async () => {
         if (offered instanceof Error) throw offered;
         return offered;
@@ -144,4 +154,17 @@ test('a move that fails is tried again', async () => {
   refuses = false;
   await passMs(1500);
   expect(told.filter(text => text.startsWith('192'))).toEqual(['192.0.2.1 1400']);
+});
+
+test('fault B5: what moves into the network while it runs is a problem, for as long as it lasts', async () => {
+  await passMs(1);
+  conflict = 'network document: Network 10.5.0.0/16 contains 10.5.9.9, an etcd endpoint (etcd.test)';
+  host.become(link('eth0', 1500, '192.0.2.1'));
+  await passMs(1);
+  expect(told).toEqual([`underlay_conflict: ${conflict}`]);
+  conflict = undefined;
+  await passMs(1_500);
+  told.length = 0;
+  await passMs(30_000);
+  expect(told).toEqual([]);
 });

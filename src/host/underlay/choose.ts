@@ -6,6 +6,7 @@
 import { messageOf, TartanError } from '../../lib/errors.js';
 import { formatIpv4, isLinkLocal, isUnicastHost, readIpv4, type Ipv4 } from '../../model/ip.js';
 import type { HostAddress, HostInterface, HostNetwork } from '../host.js';
+import { carrierMtu } from './carrier.js';
 
 /** A regular expression of any syntax. */
 export interface Pattern {
@@ -29,6 +30,8 @@ export interface UnderlayChoice {
   readonly publicIp: Ipv4;
   /** `--iface eth1`, `default route` ... */
   readonly reason: string;
+  /** Other addresses of the link that could be meant as well. */
+  readonly rivals: readonly string[];
 }
 
 /** What a candidate finds, or for people why it finds nothing. */
@@ -55,7 +58,9 @@ export async function chooseUnderlay(host: HostReader, choice: UnderlayOptions):
       continue;
     }
     const { link, address } = found;
-    return { name: link.name, address, mtu: link.mtu, publicIp: choice.publicIp ?? address, reason };
+    const mtu = await carrierMtu(host, link, address, []);
+    const rivals = rivalsOf(link, address).map(formatIpv4);
+    return { name: link.name, address, mtu, publicIp: choice.publicIp ?? address, reason, rivals };
   }
   throw new TartanError(
     'HOST_REFUSED',
@@ -127,11 +132,23 @@ function withFirstAddress(link: HostInterface): Found {
   return first ? { link, address: first.address } : { why: `${link.name} has no usable IPv4 address` };
 }
 
-/** Orders addresses: global before link-local, permanent before temporary, else as the kernel; never loopback. */
+/**
+ * Orders addresses: global before link-local, one with a network before a /32 beside it (which is often one that moves
+ * between hosts), permanent before temporary, else as the kernel; never loopback.
+ */
 export function usableAddresses(link: HostInterface): readonly HostAddress[] {
-  const rank = ({ address, permanent }: HostAddress): number => (isUnicastHost(address) ? 0 : 2) + (permanent ? 0 : 1);
+  const rank = ({ address, permanent, prefix }: HostAddress): number =>
+    (isUnicastHost(address) ? 0 : 4) + (prefix.length < 32 ? 0 : 2) + (permanent ? 0 : 1);
   // Array.sort is stable: addresses of equal rank keep the kernel's order.
   return link.addresses.filter(isUsable).sort((a, b) => rank(a) - rank(b));
+}
+
+/** Addresses of the same standing: nothing says which of them is meant. */
+function rivalsOf(link: HostInterface, chosen: Ipv4): readonly Ipv4[] {
+  const usable = usableAddresses(link).filter(({ address }) => isUnicastHost(address));
+  const own = usable.find(({ address }) => address === chosen);
+  const isAlike = (one: HostAddress): boolean => (one.prefix.length === 32) === (own?.prefix.length === 32);
+  return usable.filter(one => one !== own && isAlike(one)).map(({ address }) => address);
 }
 
 function isUsable({ address, deprecated }: HostAddress): boolean {
