@@ -85,11 +85,15 @@ export async function validateConfig(call: Call, source: string): Promise<ExitSt
   return exitStatus.ok;
 }
 
-export async function cleanUp(call: Call): Promise<ExitStatus> {
+/** @param flannel only the rules that flannel left behind */
+export async function cleanUp(call: Call, flannel: boolean): Promise<ExitStatus> {
   const { runDir, stateDir } = call.settings;
-  const { removed, left } = await call.io.ports.cleanup({ runDir, stateDir });
+  const { removed, left } = await call.io.ports.cleanup({ runDir, stateDir, flannel });
   const document = { apiVersion, kind: 'Cleanup', removed };
-  const lines = removed.length === 0 ? ['nothing of tartan was here'] : removed.map(line => `removed ${line}`);
+  const lines =
+    removed.length === 0
+      ? [`nothing of ${flannel ? 'flannel' : 'tartan'} was here`]
+      : removed.map(line => `removed ${line}`);
   print(call, document, () => lines.map(line => `${withoutControls(line)}\n`).join(''));
   for (const line of left) call.io.stderr(`note: ${withoutControls(line)}\n`);
   return exitStatus.ok;

@@ -43,6 +43,8 @@ export type StatusReading =
 export interface CleanupRequest {
   readonly runDir: string;
   readonly stateDir: string;
+  /** Only the rules that flannel left behind, and nothing of ours. */
+  readonly flannel: boolean;
 }
 
 /** Names the places where the facts about Docker are read. */

@@ -234,7 +234,10 @@ function addCleanup(parent: Command, run: Run): void {
   const command = parent
     .command('cleanup')
     .description('stop the data plane and remove everything of tartan from this host; leases stay until they expire');
-  addFlag(addFlag(addOutput(command), 'run-dir'), 'state-dir').action(() => run(command, cleanUp));
+  const flannel = new Option('--flannel', 'remove only the packet filter rules that flannel left behind');
+  addFlag(addFlag(addOutput(command), 'run-dir'), 'state-dir')
+    .addOption(flannel)
+    .action((values: OptionValues) => run(command, call => cleanUp(call, values['flannel'] === true)));
 }
 
 function addOutput(command: Command): Command {

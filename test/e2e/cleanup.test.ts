@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { dumpHost } from '../support/host-dump.js';
 import type { LabHost } from '../support/lab-host.js';
+import { until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const lab = useLab({ nodes: ['a', 'b', 'c'] });
@@ -59,4 +60,58 @@ test('what others put into a table of our making stays, with the table', async (
   expect(saved).toMatch(/-A FORWARD -d 203\.0\.113\.0\/24 -j DROP/);
   // Not iptables-save: it lists chains that are not there.
   expect(await c.run('nft', 'list', 'ruleset')).not.toMatch(/tartan|PREROUTING|table ip nat/i);
+});
+
+test('fault U8: cleanup says that docker0 keeps its address, with the command', async () => {
+  const c = lab().node('c');
+  await c.startDaemon().waitForEvent('daemon.ready');
+  const { subnet } = c;
+  await c.stopDaemon();
+  await c.run('ip', 'link', 'add', 'docker0', 'type', 'bridge');
+  await c.run('ip', 'address', 'add', subnet.replace('.0/', '.1/'), 'dev', 'docker0');
+  const { status, stderr } = await c.tool('cleanup');
+  await c.run('ip', 'link', 'del', 'docker0');
+  expect([status, stderr]).toEqual([
+    0,
+    expect.stringContaining(`docker0 has ${subnet.replace('.0/', '.1/')} and keeps it`),
+  ]);
+  expect(stderr).toContain('systemctl restart docker');
+});
+
+test('fault F10: what flannel left is told with the command, which removes exactly that, under a running daemon', async () => {
+  const b = lab().node('b');
+  await b.startDaemon().waitForEvent('daemon.ready');
+  const rules = async (): Promise<string> =>
+    [await b.run('iptables-nft-save'), await b.run('iptables-legacy-save'), await b.run('nft', '-s', 'list', 'tables')]
+      .join('\n')
+      .replace(/^#.*\n?|\[\d+:\d+\]/gm, '');
+  for (const program of ['iptables-nft', 'iptables-legacy'])
+    for (const line of [
+      'nat -A POSTROUTING -s 203.0.113.0/24 -j MASQUERADE',
+      'filter -A FORWARD -s 203.0.113.9 -j DROP',
+    ])
+      await b.run(program, '-t', ...line.split(' '));
+  const before = await rules();
+  for (const program of ['iptables-nft', 'iptables-legacy'])
+    for (const line of [
+      'nat -N FLANNEL-POSTRTG',
+      'nat -A FLANNEL-POSTRTG -s 10.5.0.0/16 ! -d 224.0.0.0/4 -m comment --comment FLANNEL -j MASQUERADE',
+      'nat -A POSTROUTING -m comment --comment FLANNEL -j FLANNEL-POSTRTG',
+      'filter -N FLANNEL-FWD',
+      'filter -A FLANNEL-FWD -s 10.5.0.0/16 -j ACCEPT',
+      'filter -A FORWARD -j FLANNEL-FWD',
+    ])
+      await b.run(program, '-t', ...line.replace('FLANNEL -j', 'flanneld_masq -j').split(' '));
+  await b.run('nft', 'add', 'table', 'ip', 'flannel-ipv4');
+  const told = await until('told', async () =>
+    (await b.status()).problems.find(text => text.startsWith('rule_leftover')),
+  );
+  expect(told).toMatch(/nat FLANNEL-POSTRTG, filter FLANNEL-FWD.*tartan cleanup --flannel/);
+  const { status, stdout, stderr } = await b.tool('cleanup', '--flannel');
+  expect(status, stderr).toBe(0);
+  expect(stdout.match(/^removed by .*/gm)).toHaveLength(5);
+  expect(await rules()).toBe(before);
+  expect((await b.tool('cleanup', '--flannel')).stdout).toBe('nothing of flannel was here\n');
+  await until('told no more', async () => (await b.status()).problems.every(text => !text.startsWith('rule_leftover')));
+  await b.stopDaemon();
 });

@@ -118,7 +118,10 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
       withoutDaemon: noChanges.release,
       docker: noPorts.docker,
       cleanup: async request =>
-        answer(`cleanup ${request.runDir} ${request.stateDir}`, { removed: world.removed, left: world.left }),
+        answer(`cleanup ${request.flannel ? 'flannel' : `${request.runDir} ${request.stateDir}`}`, {
+          removed: world.removed,
+          left: world.left,
+        }),
     },
   };
   return { status: await runTool(['/usr/bin/node', calledAs, ...words], io), out, err };
@@ -393,6 +396,11 @@ describe('cleanup', () => {
   it('names on stderr what others changed', async () => {
     world.left = ["'bip' in /etc/docker/daemon.json was changed by others and stays"];
     expect((await run('cleanup')).err).toBe(`note: ${world.left[0]}\n`);
+  });
+
+  it('fault F10: what flannel left is removed only when it is asked for by name', async () => {
+    expect((await run('cleanup --flannel')).out).toBe('nothing of flannel was here\n');
+    expect(world.calls).toEqual(['cleanup flannel']);
   });
 
   it('says so when there was nothing, and fails with 1', async () => {

@@ -7,6 +7,7 @@ import type { Log } from '../../lib/log.js';
 import type { FirewallPlan } from '../../model/plan.js';
 import { impossible, type Step } from '../step.js';
 import { programFact, runCommand, tellsOfHang, type RunCommand } from './command.js';
+import { flannelConflicts } from './flannel.js';
 import { dropConflicts } from './foreign-tables.js';
 import { Iptables } from './iptables.js';
 import { foreignTables, ipv4Tables, listOtherVariant, listTables, saveRules, variantConflict } from './listing.js';
@@ -64,7 +65,14 @@ export class Firewall {
     });
     const hang = !listed.known && !needsNft && tellsOfHang(listed.why) ? [listed.why] : [];
     return [
-      { ...nothingToDo, conflicts: [...place.conflicts, ...hang] },
+      {
+        ...nothingToDo,
+        conflicts: [
+          ...place.conflicts,
+          ...hang,
+          ...(parts.length > 0 ? flannelConflicts(text, factValue(listed) ?? []) : []),
+        ],
+      },
       {
         ...nothingToDo,
         conflicts: await dropConflicts(

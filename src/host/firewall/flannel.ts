@@ -1,0 +1,68 @@
+/**
+ * The rules of flannel that stay behind when its daemon ends: two chains of iptables with the jumps to them, behind either
+ * variant, and a table of nftables. They are named, and removed only when somebody asks for that.
+ */
+import { readTextFile } from '../../lib/file.js';
+import { factValue } from '../../lib/fact.js';
+import { isAbsent, programFact, type RunCommand } from './command.js';
+import { listTables, saveRules } from './listing.js';
+import { parseSaveText, targetOf } from './save-text.js';
+
+const chains = [
+  ['nat', 'FLANNEL-POSTRTG'],
+  ['filter', 'FLANNEL-FWD'],
+] as const;
+const nftTable = 'ip flannel-ipv4';
+
+/** @param text what iptables-save wrote. @param nftTables family and name of each nftables table */
+export function flannelConflicts(text: string, nftTables: readonly string[]): readonly string[] {
+  const tables = parseSaveText(text);
+  const found = [
+    ...chains.filter(([table, chain]) => tables.get(table)?.has(chain)).map(words => words.join(' ')),
+    ...nftTables.filter(table => table === nftTable),
+  ];
+  if (found.length === 0) return [];
+  return [
+    `rule_leftover ${found.join(', ')}: rules of flannel are here, and masquerade or accept what tartand does not; where no flanneld runs, remove them with: tartan cleanup --flannel`,
+  ];
+}
+
+/** @returns one line for each thing that was removed. @throws an Error of the program that refused */
+export async function removeFlannelRules(
+  run: RunCommand,
+  signal: AbortSignal,
+  legacyTablesFile = '/proc/net/ip_tables_names',
+): Promise<readonly string[]> {
+  const removed: string[] = [];
+  // Listing legacy tables would create them.
+  const hasLegacy = (factValue(readTextFile(legacyTablesFile)) ?? '').trim() !== '';
+  for (const program of ['iptables-nft', 'iptables-legacy'] as const) {
+    if (program === 'iptables-legacy' && !hasLegacy) continue;
+    const text = await saveRules(program, run, signal).catch((error: unknown) => {
+      if (isAbsent(error)) return '';
+      throw error;
+    });
+    for (const [table, chain] of chains) {
+      const commands = removalOf(text, table, chain);
+      if (commands.length === 0) continue;
+      const input = [`*${table}`, ...commands, 'COMMIT', ''].join('\n');
+      await run(`${program}-restore`, ['--noflush', '--wait=5'], input, signal);
+      removed.push(`by ${program}: ${table} ${chain} and the jumps to it`);
+    }
+  }
+  const tables = await programFact(() => listTables(run, signal));
+  if (factValue(tables)?.includes(nftTable)) {
+    await run('nft', ['delete', 'table', ...nftTable.split(' ')], '', signal);
+    removed.push(`by nft: table ${nftTable}`);
+  }
+  return removed;
+}
+
+function removalOf(text: string, name: string, chain: string): readonly string[] {
+  const table = parseSaveText(text).get(name);
+  if (!table?.has(chain)) return [];
+  const jumps = [...table].flatMap(([from, rules]) =>
+    rules.filter(rule => targetOf(rule) === chain).map(rule => `-D ${from} ${rule.text}`),
+  );
+  return [...jumps, `-F ${chain}`, `-X ${chain}`];
+}
