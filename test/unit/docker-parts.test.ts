@@ -12,6 +12,7 @@ import { parseDockerdFlags, readDaemonOptions } from '../../src/docker/settings/
 import { createEngineNetwork, engineRelease, isAtLeast, readEngine } from '../../src/docker/engine.js';
 import type { RuleFacts } from '../../src/docker/verify/facts.js';
 import { parseListing, wantedContent } from '../../src/host/firewall/nft-table.js';
+import { placeFirewall } from '../../src/host/firewall/placement.js';
 import { mainTable, type KernelRoute } from '../../src/host/netlink/messages.js';
 import type { FirewallPlan } from '../../src/model/plan.js';
 import { plan } from '../support/firewall-texts.js';
@@ -208,6 +209,21 @@ describe('the packet filter', () => {
     // As for the placement of the daemon's rules: chains of Docker and a last rule drop too.
     expect(drops('filter\n:FORWARD ACCEPT [0:0]\n:DOCKER - [0:0]')).toBe(true);
     expect(drops('filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j REJECT')).toBe(true);
+  });
+
+  it('fault C2: verify and the placement of rules say the same of a FORWARD chain', () => {
+    for (const chain of [
+      ':FORWARD ACCEPT [0:0]',
+      ':FORWARD DROP [0:0]',
+      ':FORWARD ACCEPT [0:0]\n:DOCKER - [0:0]',
+      ':FORWARD ACCEPT [0:0]\n:DOCKER-USER - [0:0]',
+      ':FORWARD ACCEPT [0:0]\n-A FORWARD -j REJECT --reject-with icmp-port-unreachable',
+      ':FORWARD ACCEPT [0:0]\n-A FORWARD -s 203.0.113.0/24 -j DROP\n-A FORWARD -j ACCEPT',
+    ]) {
+      const text = `*filter\n${chain}\nCOMMIT\n`;
+      const beside = placeFirewall([{ ...plan, nftables: true }], { iptables: text, nft: [] }).iptables;
+      expect(readRules(text, undefined).forwardDrops, chain).toBe(beside.length > 0);
+    }
   });
 
   it('our rules in a table of our own, as the daemon makes it', () => {

@@ -79,7 +79,35 @@ export function assignNumbers(
   max: number,
 ): PeerNumbers {
   const { inUse, freed, comers } = keepNumbers(before, identities, generation);
-  const numbers = { inUse, freed, othersFreeIn: before.othersFreeIn };
+  return numberComers({ inUse, freed, othersFreeIn: before.othersFreeIn }, comers, settled, max);
+}
+
+/** As `assignNumbers`, when all that had a number stay and some come: the cost is that of the copies. */
+export function addNumbers(
+  before: PeerNumbers,
+  identities: readonly IdentityHash[],
+  settled: Settled,
+  max: number,
+): PeerNumbers {
+  const former = new Map(Array.from(before.freed, ([number, { identity }]) => [identity, number]));
+  const [inUse, freed] = [new Map(before.inUse), new Map(before.freed)];
+  const comers: IdentityHash[] = [];
+  for (const identity of identities) {
+    const number = former.get(identity);
+    if (number === undefined) comers.push(identity);
+    else inUse.set(identity, number);
+    if (number !== undefined) freed.delete(number);
+  }
+  return numberComers({ inUse, freed, othersFreeIn: before.othersFreeIn }, comers, settled, max);
+}
+
+interface Numbering extends PeerNumbers {
+  readonly inUse: Map<IdentityHash, number>;
+  readonly freed: Map<number, Freed>;
+}
+
+function numberComers(numbers: Numbering, comers: readonly IdentityHash[], settled: Settled, max: number): PeerNumbers {
+  const { inUse, freed } = numbers;
   const taken = new Set(inUse.values());
   let candidate = 0;
   for (const identity of comers) {

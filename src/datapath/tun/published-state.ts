@@ -9,6 +9,7 @@ import { samePrefix } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
 import type { Generation } from '../datapath.js';
 import {
+  addNumbers,
   assignNumbers,
   hasUsableNumber,
   hashIdentity,
@@ -50,7 +51,7 @@ export class PublishedState {
   #rows: NativeRows = { peers: new Uint32Array(0), routes: new Uint32Array(0) };
   #numbers: PeerNumbers = noNumbers;
   /** Of the newest peers, by identity: only a new peer is hashed. */
-  #hashes: ReadonlyMap<string, IdentityHash> = new Map();
+  #hashes = new Map<string, IdentityHash>();
   #refused: readonly TunnelPeer[] = [];
   /** The peers of the newest rows, in the order of the caller; none when some of them were refused. */
   #numbered: readonly NumberedPeer[] = [];
@@ -116,7 +117,7 @@ export class PublishedState {
    */
   replace(peers: readonly TunnelPeer[], running: NativeTable | undefined): Generation {
     const next = this.#unwritten ? this.#generation : this.#generation + 1;
-    const altered = this.#alter(peers);
+    const altered = this.#alter(peers, running);
     if (altered) return this.#setRows(altered, next);
     const hashes = new Map<string, IdentityHash>();
     for (const { identity } of peers) hashes.set(identity, this.#hashes.get(identity) ?? hashIdentity(identity));
@@ -140,18 +141,32 @@ export class PublishedState {
     return next;
   }
 
-  /** Rewrites the rows of peers that only moved. @returns undefined when other peers, or other prefixes, are wanted */
-  #alter(peers: readonly TunnelPeer[]): NativeRows | undefined {
-    const before = this.#numbered;
-    if (before.length === 0 || before.length !== peers.length) return undefined;
-    if (!peers.every((peer, i) => peer === before[i]?.peer || isSamePeer(peer, before[i]?.peer))) return undefined;
-    const moved = peers.flatMap((peer, i) => {
-      const old = before[i];
-      return old === undefined || old.peer === peer ? [] : [{ ...old, peer }];
+  /** Rewrites the rows of peers that moved or came. @returns undefined when a peer has left, or has other prefixes */
+  #alter(peers: readonly TunnelPeer[], running: NativeTable | undefined): NativeRows | undefined {
+    const found = matchPeers(this.#numbered, peers);
+    if (!found) return undefined;
+    const { moved, come } = found;
+    const hashes = come.map(({ identity }) => hashIdentity(identity));
+    const { peersMax } = this.#rules;
+    const numbers =
+      come.length === 0 ? this.#numbers : addNumbers(this.#numbers, hashes, this.#settled(running), peersMax);
+    const added = come.flatMap((peer, i) => {
+      const [hash = '', number] = [hashes[i], numbers.inUse.get(hashes[i] ?? '')];
+      return number === undefined ? [] : [{ peer, hash, number }];
     });
-    const rows = { ...this.#rows, peers: alterRows(this.#rows.peers, moved) };
+    if (added.length < come.length) return undefined;
+    const altered = new Map([...moved, ...added].map(one => [one.peer.identity, one]));
+    const known = this.#numbered.values();
+    const numbered = peers.flatMap(peer => {
+      const other = altered.get(peer.identity);
+      const old = added.includes(other as NumberedPeer) ? undefined : known.next().value;
+      return other ?? old ?? [];
+    });
+    const rows = alterRows(this.#rows, [...moved, ...added], come.length === 0 ? undefined : numbered);
     this.#rules.check(rows);
-    this.#numbered = before.map((old, i) => (old.peer === peers[i] ? old : { ...old, peer: peers[i] ?? old.peer }));
+    for (const { peer, hash } of added) this.#hashes.set(peer.identity, hash);
+    this.#numbers = numbers;
+    this.#numbered = numbered;
     return rows;
   }
 
@@ -215,6 +230,29 @@ function settledGeneration({ generation, inTable, before }: Written, reported: n
   // A thread of a new process has no table yet, and will begin with the first one.
   if (reported === inTable || inTable === 1) return generation;
   return reported === inTable - 1 ? before : 0;
+}
+
+/** With more differences all rows are packed anew. */
+const fewMax = 100;
+
+/** Finds who moved and who came, when all others are there in the same order. */
+function matchPeers(
+  before: readonly NumberedPeer[],
+  peers: readonly TunnelPeer[],
+): { readonly moved: readonly NumberedPeer[]; readonly come: readonly TunnelPeer[] } | undefined {
+  if (before.length === 0 || peers.length < before.length || peers.length > before.length + fewMax) return undefined;
+  const [moved, come]: [NumberedPeer[], TunnelPeer[]] = [[], []];
+  let at = 0;
+  for (const peer of peers) {
+    const old = before[at];
+    if (old?.peer === peer) at++;
+    else if (old && isSamePeer(peer, old.peer)) {
+      moved.push({ ...old, peer });
+      at++;
+    } else come.push(peer);
+    if (moved.length + come.length > fewMax) return undefined;
+  }
+  return at === before.length ? { moved, come } : undefined;
 }
 
 function isSamePeer(peer: TunnelPeer, old: TunnelPeer | undefined): boolean {

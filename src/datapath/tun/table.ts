@@ -113,6 +113,10 @@ export function packTable(numbered: readonly NumberedPeer[]): NativeRows {
   const length = numbered.reduce((most, { number }) => Math.max(most, number + 1), 0);
   const peers = new Uint32Array(length * peerRowLength);
   for (const { peer, hash, number } of numbered) peers.set(rowOf(peer, hash), number * peerRowLength);
+  return { peers, routes: packRoutes(numbered) };
+}
+
+function packRoutes(numbered: readonly NumberedPeer[]): Uint32Array {
   const sorted = numbered
     .flatMap(({ peer, number }) => peer.prefixes.map(prefix => ({ prefix, number })))
     .sort((a, b) => comparePrefixes(a.prefix, b.prefix));
@@ -125,14 +129,23 @@ export function packTable(numbered: readonly NumberedPeer[]): NativeRows {
     routes[at + 6] = number;
     at += routeRowLength;
   }
-  return { peers, routes };
+  return routes;
 }
 
-/** Returns the rows of peers with those of some of them written anew. */
-export function alterRows(rows: Uint32Array, numbered: readonly NumberedPeer[]): Uint32Array {
-  const peers = rows.slice();
-  for (const { peer, hash, number } of numbered) peers.set(rowOf(peer, hash), number * peerRowLength);
-  return peers;
+/**
+ * Returns the rows with those of some peers written anew.
+ * @param numbered all peers, when some of them were not there before
+ */
+export function alterRows(
+  rows: NativeRows,
+  altered: readonly NumberedPeer[],
+  numbered: readonly NumberedPeer[] | undefined,
+): NativeRows {
+  const length = altered.reduce((most, { number }) => Math.max(most, (number + 1) * peerRowLength), rows.peers.length);
+  const peers = new Uint32Array(length);
+  peers.set(rows.peers);
+  for (const { peer, hash, number } of altered) peers.set(rowOf(peer, hash), number * peerRowLength);
+  return { peers, routes: numbered ? packRoutes(numbered) : rows.routes };
 }
 
 /** The rows of peers that were packed before: of many peers few are new. */
