@@ -262,7 +262,7 @@ describe('running', () => {
     const { steps } = await firewall.steps([plan], signal);
     for (const step of steps) await step.run();
     expect(await firewall.steps([plan], signal)).toEqual({ steps: [], conflicts: [] });
-    const restore = 'iptables-restore --noflush --wait=5';
+    const restore = 'iptables-restore --noflush --wait=4';
     expect(fake.calls).toEqual(['iptables-save', restore, restore, restore, 'iptables-save']);
   });
 

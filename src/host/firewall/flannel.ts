@@ -46,7 +46,7 @@ export async function removeFlannelRules(
       const commands = removalOf(text, table, chain);
       if (commands.length === 0) continue;
       const input = [`*${table}`, ...commands, 'COMMIT', ''].join('\n');
-      await run(`${program}-restore`, ['--noflush', '--wait=5'], input, signal);
+      await run(`${program}-restore`, ['--noflush', '--wait=4'], input, signal);
       removed.push(`by ${program}: ${table} ${chain} and the jumps to it`);
     }
   }

@@ -87,7 +87,7 @@ export class Iptables {
   }
 
   async #restore(change: TableChange, signal: AbortSignal): Promise<void> {
-    await this.#run(`${this.#program}-restore`, ['--noflush', '--wait=5'], restoreText(change), signal);
+    await this.#run(`${this.#program}-restore`, ['--noflush', '--wait=4'], restoreText(change), signal);
   }
 
   /** Serves iptables before 1.6.2 and Linux before 3.13: ports are chosen less randomly, all else is the same. */

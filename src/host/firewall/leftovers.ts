@@ -41,7 +41,7 @@ export async function removeLeftover(
 ): Promise<void> {
   const restore = async (...commands: readonly string[]): Promise<void> => {
     const text = [`*${table}`, ...commands, 'COMMIT', ''].join('\n');
-    await run(`${program}-restore`, ['--noflush', '--wait=5'], text, signal);
+    await run(`${program}-restore`, ['--noflush', '--wait=4'], text, signal);
   };
   const unmark = [...(chain === undefined ? [] : [`-X ${chainMark(chain)}`]), ...(isTable ? [`-X ${mark}`] : [])];
   await restore(...unmark);
