@@ -155,8 +155,9 @@ test('fault C23: ten lease changes a second among five thousand peers cost littl
     const { daemon } = host;
     const [began, before] = [performance.now(), processorSeconds(daemon.pid)];
     for (let change = 0; change < changes; change++) {
-      const value = valueOf(change % 100).replace('"172.', `"${173 + (Math.floor(change / 100) % 2)}.`);
-      await etcd.write({ [keyOf(1000 + (change % 100))]: value.replace(/node-\d+/, `node-${1000 + (change % 100)}`) });
+      const number = Math.min(1000, peers - 100) + (change % 100);
+      const moved = `"${173 + (Math.floor(change / 100) % 2)}.`;
+      await etcd.write({ [keyOf(number)]: valueOf(number).replace('"172.', moved) });
       await delay(Math.max(0, began + (change + 1) * 100 - performance.now()));
     }
     return ((processorSeconds(daemon.pid) - before) * 1000) / (performance.now() - began);
