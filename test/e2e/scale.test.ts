@@ -163,6 +163,10 @@ test('fault C23: ten lease changes a second among five thousand peers cost littl
     return ((processorSeconds(daemon.pid) - before) * 1000) / (performance.now() - began);
   };
   const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+  // What measures the event loop costs a part of what is measured here.
+  await host.stopDaemon();
+  await host.startDaemon({ 'etcd-endpoints': etcd.endpoints }).waitForEvent('daemon.ready');
+  await host.waitForPeers(peers);
   const share = await shareOf(churnSeconds * 10);
   process.stdout.write(`ten lease changes a second among ${peers}: ${percent(share)} of a core\n`);
   // A whole pass over the host for each change took 87 %, the right value is 15 % of a core that nobody else uses.
