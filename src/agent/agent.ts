@@ -140,7 +140,7 @@ export class Agent {
       this.#moveForwardUntil(ownLease);
     });
     this.#isDatapathStarted = true;
-    this.reconciler.ring();
+    this.reconciler.ringHost();
   }
 
   #datapathConfig({ network, backend, ownLease }: Session, node: UnderlayAddress): DatapathConfig {

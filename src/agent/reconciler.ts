@@ -109,10 +109,14 @@ export class Reconciler {
       if (!this.#running) return;
       this.#publish();
       const plan = this.#plan();
-      if (!plan || textOf(plan.host) === this.#appliedHost) return;
-      this.#wake.ring();
-      this.#urgent.ring();
+      if (plan && textOf(plan.host) !== this.#appliedHost) this.ringHost();
     });
+  }
+
+  /** The host gets a pass soon, also when its part of the plan is the same. */
+  ringHost(): void {
+    this.#wake.ring();
+    this.#urgent.ring();
   }
 
   /** Runs until the signal is aborted. @param onPass called after each good pass over the host */

@@ -181,7 +181,7 @@ describe('fault B6: the MTU is that of the link by which peers are reached', () 
   const at = parseIpv4('192.0.2.1');
   const routed = {
     interfaces: async () => [lo, uplink, storage],
-    routeTo: async (to: number) => ({
+    routeTo: async (to: Ipv4) => ({
       interfaceName: to === parseIpv4('203.0.113.9') ? 'eth1' : 'eth0',
       source: at,
     }),

@@ -2,7 +2,14 @@
 import { expect, test } from 'vitest';
 import { PublishedState } from '../../src/datapath/tun/published-state.js';
 import { peerRowLength, routeRowLength, type NativeRows } from '../../src/lib/native.js';
-import { comparePrefixes, formatIpv4, ipv4FromNumber, parseIpv4, parsePrefix } from '../../src/model/ip.js';
+import {
+  comparePrefixes,
+  formatAddress,
+  formatIpv4,
+  ipv4FromNumber,
+  parseIpv4,
+  parsePrefix,
+} from '../../src/model/ip.js';
 import type { TunnelPeer } from '../../src/model/plan.js';
 
 function peer(number: number, hop: number): TunnelPeer {
@@ -41,7 +48,7 @@ test('fault C17, fault C23: peers that come, move and leave at random', () => {
     const refused = new Set(published.refused);
     const expected = sorted
       .filter(one => !refused.has(one))
-      .map(one => `${formatIpv4(one.prefixes[0]?.base ?? ipv4FromNumber(0))} ${formatIpv4(one.endpoint)}`);
+      .map(one => `${formatAddress(one.prefixes[0]?.base ?? ipv4FromNumber(0))} ${formatIpv4(one.endpoint)}`);
     expect(meaning(rows ?? { peers: new Uint32Array(), routes: new Uint32Array() }), `step ${step}`).toEqual(expected);
   }
 });

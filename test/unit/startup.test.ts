@@ -42,8 +42,8 @@ describe('a start while etcd is silent', () => {
     expect(sleeps[0]).toBe(1000);
     expect(datapath.calls).toEqual([
       'start 10.5.1.0/24 on 192.0.2.1:8285 mtu 1472',
-      'fence false',
       'publish 10.5.2.0/24 via 192.0.2.2:8285, 10.5.3.0/24 via 192.0.2.3:8285',
+      'fence false',
     ]);
     expect(written).toHaveLength(1);
     expect(events).toEqual(['lease.remembered', 'plan.applied', 'plan.applied', 'daemon.ready']);
@@ -183,7 +183,7 @@ describe('a start while etcd is silent', () => {
       ring();
       expect(notified).toEqual(['READY=1']);
     });
-    expect(events).toEqual(['state.refused', 'lease.remembered', 'plan.applied', 'daemon.ready']);
+    expect(events).toEqual(['state.refused', 'lease.remembered', 'plan.applied', 'plan.applied', 'daemon.ready']);
   });
 
   it('waits for etcd with a file that may not be used', async () => {
