@@ -54,12 +54,11 @@ function hides({ protocol, destination, type, typeNumber }: KernelRoute, { own }
 }
 
 function isInside(route: KernelRoute, plan: RoutePlan, { links }: RouteContext): boolean {
-  const { length } = plan.destination;
-  return (
-    prefixCovers(plan.destination, route.destination) &&
-    route.destination.length > length &&
-    (route.type !== 'unicast' || plan.kind === 'unreachable' || links.get(route.linkIndex ?? -1) !== plan.device)
-  );
+  if (!prefixCovers(plan.destination, route.destination)) return false;
+  if (route.destination.length <= plan.destination.length) return false;
+  if (plan.kind === 'unreachable' || links.get(route.linkIndex ?? -1) !== plan.device) return true;
+  // On the link itself, the kernel's route for an address of the link takes nothing away.
+  return route.type !== 'unicast' && route.protocol !== kernelProtocol;
 }
 
 /** The rules that decide for packets of this range before a rule asks the main table, where ours is. */

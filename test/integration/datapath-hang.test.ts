@@ -8,7 +8,7 @@ import { Lab, pidOf, until, type Daemon, type Host } from './datapath-lab.js';
 let lab: Lab;
 const daemons = new Map<Host, Daemon>();
 /** With the real limits, three seconds and ten, only in `npm run test:long`. */
-const hang = process.env['TARTAN_HANG'] === 'real' ? {} : { hang: { tellMs: 1_000, replaceMs: 2_000 } };
+const hang = process.env['TARTAN_HANG'] === 'real' ? {} : { hang: { tellMs: 1_000, replaceMs: 4_000 } };
 const limitMs = 30_000;
 
 beforeAll(async () => {

@@ -10,13 +10,7 @@ import { parseLeaseValue } from '../../src/model/lease.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
 import { noPorts, noChanges, sampleStatus as status } from '../support/samples.js';
 
-const lease = (
-  subnet: string,
-  publicIp: string,
-  nodeId: string | undefined,
-  ttlSeconds: number | null,
-  revision = 7n,
-) => ({
+const lease = (subnet: string, publicIp: string, nodeId?: string, ttlSeconds: number | null = null, revision = 7n) => ({
   subnet: parsePrefix(subnet),
   ...parseLeaseValue(JSON.stringify({ PublicIP: publicIp, ...(nodeId !== undefined && { nodeId, bootId: 'boot-1' }) })),
   createRevision: revision,
