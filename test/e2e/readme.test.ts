@@ -36,7 +36,7 @@ function blockCommands(): readonly string[] {
 
 /** What stands between backquotes and begins with the name of a program. */
 function inlineCommands(): readonly string[] {
-  const programs = /^(tartand?|npm|systemctl|nft|sysctl|tcpdump|iptables-save|dockerd|config\/\S+\.sh)( |$)/;
+  const programs = /^(tartand?|npm|systemctl|nft|ip|sysctl|tcpdump|iptables-save|dockerd|config\/\S+\.sh)( |$)/;
   const inline = [...readme.matchAll(/`([^`]+)`/g)].map(([, text = '']) => text.replace(/\s+/g, ' '));
   return [...new Set(inline)].filter(text => programs.test(text) && text !== 'tartand');
 }
@@ -106,6 +106,7 @@ describe('fault U1: the commands of the README', () => {
     host.write('/etc/default/tartand', settings.replace('#TARTAN_DOCKER_SUBNET_LEN', 'TARTAN_DOCKER_SUBNET_LEN'));
     const verified = await host.attempt(['systemd-analyze', 'verify', 'tartand.service', 'docker.service']);
     expect(verified.stderr.split('\n').filter(line => /tartan/.test(line))).toEqual([]);
+    await typed('install -D -m 644 config/sysusers.d/tartan.conf /etc/sysusers.d/tartan.conf && systemd-sysusers');
     await typed('systemctl daemon-reload && systemctl enable --now tartand');
     expect(await host.show('tartand', 'ActiveState')).toBe('active');
   });
@@ -122,6 +123,7 @@ describe('fault U1: the commands of the README', () => {
       return true;
     });
     expect(await typed('tartan status')).toContain('ready');
+    await typed('tartan status --check');
     expect(await typed('tartan ping')).toContain('3 of 3');
     await typed('export TARTAN_ETCD_ENDPOINTS=http://192.0.2.254:2379');
     expect(await typed('tartan leases')).toContain('192.0.2.9');
@@ -157,6 +159,8 @@ describe('fault U1: the commands of the README', () => {
     expect(await typed('tartan features withdraw')).not.toBe('');
     expect(await typed('tartan leave')).toContain('which is free now');
     expect(await typed('tartan cleanup')).toContain('removed');
+    await typed('tartan cleanup --flannel');
+    await typed('ip route flush proto 167');
     // `npm test` is what runs here; the demo is part `docker` of the long tests.
     const elsewhere = ['npm run demo', 'npm test', 'npm run demo -- --keep'];
     const commands = [...blockCommands(), ...inlineCommands()];
