@@ -1,5 +1,5 @@
 #!/bin/bash
-# `npm run soak -- --minutes 30 --seed N`: random faults on three hosts and three etcd members, under traffic, with every
+# `npm run soak -- --minutes 30 --seed N [--only TEXT]`: random faults on three hosts and three etcd members, under traffic, with every
 # invariant checked (soak.ts). The last line states the result. Needs root.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

@@ -9,6 +9,7 @@ import { Scope } from '../../src/lib/scope.js';
 import { bounds, ttlSeconds } from '../e2e/faults/campaign.js';
 import { partitionFaults, quorumFaults, storeFaults } from '../e2e/faults/etcd-faults.js';
 import type { Fault } from '../e2e/faults/fault.js';
+import { hardFaults } from '../e2e/faults/hard-faults.js';
 import { FaultLab } from '../e2e/faults/lab.js';
 import { leaseFaults } from '../e2e/faults/lease-faults.js';
 import type { LogLine, ProcessState } from '../e2e/faults/log.js';
@@ -19,21 +20,29 @@ import { seeded } from './lease-world.js';
 
 const hosts = ['a', 'b', 'c'] as const;
 const witness = 'c';
-const faults: readonly Fault[] = [
+const allFaults: readonly Fault[] = [
   ...storeFaults,
   ...quorumFaults,
   ...partitionFaults,
   ...leaseFaults,
   ...processFaults,
   ...underlayFaults,
+  ...hardFaults,
 ];
 /** What a garbage-collected heap may seem to grow by, over the whole run. */
 const growthBytes = 24e6;
 const growthDescriptors = 4;
 
 const { values } = parseArgs({
-  options: { minutes: { type: 'string', default: '30' }, seed: { type: 'string' }, log: { type: 'string' } },
+  options: {
+    minutes: { type: 'string', default: '30' },
+    seed: { type: 'string' },
+    log: { type: 'string' },
+    /** Only faults whose name has this text. */
+    only: { type: 'string', default: '' },
+  },
 });
+const faults = allFaults.filter(({ name }) => name.includes(values.only));
 const minutes = Number(values.minutes);
 const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31));
 if (!(minutes > 0) || !Number.isInteger(seed)) {

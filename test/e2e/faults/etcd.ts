@@ -3,7 +3,7 @@
  * to them. That way is a Unix socket a member: no fault of the network touches it, and it costs no process a question.
  */
 import type { ChildProcess } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Etcd3 } from 'etcd3';
 import { Connection } from '../../../src/store/etcd/connection.js';
@@ -117,6 +117,21 @@ export class Member {
     this.#connection?.close();
   }
 
+  /** Of a member that does not run. */
+  backUp(): void {
+    rmSync(this.#backup, { recursive: true, force: true });
+    cpSync(this.#dataDirectory, this.#backup, { recursive: true });
+  }
+
+  restore(): void {
+    this.wipe();
+    cpSync(this.#backup, this.#dataDirectory, { recursive: true });
+  }
+
+  get #backup(): string {
+    return `${this.#dataDirectory}-backup`;
+  }
+
   get #dataDirectory(): string {
     return join(this.#spaces.directory, `etcd-${this.index}`);
   }
@@ -126,7 +141,10 @@ export class FaultEtcd {
   readonly members: readonly Member[];
   /** When members were last given back to those who use them, by performance.now(). */
   healedMs = -Infinity;
+  /** The first revision that a recorder of the present history can read. */
+  firstRevision = 1;
   #wipes = 0;
+  #backupRevision = 0;
   #history = new AbortController();
 
   constructor(spaces: Namespaces, count: 1 | 3) {
@@ -137,7 +155,7 @@ export class FaultEtcd {
     return this.members.map(({ endpoint }) => endpoint).join(',');
   }
 
-  /** Aborted when the present history is wiped: what comes later begins with revision 1. */
+  /** Aborted when the present history is wiped or taken back: what comes later begins with `firstRevision`. */
   get history(): AbortSignal {
     return this.#history.signal;
   }
@@ -163,6 +181,23 @@ export class FaultEtcd {
     await this.kill();
     for (const member of this.members) member.wipe();
     this.#wipes++;
+    this.#beginHistory(1);
+  }
+
+  /** Of members that do not run. @param revision of what is in them */
+  backUp(revision: number): void {
+    for (const member of this.members) member.backUp();
+    this.#backupRevision = revision;
+  }
+
+  /** Brings members that do not run back to the backup. */
+  restore(): void {
+    for (const member of this.members) member.restore();
+    this.#beginHistory(this.#backupRevision + 1);
+  }
+
+  #beginHistory(firstRevision: number): void {
+    this.firstRevision = firstRevision;
     this.#history.abort();
     this.#history = new AbortController();
   }

@@ -32,6 +32,7 @@ export const hardFaults: readonly Fault[] = [
       for (const key of junkKeys) await lab.etcd.write({ [key]: 'x'.repeat(1_200_000) });
       await lab.etcd.write({ [stranger.key]: stranger.value });
       await followed(lab, 5000);
+      await lab.victim.stopDaemon();
       await lab.restart();
     },
     heal: async lab => {
@@ -101,7 +102,7 @@ export const hardFaults: readonly Fault[] = [
     heal: async lab => {
       new HangingTools(lab).close();
       await lab.etcd.write({ [stranger.key]: undefined });
-      await lab.victim.stopDaemon();
+      if (lab.victim.daemon.running) await lab.victim.stopDaemon();
       await lab.restart();
     },
     convergeMs: 20_000,

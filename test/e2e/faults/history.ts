@@ -55,7 +55,7 @@ export class History {
       const { header } = await connection.etcd.kv.range({ key: Buffer.from('any') });
       if (history.aborted) return;
       if (this.#recorded !== history) {
-        this.#next = 1;
+        this.#next = this.#etcd.firstRevision;
         this.#recorded = history;
         this.#log.add({ kind: 'wiped', atMs: this.#log.now() });
       }

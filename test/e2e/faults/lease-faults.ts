@@ -81,15 +81,15 @@ async function generationOf(host: LabHost): Promise<number> {
 }
 
 /** LOST within a second, and the exit status that says so. */
-async function losesAll(lab: FaultLab): Promise<void> {
+export async function losesAll(lab: FaultLab, ms = lab.eventMs + 100): Promise<void> {
   const { daemon } = lab.victim;
-  await within(lab, lab.eventMs + 100, 'LOST', async () => daemon.events('lease.lost').length > 0);
+  await within(lab, ms, 'LOST', async () => daemon.events('lease.lost').length > 0);
   const status = await daemon.end();
   check(status === 75, `exit status 75, not ${status}`);
 }
 
 /** The operator corrects the mistake, and the host starts again with what it had. */
-async function giveBack(lab: FaultLab): Promise<void> {
+export async function giveBack(lab: FaultLab): Promise<void> {
   const { victim } = lab;
   victim.daemon.signal('SIGCONT');
   const key = lab.keyOf(victim);
