@@ -195,7 +195,8 @@ test('in the steady state nothing is written', async () => {
     30_000,
   );
   expect(await etcd.revision()).toBe(before.revision);
-  expect((await calls())['Txn']).toBe(before.calls['Txn']);
+  // The proof that etcd answers reads its keys in one transaction each 25 s.
+  expect((await calls())['Txn'] ?? 0).toBeLessThanOrEqual((before.calls['Txn'] ?? 0) + 1);
 });
 
 async function residentBytes(pid: number): Promise<number> {
