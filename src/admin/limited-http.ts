@@ -69,6 +69,8 @@ export function createLimitedServer(
     },
   );
   server.maxHeadersCount = 64;
+  // What a client asks after that on one connection is answered with 503 and costs nothing more.
+  server.maxRequestsPerSocket = 1;
   // This limits the idle time of a socket before, within and after a request.
   server.timeout = idleMs;
   const oldestFirst = new Set<Socket>();

@@ -177,6 +177,17 @@ describe('the status socket', () => {
     await Promise.all(deaf.map(socket => untilClosed(socket.resume())));
   });
 
+  it('fault C14: a client that asks a hundred times at once is answered once', async () => {
+    let made = 0;
+    const path = await open(() => (made++, status));
+    const deaf = Array.from({ length: 50 }, () => dial(path).pause());
+    await Promise.all(deaf.map(socket => new Promise<void>(done => void socket.once('connect', () => done()))));
+    for (const socket of deaf) socket.write('GET /status HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(100));
+    expect((await readStatus(runDir)).kind).toBe('status');
+    await Promise.all(deaf.map(socket => untilClosed(socket.resume())));
+    expect(made).toBeLessThanOrEqual(51);
+  });
+
   it('fault C14: clients beyond the limit drop those that have been there longest', async () => {
     const path = await open();
     const sockets = Array.from({ length: 300 }, () => dial(path));
