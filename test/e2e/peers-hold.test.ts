@@ -1,7 +1,7 @@
 /** Peers that vanish from etcd: held while they may come back, gone at once with a goodbye or another owner. */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { beforeEach, expect, onTestFailed, test } from 'vitest';
 import type { StatusPeer } from '../../src/agent/status.js';
 import type { LabHost } from '../support/lab-host.js';
 import { until } from '../support/tools.js';
@@ -9,6 +9,9 @@ import { useLab } from '../support/use-lab.js';
 
 const subnets = '/coreos.com/network/subnets';
 const lab = useLab({ nodes: ['a', 'b', 'c'] }, opened => opened.bringUp());
+beforeEach(() => {
+  onTestFailed(() => void process.stderr.write(`${lab().lastWords()}\n`));
+});
 
 function keyOf(host: LabHost): string {
   return `${subnets}/${host.subnet.replace('/', '-')}`;
