@@ -275,12 +275,14 @@ export function isRunning(pid: number): boolean {
   }
 }
 
-/** Both hosts up, and packets crossing. */
+/** Both hosts up, and packets crossing. @param how how a is run; b is of this project and as usual */
 export async function bothUp(
   lab: Lab,
   more: { readonly lanes?: number } = {},
+  how: DaemonOptions = {},
+  moreOfB = more,
 ): Promise<{ readonly a: Daemon; readonly b: Daemon }> {
-  const [a, b] = await Promise.all([lab.up('a', more), lab.up('b', more)]);
+  const [a, b] = await Promise.all([lab.up('a', more, how), lab.up('b', moreOfB)]);
   lab.configureLink('a');
   lab.configureLink('b');
   await until(

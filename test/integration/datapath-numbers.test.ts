@@ -158,14 +158,7 @@ test('a full memory: the error is told and the older table stays; with memory th
   const full = `${lab.runDir('a')}-is-full`;
   await run(['gcc', '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', library, join(root, 'test/support/full-memory.c')]);
   const through = ['env', `LD_PRELOAD=${library}`, `FULL_MEMORY=${full}`];
-  const [{ daemon }] = await Promise.all([lab.up('a', {}, { through }), lab.up('b')]);
-  lab.configureLink('a');
-  lab.configureLink('b');
-  await until(
-    'traffic',
-    () => lab.reaches(),
-    seen => seen,
-  );
+  const { a: daemon } = await bothUp(lab, {}, { through });
   const pid = await pidOf(daemon);
   const lost = lab.lost(1500);
   const many = { peers: lab.peers('a'), first: 0, count: 5000 };

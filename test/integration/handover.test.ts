@@ -24,16 +24,9 @@ const open = (): object => ({ runDir: lab.runDir('a'), device });
 
 /** a runs that version, b ours. */
 async function upWith(tree: string): Promise<number> {
-  const [{ daemon }] = await Promise.all([lab.up('a', {}, { tree }), lab.up('b')]);
-  lab.configureLink('a');
-  lab.configureLink('b');
-  await until(
-    'traffic',
-    () => lab.reaches(),
-    seen => seen,
-  );
-  const pid = await pidOf(daemon);
-  await daemon.kill();
+  const { a } = await bothUp(lab, {}, { tree });
+  const pid = await pidOf(a);
+  await a.kill();
   return pid;
 }
 

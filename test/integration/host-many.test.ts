@@ -29,9 +29,7 @@ function batch(text: string): void {
 
 beforeAll(async () => {
   lab = await HostLab.open();
-  lab.run('ip link add u0 type veth peer name u1');
-  lab.run('ip addr add 192.0.2.1/24 dev u0');
-  for (const name of ['u0', 'u1']) lab.run(`ip link set ${name} up`);
+  lab.addUnderlay();
   lab.run('ip tuntap add dev tartan0 mode tun');
   batch(routeLines('add', 0, count));
   const rules = Array.from({ length: 5_000 }, (_, i) => `-A INPUT -s 203.0.${i >> 8}.${i & 255}/32 -j DROP`);

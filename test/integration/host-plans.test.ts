@@ -14,10 +14,7 @@ let host: RemoteHost;
 
 beforeEach(async () => {
   lab = await HostLab.open();
-  lab.run('ip link add u0 type veth peer name u1');
-  lab.run('ip addr add 192.0.2.1/24 dev u0');
-  lab.run('ip link set u0 up');
-  lab.run('ip link set u1 up');
+  lab.addUnderlay();
   host = await lab.host();
 });
 

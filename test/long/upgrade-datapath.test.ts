@@ -1,7 +1,7 @@
 /** The data process of an earlier commit and that of this tree take over from each other, with their daemons alone. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { isRunning, Lab, pidOf, until, type Daemon } from '../integration/datapath-lab.js';
+import { bothUp, isRunning, Lab, pidOf, until, type Daemon } from '../integration/datapath-lab.js';
 import { earlierTree } from '../support/earlier.js';
 import { root } from '../support/tools.js';
 
@@ -39,15 +39,7 @@ async function takeOver(tree: string, old: number): Promise<Daemon> {
 
 test('up and down four times with three lanes at 1000 echoes a second: a foreign process goes on until there are peers', async () => {
   // Four queues, as many as the earlier build can receive.
-  const [first] = await Promise.all([lab.up('a', { lanes: 3 }, { tree: earlierTree }), lab.up('b')]);
-  lab.configureLink('a');
-  lab.configureLink('b');
-  await until(
-    'traffic',
-    () => lab.reaches(),
-    seen => seen,
-  );
-  let { daemon } = first;
+  let { a: daemon } = await bothUp(lab, { lanes: 3 }, { tree: earlierTree }, {});
   const lost = lab.lost(14_000);
   for (const tree of [root, earlierTree, root, earlierTree]) {
     const old = await pidOf(daemon);
@@ -80,14 +72,8 @@ test('the control words reach the other one in either direction: fenced', async 
 });
 
 test('a daemon of either kind that dies at any instant of taking over leaves what the next one goes on with', async () => {
-  await Promise.all([lab.up('a', {}, { tree: earlierTree }).then(({ daemon }) => daemon.kill()), lab.up('b')]);
-  lab.configureLink('a');
-  lab.configureLink('b');
-  await until(
-    'traffic',
-    () => lab.reaches(),
-    seen => seen,
-  );
+  const { a } = await bothUp(lab, {}, { tree: earlierTree });
+  await a.kill();
   const lost = lab.lost(20_000);
   for (let round = 0; round < 12; round++) {
     const tree = round % 2 === 0 ? root : earlierTree;

@@ -71,6 +71,13 @@ export class HostLab {
     return execFileSync('nsenter', words, { encoding: 'utf8', input, stdio: ['pipe', 'pipe', 'pipe'] });
   }
 
+  /** A link u0 with the address 192.0.2.1/24, whose other end has nothing. */
+  addUnderlay(): void {
+    this.run('ip link add u0 type veth peer name u1');
+    this.run('ip addr add 192.0.2.1/24 dev u0');
+    for (const name of ['u0', 'u1']) this.run(`ip link set ${name} up`);
+  }
+
   async runAsync(command: string): Promise<string> {
     const { stdout } = await promisify(execFile)('nsenter', [`--net=${this.namespace}`, ...command.split(' ')]);
     return stdout;
