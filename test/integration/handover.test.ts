@@ -30,6 +30,19 @@ async function upWith(tree: string): Promise<number> {
   return pid;
 }
 
+test('fault N8: a link that carries packets keeps the length of its queue, whatever build made it', async () => {
+  await upWith(await treeOf('other build'));
+  // As an earlier version made it.
+  lab.ip('a', 'link', 'set', 'tartan0', 'txqueuelen', '5000');
+  const lost = lab.lost(1000);
+  const daemon = lab.daemon('a');
+  await daemon.call('open', open());
+  await daemon.call('start', lab.config('a'));
+  await daemon.call('publish', lab.peers('a'));
+  expect(lab.ip('a', '-o', 'link', 'show', 'tartan0')).toContain('qlen 5000');
+  expect(await lost).toBe(0);
+});
+
 test('another build: replaced at the start, routes and counters go on, none of 1000 a second is lost', async () => {
   const old = await upWith(await treeOf('other build'));
   const link = lab.linkIndex('a');

@@ -50,11 +50,13 @@ export class DescriptorSet {
   readonly #options: TunnelOptions;
   readonly #drops: KernelDrops;
   #queueWarning: string | undefined;
+  #isLinkNew: boolean;
   #current: PreparedDescriptors;
 
-  /** Takes ownership of the descriptors. */
-  constructor(options: TunnelOptions, descriptors: Descriptors) {
+  /** Takes ownership of the descriptors. @param isLinkNew the link was just made, so it carries nothing yet */
+  constructor(options: TunnelOptions, descriptors: Descriptors, isLinkNew: boolean) {
     this.#options = options;
+    this.#isLinkNew = isLinkNew;
     this.#drops = new KernelDrops(options.device);
     this.#current = { ...descriptors, bufferWarning: undefined, laneWarning: undefined };
   }
@@ -73,8 +75,13 @@ export class DescriptorSet {
     return tunnelExists(this.#current.tunFds, this.#options.device);
   }
 
-  /** Lets as many packets wait in the link as their size allows, which the features of the data process decide. */
+  /**
+   * Lets as many packets wait in a new link as their size allows, which the features of the data process decide. A link
+   * that carries packets keeps its length: a change of it stops the link for a moment, and packets would be lost.
+   */
   fitQueue(features: readonly string[]): void {
+    if (!this.#isLinkNew) return;
+    this.#isLinkNew = false;
     const { tunQueueLength, tunQueueLengthWithoutTso } = native().limits;
     const packets = features.includes('tun_tso') ? tunQueueLength : tunQueueLengthWithoutTso;
     try {
@@ -136,6 +143,7 @@ export class DescriptorSet {
     const kept = [...next.tunFds, ...next.udpFds];
     this.#drops.retire(this.#current.udpFds.filter(fd => !kept.includes(fd)));
     closeAll([...this.#current.tunFds, ...this.#current.udpFds].filter(fd => !kept.includes(fd)));
+    this.#isLinkNew ||= next.tunFds[0] !== this.#current.tunFds[0];
     this.#current = next;
   }
 

@@ -49,7 +49,7 @@ export async function openDatapath(options: DatapathOptions): Promise<Datapath> 
   if (existsSync(nextSocketPath(runDir))) await killUnreachable(runDir, options.log, adopted?.process?.pid);
   removeNextSocket(runDir);
   const descriptors = adopted ?? { tunFds: [await openTunnel(resolved)], udpFds: [] };
-  return new TunEngine(resolved, new DescriptorSet(resolved, descriptors), adopted?.process);
+  return new TunEngine(resolved, new DescriptorSet(resolved, descriptors, !adopted), adopted?.process);
 }
 
 class TunEngine implements Datapath {
@@ -86,7 +86,6 @@ class TunEngine implements Datapath {
     this.#kind = new DataProcessKind(options, descriptors, this.#published, () => {
       this.#writeProblem = undefined;
       const features = this.#supervisor.running?.table.counters()?.features;
-      // A change of the length stops the link for a moment, so there is none between two processes.
       if (features) this.#descriptors.fitQueue(features);
       this.#writeTable();
     });
