@@ -192,7 +192,10 @@ export class Agent {
     for await (const set of this.ports.store.watch({ signal })) {
       this.peers.applyLeaseSet(set, this.#localView(session));
       this.reconciler.ring();
-      if (!this.unconfirmed) this.#writer.writeWhenDue(session.network, session.ownLease);
+      // Behind the ring: a slow disk must not keep the table from the data plane.
+      setImmediate(() => {
+        if (!signal.aborted && !this.unconfirmed) this.#writer.writeWhenDue(session.network, session.ownLease);
+      });
     }
   }
 
