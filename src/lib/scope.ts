@@ -59,7 +59,8 @@ export class LinkedAbort {
       this.end(ended?.reason);
     };
     // Many lifetimes end with one signal, and each takes its listener back: the warning of Node would be a false one.
-    setMaxListeners(0, ...outer);
+    // Without a signal the call would set the default of the whole program.
+    if (outer.length > 0) setMaxListeners(0, ...outer);
     for (const signal of outer) signal.addEventListener('abort', this.#onAbort, { once: true });
     if (outer.some(signal => signal.aborted)) this.#onAbort();
   }

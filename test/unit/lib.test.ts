@@ -1,9 +1,10 @@
+import { EventEmitter } from 'node:events';
 import { expect, it, vi } from 'vitest';
 import { bootClock } from '../../src/lib/clock.js';
 import { exitCodeOf, TartanError } from '../../src/lib/errors.js';
 import { openLog, LogThrottle, silentLog } from '../../src/lib/log.js';
 import { backoffMs, retrying } from '../../src/lib/retry.js';
-import { Scope } from '../../src/lib/scope.js';
+import { LinkedAbort, Scope } from '../../src/lib/scope.js';
 import { Wake } from '../../src/lib/wake.js';
 
 it('back-off grows to its cap and is never zero', () => {
@@ -119,4 +120,10 @@ it('log lines carry event, level and message', () => {
     msg: 'text',
     subnet: '10.5.1.0/24',
   });
+});
+
+it('a lifetime of its own leaves the warning of Node about listeners on', () => {
+  const before = EventEmitter.defaultMaxListeners;
+  new LinkedAbort().end();
+  expect(EventEmitter.defaultMaxListeners).toBe(before);
 });
