@@ -1,6 +1,6 @@
 /** The inner port on etcd. It reads in pages that fit gRPC's limit, and chooses the ids of leases itself. */
 import { randomBytes } from 'node:crypto';
-import type { IRangeResponse } from 'etcd3';
+import type { IKeyValue, IRangeResponse } from 'etcd3';
 import { TartanError } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import type {
@@ -52,7 +52,7 @@ class EtcdKv implements Kv {
   #versionAsked: boolean;
   #pageKeys = pageKeys;
   /** The keys whose values were too large, with the revision that was named. */
-  readonly #skipped = new Map<string, bigint>();
+  readonly #named = new Map<string, bigint>();
 
   constructor(options: EtcdOptions, log: Log) {
     this.#options = options;
@@ -65,31 +65,29 @@ class EtcdKv implements Kv {
     const entries: KeyValue[] = [];
     let first: IRangeResponse['header'] | undefined;
     let start = range.start;
+    let keysOnly = false;
     for (let limit = this.#pageKeys; ;) {
-      const page = await this.#page({ start, end: range.end }, limit, first?.revision, signal);
-      if (page === 'too-large' && limit > 1) {
-        limit >>= 1;
+      const page = await this.#page({ start, end: range.end }, { limit, keysOnly }, first?.revision, signal);
+      if (page === 'too-large') {
+        if (limit > 1) limit >>= 1;
+        else keysOnly = true;
         continue;
       }
       if (page === 'compacted') {
         entries.length = 0;
         first = undefined;
         start = range.start;
-        continue;
-      }
-      if (page === 'too-large') {
-        const skipped = await this.#keyOf({ start, end: range.end }, first?.revision, signal);
-        if (skipped) entries.push(skipped);
-        start = Buffer.concat([skipped?.key ?? start, Buffer.from([0])]);
+        keysOnly = false;
         continue;
       }
       first ??= page.header;
-      for (const kv of page.kvs) entries.push(readKeyValue(kv));
+      for (const kv of page.kvs) entries.push(keysOnly ? this.#skipped(kv) : readKeyValue(kv));
       const last = entries.at(-1);
       if (!page.more || !last) break;
       start = Buffer.concat([last.key, Buffer.from([0])]);
       // The limit grows again, so that one huge value does not slow down the rest of the list.
-      limit = Math.min(this.#pageKeys, limit * 2);
+      limit = keysOnly ? 1 : Math.min(this.#pageKeys, limit * 2);
+      keysOnly = false;
     }
     return { entries, revision: BigInt(first.revision), clusterId: first.cluster_id };
   }
@@ -177,40 +175,34 @@ class EtcdKv implements Kv {
     this.#endpoints.close();
   }
 
+  /** @returns `too-large` never for a page of keys alone: there is nothing less to ask for */
   async #page(
     range: KeyRange,
-    limit: number,
+    { limit, keysOnly }: { readonly limit: number; readonly keysOnly: boolean },
     revision: string | undefined,
     signal: AbortSignal,
   ): Promise<IRangeResponse | 'too-large' | 'compacted'> {
-    const request = { key: range.start, range_end: range.end, limit, ...(revision === undefined ? {} : { revision }) };
-    const what = `read of ${printable(range.start.toString('latin1').slice(0, longestShown))}`;
+    const at = revision === undefined ? {} : { revision };
+    const request = { key: range.start, range_end: range.end, limit, keys_only: keysOnly, ...at };
+    const what = `read of ${keysOnly ? 'a key below ' : ''}${shortName(range.start)}`;
     try {
-      return await this.#call(what, ({ etcd }) => etcd.kv.range(request), { signal, maySplit: true });
+      return await this.#call(what, ({ etcd }) => etcd.kv.range(request), { signal, maySplit: !keysOnly });
     } catch (error) {
       const kind = errorKindOf(error);
-      if (kind === 'too-large') return 'too-large';
+      if (kind === 'too-large' && !keysOnly) return 'too-large';
       if (kind === 'compacted') return 'compacted';
       if (error instanceof TartanError && error.cause instanceof NoAnswer) this.#pageKeys = carefulPageKeys;
       throw error;
     }
   }
 
-  /**
-   * Reads the first key of a range without its value, which is larger than a message may be. It is named once.
-   * @returns undefined when it is gone
-   */
-  async #keyOf(range: KeyRange, revision: string | undefined, signal: AbortSignal): Promise<KeyValue | undefined> {
-    const at = revision === undefined ? {} : { revision };
-    const request = { key: range.start, range_end: range.end, limit: 1, keys_only: true, ...at };
-    const what = `read of a key below ${printable(range.start.toString('latin1').slice(0, longestShown))}`;
-    const { kvs } = await this.#call(what, ({ etcd }) => etcd.kv.range(request), { signal });
-    if (!kvs[0]) return undefined;
-    const skipped = { ...readKeyValue(kvs[0]), omittedBytes: Infinity };
-    const name = printable(skipped.key.toString('latin1').slice(0, longestShown));
-    if (this.#skipped.get(name) === skipped.modRevision) return skipped;
-    if (this.#skipped.size >= mostSkipped) this.#skipped.clear();
-    this.#skipped.set(name, skipped.modRevision);
+  /** Returns an entry whose value is larger than a message may be. It is named once. */
+  #skipped(kv: IKeyValue): KeyValue {
+    const skipped = { ...readKeyValue(kv), omittedBytes: Infinity };
+    const name = shortName(skipped.key);
+    if (this.#named.get(name) === skipped.modRevision) return skipped;
+    if (this.#named.size >= mostSkipped) this.#named.clear();
+    this.#named.set(name, skipped.modRevision);
     this.#log.warn('store.skipped', `the value of ${name} is larger than a message of etcd may be: it is not read`);
     return skipped;
   }
@@ -266,6 +258,10 @@ function tooLarge(what: string, cause: unknown): TartanError {
       cause,
     },
   );
+}
+
+function shortName(key: Buffer): string {
+  return printable(key.toString('latin1').slice(0, longestShown));
 }
 
 /** Resolves with undefined where etcd does not have the lease of the call. */
