@@ -54,11 +54,11 @@ export class History {
 
   #isKnown(document: KeyValue | undefined, entries: readonly Entry[], sameCluster: boolean, back: boolean): boolean {
     const others = (this.table?.entries() ?? []).filter(({ key }) => !this.#namesOwnSubnet(key));
-    const same = countSame(others, entries);
-    if (this.#document === undefined) return same > 0 || others.length === 0 || !back;
-    if (document?.createRevision !== this.#document) return same > 0;
+    const same = sharesAny(others, entries);
+    if (this.#document === undefined) return same || others.length === 0 || !back;
+    if (document?.createRevision !== this.#document) return same;
     // Two clusters that one script has set up may well have documents of one revision.
-    return same > 0 || (sameCluster && (others.length === 0 || !back));
+    return same || (sameCluster && (others.length === 0 || !back));
   }
 
   #namesOwnSubnet(key: Prefix | undefined): boolean {
@@ -81,17 +81,17 @@ export class History {
   }
 }
 
-/** Counts the entries that another listing has with the same create revision and owner. */
-export function countSame(before: readonly Entry[], now: readonly Entry[]): number {
+/** Tells whether another listing has an entry with the same create revision and owner. */
+function sharesAny(before: readonly Entry[], now: readonly Entry[]): boolean {
   const nowBySubnet = new Map(
     now.flatMap(entry => (entry.kind === 'lease' ? [[nameOf(entry.lease), entry.lease]] : [])),
   );
-  return before.filter(entry => {
+  return before.some(entry => {
     const lease = entry.kind === 'lease' ? nowBySubnet.get(nameOf(entry.lease)) : undefined;
     return (
       entry.kind === 'lease' && lease?.createRevision === entry.lease.createRevision && sameOwner(lease, entry.lease)
     );
-  }).length;
+  });
 }
 
 function nameOf({ subnet }: Lease): string {

@@ -30,7 +30,7 @@ import { getEntry, isOlder, readEntry, revisionOf, SnapshotReader, type Entry } 
 import { isStranger } from './history.js';
 import { onlyKey } from './keys.js';
 import type { KeyValue, Listing, Position } from './kv.js';
-import { initialLeaseState, isRepairDue, nextWorkAtMs, reduce } from './lease-state.js';
+import { initialLeaseState, isRepairDue, nextWorkAtMs, reduce, renewalAtMs } from './lease-state.js';
 import type { LeaseEvent, KeyObservation, LeaseState } from './lease-state.js';
 import { proveAnswers } from './proof.js';
 import type { OwnLease, LeaseChange, LeaseRequest, LeaseStatus } from './store.js';
@@ -159,7 +159,7 @@ export class LeaseKeeper implements OwnLease {
         const settled = await this.#attempt('repair', () => this.#repair());
         races = settled ? 0 : races + 1;
         if (races > 0) await clock.sleep(backoffMs(races, lostRace), this.#life.signal);
-      } else if (now >= this.#state.renewAtMs) {
+      } else if (now >= renewalAtMs(this.#state)) {
         await this.#attempt('renewal', () => this.#renew());
       } else {
         await this.#pause(nextWorkAtMs(this.#state) - now);
@@ -205,8 +205,9 @@ export class LeaseKeeper implements OwnLease {
   async #repair(): Promise<boolean> {
     const { network } = this.#want;
     const { signal } = this.#life;
-    const snapshot = await new SnapshotReader(this.#context).readSnapshot(network, signal);
+    // What the watch hears during the read does not make the snapshot older than what was known before.
     const { subnet, revision } = this.#state.lease;
+    const snapshot = await new SnapshotReader(this.#context).readSnapshot(network, signal);
     const listed = snapshot.entries.find(({ key }) => key && samePrefix(key, subnet));
     // The snapshot keeps no refused value, which may be our own lease that somebody altered.
     const entry = listed?.kind === 'rejected' ? await getEntry(this.#context, subnet, signal) : listed;

@@ -100,17 +100,23 @@ export function isRepairDue(state: LeaseState, nowMs: number): boolean {
   return nowMs >= state.alterations.writeAtMs;
 }
 
+/**
+ * Returns when the etcd lease is to be renewed. A reservation has none, although after a call without an answer it has a
+ * time for the next attempt.
+ */
+export function renewalAtMs({ leaseId, renewAtMs }: LeaseState): number {
+  return leaseId === undefined || leaseId === '0' ? Infinity : renewAtMs;
+}
+
 /** Returns when there is something to do unless an event comes first, in CLOCK_BOOTTIME ms. */
-export function nextWorkAtMs({
-  nextAction,
-  alterations,
-  renewAtMs,
-  deadlineMs,
-  status,
-  strangerReason,
-}: LeaseState): number {
+export function nextWorkAtMs(state: LeaseState): number {
+  const { nextAction, alterations, deadlineMs, status, strangerReason } = state;
   const repairAtMs = nextAction === 'none' ? Infinity : alterations.writeAtMs;
-  return Math.min(repairAtMs, renewAtMs, status === 'held' || strangerReason !== undefined ? deadlineMs : Infinity);
+  return Math.min(
+    repairAtMs,
+    renewalAtMs(state),
+    status === 'held' || strangerReason !== undefined ? deadlineMs : Infinity,
+  );
 }
 
 /** @param random draws the jitter of retries, 0 <= random() < 1 */

@@ -16,6 +16,8 @@ import {
   type LeaseEvent,
   type KeyObservation,
   type LeaseState,
+  nextWorkAtMs,
+  renewalAtMs,
 } from '../../src/store/lease-state.js';
 import { all, nodeOf, prefix, requestOf } from '../support/store.js';
 import { TestClock } from '../support/test-clock.js';
@@ -113,6 +115,14 @@ describe('what is seen at our key', () => {
     const reserved = after([present({ leaseId: '0' })]);
     expect(reserved).toMatchObject({ leaseId: '0', deadlineMs: Infinity, renewAtMs: Infinity });
     expect(after([{ kind: 'tick' }, { kind: 'lease-gone', leaseId: '77' }], reserved, 1e15)).toBe(reserved);
+  });
+
+  it('a reservation whose repair was not answered has work at its next repair alone', () => {
+    const reserved = after([present({ leaseId: '0' })]);
+    const waiting = after([{ kind: 'unanswered' }], reserved);
+    expect(renewalAtMs(waiting)).toBe(Infinity);
+    expect(nextWorkAtMs({ ...waiting, nextAction: 'none' })).toBe(Infinity);
+    expect(renewalAtMs(after([{ kind: 'unanswered' }]))).toBe(5_200);
   });
 
   it('lost is for good', () => {
