@@ -33,12 +33,14 @@ interface Chain {
   readonly rules: { readonly handle: number; readonly expressions: readonly Json[] }[];
 }
 
+/** The chains of a table by name. */
+type Chains = ReadonlyMap<string, Chain>;
+
 /** Chains that jump deeper than this are not followed. The kernel allows 16. */
 const deepest = 16;
 
-/** @param json what `nft -j list table` wrote. @returns the first rule that certainly drops the packet */
-export function findDrop(json: string, packet: JudgedPacket): DroppingRule | undefined {
-  const chains = readChains(json);
+/** @returns the first rule that certainly drops the packet */
+export function findDrop(chains: Chains, packet: JudgedPacket): DroppingRule | undefined {
   for (const chain of chains.values()) {
     if (chain.hook !== packet.hook) continue;
     const verdict = walk(chain, chains, packet, 0);
@@ -48,7 +50,8 @@ export function findDrop(json: string, packet: JudgedPacket): DroppingRule | und
   return undefined;
 }
 
-function readChains(json: string): ReadonlyMap<string, Chain> {
+/** @param json what `nft -j list table` wrote */
+export function readChains(json: string): Chains {
   const chains = new Map<string, Chain>();
   const items = listOf(memberOf(parse(json), 'nftables'));
   for (const item of items) {
@@ -69,7 +72,7 @@ function readChains(json: string): ReadonlyMap<string, Chain> {
   return chains;
 }
 
-function walk(chain: Chain, chains: ReadonlyMap<string, Chain>, packet: JudgedPacket, depth: number): Verdict {
+function walk(chain: Chain, chains: Chains, packet: JudgedPacket, depth: number): Verdict {
   if (depth > deepest) return { kind: 'maybe' };
   const follow = (target: Json): Verdict => {
     const next = chains.get(textOf(memberOf(target, 'target')) ?? '');

@@ -1,7 +1,7 @@
 /** Reads the nftables of others, and names the rules that drop packets of the overlay. It never changes anything. */
 import { programFact, type RunCommand } from './command.js';
 import type { FirewallPlan } from '../../model/plan.js';
-import { findDrop, type DroppingRule, type JudgedPacket } from './foreign-chains.js';
+import { findDrop, readChains, type DroppingRule, type JudgedPacket } from './foreign-chains.js';
 import { deviceOf } from './rules.js';
 
 /** Tables of iptables on nftables: what is in them is judged by what iptables-save writes. */
@@ -20,15 +20,18 @@ export async function dropConflicts(
   run: RunCommand,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
-  if (parts.length === 0) return [];
+  const foreign = parts.length === 0 ? [] : tables.filter(name => mayDrop(name, saved));
+  if (foreign.length === 0) return [];
+  const packets = parts.flatMap(packetsOf);
   const found: string[] = [];
-  for (const table of tables.filter(name => mayDrop(name, saved))) {
+  for (const table of foreign) {
     const [family = '', name = ''] = table.split(' ');
     const json = await programFact(() => run('nft', ['-j', 'list', 'table', family, name], '', signal));
     if (!json.known || json.value === undefined) continue;
+    const chains = readChains(json.value);
     const drops = new Map<string, readonly [rule: DroppingRule, packet: JudgedPacket]>();
-    for (const packet of parts.flatMap(packetsOf)) {
-      const rule = findDrop(json.value, packet);
+    for (const packet of packets) {
+      const rule = findDrop(chains, packet);
       if (rule) drops.set(`${rule.chain} ${rule.handle}`, [rule, packet]);
     }
     for (const [rule, packet] of drops.values()) found.push(await describe(table, rule, packet, run, signal));
