@@ -179,8 +179,9 @@ describe('fault B6: the MTU is that of the link by which peers are reached', () 
   const uplink = link(2, 'eth0', ['198.51.100.1'], { mtu: 1400 });
   const storage = link(3, 'eth1', ['203.0.113.1'], { mtu: 9000 });
   const at = parseIpv4('192.0.2.1');
+  const all = [lo, uplink, storage];
   const routed = {
-    interfaces: async () => [lo, uplink, storage],
+    interfaces: async () => all,
     routeTo: async (to: Ipv4) => ({
       interfaceName: to === parseIpv4('203.0.113.9') ? 'eth1' : 'eth0',
       source: at,
@@ -190,14 +191,14 @@ describe('fault B6: the MTU is that of the link by which peers are reached', () 
 
   test('an address of /32 on lo, with routed uplinks', async () => {
     expect(await choice({ iface: ['192.0.2.1'] }, routed)).toContain('lo 192.0.2.1 mtu 1400 ');
-    expect(await carrierMtu(routed, lo, at, [parseIpv4('203.0.113.9')])).toBe(9000);
-    expect(await carrierMtu(routed, lo, at, [parseIpv4('203.0.113.9'), parseIpv4('192.0.2.7')])).toBe(1400);
+    expect(await carrierMtu(routed, all, lo, at, [parseIpv4('203.0.113.9')])).toBe(9000);
+    expect(await carrierMtu(routed, all, lo, at, [parseIpv4('203.0.113.9'), parseIpv4('192.0.2.7')])).toBe(1400);
   });
 
   test('an address with a network: its own link, and less where peers are reached by a narrower one', async () => {
     expect(await choice({ iface: ['eth1'] }, routed)).toContain('eth1 203.0.113.1 mtu 9000 ');
-    expect(await carrierMtu(routed, storage, parseIpv4('203.0.113.1'), [parseIpv4('203.0.113.9')])).toBe(9000);
-    expect(await carrierMtu(routed, storage, parseIpv4('203.0.113.1'), [parseIpv4('192.0.2.7')])).toBe(1400);
+    expect(await carrierMtu(routed, all, storage, parseIpv4('203.0.113.1'), [parseIpv4('203.0.113.9')])).toBe(9000);
+    expect(await carrierMtu(routed, all, storage, parseIpv4('203.0.113.1'), [parseIpv4('192.0.2.7')])).toBe(1400);
   });
 });
 

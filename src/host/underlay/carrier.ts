@@ -11,11 +11,14 @@ const anywhere = parseIpv4('198.51.100.1');
 const peersAsked = 8;
 
 /**
+ * @param links all links of the host
+ * @param link the one that has the address
  * @param peers addresses of peers, as far as they are known
  * @returns the smallest MTU of the links by which they are reached
  */
 export async function carrierMtu(
-  host: Pick<HostNetwork, 'interfaces' | 'routeTo'>,
+  host: Pick<HostNetwork, 'routeTo'>,
+  links: readonly HostInterface[],
   link: HostInterface,
   address: Ipv4,
   peers: readonly Ipv4[],
@@ -24,9 +27,9 @@ export async function carrierMtu(
   const targets = peers.length > 0 ? spread(peers) : isRouted ? [anywhere] : [];
   const routes = await Promise.all(targets.map(target => host.routeTo(target).catch(() => undefined)));
   const names = new Set(routes.flatMap(route => route?.interfaceName ?? []));
-  const links = (await host.interfaces()).filter(other => names.has(other.name) && !isLoopback(other) && other.mtu > 0);
-  const own = isRouted && links.length > 0 ? [] : [link];
-  return Math.min(...[...own, ...links].map(({ mtu }) => mtu));
+  const carriers = links.filter(other => names.has(other.name) && !isLoopback(other) && other.mtu > 0);
+  const own = isRouted && carriers.length > 0 ? [] : [link];
+  return Math.min(...[...own, ...carriers].map(({ mtu }) => mtu));
 }
 
 /** Nobody is a neighbour of an address of /32. */

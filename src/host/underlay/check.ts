@@ -80,10 +80,11 @@ export function openUnderlay(
       refuseAddresses(network, endpoints.addresses.map(outerEndpoint));
     },
     async current(of, peers) {
-      const link = (await host.interfaces()).find(({ name }) => name === of.interface.name);
+      const links = await host.interfaces();
+      const link = links.find(({ name }) => name === of.interface.name);
       const { address } = of.interface;
       if (!link?.addresses.some(found => found.address === address)) return undefined;
-      const mtu = await carrierMtu(host, link, address, peers);
+      const mtu = await carrierMtu(host, links, link, address, peers);
       return { ...of, interface: { ...of.interface, mtu } };
     },
   };

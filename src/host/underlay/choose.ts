@@ -58,7 +58,7 @@ export async function chooseUnderlay(host: HostReader, choice: UnderlayOptions):
       continue;
     }
     const { link, address } = found;
-    const mtu = await carrierMtu(host, link, address, []);
+    const mtu = await carrierMtu(host, links, link, address, []);
     const rivals = rivalsOf(link, address).map(formatIpv4);
     return { name: link.name, address, mtu, publicIp: choice.publicIp ?? address, reason, rivals };
   }
