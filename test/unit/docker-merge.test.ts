@@ -257,6 +257,28 @@ describe('flags that stand elsewhere', () => {
     expect((await write('env')).conflicts).toEqual([]);
   });
 
+  it('in a variable of others in our docker.env, which stays there', async () => {
+    put('etc/docker/daemon.json', '{}');
+    await write('env');
+    const ours = readFileSync(at('docker.env'), 'utf8');
+    const place = `--bip stands in the flags of ${at('docker.env')}, beside 'bip' in ${file()} dockerd does not start`;
+    put('docker.env', `${ours}OTHER_OPTS="--debug --bip=192.0.2.1/24"\n`);
+    await expect(merge()).rejects.toThrow(place);
+    put('root/run/docker.pid', '77');
+    put('root/proc/77/cmdline', 'dockerd\0--bip=192.0.2.1/24\0');
+    await expect(merge()).rejects.toThrow(place);
+    expect(text()).toBe('{}');
+    expect((await write('env')).conflicts).toEqual([]);
+    expect(readFileSync(at('docker.env'), 'utf8')).toContain('OTHER_OPTS="--debug --bip=192.0.2.1/24"\n');
+    // The running dockerd has a flag that no variable of ours gave it.
+    const kept = `# OTHER_OPTS="--bip=192.0.2.1/24"\nOTHER_OPTS="--debug $DOCKER_OPTS"\n`;
+    put('docker.env', `${ours}${kept}`);
+    await expect(merge()).rejects.toThrow('--bip stands in the flags of the running dockerd (pid 77)');
+    put('root/proc/77/cmdline', 'dockerd\0--bip=10.5.29.1/24\0');
+    await merge();
+    expect(readFileSync(at('docker.env'), 'utf8')).toContain(kept);
+  });
+
   it.each([
     ['etc/default/docker', '# DOCKER_OPTS="--bip=192.0.2.1/24"\nX="--bip6=fd00::1/64 --mtu-x=1 x--mtu"\n'],
     [unit, '[Service]\n#ExecStart=dockerd --bip=x\nExecStart=dockerd $DOCKER_NETWORK_OPTIONS\n'],

@@ -6,10 +6,10 @@ import { isTartanError, messageOf, TartanError } from '../../lib/errors.js';
 import { readBounded, writeFileAtomic, readTextFile } from '../../lib/file.js';
 import { conflictsWithFile, conflictsWithFlags, flagsFor, formatConflict } from './conflicts.js';
 import type { DockerFiles, DockerWriteResult } from '../docker.js';
-import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
-import { findDockerdFlags } from './dockerd-places.js';
+import { readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
+import { findDockerdFlags, flagsIn } from './dockerd-places.js';
 import { DockerdVersion } from './dockerd-version.js';
-import { withVariables } from './env-file.js';
+import { readVariables, withVariables } from './env-file.js';
 import { factValue } from '../../lib/fact.js';
 import { mergeDaemonJson, readMergeRecord, unmergeDaemonJson } from './merge.js';
 import {
@@ -98,9 +98,8 @@ function writeMerged(options: DockerFileOptions, wanted: readonly EngineOption[]
   const path = docker.daemonJsonFile;
   // A running dockerd may have its flags from our docker.env, or flags from the time before the merge.
   const isMerged = readMergeRecord(options.stateDir)?.file === path;
-  const own = parseDockerdFlags((readBounded(dockerEnvFile, maxVariablesBytes) ?? '').split(/[ "]/)).map(flag =>
-    flag.join('='),
-  );
+  const variables = readVariables(readBounded(dockerEnvFile, maxVariablesBytes) ?? '');
+  const own = dockerVariables.flatMap(name => flagsIn(variables.get(name) ?? '').map(flag => flag.join('=')));
   const flags = findDockerdFlags(dockerEnvFile, root).filter(({ running }) => !(running && isMerged));
   const [conflict] = conflictsWithFile(wanted, readFile(path).options, path, { flags, own });
   if (conflict) throw new TartanError('CONFIG_INVALID', `${formatConflict(conflict)}; ${path} is left as it was`);

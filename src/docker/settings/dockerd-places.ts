@@ -7,7 +7,9 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { errnoOf, messageOf } from '../../lib/errors.js';
 import { parseDockerdFlags, type DockerdFlag } from './dockerd-options.js';
+import { withVariables } from './env-file.js';
 import { known, unknown, factValue, type Fact } from '../../lib/fact.js';
+import { dockerVariables } from './settings.js';
 
 export interface PlacedFlag {
   readonly flag: DockerdFlag;
@@ -29,27 +31,30 @@ const unitFolders = [
 const pidFiles = ['/run/docker.pid', '/var/run/docker.pid'];
 
 /**
- * @param except our own file, whose flags are not returned
+ * @param own our own file: the flags in our variables are not returned, those in variables of others are
  * @param root the folder below which the host's files are
  */
-export function findDockerdFlags(except: string, root = '/'): readonly PlacedFlag[] {
+export function findDockerdFlags(own: string, root = '/'): readonly PlacedFlag[] {
   const unit = readUnit(root);
-  const files = [...new Set([...settingsFiles, ...unit.environmentFiles])].filter(path => path !== except);
+  const files = [...new Set([...settingsFiles, ...unit.environmentFiles])].filter(path => path !== own);
   const texts = [
+    { place: own, text: withoutComments(withVariables(readText(own), '', dockerVariables), '#') },
     ...files.map(place => ({ place, text: withoutComments(readText(join(root, place)) ?? '', '#') })),
     ...unit.lines,
   ];
   const process = factValue(findDockerd(root));
   return [
-    ...texts.flatMap(({ place, text }) =>
-      parseDockerdFlags(wordsOf(text)).map(flag => ({ flag, place, running: false })),
-    ),
+    ...texts.flatMap(({ place, text }) => flagsIn(text).map(flag => ({ flag, place, running: false }))),
     ...parseDockerdFlags(process?.words ?? []).map(flag => ({
       flag,
       place: `the running dockerd (pid ${process?.pid})`,
       running: true,
     })),
   ];
+}
+
+export function flagsIn(text: string): readonly DockerdFlag[] {
+  return parseDockerdFlags(wordsOf(text));
 }
 
 /** Splits a line of a shell or of systemd into words, whatever the quotes; `NAME=--flag` gives `--flag`. */
