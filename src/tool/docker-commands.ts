@@ -2,7 +2,8 @@
 import { readTextFile } from '../lib/file.js';
 import type { Status } from '../agent/status.js';
 import { tunnelDevice } from '../backend/all.js';
-import { planFromFiles, readInterfaceAddress, type DockerPlan } from '../docker/settings/docker-plan.js';
+import { planFromFiles, type DockerPlan } from '../docker/settings/docker-plan.js';
+import { readInterfaceAddress } from '../docker/settings/settings.js';
 import { finding, type Finding } from '../docker/verify/finding.js';
 import { judgeDocker, sortFindings } from '../docker/verify/judge.js';
 import { parsePrefix, shown } from '../model/ip.js';

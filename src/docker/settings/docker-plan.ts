@@ -2,11 +2,11 @@
  * The settings that Docker should have, from the daemon's status or, while the daemon cannot be asked, from the files
  * that it wrote last. docker0's part may be smaller than the lease; the rest is for networks of the operator.
  */
-import { parsePrefix, prefixAround, readIpv4, type Prefix } from '../../model/ip.js';
+import { parsePrefix, type Prefix } from '../../model/ip.js';
 import type { DockerShare } from '../docker.js';
 import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
 import { readVariables } from './env-file.js';
-import { engineOptions, formatWord, parseSubnetEnv, type EngineOption } from './settings.js';
+import { engineOptions, formatWord, parseSubnetEnv, readInterfaceAddress, type EngineOption } from './settings.js';
 
 export interface DockerPlan extends DockerShare {
   readonly source: 'daemon' | 'files';
@@ -33,13 +33,6 @@ export function dockerFlags(plan: DockerPlan): readonly string[] {
 /** Returns the file that passes the settings to Docker. */
 export function settingsFile({ config, envFile, daemonJsonFile }: DockerPlan): string {
   return config === 'env' ? envFile : daemonJsonFile;
-}
-
-/** Reads an address with its prefix length as the prefix around it; undefined for anything else. */
-export function readInterfaceAddress(text: string): Prefix | undefined {
-  const [, host = '', length = ''] = /^([0-9.]+)\/(\d{1,2})$/.exec(text) ?? [];
-  const address = readIpv4(host);
-  return address === undefined || Number(length) > 32 ? undefined : prefixAround(address, Number(length));
 }
 
 /** Reads dockerd's flags from a `docker.env`. */

@@ -99,12 +99,16 @@ export function formatWord({ key, value }: EngineOption): string {
  */
 export function parseSubnetEnv(text: string): Prefix | undefined {
   const value = readVariables(text).get('FLANNEL_SUBNET') ?? '';
-  const found = value.split(',').flatMap(entry => readHostPrefix(entry.trim()) ?? []);
+  const found = value
+    .split(',')
+    .flatMap(entry => readInterfaceAddress(entry.trim()) ?? [])
+    .filter(({ length }) => length >= 1 && length <= 31);
   return found.length === 1 ? found[0] : undefined;
 }
 
-function readHostPrefix(text: string): Prefix | undefined {
-  const [, dotted = '', digits] = /^([0-9.]+)\/(\d{1,2})$/.exec(text) ?? [];
-  const [address, length] = [readIpv4(dotted), Number(digits)];
-  return address === undefined || length < 1 || length > 31 ? undefined : prefixAround(address, length);
+/** Reads an address with its prefix length as the prefix around it; undefined for anything else. */
+export function readInterfaceAddress(text: string): Prefix | undefined {
+  const [, host = '', length = ''] = /^([0-9.]+)\/(\d{1,2})$/.exec(text) ?? [];
+  const address = readIpv4(host);
+  return address === undefined || Number(length) > 32 ? undefined : prefixAround(address, Number(length));
 }
