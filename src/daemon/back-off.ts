@@ -9,10 +9,10 @@ import { isTartanError, messageOf } from '../lib/errors.js';
 import { readBounded, writeFileAtomic } from '../lib/file.js';
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
+import { backoffMs } from '../lib/retry.js';
 
-const firstMs = 1_000;
-/** Below the watchdog's time, which nobody feeds while the daemon waits for its end. */
-const mostMs = 25_000;
+/** The longest is below the watchdog's time, which nobody feeds while the daemon waits for its end. */
+const waits = { firstMs: 1_000, capMs: 25_000 } as const;
 /** A refusal so long ago says nothing about this one. */
 const forgetMs = 300_000;
 
@@ -29,7 +29,8 @@ export function openBackOff(runDir: string, clock: Clock, log: Log): BackOff {
     async wait(error, signal) {
       if (!isTartanError(error, 'DUPLICATE_NODE') && !isTartanError(error, 'PERMISSION')) return;
       const count = refusals(path, clock.now()) + 1;
-      const ms = Math.min(mostMs, firstMs * 2 ** Math.min(count - 1, 10));
+      // A random of 1 makes the delay the whole step, without jitter.
+      const ms = backoffMs(count, waits, () => 1);
       // A directory that cannot be written has no count: each wait is the first then.
       ignoring(() => writeFileAtomic(path, `${count} ${clock.now() + ms}\n`, 0o600));
       log.error('daemon.refused', `${messageOf(error)}. The next start is tried in ${ms / 1000} s`, { count });
