@@ -1,5 +1,6 @@
 /** The plan and the rules of others that tests of the packet filter as text start from. */
-import { diffFirewall, restoreText } from '../../src/host/firewall/rules.js';
+import { restoreText } from '../../src/host/firewall/restore.js';
+import { diffFirewall } from '../../src/host/firewall/rules.js';
 import { parseSaveText } from '../../src/host/firewall/save-text.js';
 import { parsePrefix } from '../../src/model/ip.js';
 import type { FirewallPlan, HostPlan } from '../../src/model/plan.js';

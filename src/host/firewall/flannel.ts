@@ -6,6 +6,7 @@ import { readTextFile } from '../../lib/file.js';
 import { factValue } from '../../lib/fact.js';
 import { isAbsent, programFact, type RunCommand } from './command.js';
 import { listTables, saveRules } from './listing.js';
+import { restoreTable } from './restore.js';
 import { parseSaveText, targetOf } from './save-text.js';
 
 const chains = [
@@ -45,8 +46,7 @@ export async function removeFlannelRules(
     for (const [table, chain] of chains) {
       const commands = removalOf(text, table, chain);
       if (commands.length === 0) continue;
-      const input = [`*${table}`, ...commands, 'COMMIT', ''].join('\n');
-      await run(`${program}-restore`, ['--noflush', '--wait=4'], input, signal);
+      await restoreTable(program, { table, commands }, run, signal);
       removed.push(`by ${program}: ${table} ${chain} and the jumps to it`);
     }
   }

@@ -7,7 +7,8 @@ import type { Log } from '../../lib/log.js';
 import type { Step } from '../step.js';
 import { isAbsent, type RunCommand } from './command.js';
 import { saveRules, type IptablesProgram } from './listing.js';
-import { diffFirewall, restoreText, type TableChange } from './rules.js';
+import { restoreTable } from './restore.js';
+import { diffFirewall, type TableChange } from './rules.js';
 import { parseSaveText, type SavedTable } from './save-text.js';
 import type { FirewallSteps, WantedRules } from './steps.js';
 import { removeLeftover } from './leftovers.js';
@@ -77,7 +78,7 @@ export class Iptables {
       place: `${this.#program} ${change.table} ${chainsOf(change).join(' ')}`,
       run: async () => {
         try {
-          await this.#restore(change, signal);
+          await restoreTable(this.#program, change, this.#run, signal);
         } catch (error) {
           if (!change.commands.some(command => command.includes('--random-fully'))) throw error;
           await this.#withoutRandom(change, want, signal);
@@ -86,16 +87,12 @@ export class Iptables {
     };
   }
 
-  async #restore(change: TableChange, signal: AbortSignal): Promise<void> {
-    await this.#run(`${this.#program}-restore`, ['--noflush', '--wait=4'], restoreText(change), signal);
-  }
-
   /** Serves iptables before 1.6.2 and Linux before 3.13: ports are chosen less randomly, all else is the same. */
   async #withoutRandom(refused: TableChange, want: WantedRules, signal: AbortSignal): Promise<void> {
     const saved = parseSaveText(await saveRules(this.#program, this.#run, signal));
     const { changes } = diffFirewall(want.parts, saved, { randomFully: false, keeps: want.keeps });
     const change = changes.find(({ table }) => table === refused.table);
-    if (change) await this.#restore(change, signal);
+    if (change) await restoreTable(this.#program, change, this.#run, signal);
     this.#randomFully = false;
     this.#log.warn('firewall.not_random', 'iptables refuses --random-fully: masquerading goes on without it');
   }

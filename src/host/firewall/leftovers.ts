@@ -4,6 +4,8 @@
  * transaction, marks them as ours. The empty ones are removed once no rule of ours is wanted any more.
  */
 import type { RunCommand } from './command.js';
+import type { IptablesProgram } from './listing.js';
+import { restoreTable } from './restore.js';
 import type { SavedTable } from './save-text.js';
 
 const mark = 'TARTAN-MADE';
@@ -35,14 +37,12 @@ export function leftoverIn(name: string, table: SavedTable | undefined, chain: s
 /** Runs after our rules are removed. A table or chain that others use by now stays, unmarked. */
 export async function removeLeftover(
   { table, chain, isTable }: Leftover,
-  program: string,
+  program: IptablesProgram,
   run: RunCommand,
   signal: AbortSignal,
 ): Promise<void> {
-  const restore = async (...commands: readonly string[]): Promise<void> => {
-    const text = [`*${table}`, ...commands, 'COMMIT', ''].join('\n');
-    await run(`${program}-restore`, ['--noflush', '--wait=4'], text, signal);
-  };
+  const restore = (...commands: readonly string[]): Promise<void> =>
+    restoreTable(program, { table, commands }, run, signal);
   const unmark = [...(chain === undefined ? [] : [`-X ${chainMark(chain)}`]), ...(isTable ? [`-X ${mark}`] : [])];
   await restore(...unmark);
   try {

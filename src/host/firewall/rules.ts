@@ -89,11 +89,6 @@ export function diffFirewall(
   };
 }
 
-/** Formats the input of iptables-restore. */
-export function restoreText(change: TableChange): string {
-  return [`*${change.table}`, ...change.commands, 'COMMIT', ''].join('\n');
-}
-
 /**
  * Docker 28 drops in raw PREROUTING what goes to a container and does not come in on its bridge, before the filter
  * table is asked. Our rule comes first, and accepts only what comes in on the overlay device, so that nobody on the
