@@ -59,6 +59,7 @@ export class Firewall {
     const needsNft = parts.length === 0 || parts.some(plan => plan.nftables) || isMissing(saved);
     const tables = listed.known || needsNft ? listed : known(undefined);
     const [text, names] = [factValue(saved) ?? '', ipv4Tables(factValue(tables) ?? [])];
+    const allNames = factValue(listed) ?? [];
     const place = placeFirewall(parts, {
       iptables: isMissing(saved) ? undefined : text,
       nft: isMissing(tables) ? undefined : names,
@@ -67,21 +68,11 @@ export class Firewall {
     return [
       {
         ...nothingToDo,
-        conflicts: [
-          ...place.conflicts,
-          ...hang,
-          ...(parts.length > 0 ? flannelConflicts(text, factValue(listed) ?? []) : []),
-        ],
+        conflicts: [...place.conflicts, ...hang, ...(parts.length > 0 ? flannelConflicts(text, allNames) : [])],
       },
       {
         ...nothingToDo,
-        conflicts: await dropConflicts(
-          parts,
-          listed.known ? (listed.value ?? []) : [],
-          isMissing(saved) ? undefined : text,
-          this.#run,
-          signal,
-        ),
+        conflicts: await dropConflicts(parts, allNames, isMissing(saved) ? undefined : text, this.#run, signal),
       },
       await stepsOf('iptables', saved, () => this.#iptables.steps({ parts: place.iptables, keeps }, text, signal)),
       await stepsOf('nftables', tables, () => this.#nftables.steps({ parts: place.nftables, keeps }, names, signal)),

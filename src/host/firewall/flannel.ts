@@ -2,10 +2,9 @@
  * The rules of flannel that stay behind when its daemon ends: two chains of iptables with the jumps to them, behind either
  * variant, and a table of nftables. They are named, and removed only when somebody asks for that.
  */
-import { readTextFile } from '../../lib/file.js';
 import { factValue } from '../../lib/fact.js';
 import { isAbsent, programFact, type RunCommand } from './command.js';
-import { listTables, saveRules } from './listing.js';
+import { legacyTables, listTables, saveRules } from './listing.js';
 import { restoreTable } from './restore.js';
 import { parseSaveText, targetOf } from './save-text.js';
 
@@ -32,11 +31,10 @@ export function flannelConflicts(text: string, nftTables: readonly string[]): re
 export async function removeFlannelRules(
   run: RunCommand,
   signal: AbortSignal,
-  legacyTablesFile = '/proc/net/ip_tables_names',
+  legacyTablesFile?: string,
 ): Promise<readonly string[]> {
   const removed: string[] = [];
-  // Listing legacy tables would create them.
-  const hasLegacy = (factValue(readTextFile(legacyTablesFile)) ?? '').trim() !== '';
+  const hasLegacy = legacyTables(legacyTablesFile).length > 0;
   for (const program of ['iptables-nft', 'iptables-legacy'] as const) {
     if (program === 'iptables-legacy' && !hasLegacy) continue;
     const text = await saveRules(program, run, signal).catch((error: unknown) => {

@@ -1,11 +1,11 @@
 /** Reads the nftables of others, and names the rules that drop packets of the overlay. It never changes anything. */
+import { factValue } from '../../lib/fact.js';
 import { programFact, type RunCommand } from './command.js';
 import type { FirewallPlan } from '../../model/plan.js';
 import { findDrop, readChains, type DroppingRule, type JudgedPacket } from './foreign-chains.js';
+import { iptablesTables } from './listing.js';
 import { deviceOf } from './rules.js';
 
-/** Tables of iptables on nftables: what is in them is judged by what iptables-save writes. */
-const iptablesTables = ['raw', 'mangle', 'nat', 'filter', 'security'];
 /** Ours, and those of Docker: Docker accepts our mark (`--bridge-accept-fwmark`). */
 const knownTables = ['ip tartan', 'ip docker-bridges'];
 
@@ -26,9 +26,9 @@ export async function dropConflicts(
   const found: string[] = [];
   for (const table of foreign) {
     const [family = '', name = ''] = table.split(' ');
-    const json = await programFact(() => run('nft', ['-j', 'list', 'table', family, name], '', signal));
-    if (!json.known || json.value === undefined) continue;
-    const chains = readChains(json.value);
+    const json = factValue(await programFact(() => run('nft', ['-j', 'list', 'table', family, name], '', signal)));
+    if (json === undefined) continue;
+    const chains = readChains(json);
     const drops = new Map<string, readonly [rule: DroppingRule, packet: JudgedPacket]>();
     for (const packet of packets) {
       const rule = findDrop(chains, packet);
@@ -42,6 +42,7 @@ export async function dropConflicts(
 function mayDrop(table: string, saved: string | undefined): boolean {
   const [family = '', name = ''] = table.split(' ');
   if ((family !== 'inet' && family !== 'ip') || knownTables.includes(table)) return false;
+  // What is in tables of iptables on nftables is judged by what iptables-save writes.
   if (family !== 'ip' || saved === undefined || !iptablesTables.includes(name)) return true;
   // Somebody made the table with nft, in a way that iptables does not know.
   return new RegExp(`[Tt]able .${name}. is incompatible`).test(saved);
@@ -85,6 +86,6 @@ async function textOf(
   const listing = await programFact(() =>
     run('nft', ['--handle', 'list', 'chain', ...table.split(' '), chain], '', signal),
   );
-  const text = listing.known ? (listing.value ?? '') : '';
+  const text = factValue(listing) ?? '';
   return new RegExp(`^\\s*(\\S.*) # handle ${handle}$`, 'm').exec(text)?.[1] ?? `handle ${handle}`;
 }

@@ -44,7 +44,7 @@ export async function listOwnTable(run: RunCommand, signal: AbortSignal): Promis
  * tables would create them.
  * @param saved what iptables-save wrote
  * @param nftTables names of the IPv4 tables of nftables
- * @param legacyTablesFile the file in which the kernel names the tables of legacy iptables
+ * @param legacyTablesFile see legacyTables
  * @returns undefined when there are no other rules
  */
 export async function listOtherVariant(
@@ -52,10 +52,9 @@ export async function listOtherVariant(
   nftTables: readonly string[],
   run: RunCommand,
   signal: AbortSignal,
-  legacyTablesFile = '/proc/net/ip_tables_names',
+  legacyTablesFile?: string,
 ): Promise<Fact<{ readonly program: IptablesVariant; readonly text: string } | undefined>> {
-  const legacyTables = (factValue(readTextFile(legacyTablesFile)) ?? '').split('\n').filter(name => name !== '');
-  const program = otherVariant(saved, legacyTables, nftTables);
+  const program = otherVariant(saved, legacyTables(legacyTablesFile), nftTables);
   if (!program) return known(undefined);
   const text = await programFact(() => saveRules(program, run, signal));
   if (!text.known) return text;
@@ -63,25 +62,33 @@ export async function listOtherVariant(
   return known(sameRules(text.value, saved) ? undefined : { program, text: text.value });
 }
 
+/**
+ * Reads the names of the tables of legacy iptables without its programs: listing the tables would create them.
+ * @param file the one in which the kernel names them
+ */
+export function legacyTables(file = '/proc/net/ip_tables_names'): readonly string[] {
+  return (factValue(readTextFile(file)) ?? '').split('\n').filter(name => name !== '');
+}
+
 const builtIn = ['INPUT', 'FORWARD', 'OUTPUT', 'PREROUTING', 'POSTROUTING'];
-const iptablesTables = ['raw', 'mangle', 'nat', 'filter', 'security'];
+export const iptablesTables = ['raw', 'mangle', 'nat', 'filter', 'security'];
 
 /**
  * @param text what iptables-save wrote
- * @param legacyTables names that the kernel has for legacy iptables
+ * @param legacy names that the kernel has for legacy iptables
  * @param nftTables names of the IPv4 tables of nftables, those of others too
  * @returns the variant that `iptables` is not, if it may have rules
  */
 export function otherVariant(
   text: string,
-  legacyTables: readonly string[],
+  legacy: readonly string[],
   nftTables: readonly string[],
 ): IptablesVariant | undefined {
   const isEmpty = !/^\*/m.test(text);
   // The legacy program would show the tables, also those without rules.
   const isNft =
-    /\(nf_tables\)|xtables-save|iptables-legacy tables present/.test(text) || (isEmpty && legacyTables.length > 0);
-  if (isNft) return legacyTables.length > 0 ? 'iptables-legacy' : undefined;
+    /\(nf_tables\)|xtables-save|iptables-legacy tables present/.test(text) || (isEmpty && legacy.length > 0);
+  if (isNft) return legacy.length > 0 ? 'iptables-legacy' : undefined;
   return nftTables.some(name => iptablesTables.includes(name)) ? 'iptables-nft' : undefined;
 }
 
