@@ -10,7 +10,14 @@ import { ipv4Tables, listOtherVariant, listOwnTable, listTables, saveRules } fro
 import type { NftListing } from '../host/firewall/nft-table.js';
 import { dropsForwarded } from '../host/firewall/placement.js';
 import { isOwnRule, masqueradedSource } from '../host/firewall/rules.js';
-import { optionValue, parseSaveText, policyOf, targetOf, type SavedTable } from '../host/firewall/save-text.js';
+import {
+  optionValue,
+  parseSaveText,
+  policyOf,
+  readSaveText,
+  targetOf,
+  type SavedTable,
+} from '../host/firewall/save-text.js';
 
 const nothing: SavedTable = new Map();
 
@@ -49,8 +56,8 @@ function ruleFactsOf(saved: Fact<string | undefined>, ours: Fact<NftListing | un
  * @param table our own nftables table, undefined when there is none
  */
 export function readRules(saved: string, table: NftListing | undefined): RuleFacts {
-  const tables = parseSaveText(saved);
-  const rules = (name: string) => [...(tables.get(name) ?? nothing).values()].flat();
+  const listing = readSaveText(saved);
+  const rules = (name: string) => [...(listing.tables.get(name) ?? nothing).values()].flat();
   const has = (name: string, target: string): boolean =>
     rules(name).some(rule => isOwnRule(rule) && targetOf(rule) === target);
   const hasNft = (chain: string, statement: RegExp): boolean =>
@@ -66,7 +73,7 @@ export function readRules(saved: string, table: NftListing | undefined): RuleFac
       sources: has('nat', 'ACCEPT') || hasNft('postrouting', / snat to ip saddr$/),
       mark,
     },
-    forwardDrops: dropsForwarded(saved),
+    forwardDrops: dropsForwarded(listing),
     // The hairpin rules of published ports name a destination and do not count.
     masqueraded: rules('nat').flatMap(rule =>
       isOwnRule(rule) || optionValue(rule, '-d') ? [] : (masqueradedSource(rule) ?? []),

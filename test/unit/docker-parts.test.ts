@@ -13,6 +13,7 @@ import { createEngineNetwork, engineRelease, isAtLeast, readEngine } from '../..
 import type { RuleFacts } from '../../src/docker/verify/facts.js';
 import { parseListing, wantedContent } from '../../src/host/firewall/nft-table.js';
 import { placeFirewall } from '../../src/host/firewall/placement.js';
+import { readSaveText } from '../../src/host/firewall/save-text.js';
 import { mainTable, type KernelRoute } from '../../src/host/netlink/messages.js';
 import type { FirewallPlan } from '../../src/model/plan.js';
 import { plan } from '../support/firewall-texts.js';
@@ -221,7 +222,7 @@ describe('the packet filter', () => {
       ':FORWARD ACCEPT [0:0]\n-A FORWARD -s 203.0.113.0/24 -j DROP\n-A FORWARD -j ACCEPT',
     ]) {
       const text = `*filter\n${chain}\nCOMMIT\n`;
-      const beside = placeFirewall([{ ...plan, nftables: true }], { iptables: text, nft: [] }).iptables;
+      const beside = placeFirewall([{ ...plan, nftables: true }], { iptables: readSaveText(text), nft: [] }).iptables;
       expect(readRules(text, undefined).forwardDrops, chain).toBe(beside.length > 0);
     }
   });

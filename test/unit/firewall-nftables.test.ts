@@ -5,6 +5,7 @@ import { Firewall } from '../../src/host/firewall/firewall.js';
 import { diffTable, parseListing } from '../../src/host/firewall/nft-table.js';
 import { placeFirewall } from '../../src/host/firewall/placement.js';
 import { foreignTables, otherVariant, sameRules } from '../../src/host/firewall/listing.js';
+import { readSaveText } from '../../src/host/firewall/save-text.js';
 import { runSteps } from '../../src/host/step.js';
 import { silentLog } from '../../src/lib/log.js';
 import { parsePrefix } from '../../src/model/ip.js';
@@ -145,7 +146,8 @@ describe('our nftables table', () => {
 
 describe('placement', () => {
   const place = (want: Partial<FirewallPlan>, iptables: string | undefined, nft: string[] | undefined): string => {
-    const got = placeFirewall([{ ...plan, ...want }], { iptables, nft });
+    const saved = iptables === undefined ? undefined : readSaveText(iptables);
+    const got = placeFirewall([{ ...plan, ...want }], { iptables: saved, nft });
     const parts = ([part]: readonly FirewallPlan[]): string =>
       part ? `${part.forward ? 'forward' : ''}${part.masquerade === 'elsewhere' ? '' : '+masquerade'}` : '-';
     return `iptables ${parts(got.iptables)}, nftables ${parts(got.nftables)}`;
@@ -194,7 +196,7 @@ describe('placement', () => {
 
   test('each part has a place of its own', () => {
     const asked = { ...second, nftables: true };
-    expect(placeFirewall([plan, asked], { iptables: quiet, nft: [] })).toEqual({
+    expect(placeFirewall([plan, asked], { iptables: readSaveText(quiet), nft: [] })).toEqual({
       iptables: [plan],
       nftables: [asked],
       conflicts: [],
@@ -220,10 +222,10 @@ describe('both variants of iptables', () => {
   });
 
   test('foreign rules there are named by table, ours and empty chains are not', () => {
-    expect(foreignTables(nft)).toEqual([]);
-    expect(foreignTables(restored('', firewallCase('')))).toEqual([]);
-    expect(foreignTables(docker28)).toEqual(['raw', 'filter', 'nat']);
-    expect(foreignTables(nft.replace('FORWARD ACCEPT', 'FORWARD DROP'))).toEqual(['filter']);
+    expect(foreignTables(readSaveText(nft))).toEqual([]);
+    expect(foreignTables(readSaveText(restored('', firewallCase(''))))).toEqual([]);
+    expect(foreignTables(readSaveText(docker28))).toEqual(['raw', 'filter', 'nat']);
+    expect(foreignTables(readSaveText(nft.replace('FORWARD ACCEPT', 'FORWARD DROP')))).toEqual(['filter']);
   });
 
   test('one program by two names is one', () => {

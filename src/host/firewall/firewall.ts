@@ -13,6 +13,7 @@ import { Iptables } from './iptables.js';
 import { foreignTables, ipv4Tables, listOtherVariant, listTables, saveRules, variantConflict } from './listing.js';
 import { Nftables } from './nftables.js';
 import { placeFirewall } from './placement.js';
+import { readSaveText } from './save-text.js';
 import { addBeforeRemove, nothingToDo, type FirewallSteps, type WantedRules } from './steps.js';
 
 export interface FirewallOptions {
@@ -58,25 +59,25 @@ export class Firewall {
     // An nft that does not work (a kernel without nftables) counts as none where it is not needed.
     const needsNft = parts.length === 0 || parts.some(plan => plan.nftables) || isMissing(saved);
     const tables = listed.known || needsNft ? listed : known(undefined);
-    const [text, names] = [factValue(saved) ?? '', ipv4Tables(factValue(tables) ?? [])];
-    const allNames = factValue(listed) ?? [];
+    const listing = readSaveText(factValue(saved) ?? '');
+    const [names, allNames] = [ipv4Tables(factValue(tables) ?? []), factValue(listed) ?? []];
     const place = placeFirewall(parts, {
-      iptables: isMissing(saved) ? undefined : text,
+      iptables: isMissing(saved) ? undefined : listing,
       nft: isMissing(tables) ? undefined : names,
     });
     const hang = !listed.known && !needsNft && tellsOfHang(listed.why) ? [listed.why] : [];
     return [
       {
         ...nothingToDo,
-        conflicts: [...place.conflicts, ...hang, ...(parts.length > 0 ? flannelConflicts(text, allNames) : [])],
+        conflicts: [...place.conflicts, ...hang, ...(parts.length > 0 ? flannelConflicts(listing, allNames) : [])],
       },
       {
         ...nothingToDo,
-        conflicts: await dropConflicts(parts, allNames, isMissing(saved) ? undefined : text, this.#run, signal),
+        conflicts: await dropConflicts(parts, allNames, isMissing(saved) ? undefined : listing.text, this.#run, signal),
       },
-      await stepsOf('iptables', saved, () => this.#iptables.steps({ parts: place.iptables, keeps }, text, signal)),
+      await stepsOf('iptables', saved, () => this.#iptables.steps({ parts: place.iptables, keeps }, listing, signal)),
       await stepsOf('nftables', tables, () => this.#nftables.steps({ parts: place.nftables, keeps }, names, signal)),
-      factValue(saved) === undefined ? nothingToDo : await this.#otherVariant(text, names, keeps, signal),
+      factValue(saved) === undefined ? nothingToDo : await this.#otherVariant(listing.text, names, keeps, signal),
     ];
   }
 
@@ -90,9 +91,10 @@ export class Firewall {
     const { legacyTablesFile, log } = this.#options;
     const other = factValue(await listOtherVariant(text, nftTables, this.#run, signal, legacyTablesFile));
     if (!other) return nothingToDo;
-    const foreign = foreignTables(other.text);
+    const listing = readSaveText(other.text);
+    const foreign = foreignTables(listing);
     const iptables = new Iptables(other.program, this.#run, log);
-    const { conflicts, ...todo } = await iptables.steps({ parts: [], keeps }, other.text, signal);
+    const { conflicts, ...todo } = await iptables.steps({ parts: [], keeps }, listing, signal);
     const more = foreign.length > 0 ? [variantConflict(other.program, foreign)] : [];
     return { ...todo, conflicts: [...conflicts, ...more] };
   }

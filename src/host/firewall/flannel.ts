@@ -6,7 +6,7 @@ import { factValue } from '../../lib/fact.js';
 import { isAbsent, programFact, type RunCommand } from './command.js';
 import { legacyTables, listTables, saveRules } from './listing.js';
 import { restoreTable } from './restore.js';
-import { parseSaveText, targetOf } from './save-text.js';
+import { parseSaveText, targetOf, type SavedTable, type SavedText } from './save-text.js';
 
 const chains = [
   ['nat', 'FLANNEL-POSTRTG'],
@@ -14,9 +14,8 @@ const chains = [
 ] as const;
 const nftTable = 'ip flannel-ipv4';
 
-/** @param text what iptables-save wrote. @param nftTables family and name of each nftables table */
-export function flannelConflicts(text: string, nftTables: readonly string[]): readonly string[] {
-  const tables = parseSaveText(text);
+/** @param nftTables family and name of each nftables table */
+export function flannelConflicts({ tables }: SavedText, nftTables: readonly string[]): readonly string[] {
   const found = [
     ...chains.filter(([table, chain]) => tables.get(table)?.has(chain)).map(words => words.join(' ')),
     ...nftTables.filter(table => table === nftTable),
@@ -41,8 +40,9 @@ export async function removeFlannelRules(
       if (isAbsent(error)) return '';
       throw error;
     });
+    const saved = parseSaveText(text);
     for (const [table, chain] of chains) {
-      const commands = removalOf(text, table, chain);
+      const commands = removalOf(saved.get(table), chain);
       if (commands.length === 0) continue;
       await restoreTable(program, { table, commands }, run, signal);
       removed.push(`by ${program}: ${table} ${chain} and the jumps to it`);
@@ -56,8 +56,7 @@ export async function removeFlannelRules(
   return removed;
 }
 
-function removalOf(text: string, name: string, chain: string): readonly string[] {
-  const table = parseSaveText(text).get(name);
+function removalOf(table: SavedTable | undefined, chain: string): readonly string[] {
   if (!table?.has(chain)) return [];
   const jumps = [...table].flatMap(([from, rules]) =>
     rules.filter(rule => targetOf(rule) === chain).map(rule => `-D ${from} ${rule.text}`),

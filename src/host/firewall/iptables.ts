@@ -9,7 +9,7 @@ import { isAbsent, type RunCommand } from './command.js';
 import { saveRules, type IptablesProgram } from './listing.js';
 import { restoreTable } from './restore.js';
 import { diffFirewall, type TableChange } from './rules.js';
-import { parseSaveText, type SavedTable } from './save-text.js';
+import { parseSaveText, type SavedTable, type SavedText } from './save-text.js';
 import type { FirewallSteps, WantedRules } from './steps.js';
 import { removeLeftover } from './leftovers.js';
 
@@ -26,12 +26,12 @@ export class Iptables {
   }
 
   /**
-   * @param text what `saveRules` returned just now
+   * @param listing what `saveRules` returned just now
    */
-  async steps(want: WantedRules, text: string, signal: AbortSignal): Promise<FirewallSteps> {
+  async steps(want: WantedRules, listing: SavedText, signal: AbortSignal): Promise<FirewallSteps> {
     const { parts, keeps } = want;
     const context = { randomFully: this.#randomFully, keeps };
-    const listed = parseSaveText(text);
+    const { text, tables: listed } = listing;
     const first = diffFirewall(parts, listed, context);
     const saved = text.includes('(nf_tables)') ? await this.#existing(listed, first.changes, signal) : listed;
     const { changes, leftovers, conflicts } = saved === listed ? first : diffFirewall(parts, saved, context);

@@ -8,7 +8,7 @@ import { readTextFile } from '../../lib/file.js';
 import { programFact, type RunCommand } from './command.js';
 import { parseListing, type NftListing } from './nft-table.js';
 import { isOwnRule } from './rules.js';
-import { parseSaveText, policyOf } from './save-text.js';
+import { policyOf, type SavedText } from './save-text.js';
 
 /** `iptables` is the variant that the host has chosen, for Docker too. */
 export type IptablesProgram = 'iptables' | IptablesVariant;
@@ -99,8 +99,8 @@ export function sameRules(text: string, other: string): boolean {
 }
 
 /** @returns the tables in which others accept, drop or change something */
-export function foreignTables(text: string): readonly string[] {
-  return [...parseSaveText(text)]
+export function foreignTables({ text, tables }: SavedText): readonly string[] {
+  return [...tables]
     .filter(
       ([table, chains]) =>
         [...chains.values()].some(rules => rules.some(rule => !isOwnRule(rule))) ||

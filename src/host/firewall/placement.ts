@@ -3,12 +3,12 @@
  * where the network document asks for it, and to both where Docker filters by the other kind. Pure.
  */
 import type { FirewallPlan } from '../../model/plan.js';
-import { endsChain, parseSaveText, policyOf, targetOf } from './save-text.js';
+import { endsChain, policyOf, targetOf, type SavedText } from './save-text.js';
 
 /** The filters that a pass found on the host. */
 export interface HostView {
   /** What iptables-save wrote; undefined without the program. */
-  readonly iptables: string | undefined;
+  readonly iptables: SavedText | undefined;
   /** Names of the IPv4 tables of nftables; undefined without the program. */
   readonly nft: readonly string[] | undefined;
 }
@@ -24,7 +24,9 @@ const dockerTable = 'docker-bridges';
 
 /** @param parts none when no rule of ours is to stay */
 export function placeFirewall(parts: readonly FirewallPlan[], view: HostView): Placement {
-  const places = parts.map(plan => placeOne(plan, view));
+  // Only a plan that asks for nftables has rules in both.
+  const drops = parts.some(plan => plan.nftables) && view.iptables !== undefined && dropsForwarded(view.iptables);
+  const places = parts.map(plan => placeOne(plan, view, drops));
   return {
     iptables: places.flatMap(place => place.iptables),
     nftables: places.flatMap(place => place.nftables),
@@ -32,13 +34,13 @@ export function placeFirewall(parts: readonly FirewallPlan[], view: HostView): P
   };
 }
 
-function placeOne(plan: FirewallPlan, { iptables, nft }: HostView): Placement {
+/** @param drops whether iptables drops forwarded packets */
+function placeOne(plan: FirewallPlan, { iptables, nft }: HostView, drops: boolean): Placement {
   const forwardOnly: FirewallPlan = { ...plan, masquerade: 'elsewhere' };
   const isNft = nft !== undefined && (plan.nftables || iptables === undefined);
   if (isNft) {
     // A drop by iptables is final, whatever our table accepts: the rules of iptables must accept the packets too.
-    const beside = iptables !== undefined && dropsForwarded(iptables) ? [forwardOnly] : [];
-    return { iptables: beside, nftables: [plan], conflicts: [] };
+    return { iptables: drops ? [forwardOnly] : [], nftables: [plan], conflicts: [] };
   }
   return {
     iptables: iptables === undefined ? [] : [plan],
@@ -54,10 +56,9 @@ function placeOne(plan: FirewallPlan, { iptables, nft }: HostView): Placement {
 /**
  * Tells whether iptables drops forwarded packets that no rule accepts: by chains of Docker, by the policy of FORWARD or
  * by its last rule. A DOCKER-USER alone does not count, it may be ours.
- * @param text what iptables-save wrote
  */
-export function dropsForwarded(text: string): boolean {
-  const filter = parseSaveText(text).get('filter') ?? new Map<string, never>();
+export function dropsForwarded({ text, tables }: SavedText): boolean {
+  const filter = tables.get('filter') ?? new Map<string, never>();
   const isDockers = [...filter.keys()].some(chain => chain.startsWith('DOCKER') && chain !== 'DOCKER-USER');
   const last = filter.get('FORWARD')?.find(endsChain);
   return (

@@ -26,6 +26,16 @@ class ReadRule implements SavedRule {
 /** Rules by chain, in order. */
 export type SavedTable = ReadonlyMap<string, readonly SavedRule[]>;
 
+/** What iptables-save wrote, parsed once for all who read it in a pass. */
+export interface SavedText {
+  readonly text: string;
+  readonly tables: ReadonlyMap<string, SavedTable>;
+}
+
+export function readSaveText(text: string): SavedText {
+  return { text, tables: parseSaveText(text) };
+}
+
 export function parseSaveText(text: string): ReadonlyMap<string, SavedTable> {
   const tables = new Map<string, Map<string, SavedRule[]>>();
   let table = new Map<string, SavedRule[]>();
