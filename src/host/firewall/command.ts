@@ -7,9 +7,12 @@ import { shown } from '../../model/ip.js';
 
 /**
  * @returns what the program wrote to standard output
- * @throws an error that isAbsent knows when there is no such program; else an Error with the program's last words
+ * @throws an error that isAbsent knows when there is no such program; a Hang; else an Error with the program's last words
  */
 export type RunCommand = (file: string, args: readonly string[], input: string, signal: AbortSignal) => Promise<string>;
+
+/** A program that does not answer or does not end. */
+export class Hang extends Error {}
 
 const timeoutMs = 5_000;
 /** A host with a hundred thousand rules writes about 15 MB. */
@@ -30,7 +33,7 @@ export function isOwnCommand(pid: number): boolean {
 export const runCommand: RunCommand = (file, args, input, signal) => {
   signal.throwIfAborted();
   const hung = stuck.get(file);
-  if (hung) throw new Error(`${file}: process ${hung.pid} hangs and does not end: look at what holds it, or reboot`);
+  if (hung) throw new Hang(`${file}: process ${hung.pid} hangs and does not end: look at what holds it, or reboot`);
   return new Promise((resolve, reject) => {
     const env = childEnvironment();
     // A process group of its own: what the program has started ends with it.
@@ -48,7 +51,7 @@ export const runCommand: RunCommand = (file, args, input, signal) => {
     };
     const abort = (): void => end(signal.reason);
     const late = `${file}: no answer in ${timeoutMs / 1000} s, the program was ended: run '${[file, ...args].join(' ')}' and see what it waits for`;
-    const timer = setTimeout(() => end(new Error(late)), timeoutMs);
+    const timer = setTimeout(() => end(new Hang(late)), timeoutMs);
     signal.addEventListener('abort', abort, { once: true });
     if (child.pid !== undefined) running.add(child.pid);
     child.on('error', settle);
@@ -101,25 +104,23 @@ function kill(file: string, child: ChildProcess): void {
   });
 }
 
-/** Whether the reason of an unknown fact is that a program hangs. */
-export function tellsOfHang(why: string): boolean {
-  return /: (no answer in \d+ s|process \d+ hangs)/.test(why);
-}
-
 /** Recognizes a missing program: execvp(3) returns EACCES when it finds none and cannot search a directory of PATH. */
 export function isAbsent(error: unknown): boolean {
   return ['ENOENT', 'EACCES'].includes(errnoOf(error) ?? '');
 }
 
+/** `hangs`: the fact is unknown because of a Hang. */
+type ProgramFact<T> = Fact<T | undefined> & { readonly hangs?: boolean };
+
 /**
  * Asks a program for a fact; the fact of a program that fails says why.
  * @returns undefined when there is no such program
  */
-export async function programFact<T>(ask: () => Promise<T>): Promise<Fact<T | undefined>> {
+export async function programFact<T>(ask: () => Promise<T>): Promise<ProgramFact<T>> {
   try {
     return known(await ask());
   } catch (error) {
-    return isAbsent(error) ? known(undefined) : unknown(messageOf(error));
+    return isAbsent(error) ? known(undefined) : { ...unknown(messageOf(error)), hangs: error instanceof Hang };
   }
 }
 

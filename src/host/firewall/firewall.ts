@@ -6,7 +6,7 @@ import { factValue, known, type Fact } from '../../lib/fact.js';
 import type { Log } from '../../lib/log.js';
 import type { FirewallPlan } from '../../model/plan.js';
 import { impossible, type Step } from '../step.js';
-import { programFact, runCommand, tellsOfHang, type RunCommand } from './command.js';
+import { programFact, runCommand, type RunCommand } from './command.js';
 import { flannelConflicts } from './flannel.js';
 import { dropConflicts } from './foreign-tables.js';
 import { Iptables } from './iptables.js';
@@ -58,14 +58,14 @@ export class Firewall {
     if (isMissing(saved) && isMissing(listed)) return [withoutPrograms(parts)];
     // An nft that does not work (a kernel without nftables) counts as none where it is not needed.
     const needsNft = parts.length === 0 || parts.some(plan => plan.nftables) || isMissing(saved);
-    const tables = listed.known || needsNft ? listed : known(undefined);
+    const tables: Fact<readonly string[] | undefined> = listed.known || needsNft ? listed : known(undefined);
     const listing = readSaveText(factValue(saved) ?? '');
     const [names, allNames] = [ipv4Tables(factValue(tables) ?? []), factValue(listed) ?? []];
     const place = placeFirewall(parts, {
       iptables: isMissing(saved) ? undefined : listing,
       nft: isMissing(tables) ? undefined : names,
     });
-    const hang = !listed.known && !needsNft && tellsOfHang(listed.why) ? [listed.why] : [];
+    const hang = !listed.known && !needsNft && listed.hangs ? [listed.why] : [];
     return [
       {
         ...nothingToDo,
