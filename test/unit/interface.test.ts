@@ -1,5 +1,5 @@
 /** The choice of the interface that carries the tunnel, on made-up hosts. */
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { HostAddress, HostInterface } from '../../src/host/host.js';
 import { carrierMtu } from '../../src/host/underlay/carrier.js';
 import { openUnderlay } from '../../src/host/underlay/check.js';
@@ -229,6 +229,32 @@ describe('fault B5, fault B4: a network that the host itself needs is refused', 
       'contains 10.5.9.9, an etcd endpoint (etcd.test): choose',
     );
     expect(await refusal('https://etcd.test:2379', [], ['192.0.2.7'])).toBeUndefined();
+  });
+
+  test('an endpoint given by an IPv6 address is no name that is looked up', async () => {
+    const asked: string[] = [];
+    const underlay = openUnderlay(
+      Object.assign(new FakeHost(), host),
+      {
+        iface: [],
+        ifaceRegex: [],
+        etcd: { endpoints: ['http://[::1]:2379', 'https://[2001:db8::7]', 'http://a.test'] },
+      },
+      silentLog,
+      { lookUp: async name => (asked.push(name), ['192.0.2.7']) },
+    );
+    await underlay.choose();
+    expect(asked).toEqual(['a.test']);
+  });
+
+  test('a look-up leaves no timer behind', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      await refusal('https://etcd.test:2379', [], ['192.0.2.7']);
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test('a network of another link that covers it; one inside of it is left to the running daemon', async () => {

@@ -53,7 +53,7 @@ export function openUnderlay(
   { lookUp = lookUpName }: UnderlaySources = {},
 ): Underlay {
   /** The facts of the last choice, whether the agent used it or not. */
-  let facts: UnderlayFacts | undefined;
+  let facts: Omit<UnderlayFacts, 'etcdAddresses'> | undefined;
   const endpoints = new Endpoints(options.etcd.endpoints, lookUp);
   return {
     async choose(): Promise<UnderlayAddress> {
@@ -69,7 +69,7 @@ export function openUnderlay(
           );
       }
       await endpoints.refresh();
-      facts = await readFacts(host, chosen, endpoints);
+      facts = await readFacts(host, chosen);
       return { publicIp, interface: { name, address, mtu } };
     },
     check(network) {
@@ -98,7 +98,9 @@ class Endpoints {
   #lookedUpMs = -Infinity;
 
   constructor(endpoints: readonly string[], lookUp: (name: string) => Promise<readonly string[]>) {
-    this.#hosts = [...new Set(endpoints.map(endpoint => new URL(endpoint).hostname))];
+    const hosts = endpoints.map(endpoint => new URL(endpoint).hostname);
+    // An IPv6 address, which a URL has in brackets, is in no IPv4 network.
+    this.#hosts = [...new Set(hosts.filter(host => !host.startsWith('[')))];
     this.#lookUp = lookUp;
   }
 
@@ -117,10 +119,12 @@ class Endpoints {
     const looked = this.#hosts.filter(host => readIpv4(host) === undefined);
     await Promise.all(
       looked.map(async host => {
+        let timer: NodeJS.Timeout | undefined;
         const late = new Promise<readonly string[]>(resolve => {
-          setTimeout(() => resolve([]), names.timeoutMs).unref();
+          timer = setTimeout(() => resolve([]), names.timeoutMs).unref();
         });
         const texts = await Promise.race([this.#lookUp(host).catch(() => []), late]);
+        clearTimeout(timer);
         if (texts.length > 0)
           this.#named.set(
             host,
@@ -135,7 +139,7 @@ async function lookUpName(name: string): Promise<readonly string[]> {
   return (await lookup(name, { all: true, family: 4 })).map(({ address }) => address);
 }
 
-async function readFacts(host: HostNetwork, chosen: UnderlayChoice, endpoints: Endpoints): Promise<UnderlayFacts> {
+async function readFacts(host: HostNetwork, chosen: UnderlayChoice): Promise<Omit<UnderlayFacts, 'etcdAddresses'>> {
   // A default route with several next hops is an error, which does not matter when an option named the interface.
   const route = await host.defaultRoute().catch(() => undefined);
   const links = await host.interfaces();
@@ -146,7 +150,6 @@ async function readFacts(host: HostNetwork, chosen: UnderlayChoice, endpoints: E
     address: chosen.address,
     publicIp: chosen.publicIp,
     gateway: route?.gateway,
-    etcdAddresses: endpoints.addresses,
     connected: links.flatMap(({ name, addresses }) => addresses.map(({ prefix }) => ({ name, prefix }))),
   };
 }
