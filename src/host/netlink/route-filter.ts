@@ -3,24 +3,23 @@
  * plan matter. It reads the raw messages of rtnetlink(7) at fixed places, because to parse each of them is too slow.
  */
 import { endianness } from 'node:os';
-import { addressBytes, parsePrefix, type Prefix } from '../../model/ip.js';
-import { messageTypes } from './messages.js';
+import { addressBytes, unspecifiedIpv4, type Prefix } from '../../model/ip.js';
+import { afInet, messageTypes } from './messages.js';
 
 /** Decides by a whole message, with its header. */
 export type MessageFilter = (message: Buffer) => boolean;
 
 const isLittle = endianness() === 'LE';
-const headerBytes = 16;
+/** The header of each message, and a flag in it: linux/netlink.h. */
+export const headerBytes = 16;
+export const dumpInterrupted = 0x10;
 const routeHeaderBytes = 12;
-const flagDumpInterrupted = 0x10;
-const afInet = 2;
 const attributeDestination = 1;
-const everything = parsePrefix('0.0.0.0/0');
 
 /** Keeps all that is no IPv4 route, our own routes, and routes that overlap one of the ranges. */
 export function routesTouching(ranges: readonly Prefix[], protocols: readonly number[]): MessageFilter {
   const wanted = ranges.map(({ base, length }) => ({ bytes: addressBytes(base), length }));
-  const none = addressBytes(everything.base);
+  const none = addressBytes(unspecifiedIpv4);
   return message => {
     if (message.length < headerBytes) return true;
     const type = u16(message, 4);
@@ -42,7 +41,7 @@ export const isDefaultRoute: MessageFilter = message =>
   wasInterrupted(message);
 
 function wasInterrupted(message: Buffer): boolean {
-  return (u16(message, 6) & flagDumpInterrupted) !== 0;
+  return (u16(message, 6) & dumpInterrupted) !== 0;
 }
 
 /** @returns the messages of a datagram that the filter keeps, as one datagram */

@@ -16,7 +16,7 @@ import {
 } from 'netlink/dist/structs.js';
 import type { NativeAddon, NativeWatch } from '../../lib/native.js';
 import { Serial } from '../../lib/serial.js';
-import { keepMessages, type MessageFilter } from './route-filter.js';
+import { dumpInterrupted, headerBytes, keepMessages, type MessageFilter } from './route-filter.js';
 
 /** The calls of the addon that a netlink socket needs. */
 export type NetlinkCalls = Pick<NativeAddon, 'netlinkOpen' | 'netlinkSend' | 'watch' | 'closeFd'>;
@@ -36,14 +36,13 @@ export interface NetlinkOptions {
 
 /** linux/netlink.h */
 export const protocols = { route: 0, netfilter: 12 } as const;
-const nlm = { request: 1, ack: 4, dumpInterrupted: 0x10, dump: 0x300, exclusive: 0x200 } as const;
+const nlm = { request: 1, ack: 4, dump: 0x300, exclusive: 0x200 } as const;
 const create = 0x400;
 const append = 0x800;
 const replace = 0x100;
 const acknowledgement = { capped: 0x100, attributes: 0x200 } as const;
 const control = { error: 2, done: 3, overrun: 4 } as const;
 const errorText = 1;
-const headerBytes = 16;
 
 /** Flags of a request that adds: where such an object exists it fails, adds after it, or replaces it. */
 export const addFlags = {
@@ -211,7 +210,7 @@ export class NetlinkSocket {
 }
 
 function addReply(pending: Pending, message: NetlinkMessage): void {
-  if ((message.flags & nlm.dumpInterrupted) !== 0) pending.interrupted = true;
+  if ((message.flags & dumpInterrupted) !== 0) pending.interrupted = true;
   switch (message.type) {
     case control.error:
     case control.done:
