@@ -43,18 +43,11 @@ static napi_value publish_method(napi_env env, napi_callback_info info)
 	return new_number(env, next);
 }
 
-static napi_value peers_method(napi_env env, napi_callback_info info)
+static napi_value rows_method(napi_env env, napi_callback_info info)
 {
 	struct table *t = table_of(env, info, 0, NULL);
 	const struct route_slot *slot = t ? table_live_slot(t) : NULL;
-	return slot ? table_peer_rows(env, slot) : NULL;
-}
-
-static napi_value routes_method(napi_env env, napi_callback_info info)
-{
-	struct table *t = table_of(env, info, 0, NULL);
-	const struct route_slot *slot = t ? table_live_slot(t) : NULL;
-	return slot ? table_route_rows(env, slot) : NULL;
+	return slot ? table_rows_of(env, slot) : NULL;
 }
 
 /* The block is read by a call: where no page is reserved, the mapping would take one. */
@@ -81,7 +74,6 @@ static napi_value is_block_zeroed_method(napi_env env, napi_callback_info info)
 void table_add_publish(napi_env env, napi_value object)
 {
 	add_function(env, object, "publish", publish_method);
-	add_function(env, object, "peers", peers_method);
-	add_function(env, object, "routes", routes_method);
+	add_function(env, object, "rows", rows_method);
 	add_function(env, object, "isBlockZeroed", is_block_zeroed_method);
 }

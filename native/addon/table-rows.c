@@ -104,7 +104,7 @@ static napi_value new_rows(napi_env env, size_t count, size_t row, uint32_t **wo
 	return array;
 }
 
-napi_value table_peer_rows(napi_env env, const struct route_slot *slot)
+static napi_value peer_rows(napi_env env, const struct route_slot *slot)
 {
 	const uint32_t count = slot->head.peer_count;
 	uint32_t *row;
@@ -125,7 +125,7 @@ napi_value table_peer_rows(napi_env env, const struct route_slot *slot)
 	return array;
 }
 
-napi_value table_route_rows(napi_env env, const struct route_slot *slot)
+static napi_value route_rows(napi_env env, const struct route_slot *slot)
 {
 	const uint32_t count = slot->head.route_count;
 	uint32_t *row;
@@ -139,4 +139,14 @@ napi_value table_route_rows(napi_env env, const struct route_slot *slot)
 		row[ROUTE_PEER] = r->peer;
 	}
 	return array;
+}
+
+napi_value table_rows_of(napi_env env, const struct route_slot *slot)
+{
+	napi_value object = new_object(env), peers = peer_rows(env, slot), routes = route_rows(env, slot);
+
+	if (!object || !peers || !routes || !ok(env, napi_set_named_property(env, object, "peers", peers)) ||
+	    !ok(env, napi_set_named_property(env, object, "routes", routes)))
+		return NULL;
+	return object;
 }

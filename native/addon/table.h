@@ -46,9 +46,8 @@ void table_add_counters(napi_env env, napi_value object);
 /* table-rows.c: rows as they come from JavaScript, checked. False after an exception. */
 bool table_read_rows(napi_env env, napi_value peers, napi_value routes, struct table_rows *rows);
 napi_value table_check(napi_env env, napi_callback_info info);
-/* The rows of a slot as an array for JavaScript; NULL after an exception. */
-napi_value table_peer_rows(napi_env env, const struct route_slot *slot);
-napi_value table_route_rows(napi_env env, const struct route_slot *slot);
+/* The rows of a slot as an object for JavaScript (NativeRows); NULL after an exception. */
+napi_value table_rows_of(napi_env env, const struct route_slot *slot);
 
 /* table-publish.c */
 void table_add_publish(napi_env env, napi_value object);

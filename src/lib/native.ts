@@ -88,8 +88,7 @@ export interface NativeTable {
    */
   publish(peers: Uint32Array, routes: Uint32Array): number;
   /** The live table in the form of `publish`; undefined where `identity` is. */
-  peers(): Uint32Array | undefined;
-  routes(): Uint32Array | undefined;
+  rows(): NativeRows | undefined;
   /** Whether what the data process keeps under this number is of no peer; false for another layout. */
   isBlockZeroed(peerNumber: number): boolean;
   control(): NativeControl;

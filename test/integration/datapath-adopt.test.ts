@@ -243,9 +243,7 @@ test('the recorded memory of layout 3 is foreign: only its control words are rea
   );
   const { table } = process ?? {};
   expect(table?.control()).toEqual({ generation: 2, fence: true, forwardUntil: 123_456_789 });
-  expect([table?.identity(), table?.peers(), table?.routes(), table?.counters()]).toEqual(
-    Array.from({ length: 4 }, () => undefined),
-  );
+  expect([table?.identity(), table?.rows(), table?.counters()]).toEqual(Array.from({ length: 3 }, () => undefined));
   table?.setFence(false);
   table?.setDrain(true);
   table?.setForwardUntil(1);

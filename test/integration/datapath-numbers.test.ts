@@ -23,7 +23,7 @@ afterEach(async () => {
 /** The last octet of each peer's endpoint by its number, 0 for a free number. */
 function numbersIn(pid: number): readonly number[] {
   return withTableOf(pid, table => {
-    const endpoints = [...(table.peers() ?? [])].filter((_, i) => i % peerRowLength === 8);
+    const endpoints = [...(table.rows()?.peers ?? [])].filter((_, i) => i % peerRowLength === 8);
     return endpoints.map(endpoint => endpoint & 255);
   });
 }

@@ -31,11 +31,8 @@ class FakeTable implements Partial<NativeTable> {
     this.live = { peers, routes };
     return ++this.count;
   }
-  peers(): Uint32Array | undefined {
-    return this.live.peers;
-  }
-  routes(): Uint32Array | undefined {
-    return this.live.routes;
+  rows(): NativeRows | undefined {
+    return this.live;
   }
   isBlockZeroed(): boolean {
     return true;
@@ -290,7 +287,7 @@ test('a full memory is told with what to do, and the newest table is still to be
 
 test('a damaged table is not continued', () => {
   const table = new FakeTable();
-  table.routes = () => undefined;
+  table.rows = () => undefined;
   const published = publishedState();
   expect(published.resume(table.native)).toBe(false);
   expect(published.generation).toBe(0);

@@ -92,11 +92,11 @@ export class PublishedState {
 
   /** Continues the state that an earlier daemon wrote. @returns false when the table is damaged */
   resume(table: NativeTable): boolean {
-    const [peers, routes] = [table.peers(), table.routes()];
-    if (!peers || !routes) return false;
+    const rows = table.rows();
+    if (!rows) return false;
     const { generation } = table.control();
-    this.#rows = { peers, routes };
-    this.#numbers = resumeNumbers(identitiesOf(peers), table.counters()?.adopted === generation ? 0 : generation);
+    this.#rows = rows;
+    this.#numbers = resumeNumbers(identitiesOf(rows.peers), table.counters()?.adopted === generation ? 0 : generation);
     this.#generation = generation;
     this.#written.set(table, { generation, inTable: generation, before: 0 });
     this.readControlWords(table);
