@@ -145,7 +145,7 @@ export class PublishedState {
   #alter(peers: readonly TunnelPeer[], running: NativeTable | undefined): NativeRows | undefined {
     const found = matchPeers(this.#numbered, peers);
     if (!found) return undefined;
-    const { moved, come } = found;
+    const { kept, moved, come } = found;
     const hashes = come.map(({ identity }) => hashIdentity(identity));
     const { peersMax } = this.#rules;
     const numbers =
@@ -155,13 +155,8 @@ export class PublishedState {
       return number === undefined ? [] : [{ peer, hash, number }];
     });
     if (added.length < come.length) return undefined;
-    const altered = new Map([...moved, ...added].map(one => [one.peer.identity, one]));
-    const known = this.#numbered.values();
-    const numbered = peers.flatMap(peer => {
-      const other = altered.get(peer.identity);
-      const old = added.includes(other as NumberedPeer) ? undefined : known.next().value;
-      return other ?? old ?? [];
-    });
+    const comers = added.values();
+    const numbered = kept.flatMap(one => one ?? comers.next().value ?? []);
     const rows = alterRows(this.#rows, [...moved, ...added], come.length === 0 ? undefined : numbered);
     this.#rules.check(rows);
     for (const { peer, hash } of added) this.#hashes.set(peer.identity, hash);
@@ -235,29 +230,40 @@ function settledGeneration({ generation, inTable, before }: Written, reported: n
 /** With more differences all rows are packed anew. */
 const fewMax = 100;
 
+interface Match {
+  /** The peers that were there before, as they are now, by the place of each in the list; undefined for who came. */
+  readonly kept: readonly (NumberedPeer | undefined)[];
+  readonly moved: readonly NumberedPeer[];
+  readonly come: readonly TunnelPeer[];
+}
+
 /** Finds who moved and who came, when all others are there in the same order. */
-function matchPeers(
-  before: readonly NumberedPeer[],
-  peers: readonly TunnelPeer[],
-): { readonly moved: readonly NumberedPeer[]; readonly come: readonly TunnelPeer[] } | undefined {
+function matchPeers(before: readonly NumberedPeer[], peers: readonly TunnelPeer[]): Match | undefined {
   if (before.length === 0 || peers.length < before.length || peers.length > before.length + fewMax) return undefined;
+  const kept: (NumberedPeer | undefined)[] = [];
   const [moved, come]: [NumberedPeer[], TunnelPeer[]] = [[], []];
   let at = 0;
   for (const peer of peers) {
     const old = before[at];
-    if (old?.peer === peer) at++;
-    else if (old && isSamePeer(peer, old.peer)) {
-      moved.push({ ...old, peer });
-      at++;
-    } else come.push(peer);
+    const now = old && keptPeer(old, peer);
+    kept.push(now);
+    if (!now) come.push(peer);
+    else at++;
+    if (now && now !== old) moved.push(now);
     if (moved.length + come.length > fewMax) return undefined;
   }
-  return at === before.length ? { moved, come } : undefined;
+  return at === before.length ? { kept, moved, come } : undefined;
 }
 
-function isSamePeer(peer: TunnelPeer, old: TunnelPeer | undefined): boolean {
+/** @returns undefined when the peer is another one, or has other prefixes */
+function keptPeer(old: NumberedPeer, peer: TunnelPeer): NumberedPeer | undefined {
+  if (old.peer === peer) return old;
+  return isSamePeer(peer, old.peer) ? { ...old, peer } : undefined;
+}
+
+function isSamePeer(peer: TunnelPeer, old: TunnelPeer): boolean {
   return (
-    old?.identity === peer.identity &&
+    old.identity === peer.identity &&
     old.prefixes.length === peer.prefixes.length &&
     old.prefixes.every((prefix, i) => samePrefix(prefix, peer.prefixes[i] ?? prefix))
   );
