@@ -78,8 +78,10 @@ export function assignNumbers(
   settled: Settled,
   max: number,
 ): PeerNumbers {
-  const { inUse, freed, comers } = keepNumbers(before, identities, generation);
-  return numberComers({ inUse, freed, othersFreeIn: before.othersFreeIn }, comers, settled, max);
+  const { numbers, comers } = keepNumbers(before, new Map(), identities);
+  const { inUse, freed } = numbers;
+  for (const [identity, number] of before.inUse) if (!inUse.has(identity)) freed.set(number, { identity, generation });
+  return numberComers(numbers, comers, settled, max);
 }
 
 /** As `assignNumbers`, when all that had a number stay and some come: the cost is that of the copies. */
@@ -89,16 +91,8 @@ export function addNumbers(
   settled: Settled,
   max: number,
 ): PeerNumbers {
-  const former = new Map(Array.from(before.freed, ([number, { identity }]) => [identity, number]));
-  const [inUse, freed] = [new Map(before.inUse), new Map(before.freed)];
-  const comers: IdentityHash[] = [];
-  for (const identity of identities) {
-    const number = former.get(identity);
-    if (number === undefined) comers.push(identity);
-    else inUse.set(identity, number);
-    if (number !== undefined) freed.delete(number);
-  }
-  return numberComers({ inUse, freed, othersFreeIn: before.othersFreeIn }, comers, settled, max);
+  const { numbers, comers } = keepNumbers(before, new Map(before.inUse), identities);
+  return numberComers(numbers, comers, settled, max);
 }
 
 interface Numbering extends PeerNumbers {
@@ -127,28 +121,28 @@ export function hasUsableNumber(numbers: PeerNumbers, settled: Settled, max: num
   return false;
 }
 
-/** The numbers of peers that had one, those of peers that have left, and the peers that need one. */
+/**
+ * Lets peers that have or had a number use it, and tells which peers need one.
+ * @param inUse who has a number beside these peers; those of them are added
+ */
 function keepNumbers(
   before: PeerNumbers,
+  inUse: Map<IdentityHash, number>,
   identities: readonly IdentityHash[],
-  generation: Generation,
-): {
-  readonly inUse: Map<IdentityHash, number>;
-  readonly freed: Map<number, Freed>;
-  readonly comers: readonly IdentityHash[];
-} {
+): { readonly numbers: Numbering; readonly comers: readonly IdentityHash[] } {
   const freed = new Map(before.freed);
   const former = new Map(Array.from(before.freed, ([number, { identity }]) => [identity, number]));
-  const inUse = new Map<IdentityHash, number>();
   const comers = new Set<IdentityHash>();
   for (const identity of identities) {
     const number = before.inUse.get(identity) ?? former.get(identity);
-    if (number === undefined) comers.add(identity);
-    else inUse.set(identity, number);
+    if (number === undefined) {
+      comers.add(identity);
+      continue;
+    }
+    inUse.set(identity, number);
+    freed.delete(number);
   }
-  for (const number of inUse.values()) freed.delete(number);
-  for (const [identity, number] of before.inUse) if (!inUse.has(identity)) freed.set(number, { identity, generation });
-  return { inUse, freed, comers: [...comers] };
+  return { numbers: { inUse, freed, othersFreeIn: before.othersFreeIn }, comers: [...comers] };
 }
 
 function isUsable({ freed, othersFreeIn }: PeerNumbers, number: number, settled: Settled): boolean {
