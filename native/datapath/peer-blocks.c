@@ -7,6 +7,7 @@
  * the number only after all threads have left that table (layout.h, struct peer).
  */
 #include "peer-blocks.h"
+#include "tcp-udp.h"
 
 /* Whether the calling thread is the first that adopts this generation. */
 static bool claim(struct counters_file *c, uint32_t generation)
@@ -71,24 +72,24 @@ static bool is_of_peer(const struct counters_file *c, const struct route_table *
 	return number < t->peer_count && has_identity(&c->peer[number], t->slot->peers[number].identity);
 }
 
-uint32_t peer_blocks_path_mtu(const struct counters_file *c, const struct route_table *t, uint32_t number,
-			      uint64_t now_ns)
+size_t peer_blocks_path_mtu(const struct counters_file *c, const struct route_table *t, uint32_t number,
+			    uint64_t now_ns)
 {
 	if (!is_of_peer(c, t, number))
-		return 0;
+		return IPV4_BYTES_MAX;
 	const struct peer_block *b = &c->peer[number];
 	const uint32_t bytes = atomic_load_explicit(&b->path_mtu, memory_order_relaxed);
 	/* Another thread may write both words now. Then the value before counts for seconds at most. */
 	const bool is_fresh = atomic_load_explicit(&b->path_mtu_until_s, memory_order_relaxed) > seconds(now_ns);
-	return is_fresh ? bytes : 0;
+	return is_fresh && bytes > OUTER_BYTES ? bytes - OUTER_BYTES : IPV4_BYTES_MAX;
 }
 
-void peer_blocks_learn_path_mtu(struct counters_file *c, const struct route_table *t, uint32_t number, uint32_t bytes,
+void peer_blocks_learn_path_mtu(struct counters_file *c, const struct route_table *t, uint32_t number, size_t bytes,
 				uint64_t now_ns)
 {
 	if (!is_of_peer(c, t, number))
 		return;
 	struct peer_block *b = &c->peer[number];
-	atomic_store_explicit(&b->path_mtu, bytes, memory_order_relaxed);
+	atomic_store_explicit(&b->path_mtu, (uint32_t)(bytes + OUTER_BYTES), memory_order_relaxed);
 	atomic_store_explicit(&b->path_mtu_until_s, seconds(now_ns) + PATH_MTU_SECONDS, memory_order_relaxed);
 }

@@ -12,14 +12,15 @@
 void peer_blocks_fit(struct counters_file *counters, const struct route_table *table);
 
 /*
- * The learnt path MTU of a peer of the table: bytes of the longest outer packet, or 0. It is believed for
- * PATH_MTU_SECONDS. Then a packet is sent whole again: if the path has not become wider the kernel refuses it, which
- * costs one system call and no packet. So a value is gone soon after the kernel's own.
+ * The learnt path MTU of a peer of the table: bytes of the longest inner packet, IPV4_BYTES_MAX where none is known. The
+ * block keeps it as that of the outer packet. It is believed for PATH_MTU_SECONDS. Then a packet is sent whole again: if
+ * the path has not become wider the kernel refuses it, which costs one system call and no packet. So a value is gone
+ * soon after the kernel's own.
  */
 #define PATH_MTU_SECONDS 5u
-uint32_t peer_blocks_path_mtu(const struct counters_file *counters, const struct route_table *table, uint32_t number,
-			      uint64_t now_ns);
+size_t peer_blocks_path_mtu(const struct counters_file *counters, const struct route_table *table, uint32_t number,
+			    uint64_t now_ns);
 void peer_blocks_learn_path_mtu(struct counters_file *counters, const struct route_table *table, uint32_t number,
-				uint32_t bytes, uint64_t now_ns);
+				size_t bytes, uint64_t now_ns);
 
 #endif

@@ -9,7 +9,6 @@
 #include "icmp-reply.h"
 #include "path-mtu.h"
 #include "peer-blocks.h"
-#include "tcp-udp.h"
 #include <errno.h>
 
 static enum counter counter_of(int err)
@@ -68,8 +67,7 @@ static bool learn_path_mtu(struct worker *w, const struct peer_endpoint *endpoin
 		return false;
 	if (*longest == 0)
 		*longest = icmp_smaller_mtu(p->length);
-	peer_blocks_learn_path_mtu(w->counters, &w->routes, endpoint->peer, (uint32_t)(*longest + OUTER_BYTES),
-				   w->now_ns);
+	peer_blocks_learn_path_mtu(w->counters, &w->routes, endpoint->peer, *longest, w->now_ns);
 	return true;
 }
 
@@ -129,9 +127,7 @@ static void send_too_long(struct worker *w, const struct peer_endpoint *endpoint
 	bool is_sound = ipv4_parse(p, &h) == IPV4_SOUND;
 
 	if (is_sound && !h.dont_fragment && !ipv4_fragment_impossible(&h) && p->length > IPV4_MTU_MIN) {
-		bool is_known = longest > OUTER_BYTES && longest - OUTER_BYTES < p->length;
-		longest -= is_known ? OUTER_BYTES : 0;
-		if (is_known || learn_path_mtu(w, endpoint, p, &longest))
+		if (longest < p->length || learn_path_mtu(w, endpoint, p, &longest))
 			send_fragments(w, endpoint, p, &h, longest);
 		else
 			count_sent(w, 1, p->length);

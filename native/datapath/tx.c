@@ -32,7 +32,6 @@
 #include "fragment.h"
 #include "icmp-reply.h"
 #include "peer-blocks.h"
-#include "tcp-udp.h"
 #include "tso-packet.h"
 #include "tun.h"
 #include "tx-send.h"
@@ -103,9 +102,8 @@ static size_t longest_piece(const struct worker *w, const struct outcome *out)
 {
 	if (out->header.dont_fragment)
 		return IPV4_BYTES_MAX;
-	uint32_t path = peer_blocks_path_mtu(w->counters, &w->routes, out->endpoint.peer, w->now_ns);
-	bool is_narrow = path > OUTER_BYTES && path - OUTER_BYTES < w->self.mtu;
-	return is_narrow ? path - OUTER_BYTES : w->self.mtu;
+	size_t path = peer_blocks_path_mtu(w->counters, &w->routes, out->endpoint.peer, w->now_ns);
+	return path < w->self.mtu ? path : w->self.mtu;
 }
 
 /* Room for a packet of `bytes` in the batch. It may flush, which leaves the packet that is being cut where it is. */

@@ -1,6 +1,7 @@
 /* peer-blocks.c: a block is zeroed when its number changes hands, once for each table, whichever thread comes first. */
 #include "fixture.h"
 #include "peer-blocks.h"
+#include "tcp-udp.h"
 #include "test.h"
 #include <pthread.h>
 
@@ -134,18 +135,21 @@ static void path_mtu(struct suite *s)
 	struct route_table t = table_of(slot, 1, (uint32_t[]){ 7, 8 }, 2);
 
 	peer_blocks_fit(c, &t);
-	CHECK(s, peer_blocks_path_mtu(c, &t, 1, now) == 0);
+	CHECK(s, peer_blocks_path_mtu(c, &t, 1, now) == IPV4_BYTES_MAX);
 	peer_blocks_learn_path_mtu(c, &t, 1, 1300, now);
 	CHECK(s, peer_blocks_path_mtu(c, &t, 1, now) == 1300 && peer_blocks_path_mtu(c, &t, 1, later) == 1300);
-	CHECK(s, peer_blocks_path_mtu(c, &t, 0, now) == 0 && peer_blocks_path_mtu(c, &t, 2, now) == 0);
-	CHECK(s, peer_blocks_path_mtu(c, &t, 1, later + UINT64_C(1000000000)) == 0);
+	CHECK(s, atomic_load(&c->peer[1].path_mtu) == 1300 + OUTER_BYTES);
+	CHECK(s, peer_blocks_path_mtu(c, &t, 0, now) == IPV4_BYTES_MAX);
+	CHECK(s, peer_blocks_path_mtu(c, &t, 2, now) == IPV4_BYTES_MAX);
+	CHECK(s, peer_blocks_path_mtu(c, &t, 1, later + UINT64_C(1000000000)) == IPV4_BYTES_MAX);
 	/* A thread with the table before the change neither finds nor writes anything under the number. */
 	const struct route_table u = table_of(next, 2, (uint32_t[]){ 7, 9 }, 2);
 	peer_blocks_fit(c, &u);
 	peer_blocks_learn_path_mtu(c, &t, 1, 1300, now);
-	CHECK(s, peer_blocks_path_mtu(c, &t, 1, now) == 0 && peer_blocks_path_mtu(c, &u, 1, now) == 0);
+	CHECK(s, peer_blocks_path_mtu(c, &t, 1, now) == IPV4_BYTES_MAX);
+	CHECK(s, peer_blocks_path_mtu(c, &u, 1, now) == IPV4_BYTES_MAX);
 	peer_blocks_learn_path_mtu(c, &u, 5, 1300, now);
-	CHECK(s, peer_blocks_path_mtu(c, &u, 5, now) == 0);
+	CHECK(s, peer_blocks_path_mtu(c, &u, 5, now) == IPV4_BYTES_MAX);
 	free(slot);
 	free(next);
 	fixture_counters_free(c);
