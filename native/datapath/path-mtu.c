@@ -1,11 +1,9 @@
 /* See path-mtu.h. */
 #include "path-mtu.h"
 #include "tcp-udp.h"
-#include <arpa/inet.h>
+#include "tx-batch.h"
 #include <errno.h>
 #include <linux/errqueue.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 static bool prepare(int fd, int udp)
@@ -59,21 +57,21 @@ static bool read_error(int fd, uint32_t *mtu)
 	return true;
 }
 
-uint16_t path_mtu_ask(int fd, uint32_t address, uint16_t port, const struct packet *p)
+uint16_t path_mtu_ask(int fd, const struct peer_endpoint *endpoint, const struct packet *p)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(address) };
+	struct sockaddr_in to = tx_batch_address(endpoint);
 	struct iovec iov = { .iov_base = p->bytes, .iov_len = p->length };
 	struct mmsghdr m = {
 		.msg_hdr = { .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &iov, .msg_iovlen = 1 },
 	};
 	uint32_t mtu = 0;
 
-	/* The results of earlier calls are read first, so that they are gone. */
-	while (fd >= 0 && read_error(fd, &mtu))
-		;
-	mtu = 0;
 	if (fd < 0)
 		return 0;
+	/* The results of earlier calls are read first, so that they are gone. */
+	while (read_error(fd, &mtu))
+		;
+	mtu = 0;
 	if (sendmmsg(fd, &m, 1, MSG_DONTWAIT) == 1)
 		return (uint16_t)p->length;
 	if (errno != EMSGSIZE)

@@ -62,7 +62,7 @@ static int send_one(const struct worker *w, const struct peer_endpoint *endpoint
 static bool learn_path_mtu(struct worker *w, const struct peer_endpoint *endpoint, const struct packet *p,
 			   size_t *longest)
 {
-	*longest = path_mtu_ask(w->path_mtu, endpoint->address, endpoint->port, p);
+	*longest = path_mtu_ask(w->path_mtu, endpoint, p);
 	if (*longest >= p->length)
 		return false;
 	if (*longest == 0)
