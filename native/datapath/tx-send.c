@@ -71,20 +71,26 @@ static bool learn_path_mtu(struct worker *w, const struct peer_endpoint *endpoin
 	return true;
 }
 
-/* Tells the inner sender how long a packet the path carries, which is less than the MTU of the tunnel. */
-static void report_path_mtu(struct worker *w, const struct peer_endpoint *endpoint, const struct packet *p,
+/*
+ * Tells the inner sender how long a packet the path carries, which is less than the MTU of the tunnel. False if the
+ * packet was sent instead (learn_path_mtu).
+ */
+static bool report_path_mtu(struct worker *w, const struct peer_endpoint *endpoint, const struct packet *p,
 			    const struct ipv4 *h)
 {
 	size_t longest;
 
-	if (!icmp_may_reply(p, h) || !icmp_reply_allow(w, h) || !learn_path_mtu(w, endpoint, p, &longest))
-		return;
+	if (!icmp_may_reply(p, h) || !icmp_reply_allow(w, h))
+		return true;
+	if (!learn_path_mtu(w, endpoint, p, &longest))
+		return false;
 	struct icmp_error needed = {
 		.type = ICMP_UNREACHABLE,
 		.code = ICMP_CODE_FRAGMENTATION_NEEDED,
 		.mtu = (uint16_t)longest,
 	};
 	icmp_reply_send(w, &needed, p, h);
+	return true;
 }
 
 /* Sends the fragment, or learns that the path is narrower than `longest` and returns false. */
@@ -133,11 +139,14 @@ static void send_too_long(struct worker *w, const struct peer_endpoint *endpoint
 			count_sent(w, 1, p->length);
 		return;
 	}
-	count_add(w->block, tx_error_msgsize, 1);
 	if (is_sound && h.dont_fragment && !*is_reported) {
-		report_path_mtu(w, endpoint, p, &h);
-		*is_reported = true;
+		*is_reported = report_path_mtu(w, endpoint, p, &h);
+		if (!*is_reported) {
+			count_sent(w, 1, p->length);
+			return;
+		}
 	}
+	count_add(w->block, tx_error_msgsize, 1);
 }
 
 /* Sends a run packet by packet. If the first packet, which is as long as any, passes now, UDP_SEGMENT was the cause. */

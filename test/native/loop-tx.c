@@ -97,6 +97,36 @@ static void tx_too_long_for_the_path(struct suite *s)
 	lab_close(l);
 }
 
+/*
+ * The path becomes wider between the refusal and the question for its MTU: the question carries the packet. Of a socket
+ * pair the kernel ignores the address.
+ */
+static void question_sends_the_packet(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	const struct recipe r = { .source = OURS, .destination = THEIRS, .total = 65520, .fragment = FRAGMENT_DF };
+	uint8_t *bytes = calloc(1, VNET_HEADER_BYTES + 65535), *got = malloc(65535);
+	struct packet p = packet_make(bytes + VNET_HEADER_BYTES, &r);
+	int wider[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, wider) < 0)
+		abort();
+	l->w->path_mtu = wider[0];
+	atomic_store(&l->file->mtu, 65535);
+	tun_put(l, &(struct recipe){ .source = OURS, .destination = THEIRS });
+	CHECK(s, reaches(l, tx_ok, tx_ok, 1)); /* the next poll has the new MTU */
+	CHECK(s, write(l->tun_outside, bytes, VNET_HEADER_BYTES + p.length) > 0);
+	CHECK(s, take(wider[1], got, 65535) == 65520);
+	CHECK(s, reaches(l, tx_ok, tx_error_other, 2));
+	CHECK(s, count(l, tx_error_msgsize) == 0 && count(l, tx_ok) == 2);
+	CHECK(s, reaches(l, tx_bytes, tx_bytes, 48 + 65520) && count(l, icmp_sent) == 0);
+	free(bytes);
+	free(got);
+	lab_close(l);
+	close(wider[0]);
+	close(wider[1]);
+}
+
 int main(void)
 {
 	struct suite s = { .name = "loop-tx", .random = 11 };
@@ -107,5 +137,6 @@ int main(void)
 	tx_error_is_of_one_peer(&s);
 	tx_refuses_offloads(&s);
 	tx_too_long_for_the_path(&s);
+	question_sends_the_packet(&s);
 	return suite_end(&s);
 }
