@@ -58,9 +58,8 @@ export function isReady(agent: Agent, stats = statsOf(agent)): boolean {
  */
 export function isForwarding(agent: Agent): boolean {
   if (agent.phase !== 'ready' || agent.ownLease?.status === 'lost') return false;
-  const stats = statsOf(agent);
   const { datapath, clock } = agent.ports;
-  return !stats || (stats.pid !== undefined && clock.now() < datapath.forwardUntilMs);
+  return !agent.hasTunnel || (datapath.pid !== undefined && clock.now() < datapath.forwardUntilMs);
 }
 
 /** @returns undefined when there is no data plane, because the plans have no tunnel */

@@ -49,6 +49,8 @@ export interface Datapath {
   readonly device: string;
   /** True while a data process of an earlier daemon was adopted and goes on without a lost packet. */
   readonly adopted: boolean;
+  /** That of the data process; undefined while none runs. */
+  readonly pid: number | undefined;
   /** The deadline that `forwardUntil` set last, also in the daemon before when a process was adopted; else 0. */
   readonly forwardUntilMs: number;
   /**

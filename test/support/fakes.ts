@@ -125,6 +125,10 @@ export class FakeDatapath implements Datapath {
     this.calls.push(`fence ${lost}`);
   }
 
+  get pid(): number | undefined {
+    return this.stats().pid;
+  }
+
   stats(): ReturnType<Datapath['stats']> {
     return {
       engine: 'tun',

@@ -100,6 +100,10 @@ class TunEngine implements Datapath {
     return this.#adopted !== undefined && this.#adopted === this.#supervisor.running;
   }
 
+  get pid(): number | undefined {
+    return this.#supervisor.running?.pid;
+  }
+
   get forwardUntilMs(): number {
     return this.#published.forwardUntil;
   }
@@ -154,12 +158,13 @@ class TunEngine implements Datapath {
     const current = running?.table.counters();
     const difference = running?.buildDifference;
     const counters = { ...this.#kind.totals.plus(current), ...this.#descriptors.drops };
+    const adopted = this.#generationIn(running, current);
     return {
       engine: 'tun',
       pid: running?.pid,
       threads: current?.threads ?? 0,
       generationPublished: this.#published.generation,
-      generationAdopted: this.#adoptedGeneration,
+      generationAdopted: adopted,
       counters,
       respawns: this.#supervisor.respawns,
       features: current?.features ?? [],
@@ -171,7 +176,7 @@ class TunEngine implements Datapath {
         ...this.#spoofs.texts(counters, this.#clock.now()),
         ...(difference === undefined ? [] : [`data process ${running?.pid}: ${difference}; ${this.#handoverProblem}`]),
       ],
-      problems: this.#problems(),
+      problems: this.#problems(adopted),
     };
   }
 
@@ -226,23 +231,23 @@ class TunEngine implements Datapath {
     return isLaunching || !running?.hasOurLayout ? undefined : running.table;
   }
 
-  get #adoptedGeneration(): Generation {
-    const { running } = this.#supervisor;
-    const adopted = running?.table.counters()?.adopted;
-    return running && adopted !== undefined ? this.#published.adopted(running.table, adopted) : 0;
+  /** The lowest generation that a thread of the process uses; 0 when that is not known. */
+  #generationIn(running: DataProcess | undefined, counters: NativeCounters | undefined): Generation {
+    return running && counters ? this.#published.adopted(running.table, counters.adopted) : 0;
   }
 
   #checkLag(): void {
-    const adopted = this.#adoptedGeneration;
-    const lags = this.#supervisor.running?.hasOurLayout === true && adopted < this.#published.generation;
+    const { running } = this.#supervisor;
+    const adopted = this.#generationIn(running, running?.table.counters());
+    const lags = running?.hasOurLayout === true && adopted < this.#published.generation;
     this.#lag.look(lags ? adopted : undefined, this.#clock.now());
   }
 
-  #problems(): readonly string[] {
+  #problems(adopted: Generation): readonly string[] {
     const { problem, running } = this.#supervisor;
     const lag =
       running && this.#lag.ms >= this.#hang.tellMs
-        ? `data process ${running.pid} has used table ${this.#adoptedGeneration} for ${Math.round(this.#lag.ms / 1000)} s, and the newest is table ${this.#published.generation}: packets go by the older one`
+        ? `data process ${running.pid} has used table ${adopted} for ${Math.round(this.#lag.ms / 1000)} s, and the newest is table ${this.#published.generation}: packets go by the older one`
         : undefined;
     return [problem, lag, ...this.#kind.problems].filter(text => text !== undefined);
   }
