@@ -3,9 +3,9 @@
  * of its own: that of the name, where a package or systemd-sysusers(8) has made it, else the first number of a range
  * that belongs to nobody, else the account `nobody`.
  */
-import { readFileSync, readdirSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { TartanError } from '../../lib/errors.js';
+import { listPids, processName, readOrEmpty } from './find-process.js';
 
 export interface Account {
   readonly user: number;
@@ -28,16 +28,7 @@ const lastFree = 65_533;
 const nobody = 65_534;
 const pidsAtOnce = 50;
 
-const realFacts: AccountFacts = {
-  read(path) {
-    try {
-      return readFileSync(path, 'latin1');
-    } catch {
-      return '';
-    }
-  },
-  pids: () => readdirSync('/proc').filter(name => /^\d+$/.test(name)),
-};
+const realFacts: AccountFacts = { read: readOrEmpty, pids: listPids };
 
 /** @throws TartanError PERMISSION when this user namespace has no user but root to become */
 export async function chooseAccount(facts: AccountFacts = realFacts): Promise<Account> {
@@ -96,7 +87,7 @@ async function takenNumbers(facts: AccountFacts): Promise<ReadonlySet<number>> {
     if (i % pidsAtOnce === 0) await setImmediate();
     const status = facts.read(`/proc/${pid}/status`);
     // A data process before this one, or of another host of the machine.
-    if (status.startsWith(`Name:\t${accountName}\n`)) continue;
+    if (status.startsWith(`Name:\t${processName}\n`)) continue;
     for (const [, numbers = ''] of status.matchAll(/^(?:Uid|Gid|Groups):\t(.*)$/gm))
       for (const number of numbers.split(/\s+/)) taken.add(Number(number));
   }

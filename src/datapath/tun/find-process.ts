@@ -9,10 +9,11 @@ import type { Log } from '../../lib/log.js';
 import { memoryNames } from './table.js';
 
 /** The kernel keeps 15 characters of a name (proc(5), comm). */
-const processName = 'tartan-datapath';
+export const processName = 'tartan-datapath';
 const killTimeoutMs = 2000;
 
-function readProcFile(path: string): string {
+/** Returns the text of a file; empty when it cannot be read, as of a process that has ended. */
+export function readOrEmpty(path: string): string {
   try {
     return readFileSync(path, 'latin1');
   } catch {
@@ -20,8 +21,13 @@ function readProcFile(path: string): string {
   }
 }
 
+/** The numbers of all processes. */
+export function listPids(): readonly string[] {
+  return readdirSync('/proc').filter(name => /^\d+$/.test(name));
+}
+
 function isNamedDatapath(pid: number): boolean {
-  return readProcFile(`/proc/${pid}/comm`).trimEnd() === processName;
+  return readOrEmpty(`/proc/${pid}/comm`).trimEnd() === processName;
 }
 
 function networkNamespace(pid: number | 'self'): string | undefined {
@@ -34,13 +40,13 @@ function networkNamespace(pid: number | 'self'): string | undefined {
 
 /** A zombie has no descriptors any more and counts as dead. */
 function isAlive(pid: number): boolean {
-  const stat = readProcFile(`/proc/${pid}/stat`);
+  const stat = readOrEmpty(`/proc/${pid}/stat`);
   const state = stat.charAt(stat.lastIndexOf(')') + 2);
   return state !== '' && state !== 'Z' && state !== 'X';
 }
 
 function mapsMemory(pid: number, names: readonly string[]): boolean {
-  const lines = readProcFile(`/proc/${pid}/maps`).split('\n');
+  const lines = readOrEmpty(`/proc/${pid}/maps`).split('\n');
   return lines.some(line => names.some(name => line.endsWith(` ${name} (deleted)`)));
 }
 
@@ -63,8 +69,7 @@ export function killDataProcess(pid: number): boolean {
 export function findProcesses(runDir: string): readonly number[] {
   const names = memoryNames(runDir);
   const here = networkNamespace('self');
-  return readdirSync('/proc')
-    .filter(name => /^\d+$/.test(name))
+  return listPids()
     .map(Number)
     .filter(isNamedDatapath)
     .filter(pid => networkNamespace(pid) === here && mapsMemory(pid, names) && isAlive(pid));

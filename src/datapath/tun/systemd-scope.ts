@@ -4,11 +4,11 @@
  * stopped service for one that was forgotten. In a shutdown the scope ends last.
  */
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { promisify } from 'node:util';
 import { childEnvironment } from '../../lib/child-environment.js';
 import { messageOf } from '../../lib/errors.js';
+import { readOrEmpty } from './find-process.js';
 
 const timeoutMs = 3_000;
 const manager = ['org.freedesktop.systemd1', '/org/freedesktop/systemd1', 'org.freedesktop.systemd1.Manager'] as const;
@@ -40,17 +40,9 @@ export async function enterScope(pid: number): Promise<void> {
 
 /** The path of the control group, when it is that of a service of systemd. */
 function serviceOf(pid: number): string | undefined {
-  const groups = readGroups(pid);
+  const groups = readOrEmpty(`/proc/${pid}/cgroup`);
   const path = /^0::(\/.+)$/m.exec(groups)?.[1] ?? /^\d+:name=systemd:(\/.+)$/m.exec(groups)?.[1];
   return path?.endsWith('.service') ? path : undefined;
-}
-
-function readGroups(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/cgroup`, 'latin1');
-  } catch {
-    return '';
-  }
 }
 
 async function propertiesOf(pid: number): Promise<{ readonly weight: string; readonly slice: string }> {
