@@ -11,3 +11,9 @@ test('fault F12: packets dropped as spoofed are told, with the flag that passes 
   expect(warning.texts({ tx_spoof_src: 2, rx_spoof_src: 3 }, 62_000)).toEqual([]);
   expect(warning.texts({ tx_spoof_src: 2, rx_spoof_src: 4 }, 70_000)).toHaveLength(1);
 });
+
+test('what an adopted data process dropped before is not told again', () => {
+  const warning = new SpoofWarning({ tx_spoof_src: 2, rx_spoof_src: 3 });
+  expect(warning.texts({ tx_spoof_src: 2, rx_spoof_src: 3 }, 0)).toEqual([]);
+  expect(warning.texts({ tx_spoof_src: 3, rx_spoof_src: 3 }, 1000)).toHaveLength(1);
+});

@@ -4,13 +4,19 @@
  */
 const keptMs = 60_000;
 
+type Counters = Readonly<Record<string, number>>;
+
 export class SpoofWarning {
-  #seen = 0;
+  #seen: number;
   #untilMs = -Infinity;
 
+  /** @param found the counters of the data process that was adopted; what they hold was told before */
+  constructor({ tx_spoof_src: sent = 0, rx_spoof_src: received = 0 }: Counters = {}) {
+    this.#seen = sent + received;
+  }
+
   /** @param counters what was counted so far */
-  texts(counters: Readonly<Record<string, number>>, nowMs: number): readonly string[] {
-    const { tx_spoof_src: sent = 0, rx_spoof_src: received = 0 } = counters;
+  texts({ tx_spoof_src: sent = 0, rx_spoof_src: received = 0 }: Counters, nowMs: number): readonly string[] {
     if (sent + received > this.#seen) this.#untilMs = nowMs + keptMs;
     this.#seen = sent + received;
     if (nowMs >= this.#untilMs) return [];

@@ -62,7 +62,7 @@ class TunEngine implements Datapath {
   readonly #published = new PublishedState();
   readonly #kind: DataProcessKind;
   readonly #supervisor: Supervisor<DataProcess>;
-  readonly #spoofs = new SpoofWarning();
+  readonly #spoofs: SpoofWarning;
   readonly #checkTimer: NodeJS.Timeout;
   #writeTimer: NodeJS.Timeout | undefined;
   /** Of the generation that the threads use, which is not the newest. */
@@ -93,6 +93,7 @@ class TunEngine implements Datapath {
     this.#hang = options.hang ?? defaultHang;
     this.#supervisor = new Supervisor(this.#kind, { clock: this.#clock, log: options.log, hang: this.#hang });
     if (found) this.#adopt(found);
+    this.#spoofs = new SpoofWarning(this.#kind.totals.plus(found?.table.counters()));
     this.#checkTimer = setInterval(() => this.check(), checkMs).unref();
   }
 
