@@ -40,9 +40,15 @@ export function snapshot(agent: Agent, version: string): Status {
       nodeId: lease.nodeId ?? null,
       state,
       secondsLeft,
+      hostName: null,
+      backend: lease.backend.type,
+      watched: null,
     })),
     rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: key.slice(0, maxKeyLength), reason })),
     datapath: stats ? datapathOf(stats) : null,
+    summary: null,
+    store: null,
+    passes: null,
   };
 }
 

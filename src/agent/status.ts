@@ -18,6 +18,62 @@ const docker = z.object({
   daemonJsonFile: z.string(),
 });
 
+const traffic = z.object({ packets: z.number(), bytes: z.number() });
+
+/** What was measured of a peer; what is not known is null. */
+const watched = z.object({
+  /**
+   * `up`: it was heard or has answered lately; `silent`: it should have been heard; `unknown`: not heard or asked yet;
+   * `unwatched`: a host that answers no question (flannel, an older tartan) and sends nothing.
+   */
+  state: z.enum(['up', 'silent', 'unknown', 'unwatched']),
+  /** How long it has been in this state. */
+  stateSeconds: z.number().nullable(),
+  /** For a silent peer: the cause that fits the evidence, and what to do next. */
+  reason: z.string().nullable(),
+  nextStep: z.string().nullable(),
+  /** Since a packet of it arrived. */
+  heardSeconds: z.number().nullable(),
+  /** Of the last questions; p99 from 100 answers on. */
+  roundTripMs: z.object({ p50: z.number(), p99: z.number().nullable() }).readonly().nullable(),
+  /** Part of the last questions that had no answer, 0 to 1. */
+  loss: z.number().nullable(),
+  /** Bytes of the longest inner packet that is known to pass, each way. */
+  pathMtu: z.object({ out: z.number().nullable(), in: z.number().nullable() }).readonly(),
+  /** Where its packets come from, when that is not the endpoint of its lease. */
+  addressSeen: z.string().nullable(),
+  /** Inner packets since the peer became one. */
+  sent: traffic.readonly(),
+  received: traffic.readonly(),
+  /** Over the last seconds. */
+  sentBitsPerSecond: z.number().nullable(),
+  receivedBitsPerSecond: z.number().nullable(),
+});
+
+const store = z.object({
+  /** Since etcd answered last. */
+  answeredSeconds: z.number().nullable(),
+  /** How long the watch of the leases has been alive. */
+  watchSeconds: z.number().nullable(),
+  /** Why etcd refuses this host, or its role a key; null when it does not. */
+  refused: z.string().nullable(),
+  endpoints: z
+    .array(
+      z
+        .object({
+          url: z.string(),
+          state: z.enum(['answers', 'silent', 'refused', 'unknown']),
+          /** What it said instead of an answer. */
+          reason: z.string().nullable(),
+        })
+        .readonly(),
+    )
+    .readonly(),
+});
+
+/** Runs of the reconciler over the host. */
+const passes = z.object({ total: z.number(), failed: z.number(), lastMs: z.number().nullable() });
+
 const peer = z.object({
   subnet: z.string(),
   publicIp: z.string(),
@@ -30,6 +86,10 @@ const peer = z.object({
   state: z.enum(['live', 'held-down', 'forgotten', 'remembered']).default('live'),
   /** How long a peer that is held down stays routed. */
   secondsLeft: z.number().nullable().default(null),
+  /** What its lease says; an older daemon leaves this member and the next ones out. */
+  hostName: z.string().nullable().default(null),
+  backend: z.string().nullable().default(null),
+  watched: watched.readonly().nullable().default(null),
 });
 
 const datapath = z.object({
@@ -39,6 +99,8 @@ const datapath = z.object({
   generationPublished: z.number(),
   generationAdopted: z.number(),
   respawns: z.number(),
+  /** Data processes that took the place of a running one. An older daemon leaves this member out. */
+  handovers: z.number().optional(),
   /** An older daemon leaves this member out. */
   features: z.array(z.string()).readonly().default([]),
   warnings: z.array(z.string()).readonly(),
@@ -50,6 +112,8 @@ export const statusSchema = z
     apiVersion: z.literal(apiVersion),
     kind: z.literal('Status'),
     version: z.string(),
+    /** The truth in one line: `ready, 2 of 3 peers answer, etcd answered 4 s ago`. An older daemon leaves it out. */
+    summary: z.string().nullable().default(null),
     /** How far the daemon is; `ready` once Docker may start. */
     phase: z.enum(['starting', 'waiting-for-network', 'waiting-for-lease', 'configuring', 'ready', 'lost', 'stopping']),
     ready: z.boolean(),
@@ -79,6 +143,9 @@ export const statusSchema = z
     /** Lease entries that were refused, each with its reason. */
     rejected: z.array(z.object({ key: z.string(), reason: z.string() }).readonly()).readonly(),
     datapath: datapath.readonly().nullable(),
+    /** An older daemon leaves these members out. */
+    store: store.readonly().nullable().default(null),
+    passes: passes.readonly().nullable().default(null),
   })
   .readonly();
 
@@ -86,4 +153,6 @@ export type Status = z.infer<typeof statusSchema>;
 export type Phase = Status['phase'];
 export type StatusDocker = NonNullable<Status['docker']>;
 export type StatusPeer = Status['peers'][number];
+export type PeerWatched = NonNullable<StatusPeer['watched']>;
+export type StatusStore = NonNullable<Status['store']>;
 export type StatusDatapath = NonNullable<Status['datapath']>;

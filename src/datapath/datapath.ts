@@ -44,6 +44,30 @@ export interface DatapathStats {
   readonly problems: readonly string[];
 }
 
+/** What the data process has measured of one peer. Times are CLOCK_BOOTTIME milliseconds; undefined: never, not known. */
+export interface PeerMeasurement {
+  /** As in TunnelPeer. */
+  readonly identity: string;
+  readonly heardMs: number | undefined;
+  /** When a packet was last sent to it, a question not counted. */
+  readonly sentMs: number | undefined;
+  /** Inner packets of others than the engine itself. */
+  readonly sent: { readonly packets: number; readonly bytes: number };
+  readonly received: { readonly packets: number; readonly bytes: number };
+  readonly asked: number;
+  readonly answered: number;
+  readonly askedMs: number | undefined;
+  readonly answeredMs: number | undefined;
+  readonly roundTripUs: { readonly p50: number; readonly p99: number | undefined } | undefined;
+  /** Of the last 32 questions at most. */
+  readonly loss: number | undefined;
+  /** Bytes of the longest inner packet that has passed, each way. */
+  readonly pathMtuOut: number | undefined;
+  readonly pathMtuIn: number | undefined;
+  /** Where its packets come from, when that is not its endpoint. */
+  readonly addressSeen: { readonly address: Ipv4; readonly port: number } | undefined;
+}
+
 export interface Datapath {
   /** The name of the tunnel link. */
   readonly device: string;

@@ -26,9 +26,23 @@ export const sampleStatus: Status = {
     envFile: '/run/tartan/docker.env',
     daemonJsonFile: '/etc/docker/daemon.json',
   },
-  peers: [{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2', nodeId: 'node-b', state: 'live', secondsLeft: null }],
+  peers: [
+    {
+      subnet: '10.5.2.0/24',
+      publicIp: '192.0.2.2',
+      nodeId: 'node-b',
+      state: 'live',
+      secondsLeft: null,
+      hostName: null,
+      backend: 'udp',
+      watched: null,
+    },
+  ],
   rejected: [],
   datapath: null,
+  summary: null,
+  store: null,
+  passes: null,
 };
 
 export function parseRun(words: readonly string[], env: Environment = {}): DaemonOptions {

@@ -405,6 +405,9 @@ describe('ping', () => {
       nodeId: `node-${n}`,
       state: 'live' as const,
       secondsLeft: null,
+      hostName: null,
+      backend: 'udp',
+      watched: null,
     }));
     world.reading = { kind: 'status', status: { ...status, peers } };
   });
