@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bootClock } from '../../src/lib/clock.js';
 import { silentLog } from '../../src/lib/log.js';
+import { adviceFor } from '../../src/store/etcd/advice.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
 import { openLeaseStore } from '../../src/store/leases.js';
@@ -108,6 +109,13 @@ describe('a client of etcd is told its step', () => {
   it('fault B13: https to an http etcd', async () => {
     const endpoints = [plain.endpoint.replace('http:', 'https:')];
     expect(await messageWith({ endpoints })).toMatch(/does not speak TLS there: use http:\/\//);
+  });
+
+  it('fault B13: https to an http etcd whose reset comes before its answer', async () => {
+    const [http, https] = [plain.endpoint, `https://127.0.0.1:${tls.port}`];
+    const endpoint = http.replace('http:', 'https:');
+    expect(await adviceFor({ endpoints: [endpoint], prefix }, endpoint, 'read ECONNRESET')).toMatch(/use http:\/\//);
+    expect(await adviceFor({ endpoints: [https], prefix }, https, 'read ECONNRESET')).toMatch(/^check that it runs/);
   });
 
   it('fault B13: a document in the v2 store only', async () => {

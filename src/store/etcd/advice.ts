@@ -38,12 +38,18 @@ const tlsSigns: readonly Sign[] = [
   },
   {
     text: /before secure TLS connection|wrong version number|packet length too long|unknown protocol/i,
-    advice: () => 'it does not speak TLS there: use http:// in --etcd-endpoints',
+    advice: () => noTls,
   },
 ];
+const noTls = 'it does not speak TLS there: use http:// in --etcd-endpoints';
 
 export async function adviceFor(options: EtcdOptions, endpoint: string, message: string): Promise<string> {
-  if (!isPlain(endpoint)) return tlsSigns.find(({ text }) => text.test(message))?.advice(options) ?? generic;
+  if (!isPlain(endpoint)) {
+    const advice = tlsSigns.find(({ text }) => text.test(message))?.advice(options);
+    if (advice !== undefined) return advice;
+    // A server without TLS answers the handshake and closes: now and then its reset overtakes the answer.
+    return /ECONNRESET/.test(message) && (await speaksPlain(endpoint)) ? noTls : generic;
+  }
   const mayBeTls = /Failed to connect|Connection dropped|Protocol error|ECONNRESET|socket hang up/.test(message);
   return mayBeTls && (await speaksTls(endpoint)) ? 'it speaks TLS there: use https:// in --etcd-endpoints' : generic;
 }
@@ -58,6 +64,19 @@ async function speaksTls(endpoint: string): Promise<boolean> {
     socket.on('secureConnect', () => end(true)).on('timeout', () => end(false));
     // A server that wants a certificate ends the handshake with an alert, which is TLS too.
     socket.on('error', error => end(/alert/.test(error.message)));
+  });
+}
+
+async function speaksPlain(endpoint: string): Promise<boolean> {
+  return new Promise(resolve => {
+    const url = new URL('/version', endpoint.replace(/^https:/, 'http:'));
+    const request = requestPlain(url, { agent: false, timeout: probeMs }, answer => {
+      answer.resume();
+      // Go's TLS server answers plain HTTP too, with 400.
+      resolve(answer.statusCode !== 400);
+    });
+    request.on('error', () => resolve(false)).on('timeout', () => request.destroy(new Error('no answer')));
+    request.end();
   });
 }
 
