@@ -43,6 +43,8 @@ const rest = { factor: 4, mostMs: 2_000 } as const;
 export class Reconciler {
   /** The number of failed passes over the host since the last good one. */
   failures = 0;
+  /** Since the start of the daemon; those that changed the host are also in `changed`. */
+  readonly passes = { total: 0, failed: 0, changed: 0, totalMs: 0, lastMs: null as number | null };
   /** Foreign objects that conflict with the plan, or why the last pass failed. */
   #hostProblems: readonly string[] = [];
   #diversions: readonly Diversion[] = [];
@@ -129,6 +131,7 @@ export class Reconciler {
         attempt = (await this.#attempt(!isSweep, attempt, onPass, signal)) ? 0 : attempt + 1;
         this.failures = attempt;
         const tookMs = performance.now() - beganMs;
+        this.#countPass(tookMs);
         if (isSweep) {
           sweptAtMs = beganMs;
           // The timer of the resync may be early by a part of a millisecond.
@@ -145,6 +148,15 @@ export class Reconciler {
       this.#running = false;
       this.#publishedLog.close();
     }
+  }
+
+  #countPass(tookMs: number): void {
+    const { passes } = this;
+    passes.total++;
+    passes.totalMs += tookMs;
+    passes.lastMs = tookMs;
+    if (this.failures > 0) passes.failed++;
+    if (this.#changed) passes.changed++;
   }
 
   /** The table, then the host. @returns whether both are as planned */
@@ -203,11 +215,11 @@ export class Reconciler {
   }
 
   async #pass(heardOnly: boolean, signal: AbortSignal): Promise<boolean> {
+    this.#changed = false;
     const plan = this.#plan();
     if (!plan) return false;
     const { host, log } = this.#ports;
     this.#appliedHost = textOf(plan.host);
-    this.#changed = false;
     const { changes, conflicts, diversions = [] } = await host.apply(this.#network, plan.host, { signal, heardOnly });
     this.#changed = changes.length > 0;
     this.#diversions = diversions;

@@ -28,6 +28,8 @@ export function snapshot(agent: Agent, version: string): Status {
           subnet: formatPrefix(ownLease.lease.subnet),
           state: ownLease.status,
           deadlineSeconds: secondsLeft(ownLease.deadlineMs, agent.ports.clock.now()),
+          ttlSeconds: agent.options.ttlSeconds,
+          renewFailures: ownLease.renewFailures,
         }
       : null,
     network: network ? formatPrefix(network.network) : null,
@@ -48,7 +50,7 @@ export function snapshot(agent: Agent, version: string): Status {
     datapath: stats ? datapathOf(stats) : null,
     summary: null,
     store: null,
-    passes: null,
+    passes: { ...agent.reconciler.passes },
   };
 }
 
@@ -108,15 +110,16 @@ function isForgone({ ownLease, options, ports }: Agent): boolean {
 
 function datapathOf(stats: DatapathStats): StatusDatapath {
   const { engine, pid = null, threads, generationPublished, generationAdopted } = stats;
-  const { counters, respawns, features, warnings } = stats;
-  return { engine, pid, threads, generationPublished, generationAdopted, counters, respawns, features, warnings };
+  const { counters, respawns, handovers, features, warnings } = stats;
+  const process = { engine, pid, threads, generationPublished, generationAdopted };
+  return { ...process, counters, respawns, handovers, features, warnings };
 }
 
 function secondsLeft(deadlineMs: number, nowMs: number): number | null {
   return deadlineMs === Infinity ? null : Math.round((deadlineMs - nowMs) / 1000);
 }
 
-function dockerOf({ ownLease, backend, options }: Agent): StatusDocker | null {
+function dockerOf({ ownLease, backend, options, dockerProblems }: Agent): StatusDocker | null {
   if (!ownLease || !backend) return null;
   const { base, length } = ownLease.lease.subnet;
   return {
@@ -127,5 +130,6 @@ function dockerOf({ ownLease, backend, options }: Agent): StatusDocker | null {
     config: options.docker.config,
     envFile: options.dockerEnvFile,
     daemonJsonFile: options.docker.daemonJsonFile,
+    conflicts: dockerProblems,
   };
 }

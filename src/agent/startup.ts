@@ -230,6 +230,10 @@ export class ProvisionalLease implements OwnLease {
     return this.#acquired?.renewedAtMs ?? this.#renewedAtMs;
   }
 
+  get renewFailures(): number {
+    return this.#acquired?.renewFailures ?? 0;
+  }
+
   get lost(): AbortSignal {
     return this.#lost.signal;
   }

@@ -16,6 +16,8 @@ const docker = z.object({
   config: z.enum(['env', 'daemon-json']),
   envFile: z.string(),
   daemonJsonFile: z.string(),
+  /** Why Docker cannot use its settings. An older daemon leaves this member out. */
+  conflicts: z.array(z.string()).readonly().default([]),
 });
 
 const traffic = z.object({ packets: z.number(), bytes: z.number() });
@@ -71,8 +73,16 @@ const store = z.object({
     .readonly(),
 });
 
-/** Runs of the reconciler over the host. */
-const passes = z.object({ total: z.number(), failed: z.number(), lastMs: z.number().nullable() });
+/** Runs of the reconciler over the host since the start of the daemon. */
+const passes = z.object({
+  total: z.number(),
+  failed: z.number(),
+  /** Passes that found the host other than planned, and changed it. */
+  changed: z.number(),
+  /** What all of them took, and the last one. */
+  totalMs: z.number(),
+  lastMs: z.number().nullable(),
+});
 
 const peer = z.object({
   subnet: z.string(),
@@ -131,6 +141,10 @@ export const statusSchema = z
         subnet: z.string(),
         state: z.enum(['held', 'unknown', 'gone', 'lost']),
         deadlineSeconds: z.number().nullable(),
+        /** What the deadline is set to by each KeepAlive. An older daemon leaves this member and the next one out. */
+        ttlSeconds: z.number().optional(),
+        /** Renewals and repairs of the key that etcd did not do, since the start of the daemon. */
+        renewFailures: z.number().optional(),
       })
       .readonly()
       .nullable(),

@@ -36,6 +36,8 @@ export interface DatapathStats {
   /** Sums over all threads. Every received packet is in exactly one counter, except in those named "beside". */
   readonly counters: Readonly<Record<string, number>>;
   readonly respawns: number;
+  /** Data processes that took the place of a running one. */
+  readonly handovers: number;
   /** The offloads of the kernel that the engine uses; without them packets pass, only slower. */
   readonly features: readonly string[];
   /** What the kernel gave less of than requested, or does not offer. */

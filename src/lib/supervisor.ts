@@ -99,6 +99,8 @@ interface Replaced<C> {
 export class Supervisor<C extends Child> {
   /** Children launched in the place of one that died or had to be replaced. */
   respawns = 0;
+  /** Children that took the place of a running one. */
+  handovers = 0;
   readonly #kind: ChildKind<C>;
   readonly #clock: Clock;
   readonly #log: Log;
@@ -183,11 +185,13 @@ export class Supervisor<C extends Child> {
   /** Launches a child, by a handover when another one runs. For the work of a `change` only. */
   async launch(why = 'it is replaced'): Promise<void> {
     this.#isLaunching = true;
+    const isHandover = this.#running !== undefined;
     try {
       const next = await this.#spawn(why);
       this.#startedMs = this.#clock.now();
       this.adopt(next);
       this.#kind.commit(next);
+      if (isHandover) this.handovers++;
       this.#kind.enterScope?.(next);
       this.#log.info(`${this.#kind.event}.started`, `started ${this.#kind.name} ${next.pid}`, { pid: next.pid });
     } finally {

@@ -40,6 +40,7 @@ const lostRace = { firstMs: 30, capMs: 1_000 };
 const longestTimeoutMs = 3_000;
 
 export class LeaseKeeper implements OwnLease {
+  renewFailures = 0;
   readonly #context: StoreContext;
   readonly #want: LeaseRequest;
   readonly #listeners = new Listeners();
@@ -178,6 +179,7 @@ export class LeaseKeeper implements OwnLease {
     } catch (error) {
       this.#life.signal.throwIfAborted();
       if (!isTartanError(error) || error.code === 'INVARIANT') throw error;
+      this.renewFailures++;
       this.#dispatch({ kind: 'unanswered' });
       problems.failed(part, error);
       if (this.#throttle.due()) log.warn('lease.unanswered', error.message, { state: this.status });

@@ -48,6 +48,8 @@ export interface OwnLease {
   readonly deadlineMs: number;
   /** CLOCK_BOOTTIME milliseconds at the send of the last KeepAlive (or grant) that was answered. */
   readonly renewedAtMs: number;
+  /** Renewals and repairs that the store did not do, since this lease was taken. */
+  readonly renewFailures: number;
   /** Aborted with a TartanError LEASE_LOST when another node owns the subnet. */
   readonly lost: AbortSignal;
   /** Adds a listener that is called without a value after each change of `status` or `lease`. */

@@ -161,6 +161,7 @@ describe('an own lease', () => {
     server.signal('SIGSTOP');
     try {
       await until('unknown', () => lease.status === 'unknown');
+      expect(lease.renewFailures).toBeGreaterThan(0);
     } finally {
       server.signal('SIGCONT');
     }

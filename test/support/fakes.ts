@@ -138,6 +138,7 @@ export class FakeDatapath implements Datapath {
       generationAdopted: this.#generation,
       counters: {},
       respawns: 0,
+      handovers: 0,
       features: [],
       warnings: [],
       problems: this.problems,
@@ -213,6 +214,7 @@ export class FakeHeld implements OwnLease {
   closed = false;
   deadlineMs = 1e12;
   renewedAtMs = 0;
+  renewFailures = 0;
   readonly #lost = new AbortController();
   readonly #listeners: (() => void)[] = [];
   readonly lease: Lease;

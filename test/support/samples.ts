@@ -25,6 +25,7 @@ export const sampleStatus: Status = {
     config: 'env',
     envFile: '/run/tartan/docker.env',
     daemonJsonFile: '/etc/docker/daemon.json',
+    conflicts: [],
   },
   peers: [
     {

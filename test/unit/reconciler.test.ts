@@ -112,6 +112,7 @@ it('a host that refuses keeps no route from the data plane and is tried again', 
   expect(reconciler.failures).toBe(0);
   expect(reconciler.problems).toEqual([]);
   expect(host.calls).toHaveLength(3);
+  expect(reconciler.passes).toMatchObject({ total: 3, failed: 2, changed: 1, lastMs: expect.any(Number) });
   signal.abort();
 });
 

@@ -168,6 +168,7 @@ class TunEngine implements Datapath {
       generationAdopted: adopted,
       counters,
       respawns: this.#supervisor.respawns,
+      handovers: this.#supervisor.handovers,
       features: current?.features ?? [],
       warnings: [
         ...this.#descriptors.warnings,
