@@ -53,18 +53,26 @@ export class Agent {
   /** Docker does not start until the whole host forwards. */
   #needsForwarding = false;
   readonly #writer: StateWriter;
+  readonly #beganWithMs: number;
 
   constructor(ports: AgentPorts, options: AgentOptions) {
     this.ports = ports;
     this.options = options;
     this.peers = new Peers({ ...ports, holdMs: options.peerHoldMs });
     this.reconciler = new Reconciler(ports, options.networkName, () => this.#desired());
+    this.#beganWithMs = ports.wallNow() - ports.clock.now();
     this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.ttlSeconds);
   }
 
   /** The session is that of the saved state, and the store has not answered since. */
   get unconfirmed(): boolean {
     return this.ownLease instanceof ProvisionalLease && !this.ownLease.settled;
+  }
+
+  /** CLOCK_REALTIME is slewed with CLOCK_BOOTTIME, and set without it (adjtime(3), clock_settime(2)). */
+  get clockSetSeconds(): number {
+    const { wallNow, clock } = this.ports;
+    return Math.round((wallNow() - clock.now() - this.#beganWithMs) / 1000);
   }
 
   /** The plans have a tunnel, which needs the data plane; taken for granted before there is a lease to plan with. */

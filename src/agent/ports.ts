@@ -18,7 +18,7 @@ export interface AgentPorts {
   readonly docker: DockerFiles;
   readonly state: StateFile;
   readonly clock: Clock;
-  /** Returns milliseconds of the wall clock. Only the age of a saved state of another boot is judged by it. */
+  /** Returns milliseconds of the wall clock. The age of a saved state of another boot, and a clock that was set, are judged by it. */
   readonly wallNow: () => number;
   readonly log: Log;
   /** sd_notify(3). */
@@ -37,6 +37,8 @@ export interface AgentOptions {
   readonly onLost: 'exit' | 'degraded';
   readonly ipMasquerade: BackendContext['ipMasquerade'];
   readonly forwardRules: boolean;
+  /** See flannel's subnet.env; the Status document names it. */
+  readonly subnetFile: string;
   /** The file with Docker's settings; the Status document names it. */
   readonly dockerEnvFile: string;
   readonly docker: {

@@ -1,9 +1,10 @@
 /** Builds the Status document from the state of the agent. */
+import { dirname } from 'node:path';
 import { quarantineTtls } from '../model/allocation.js';
 import type { DatapathStats } from '../datapath/datapath.js';
 import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ip.js';
 import type { Agent } from './agent.js';
-import { apiVersion, type Status, type StatusDatapath, type StatusDocker } from './status.js';
+import { apiVersion, type PlacedProblem, type Status, type StatusDatapath, type StatusDocker } from './status.js';
 
 /** The store gives the keys of refused entries as printable ASCII, of any length. */
 const maxKeyLength = 200;
@@ -13,7 +14,8 @@ export function snapshot(agent: Agent, version: string): Status {
   const { ownLease, network, backend } = agent;
   // This is called once: it adds the counters of all threads.
   const stats = statsOf(agent);
-  const problems = problemsOf(agent, stats);
+  const placedProblems = problemsOf(agent, stats);
+  const problems = placedProblems.map(({ text }) => text);
   return {
     apiVersion,
     kind: 'Status',
@@ -21,6 +23,7 @@ export function snapshot(agent: Agent, version: string): Status {
     phase: agent.phase,
     ready: isReady(agent, stats),
     problems,
+    placedProblems,
     health: { state: problems.length === 0 ? 'ok' : 'impaired', reasons: problems },
     node: { id: node.id, bootId: node.bootId, publicIp: formatIpv4(node.publicIp) },
     lease: ownLease
@@ -51,6 +54,12 @@ export function snapshot(agent: Agent, version: string): Status {
     summary: null,
     store: null,
     passes: { ...agent.reconciler.passes },
+    daemon: {
+      pid: process.pid,
+      clockSetSeconds: agent.clockSetSeconds,
+      stateDir: dirname(agent.ports.state.path),
+      subnetFile: agent.options.subnetFile,
+    },
   };
 }
 
@@ -75,7 +84,7 @@ function statsOf(agent: Agent): DatapathStats | undefined {
   return agent.hasTunnel ? agent.ports.datapath.stats() : undefined;
 }
 
-function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly string[] {
+function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly PlacedProblem[] {
   const lease = agent.ownLease && agent.ownLease.status !== 'held' ? [`the lease is ${agent.ownLease.status}`] : [];
   const saved = agent.unconfirmed
     ? [
@@ -87,19 +96,20 @@ function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly st
     : [];
   const stopped = agent.phase === 'ready' && stats !== undefined && stats.pid === undefined;
   const process = stopped ? ['no data process runs: packets of the overlay are not carried'] : [];
-  const all = [
-    ...[agent.problem, agent.underlayProblem].filter(problem => problem !== undefined),
-    ...agent.ports.store.problems,
-    ...lease,
-    ...forgone,
-    ...saved,
-    ...process,
-    ...(stats?.problems ?? []),
-    ...agent.peers.problems,
-    ...agent.reconciler.problems,
-    ...agent.dockerProblems,
+  const places: readonly (readonly [PlacedProblem['place'], readonly (string | undefined)[]])[] = [
+    ['network', [agent.problem]],
+    ['underlay', [agent.underlayProblem]],
+    ['store', agent.ports.store.problems],
+    ['lease', [...lease, ...forgone, ...saved]],
+    ['data-plane', [...process, ...(stats?.problems ?? [])]],
+    ['peers', agent.peers.problems],
+    ['host', agent.reconciler.problems],
+    ['docker', agent.dockerProblems],
   ];
-  return [...new Set(all)];
+  const byText = new Map<string, PlacedProblem>();
+  for (const [place, texts] of places)
+    for (const text of texts) if (text !== undefined && !byText.has(text)) byText.set(text, { place, text });
+  return [...byText.values()];
 }
 
 /** Whether the quarantine that protects the subnet is over, as after weeks without etcd; its use goes on. */

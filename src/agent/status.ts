@@ -84,6 +84,17 @@ const passes = z.object({
   lastMs: z.number().nullable(),
 });
 
+/** What a problem is about: who looks for its cause begins there. */
+const problemPlaces = ['network', 'underlay', 'store', 'lease', 'data-plane', 'peers', 'host', 'docker'] as const;
+
+const daemon = z.object({
+  pid: z.number(),
+  /** By how much the clock of the host was set since the daemon began; a clock that is slewed is not set. */
+  clockSetSeconds: z.number(),
+  stateDir: z.string(),
+  subnetFile: z.string(),
+});
+
 const peer = z.object({
   subnet: z.string(),
   publicIp: z.string(),
@@ -129,6 +140,11 @@ export const statusSchema = z
     ready: z.boolean(),
     /** What the daemon waits for or suffers from, one line each; empty when all is well. */
     problems: z.array(z.string()).readonly(),
+    /** The same with the place of each. An older daemon leaves this member out. */
+    placedProblems: z
+      .array(z.object({ place: z.enum(problemPlaces), text: z.string() }).readonly())
+      .readonly()
+      .default([]),
     /** Whether all is well, and why not. An older daemon leaves this member out. */
     health: z
       .object({ state: z.enum(['ok', 'impaired']), reasons: z.array(z.string()).readonly() })
@@ -160,6 +176,7 @@ export const statusSchema = z
     /** An older daemon leaves these members out. */
     store: store.readonly().nullable().default(null),
     passes: passes.readonly().nullable().default(null),
+    daemon: daemon.readonly().nullable().default(null),
   })
   .readonly();
 
@@ -170,3 +187,4 @@ export type StatusPeer = Status['peers'][number];
 export type PeerWatched = NonNullable<StatusPeer['watched']>;
 export type StatusStore = NonNullable<Status['store']>;
 export type StatusDatapath = NonNullable<Status['datapath']>;
+export type PlacedProblem = Status['placedProblems'][number];

@@ -69,6 +69,7 @@ export function make(options: Partial<AgentOptions> = {}, needsForwarding = fals
       onLost: 'exit',
       ipMasquerade: 'on',
       forwardRules: true,
+      subnetFile: '/run/flannel/subnet.env',
       dockerEnvFile: '/run/tartan/docker.env',
       docker: { subnetLength: 0, config: 'env', daemonJsonFile: '/etc/docker/daemon.json' },
       checkSource: true,

@@ -92,6 +92,7 @@ async function start(network: (typeof networks)[number], number: number): Promis
       onLost: 'exit',
       ipMasquerade: 'on',
       forwardRules: true,
+      subnetFile: '/nonexistent',
       dockerEnvFile: '/nonexistent',
       docker: { subnetLength: 0, config: 'env', daemonJsonFile: '/nonexistent' },
       checkSource: true,

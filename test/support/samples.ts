@@ -12,6 +12,7 @@ export const sampleStatus: Status = {
   phase: 'ready',
   ready: true,
   problems: [],
+  placedProblems: [],
   node: { id: 'node-a', bootId: 'boot-1', publicIp: '192.0.2.1' },
   lease: { subnet: '10.5.1.0/24', state: 'held', deadlineSeconds: 86_390 },
   network: '10.5.0.0/16',
@@ -44,6 +45,7 @@ export const sampleStatus: Status = {
   summary: null,
   store: null,
   passes: null,
+  daemon: null,
 };
 
 export function parseRun(words: readonly string[], env: Environment = {}): DaemonOptions {

@@ -1,4 +1,5 @@
 import { expect, it, vi } from 'vitest';
+import { Agent } from '../../src/agent/agent.js';
 import type { AgentOptions } from '../../src/agent/ports.js';
 import { isReady, snapshot } from '../../src/agent/snapshot.js';
 import { chooseBackend } from '../../src/backend/all.js';
@@ -180,8 +181,19 @@ it('fault N2: what the data plane suffers from is a problem of the status', asyn
   datapath.problems = ['data process 1 has not answered for 4 s'];
   const status = snapshot(agent, 'x');
   expect(status.problems).toEqual(datapath.problems);
+  expect(status.placedProblems).toEqual(datapath.problems.map(text => ({ place: 'data-plane', text })));
   expect(status.datapath).not.toHaveProperty('problems');
 });
+
+it('tells by how much the clock of the host was set since it began', () => {
+  const { agent } = make();
+  expect(snapshot(agent, 'x').daemon).toMatchObject({ pid: process.pid, clockSetSeconds: 0 });
+  const later = new Agent({ ...agent.ports, wallNow: () => wallMs }, agent.options);
+  wallMs = -90_000;
+  expect(snapshot(later, 'x').daemon?.clockSetSeconds).toBe(-90);
+});
+
+let wallMs = 0;
 
 it('names a bad entry once, however often the set comes', async () => {
   const { agent, store, events } = make();
