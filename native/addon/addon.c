@@ -37,6 +37,7 @@ static napi_value init(napi_env env, napi_value exports)
 	adopt_init(env, exports);
 	netlink_init(env, exports);
 	watch_init(env, exports);
+	icmp_init(env, exports);
 	system_init(env, exports);
 	return exports;
 }

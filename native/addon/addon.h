@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* The longest file name that is taken from JavaScript, with its NUL. */
 #define PATH_BYTES 4096
@@ -21,8 +22,17 @@ void steering_init(napi_env env, napi_value exports);
 void table_init(napi_env env, napi_value exports);
 void adopt_init(napi_env env, napi_value exports);
 void netlink_init(napi_env env, napi_value exports);
+void icmp_init(napi_env env, napi_value exports);
 void watch_init(napi_env env, napi_value exports);
 void system_init(napi_env env, napi_value exports);
+
+/*
+ * watch.c: how a watch reads one datagram; -1 with an errno, as recv(2) does. It sets whether the datagram was cut, and
+ * whether it is of a sender that is not listened to.
+ */
+typedef ssize_t (*watch_receive)(int fd, uint8_t *buffer, size_t size, bool *truncated, bool *foreign);
+/* The function `watch` of lib/native.ts, with a reading of its own. */
+napi_value open_watch(napi_env env, napi_callback_info info, watch_receive receive);
 
 /* napi-values.c: exceptions. */
 

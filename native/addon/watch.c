@@ -39,6 +39,7 @@ struct watch {
 	int stop; /* eventfd that ends the thread */
 	size_t size;
 	uint8_t *buffer;
+	watch_receive receive;
 };
 
 static void watch_at_exit(void *arg);
@@ -90,17 +91,17 @@ static bool push(struct watch *w, const char *error, bool last, size_t length)
 }
 
 /* Reads one datagram. A descriptor that is not a socket is read as a stream. */
-static ssize_t receive(struct watch *w, bool *truncated, bool *foreign)
+static ssize_t receive(int fd, uint8_t *buffer, size_t size, bool *truncated, bool *foreign)
 {
 	struct sockaddr_nl from = { .nl_family = AF_UNSPEC };
-	struct iovec iov = { .iov_base = w->buffer, .iov_len = w->size };
+	struct iovec iov = { .iov_base = buffer, .iov_len = size };
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_name = &from, .msg_namelen = sizeof from };
-	ssize_t length = recvmsg(w->fd, &message, MSG_DONTWAIT);
+	ssize_t length = recvmsg(fd, &message, MSG_DONTWAIT);
 
 	*truncated = false;
 	*foreign = false;
 	if (length < 0 && errno == ENOTSOCK)
-		return read(w->fd, w->buffer, w->size);
+		return read(fd, buffer, size);
 	if (length < 0)
 		return length;
 	*truncated = message.msg_flags & MSG_TRUNC;
@@ -112,7 +113,7 @@ static ssize_t receive(struct watch *w, bool *truncated, bool *foreign)
 static bool read_once(struct watch *w)
 {
 	bool truncated, foreign;
-	ssize_t length = receive(w, &truncated, &foreign);
+	ssize_t length = w->receive(w->fd, w->buffer, w->size, &truncated, &foreign);
 	if (length < 0 && (errno == EAGAIN || errno == EINTR))
 		return true;
 	if (length < 0)
@@ -245,7 +246,7 @@ free_buffer:
 	return false;
 }
 
-static napi_value watch(napi_env env, napi_callback_info info)
+napi_value open_watch(napi_env env, napi_callback_info info, watch_receive read_datagram)
 {
 	napi_value argv[3], object;
 	napi_valuetype type;
@@ -262,6 +263,7 @@ static napi_value watch(napi_env env, napi_callback_info info)
 	if (!w)
 		return object ? throw_errno(env, ENOMEM, "calloc", NULL) : NULL;
 	*w = (struct watch){ .env = env, .fd = fd, .stop = -1, .size = (size_t)size };
+	w->receive = read_datagram;
 	if (!ok(env, napi_wrap(env, object, w, watch_finalize, NULL, NULL))) {
 		free(w);
 		return NULL;
@@ -271,6 +273,11 @@ static napi_value watch(napi_env env, napi_callback_info info)
 	if (!ok(env, napi_type_tag_object(env, object, &watch_tag)) || !finished(env, object))
 		return NULL;
 	return watch_start(env, w, argv[2]) ? object : NULL;
+}
+
+static napi_value watch(napi_env env, napi_callback_info info)
+{
+	return open_watch(env, info, receive);
 }
 
 void watch_init(napi_env env, napi_value exports)

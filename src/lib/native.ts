@@ -223,6 +223,17 @@ export interface NativeAddon {
   /** Reads the datagrams of a descriptor in a thread of its own and calls the listener on the event loop. */
   watch(fd: number, bufferBytes: number, listener: NativeWatchListener): NativeWatch;
   /**
+   * Opens an ICMP socket: a raw one, which hears every echo reply and ICMP error of the host and has the identifier 0, or
+   * a ping socket, which hears what its own requests caused. Throws EPERM or EACCES where neither is allowed.
+   */
+  icmpOpen(): { readonly fd: number; readonly identifier: number };
+  /** Sends an ICMP message to an address (host order), with the DF bit or without. */
+  icmpSend(fd: number, address: number, message: Uint8Array, df: boolean): void;
+  /** As `watch`; each message is the IP packet, with both kinds of sockets. */
+  icmpWatch(fd: number, bufferBytes: number, listener: NativeWatchListener): NativeWatch;
+  /** Returns the bytes of the longest packet that the kernel would send to the address (host order) uncut. */
+  pathMtu(address: number): number;
+  /**
    * Writes what the descriptor takes without blocking, and waits up to `timeoutMs` for room; returns the number of bytes.
    * A closed pipe or socket is EPIPE.
    */

@@ -1,78 +1,165 @@
 /**
- * Sends ICMP echo requests (RFC 792) between overlay addresses through the optional raw-socket package. The request and
- * its reply cross the tunnel both ways, so a reply proves the whole path. The other commands work on a host where the
- * package did not build.
+ * Sends ICMP echo requests between overlay addresses. The request and its reply cross the tunnel both ways, so a reply
+ * proves the whole path. The package raw-socket carries them where it was built, else the addon's own socket.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { messageOf, TartanError } from '../lib/errors.js';
+import {
+  describeIcmpError,
+  formatEcho,
+  openIcmp,
+  pathMtuTo,
+  readIcmp,
+  type EchoRequest,
+  type IcmpNews,
+} from '../host/icmp.js';
+import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
 import { formatIpv4, type Ipv4 } from '../model/ip.js';
 
+export interface EchoQuestion {
+  readonly timeoutMs: number;
+  /** Bytes behind the ICMP header. */
+  readonly payloadBytes: number;
+  readonly df: boolean;
+}
+
+/** A round trip in milliseconds, or why there is none: 'no answer', an ICMP error or that of the send. */
+export type EchoAnswer = { readonly rttMs: number } | { readonly reason: string };
+
 export interface Echo {
-  /**
-   * Sends one request.
-   * @returns the round trip in milliseconds, or why there is none: 'no answer' or the error of the send
-   */
-  ping(address: Ipv4, timeoutMs: number): Promise<number | string>;
+  /** Sends one request. */
+  ping(address: Ipv4, question: EchoQuestion): Promise<EchoAnswer>;
   close(): void;
 }
 
-const echoReply = 0;
-const echoRequest = 8;
-const payloadBytes = 48;
+interface EchoSocket {
+  readonly identifier: number;
+  /** @param onError an errno error in Node's shape, at once or later */
+  send(to: Ipv4, request: EchoRequest, onError: (error: unknown) => void): void;
+  close(): void;
+}
 
-/** @throws TartanError PERMISSION without CAP_NET_RAW or without the package */
+/** @throws TartanError PERMISSION that names what was tried */
 export async function openEcho(): Promise<Echo> {
-  const { default: raw } = await import('raw-socket').catch((cause: unknown) => {
-    throw new TartanError(
-      'PERMISSION',
-      'the optional package raw-socket is not installed: run npm rebuild raw-socket',
-      { cause },
-    );
-  });
-  const socket = openSocket(() => raw.createSocket({ protocol: raw.Protocol.ICMP }));
-  const identifier = process.pid & 0xffff;
-  const waiting = new Map<number, (rttMs: number | string) => void>();
+  const waiting = new Map<number, (heard: IcmpNews) => void>();
   let sequence = 0;
-  socket.on('message', (packet: Buffer) => {
-    const icmp = packet.subarray(((packet[0] ?? 0) & 15) * 4);
-    if (icmp.length < 8 || icmp[0] !== echoReply || icmp.readUInt16BE(4) !== identifier) return;
-    waiting.get(icmp.readUInt16BE(6))?.(performance.now());
+  const socket = await openEither(news => {
+    const echo = news.kind === 'reply' ? news : news.quoted.echo;
+    if (echo?.identifier === socket.identifier) waiting.get(echo.sequence)?.(news);
   });
-  socket.on('error', () => {});
   return {
-    async ping(address, timeoutMs) {
+    async ping(address, { timeoutMs, payloadBytes, df }) {
       const number = (sequence = (sequence + 1) & 0xffff);
-      const request = Buffer.alloc(8 + payloadBytes, 0x74);
-      request.fill(0, 0, 8).writeUInt8(echoRequest, 0);
-      request.writeUInt16BE(identifier, 4);
-      request.writeUInt16BE(number, 6);
-      request.writeUInt16BE(raw.createChecksum(request), 2);
-      const sentAt = performance.now();
-      const answer = new Promise<number | string>(resolve => {
-        waiting.set(number, resolve);
-        socket.send(request, 0, request.length, formatIpv4(address), error => {
-          if (error) resolve(messageOf(error));
-        });
-      });
       const stop = new AbortController();
-      const result = await Promise.race([
-        answer,
-        delay(timeoutMs, 'no answer', { signal: stop.signal }).catch(() => 'no answer'),
-      ]);
+      const sentAt = performance.now();
+      const answer = new Promise<EchoAnswer>(resolve => {
+        waiting.set(number, news => resolve(answerOf(news, address, sentAt)));
+        const request = { sequence: number, payloadBytes, df };
+        socket.send(address, request, error => resolve({ reason: describeSendError(error, address) }));
+      });
+      const silence = delay(timeoutMs, { reason: 'no answer' }, { signal: stop.signal }).catch(() => ({
+        reason: 'no answer',
+      }));
+      const result = await Promise.race([answer, silence]);
       stop.abort();
       waiting.delete(number);
-      return typeof result === 'number' ? result - sentAt : result;
+      return result;
     },
-    close: () => void socket.close(),
+    close: () => socket.close(),
   };
 }
 
-function openSocket<T>(open: () => T): T {
-  try {
-    return open();
-  } catch (cause) {
-    throw new TartanError('PERMISSION', `cannot open an ICMP socket (${messageOf(cause)}): start the tool as root`, {
-      cause,
-    });
+function answerOf(news: IcmpNews, asked: Ipv4, sentAt: number): EchoAnswer {
+  if (news.kind === 'reply') return { rttMs: performance.now() - sentAt };
+  const where = news.from === asked ? '' : ` (from ${formatIpv4(news.from)})`;
+  return { reason: `${describeIcmpError(news)}${where}` };
+}
+
+function describeSendError(error: unknown, to: Ipv4): string {
+  // raw-socket gives the kernel's words alone.
+  switch (errnoOf(error) ?? (messageOf(error) === 'Message too long' ? 'EMSGSIZE' : undefined)) {
+    case 'EMSGSIZE':
+      return `longer than the MTU of this host's route to it${pathMtuText(to)}, and may not be cut`;
+    case 'EPERM':
+      return 'a packet filter of this host forbids to send it';
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+      return 'this host has no route to it';
+    default:
+      return messageOf(error);
   }
+}
+
+function pathMtuText(to: Ipv4): string {
+  const mtu = pathMtuTo(to);
+  return mtu === undefined ? '' : `, ${mtu}`;
+}
+
+/** raw-socket comes first, as the package that was named for it. */
+async function openEither(onNews: (news: IcmpNews) => void): Promise<EchoSocket> {
+  const refusals: unknown[] = [];
+  for (const open of [openRawSocket, openOwnSocket]) {
+    try {
+      return await open(onNews);
+    } catch (error) {
+      refusals.push(error);
+    }
+  }
+  throw new TartanError('PERMISSION', describeRefusals(refusals), { cause: refusals.at(-1) });
+}
+
+/** The addon's refusal is the one to tell: raw-socket is optional. */
+export function describeRefusals([package_, addon]: readonly unknown[]): string {
+  if (errnoOf(addon) === 'EPERM' || errnoOf(addon) === 'EACCES')
+    return (
+      'an ICMP socket is not permitted to this user: start the tool as root, or allow the group to ping ' +
+      '(sysctl net.ipv4.ping_group_range)'
+    );
+  if (errnoOf(addon) !== 'ERR_DLOPEN_FAILED' && errnoOf(addon) !== 'MODULE_NOT_FOUND')
+    return `no ICMP socket can be opened: ${messageOf(addon)}`;
+  return (
+    `the addon of tartan does not load (${firstLine(addon)}), nor does the package raw-socket ` +
+    `(${firstLine(package_)}): build the addon with npm run build`
+  );
+}
+
+function firstLine(error: unknown): string {
+  return messageOf(error).split('\n')[0] ?? '';
+}
+
+async function openOwnSocket(onNews: (news: IcmpNews) => void): Promise<EchoSocket> {
+  const socket = openIcmp(onNews);
+  return {
+    identifier: socket.identifier,
+    send(to, request, onError) {
+      try {
+        socket.sendEcho(to, request);
+      } catch (error) {
+        onError(error);
+      }
+    },
+    close: () => socket.close(),
+  };
+}
+
+/** linux/in.h: what DF is set by. */
+const mtuDiscover = { level: 0, option: 10, never: 0, always: 3 } as const;
+
+async function openRawSocket(onNews: (news: IcmpNews) => void): Promise<EchoSocket> {
+  const { default: raw } = await import('raw-socket');
+  const socket = raw.createSocket({ protocol: raw.Protocol.ICMP });
+  const identifier = process.pid & 0xffff || 1;
+  socket.on('message', (packet: Buffer) => {
+    const news = readIcmp(packet);
+    if (news) onNews(news);
+  });
+  socket.on('error', () => {});
+  return {
+    identifier,
+    send(to, { sequence, payloadBytes, df }, onError) {
+      socket.setOption(mtuDiscover.level, mtuDiscover.option, df ? mtuDiscover.always : mtuDiscover.never);
+      const request = formatEcho(identifier, sequence, payloadBytes);
+      socket.send(request, 0, request.length, formatIpv4(to), error => error && onError(error));
+    },
+    close: () => void socket.close(),
+  };
 }

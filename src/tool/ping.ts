@@ -4,7 +4,7 @@
  * and back.
  */
 import type { Status, StatusPeer } from '../agent/status.js';
-import { formatIpv4, parsePrefix, prefixContains, readIpv4, type Ipv4 } from '../model/ip.js';
+import { formatIpv4, parsePrefix, prefixContains, readIpv4, shown, type Ipv4 } from '../model/ip.js';
 import { apiVersion } from '../agent/status.js';
 import type { Echo } from './echo.js';
 import { formatTable, type Column } from './table.js';
@@ -38,21 +38,33 @@ const columns: readonly Column<PingResult>[] = [
   { title: 'REASON', cell: ({ reason }) => reason ?? '' },
 ];
 
-/** @param targets subnets, node ids or addresses; none of them means every peer */
-export async function pingPeers(call: Call, targets: readonly string[], count: number): Promise<ExitStatus> {
+export interface PingOptions {
+  /** Requests to each peer. */
+  readonly count: number;
+  /** Bytes of the whole IP packet. */
+  readonly size: number;
+  /** Nobody on the way may cut a packet. */
+  readonly df: boolean;
+}
+
+/** IPv4 and ICMP. */
+export const echoHeaderBytes = 28;
+
+/** @param targets subnets, node ids, host names or addresses; none of them means every peer */
+export async function pingPeers(call: Call, targets: readonly string[], options: PingOptions): Promise<ExitStatus> {
   const status = await daemonStatus(call);
   const { peers } = status;
   const chosen =
     targets.length === 0
       ? peers.map(peer => ({ peer, address: baseOf(peer) }))
-      : targets.map(target => find(peers, target));
+      : targets.flatMap(target => find(peers, target));
   if (chosen.length === 0) return sayNoPeers(call, status);
   const echo = await call.io.ports.openEcho();
   try {
     const results: PingResult[] = [];
     for (let first = 0; first < chosen.length; first += parallel) {
       const group = chosen.slice(first, first + parallel);
-      results.push(...(await Promise.all(group.map(({ peer, address }) => ping(echo, peer, address, count)))));
+      results.push(...(await Promise.all(group.map(({ peer, address }) => ping(echo, peer, address, options)))));
     }
     print(call, { apiVersion, kind: 'PingList', items: results }, (output, paint) =>
       formatTable(columns, results, output, paint),
@@ -73,13 +85,18 @@ function sayNoPeers(call: Call, { phase, ready }: Status): ExitStatus {
   return exitStatus.checkFailed;
 }
 
-async function ping(echo: Echo, peer: StatusPeer, address: Ipv4, count: number): Promise<PingResult> {
+async function ping(
+  echo: Echo,
+  peer: StatusPeer,
+  address: Ipv4,
+  { count, size, df }: PingOptions,
+): Promise<PingResult> {
   const rtts: number[] = [];
   let reason: string | null = null;
   for (let sent = 0; sent < count; sent++) {
-    const answer = await echo.ping(address, timeoutMs);
-    if (typeof answer === 'number') rtts.push(answer);
-    else reason = answer;
+    const answer = await echo.ping(address, { timeoutMs, payloadBytes: size - echoHeaderBytes, df });
+    if ('rttMs' in answer) rtts.push(answer.rttMs);
+    else reason = answer.reason;
   }
   const rttMs = rtts.length === 0 ? null : Math.min(...rtts);
   return {
@@ -97,15 +114,27 @@ function baseOf(peer: StatusPeer): Ipv4 {
   return parsePrefix(peer.subnet).base;
 }
 
-function find(peers: readonly StatusPeer[], target: string): { readonly peer: StatusPeer; readonly address: Ipv4 } {
+interface Target {
+  readonly peer: StatusPeer;
+  readonly address: Ipv4;
+}
+
+/** Two hosts may have one name: both are asked. */
+function find(peers: readonly StatusPeer[], target: string): readonly Target[] {
   const address = readIpv4(target);
-  for (const peer of peers) {
-    if ([peer.subnet, peer.publicIp, peer.nodeId].includes(target)) return { peer, address: baseOf(peer) };
-    if (address !== undefined && prefixContains(parsePrefix(peer.subnet), address)) return { peer, address };
-  }
+  const named = peers.filter(peer => isNamed(peer, target)).map(peer => ({ peer, address: baseOf(peer) }));
+  if (named.length > 0) return named;
+  const around =
+    address === undefined ? undefined : peers.find(peer => prefixContains(parsePrefix(peer.subnet), address));
+  if (address !== undefined && around) return [{ peer: around, address }];
   throw new ToolError(
     exitStatus.error,
-    `'${target}' is no peer of this host`,
+    `'${shown(target)}' is no peer of this host`,
     'see the peers with: tartan status -o wide',
   );
+}
+
+/** Whether the text is the peer's subnet, public address, node id or host name. */
+function isNamed(peer: StatusPeer, text: string): boolean {
+  return [peer.subnet, peer.publicIp, peer.nodeId, peer.hostName].includes(text);
 }

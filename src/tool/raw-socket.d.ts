@@ -9,12 +9,12 @@ declare module 'raw-socket' {
       address: string,
       done: (error: Error | null, bytes: number) => void,
     ): this;
+    setOption(level: number, option: number, value: number): void;
     close(): this;
   }
   const raw: {
     readonly Protocol: { readonly ICMP: number };
     createSocket(options: { readonly protocol: number }): Socket;
-    createChecksum(buffer: Buffer): number;
   };
   export default raw;
 }

@@ -9,7 +9,7 @@ import { createDockerNetwork } from './docker-network.js';
 import { writeDockerOpts } from './docker-opts.js';
 import { showFeatures, withdrawOwnFeatures } from './feature-commands.js';
 import { leave, releaseLease, reserveLease } from './lease-commands.js';
-import { pingPeers } from './ping.js';
+import { echoHeaderBytes, pingPeers } from './ping.js';
 import type { ToolIo } from './ports.js';
 import { cleanUp, getConfig, showLeases, setConfig, showStatus, validateConfig, type Call } from './commands.js';
 import { exitStatus, formatToolError, toolErrorOf, usageError, type ExitStatus, type ToolError } from './error.js';
@@ -151,10 +151,28 @@ function addPing(parent: Command, run: Run): void {
     .command('ping')
     .description('ask peers through the tunnel; exit 2 when one does not answer, or there is none');
   const count = new Option('-c, --count <number>', 'requests to each peer').default(3).argParser(readCount);
+  const size = new Option('-s, --size <bytes>', 'bytes of each packet, headers included').default(76);
   addFlag(addOutput(command), 'run-dir')
     .addOption(count)
-    .argument('[target...]', 'subnets, node ids or addresses of peers (all peers)')
-    .action((targets: string[]) => run(command, (call, values) => pingPeers(call, targets, Number(values['count']))));
+    .addOption(size.argParser(readSize))
+    .option('--df', 'forbid every router to cut the packets (DF): is the whole size carried?')
+    .argument('[target...]', 'subnets, node ids, host names or addresses of peers (all peers)')
+    .action((targets: string[]) =>
+      run(command, (call, values) =>
+        pingPeers(call, targets, {
+          count: Number(values['count']),
+          size: Number(values['size']),
+          df: values['df'] === true,
+        }),
+      ),
+    );
+}
+
+/** The longest IPv4 packet has 65535 bytes. */
+function readSize(text: string): number {
+  const size = /^\d{2,5}$/.test(text) ? Number(text) : 0;
+  if (size >= echoHeaderBytes && size <= 65_535) return size;
+  throw new InvalidArgumentError(`expected ${echoHeaderBytes} to 65535`);
 }
 
 function readCount(text: string): number {

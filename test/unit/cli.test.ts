@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { LeaseListing, StatusReading, ToolIo } from '../../src/tool/ports.js';
 import { runTool } from '../../src/tool/tool.js';
 import { TartanError } from '../../src/lib/errors.js';
-import { formatIpv4, parsePrefix } from '../../src/model/ip.js';
+import { parsePrefix } from '../../src/model/ip.js';
 import { parseLeaseValue } from '../../src/model/lease.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
 import { noPorts, noChanges, sampleStatus as status } from '../support/samples.js';
@@ -40,8 +40,6 @@ interface World {
   stdin: string;
   removed: readonly string[];
   left: readonly string[];
-  /** Round trip in ms, or a reason, by address. */
-  answers: Record<string, number | string>;
   /** What the ports were asked, a line each. */
   readonly calls: string[];
   readonly etcd: EtcdOptions[];
@@ -62,7 +60,6 @@ beforeEach(() => {
     stdin: '',
     removed: [],
     left: [],
-    answers: {},
     calls: [],
     etcd: [],
   };
@@ -104,10 +101,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
         world.calls.push(`status ${runDir}`);
         return world.reading;
       },
-      openEcho: async () => ({
-        ping: async address => world.answers[formatIpv4(address)] ?? 'no answer',
-        close: () => void world.calls.push('close'),
-      }),
+      openEcho: noPorts.openEcho,
       withoutForwarding: noChanges.release,
       withoutDaemon: noChanges.release,
       docker: noPorts.docker,
@@ -394,55 +388,5 @@ describe('cleanup', () => {
     expect((await run('cleanup --flannel')).out).toBe('nothing of flannel was here\n');
     world.failure = new TartanError('HOST_REFUSED', 'busy');
     expect((await run('cleanup')).status).toBe(1);
-  });
-});
-
-describe('ping', () => {
-  beforeEach(() => {
-    const peers = ['2', '3'].map(n => ({
-      subnet: `10.5.${n}.0/24`,
-      publicIp: `192.0.2.${n}`,
-      nodeId: `node-${n}`,
-      state: 'live' as const,
-      secondsLeft: null,
-      hostName: null,
-      backend: 'udp',
-      watched: null,
-    }));
-    world.reading = { kind: 'status', status: { ...status, peers } };
-  });
-
-  it('asks every peer at its tunnel address and exits 2 when one is silent', async () => {
-    world.answers = { '10.5.2.0': 0.5 };
-    const outcome = await run('ping -c 2');
-    expect(outcome).toMatchObject({ status: 2, err: '' });
-    expect(outcome.out.split('\n')).toEqual([
-      'PEER         PUBLIC IP  ANSWERS  RTT      REASON',
-      '10.5.2.0/24  192.0.2.2  2 of 2   0.50 ms',
-      '10.5.3.0/24  192.0.2.3  0 of 2   -        no answer',
-      '',
-    ]);
-    expect(world.calls).toEqual(['status /run/tartan', 'close']);
-  });
-
-  it.each(['10.5.3.0/24', '192.0.2.3', 'node-3', '10.5.3.77'])('finds the peer by %s', async target => {
-    world.answers = { '10.5.3.0': 1.25, '10.5.3.77': 1.25 };
-    const outcome = await run(`ping -o json ${target}`);
-    expect(outcome.status).toBe(0);
-    expect(json(outcome)).toMatchObject({
-      apiVersion: 'tartan/v1',
-      kind: 'PingList',
-      items: [{ subnet: '10.5.3.0/24', sent: 3, received: 3, rttMs: 1.25, reason: null }],
-    });
-  });
-
-  it('says what is no peer, what is no count, and that there is no daemon', async () => {
-    expect(await run('ping 10.9.9.9')).toMatchObject({
-      status: 1,
-      err: expect.stringContaining("'10.9.9.9' is no peer"),
-    });
-    expect((await run('ping -c 0')).status).toBe(64);
-    world.reading = { kind: 'unreachable', reason: 'there is no socket' };
-    expect((await run('ping')).status).toBe(4);
   });
 });
