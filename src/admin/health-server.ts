@@ -1,7 +1,7 @@
 /**
  * Health over TCP for probes: `/healthz` is 200 while the daemon answers at all, `/readyz` is 200 while this host
- * carries traffic and 503 otherwise. The server discloses nothing else. It refuses requests for a foreign host name, which a browser sends
- * under DNS rebinding.
+ * carries traffic and 503 otherwise. The server discloses nothing else, but for `/metrics` where that was asked for. It
+ * refuses requests for a foreign host name, which a browser sends under DNS rebinding.
  */
 import { hostname } from 'node:os';
 import { isIP } from 'node:net';
@@ -22,6 +22,8 @@ export interface HealthServerOptions {
   readonly ip: string;
   readonly port: number;
   readonly forwarding: () => boolean;
+  /** The text of a scrape; absent: there is no `/metrics`. */
+  readonly metrics?: () => Promise<string>;
   readonly log: Log;
 }
 
@@ -31,8 +33,12 @@ export interface HealthServer extends Closable {
 }
 
 /** @throws TartanError PERMISSION or CONFIG_INVALID when the address cannot be listened on */
-export async function openHealthServer({ ip, port, forwarding, log }: HealthServerOptions): Promise<HealthServer> {
-  const server = createLimitedServer('the health listener', request => healthResponse(request, forwarding), log);
+export async function openHealthServer(options: HealthServerOptions): Promise<HealthServer> {
+  const { ip, port, log } = options;
+  const metrics = options.metrics && keepBriefly(options.metrics);
+  const answer = (request: HttpRequest): HttpResponse | Promise<HttpResponse> =>
+    healthResponse(request, options.forwarding, metrics);
+  const server = createLimitedServer('the health listener', answer, log);
   await listen(server, { host: ip, port }).catch((cause: unknown) => {
     throw listenError(ip, port, cause);
   });
@@ -40,16 +46,39 @@ export async function openHealthServer({ ip, port, forwarding, log }: HealthServ
   return { port: boundPort(server, port), close: () => closeServer(server) };
 }
 
-function healthResponse({ path, host }: HttpRequest, forwarding: () => boolean): HttpResponse {
+/** The version of the text format of Prometheus. */
+const metricsType = 'text/plain; version=0.0.4; charset=utf-8';
+
+function healthResponse(
+  { path, host }: HttpRequest,
+  forwarding: () => boolean,
+  metrics: HealthServerOptions['metrics'],
+): HttpResponse | Promise<HttpResponse> {
   if (!isLocalHost(host)) return plainText(421, 'ask by address');
   switch (path) {
     case '/healthz':
       return plainText(200, 'tartand is running');
     case '/readyz':
       return forwarding() ? plainText(200, 'tartand is ready') : plainText(503, 'tartand is not ready yet');
+    case '/metrics':
+      if (metrics) return metrics().then(body => ({ status: 200, type: metricsType, body }));
+      return plainText(404, 'metrics are off, see --metrics');
     default:
-      return plainText(404, 'the paths here are /healthz and /readyz');
+      return plainText(404, `the paths here are /healthz${metrics ? ', /metrics' : ''} and /readyz`);
   }
+}
+
+/** Gives a text again for ten times as long as its making took, so that many clients cost little. */
+function keepBriefly(make: () => Promise<string>): () => Promise<string> {
+  let kept: Promise<string> | undefined;
+  return () => {
+    if (kept) return kept;
+    const begunMs = performance.now();
+    const forget = (): void => void (kept = undefined);
+    kept = make();
+    kept.then(() => setTimeout(forget, 10 * (performance.now() - begunMs)).unref(), forget);
+    return kept;
+  };
 }
 
 /** Accepts an address, a name of this host, or no name. A name that foreign DNS resolves to this host is refused. */

@@ -18,11 +18,12 @@ export interface HttpRequest {
 
 export interface HttpResponse {
   readonly status: number;
-  readonly type: 'application/json' | 'text/plain; charset=utf-8';
+  /** The Content-Type. */
+  readonly type: string;
   readonly body: string | Buffer;
 }
 
-export type HttpHandler = (request: HttpRequest) => HttpResponse;
+export type HttpHandler = (request: HttpRequest) => HttpResponse | Promise<HttpResponse>;
 
 export interface HttpLimits {
   readonly connections: number;
@@ -65,7 +66,9 @@ export function createLimitedServer(
       // The server does not read a request body: it closes the connection after the response.
       request.on('error', () => {});
       response.on('error', () => {});
-      queue.add(request.socket, onPart => respond(response, handle(request, name, handler, log), onPart));
+      queue.add(request.socket, onPart => {
+        void handle(request, name, handler, log).then(answer => respond(response, answer, onPart));
+      });
     },
   );
   server.maxHeadersCount = 64;
@@ -120,14 +123,14 @@ function limitLifetime(socket: Socket, connectionMs: number): void {
   socket.on('error', () => socket.destroy());
 }
 
-function handle(request: IncomingMessage, name: string, handler: HttpHandler, log: Log): HttpResponse {
+async function handle(request: IncomingMessage, name: string, handler: HttpHandler, log: Log): Promise<HttpResponse> {
   if (request.method !== 'GET') return plainText(405, 'only GET is answered');
   const hasBody =
     request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length'] ?? 0) > 0;
   if (hasBody) return plainText(413, 'a request has no body here');
   try {
     const [path = '/'] = (request.url ?? '/').split('?');
-    return handler({ path, host: request.headers.host });
+    return await handler({ path, host: request.headers.host });
   } catch (error) {
     log.error('admin.answer-failed', `${name} could not answer: ${messageOf(error)}`);
     return plainText(500, 'the answer could not be made, see the log');

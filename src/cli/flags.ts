@@ -77,6 +77,8 @@ const table = [
   // health and log
   { name: 'healthz-ip', kind: 'text', value: 'IP', fallback: '127.0.0.1', help: 'address of the health listener', disposition: works },
   { name: 'healthz-port', kind: 'integer', value: 'PORT', fallback: '0', min: -1, max: 65_535, help: 'port of /healthz and /readyz; 0 for none', disposition: works },
+  { name: 'metrics', kind: 'boolean', value: '', fallback: 'false', help: 'Prometheus metrics at /metrics of the health listener', disposition: works },
+  { name: 'metrics-peers', kind: 'integer', value: 'NUMBER', fallback: '50', min: 0, max: 1000, help: 'how many peers have metrics of their own, those with most traffic; the others are in sums', disposition: works },
   { name: 'log-level', kind: 'text', value: 'LEVEL', fallback: 'info', help: 'debug, info, warn or error', disposition: works },
   { name: 'v', kind: 'integer', value: 'NUMBER', fallback: '0', min: -1000, max: 1000, help: '1 or more is --log-level debug', disposition: works },
   { name: 'vmodule', kind: 'text', value: 'LIST', fallback: '', help: 'flannel\'s log detail per file', disposition: klog },

@@ -10,6 +10,7 @@ import { readHardware } from '../agent/hardware.js';
 import { LocalNode, loadNodeId, readBootId } from '../agent/local-node.js';
 import { isForwarding, snapshot } from '../agent/snapshot.js';
 import { StateFile } from '../agent/state-file.js';
+import type { Status } from '../agent/status.js';
 import { chooseBackend, tunnelDevice } from '../backend/all.js';
 import { openDatapath } from '../datapath/tun/tun-engine.js';
 import { openDockerFiles } from '../docker/settings/docker-files.js';
@@ -26,6 +27,7 @@ import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
 import { openBackOff } from './back-off.js';
 import { directoriesOf, openDirectories } from './directories.js';
+import { openMetrics } from './metrics-source.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
 import { describeHiddenPlace } from '../cli/install-place.js';
 import { version } from '../cli/version.js';
@@ -155,9 +157,13 @@ async function openAgent(
       peerHoldMs: options.peerHoldSeconds * 1000,
     },
   );
-  await scope.own('status socket', openStatusServer({ runDir, status: () => snapshot(agent, version), log }));
-  if (options.healthz)
-    await scope.own('health', openHealthServer({ ...options.healthz, forwarding: () => isForwarding(agent), log }));
+  const status = (): Status => snapshot(agent, version);
+  await scope.own('status socket', openStatusServer({ runDir, status, log }));
+  if (options.healthz) {
+    const metrics = options.metrics && (await openMetrics(options.metrics.peers, status));
+    const health = { ...options.healthz, ...(metrics && { metrics }), forwarding: () => isForwarding(agent), log };
+    await scope.own('health', openHealthServer(health));
+  }
   return agent;
 }
 

@@ -40,6 +40,8 @@ export interface DaemonOptions {
   readonly forwardRules: boolean;
   readonly resyncSeconds: number;
   readonly healthz?: { readonly ip: string; readonly port: number };
+  /** Offered on the health listener. */
+  readonly metrics?: { readonly peers: number };
   readonly runDir: string;
   readonly stateDir: string;
   readonly nodeId?: string;
@@ -90,6 +92,7 @@ function readOptions(values: FlagValues): DaemonOptions {
   const ifaceCanReach = values.ipv4('iface-can-reach');
   const publicIp = readPublicIp(values);
   const healthz = readHealthz(values);
+  const metrics = readMetrics(values, healthz);
   const nodeId = readNodeId(values);
   return {
     etcd: etcd.options,
@@ -104,6 +107,7 @@ function readOptions(values: FlagValues): DaemonOptions {
     forwardRules: values.boolean('iptables-forward-rules'),
     resyncSeconds: values.integer('iptables-resync'),
     ...(healthz === undefined ? {} : { healthz }),
+    ...(metrics === undefined ? {} : { metrics }),
     runDir,
     stateDir: values.path('state-dir') ?? '/var/lib/tartan',
     ...(nodeId === undefined ? {} : { nodeId }),
@@ -182,6 +186,16 @@ function readHealthz(values: FlagValues): DaemonOptions['healthz'] {
   if (ip !== '' && isIP(ip) === 0 && (!hostName.test(ip) || /^[0-9.]+$/.test(ip)))
     throw values.refusal('healthz-ip', ip, 'an IP address such as 127.0.0.1, a name of this host, or nothing for all');
   return port > 0 ? { ip: healthzAliases.get(ip) ?? ip, port } : undefined;
+}
+
+function readMetrics(values: FlagValues, healthz: DaemonOptions['healthz']): DaemonOptions['metrics'] {
+  if (!values.boolean('metrics')) return undefined;
+  if (!healthz)
+    throw new TartanError(
+      'USAGE',
+      `${values.source('metrics')} is a path of the health listener, which is off: give --healthz-port, 8470 for example`,
+    );
+  return { peers: values.integer('metrics-peers') };
 }
 
 function readNodeId(values: FlagValues): string | undefined {

@@ -3,7 +3,7 @@ import { request } from 'node:http';
 import { connect, createServer, type Socket } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openHealthServer } from '../../src/admin/health-server.js';
 import { closeServer, createLimitedServer, plainText, type HttpResponse } from '../../src/admin/limited-http.js';
 import { findGroupId, openStatusServer, statusSocketPath } from '../../src/admin/status-server.js';
@@ -298,10 +298,10 @@ describe('asking for the status', () => {
 });
 
 describe('health over TCP', () => {
-  async function health(forwarding: () => boolean): Promise<number> {
+  async function health(forwarding: () => boolean, metrics?: () => Promise<string>): Promise<number> {
     const server = await scope.own(
       'health',
-      openHealthServer({ ip: '127.0.0.1', port: 0, forwarding, log: silentLog }),
+      openHealthServer({ ip: '127.0.0.1', port: 0, forwarding, log: silentLog, ...(metrics && { metrics }) }),
     );
     return server.port;
   }
@@ -316,6 +316,29 @@ describe('health over TCP', () => {
     expect((await ask({ port }, '/readyz?verbose=1')).status).toBe(200);
     expect((await ask({ port }, '/status')).status).toBe(404);
     expect((await ask({ port }, '/readyz', { method: 'POST' })).status).toBe(405);
+  });
+
+  it('has metrics where they were asked for, made once for many who ask at a time', async () => {
+    expect(await ask({ port: await health(() => true) }, '/metrics')).toMatchObject({ status: 404 });
+    let made = 0;
+    const port = await health(
+      () => true,
+      async () => {
+        if (made === 0) await new Promise(resolve => setTimeout(resolve, 50));
+        if (++made === 2) throw new Error('inner');
+        return `tartan_made ${made}\n`;
+      },
+    );
+    const replies = await Promise.all(Array.from({ length: 20 }, () => ask({ port }, '/metrics')));
+    expect(replies).toEqual(replies.map(() => ({ status: 200, body: 'tartan_made 1\n' })));
+    const later = await vi.waitFor(async () => {
+      const reply = await ask({ port }, '/metrics');
+      expect(reply.status).toBe(500);
+      return reply;
+    }, 5000);
+    expect(later.body).not.toContain('inner');
+    expect(await ask({ port }, '/metrics')).toEqual({ status: 200, body: 'tartan_made 3\n' });
+    expect((await ask({ port }, '/metrics', { headers: { Host: 'rebound.example' } })).status).toBe(421);
   });
 
   it('answers to addresses and own names only', async () => {

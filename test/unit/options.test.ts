@@ -70,7 +70,7 @@ const effects: readonly (readonly [flag: string, text: string, change: object])[
   ['etcd-password', 'unused', {}],
 ];
 
-const elsewhere = ['etcd-password-file', 'version'];
+const elsewhere = ['etcd-password-file', 'metrics', 'metrics-peers', 'version'];
 
 describe('the table of flags', () => {
   it('knows every flag of flannel', () => {
@@ -151,6 +151,15 @@ describe('values', () => {
   it('--log-level wins over -v, and -v 0 is info', () => {
     expect(parseRun(['-v=3', '--log-level=error']).logLevel).toBe('error');
     expect(parseRun(['-v=0']).logLevel).toBe('info');
+  });
+
+  it('metrics are a path of the health listener', () => {
+    const on = ['--healthz-port=8470', '--metrics'];
+    expect(parseRun(on.slice(0, 1)).metrics).toBeUndefined();
+    expect(parseRun(on).metrics).toEqual({ peers: 50 });
+    expect(parseRun([...on, '--metrics-peers=0']).metrics).toEqual({ peers: 0 });
+    expect(refusalOf(on.slice(1))).toMatch(/^USAGE --metrics .* give --healthz-port, 8470 for example$/);
+    expect(refusalOf([...on, '--metrics-peers=1001'])).toContain('--metrics-peers');
   });
 
   it('no health listener at port 0 and below', () => {
