@@ -12,6 +12,7 @@ import type { Log } from '../lib/log.js';
 
 export interface HttpRequest {
   readonly path: string;
+  readonly query: URLSearchParams;
   /** The Host header. */
   readonly host: string | undefined;
 }
@@ -129,8 +130,8 @@ async function handle(request: IncomingMessage, name: string, handler: HttpHandl
     request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length'] ?? 0) > 0;
   if (hasBody) return plainText(413, 'a request has no body here');
   try {
-    const [path = '/'] = (request.url ?? '/').split('?');
-    return await handler({ path, host: request.headers.host });
+    const [path = '/', query] = (request.url ?? '/').split('?');
+    return await handler({ path, query: new URLSearchParams(query), host: request.headers.host });
   } catch (error) {
     log.error('admin.answer-failed', `${name} could not answer: ${messageOf(error)}`);
     return plainText(500, 'the answer could not be made, see the log');

@@ -1,6 +1,7 @@
 /**
- * The local socket: `GET /status` on `<runDir>/tartand.sock` returns the Status document. The mode of the socket file
- * decides who may connect: root and the group `tartan`, or root alone where that group does not exist.
+ * The local socket `<runDir>/tartand.sock`: `GET /status` returns the Status document, `GET /events` the events that are
+ * kept, `GET /events?after=ID` those after one. The mode of the socket file decides who may connect: root and the group
+ * `tartan`, or root alone where that group does not exist.
  */
 import { chmodSync, chownSync, existsSync, lstatSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import type { Server } from 'node:http';
@@ -8,12 +9,22 @@ import type { Status } from '../agent/status.js';
 import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Closable } from '../lib/scope.js';
-import { closeServer, createLimitedServer, listen, plainText, type HttpResponse } from './limited-http.js';
+import { eventListOf, type EventList } from './events.js';
+import {
+  closeServer,
+  createLimitedServer,
+  listen,
+  plainText,
+  type HttpRequest,
+  type HttpResponse,
+} from './limited-http.js';
 
 export interface StatusServerOptions {
   /** Must exist; the process that holds the lock of the directory owns the socket in it. */
   readonly runDir: string;
   readonly status: () => Status;
+  /** By default there are none. */
+  readonly eventsAfter?: (id: number) => EventList;
   readonly log: Log;
   readonly groupFile?: string;
 }
@@ -28,7 +39,7 @@ export function statusSocketPath(runDir: string): string {
 
 /** @throws TartanError USAGE, PERMISSION or CONFIG_INVALID when the socket cannot be made */
 export async function openStatusServer(options: StatusServerOptions): Promise<Closable> {
-  const { runDir, status, log, groupFile = '/etc/group' } = options;
+  const { runDir, status, eventsAfter = () => eventListOf([]), log, groupFile = '/etc/group' } = options;
   const path = statusSocketPath(runDir);
   // The socket is made under another name and then renamed: a socket with the right mode is there at every moment.
   const newPath = `${runDir}/.sock-${process.pid}`;
@@ -37,7 +48,8 @@ export async function openStatusServer(options: StatusServerOptions): Promise<Cl
   // This is checked first: Node reports a missing directory as EACCES.
   if (!existsSync(runDir)) throw socketError(path, new Error(`${runDir} does not exist`));
   const document = new StatusDocument(status);
-  const server = createLimitedServer('the status socket', ({ path }) => statusResponse(path, document), log);
+  const answer = (request: HttpRequest): HttpResponse => responseTo(request, document, eventsAfter);
+  const server = createLimitedServer('the status socket', answer, log);
   try {
     rmSync(newPath, { force: true });
     await listenPrivately(server, newPath);
@@ -78,9 +90,22 @@ export function findGroupId(groupFile: string): number | undefined {
   return /^\d+$/.test(fields?.[2] ?? '') ? Number(fields?.[2]) : undefined;
 }
 
-function statusResponse(path: string, document: StatusDocument): HttpResponse {
-  if (path !== '/status') return plainText(404, 'the one path here is /status');
-  return { status: 200, type: 'application/json', body: document.current() };
+function responseTo(
+  { path, query }: HttpRequest,
+  document: StatusDocument,
+  eventsAfter: (id: number) => EventList,
+): HttpResponse {
+  switch (path) {
+    case '/status':
+      return { status: 200, type: 'application/json', body: document.current() };
+    case '/events': {
+      const after = query.get('after') ?? '0';
+      if (!/^\d{1,15}$/.test(after)) return plainText(400, 'after is not the id of an event, expected a number');
+      return { status: 200, type: 'application/json', body: `${JSON.stringify(eventsAfter(Number(after)))}\n` };
+    }
+    default:
+      return plainText(404, 'the paths here are /status and /events');
+  }
 }
 
 /** A longer document is given again for ten times as long as its making took, so that many clients cost little. */

@@ -3,6 +3,7 @@
  * first. Only it and the tool's root construct adapters.
  */
 import { accessSync, constants } from 'node:fs';
+import type { EventList } from '../admin/events.js';
 import { openHealthServer } from '../admin/health-server.js';
 import { openStatusServer } from '../admin/status-server.js';
 import { Agent } from '../agent/agent.js';
@@ -17,15 +18,14 @@ import { openDockerFiles } from '../docker/settings/docker-files.js';
 import { openKernelHost } from '../host/kernel-host.js';
 import { openUnderlay } from '../host/underlay/check.js';
 import { bootClock } from '../lib/clock.js';
-import { exitCodeOf, isTartanError, messageOf, TartanError } from '../lib/errors.js';
-import { openLog, openLogWriter, type Log } from '../lib/log.js';
-import type { LogWriter } from '../lib/log-writer.js';
+import { messageOf, TartanError } from '../lib/errors.js';
 import { native } from '../lib/native.js';
 import { Scope } from '../lib/scope.js';
 import { defaultNetworkName } from '../model/network.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
 import { openBackOff } from './back-off.js';
+import { DaemonLog, sayOnStandardError } from './daemon-log.js';
 import { directoriesOf, openDirectories } from './directories.js';
 import { openMetrics } from './metrics-source.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
@@ -35,48 +35,27 @@ import { feedWatchdog } from './watchdog.js';
 
 /** @returns the exit status */
 export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const output = openLogWriter(1);
-  let log: Log | undefined;
+  let output: DaemonLog | undefined;
   try {
     const invocation = parseDaemonOptions(argv, env);
     if (invocation.kind !== 'run') {
       process.stdout.write(invocation.text);
       return 0;
     }
-    log = openLog(invocation.options.logLevel, output);
-    hearNode(log, output);
-    await serve(invocation.options, log, env);
-    output.flush(lastWordsMs);
+    output = new DaemonLog(invocation.options.logLevel);
+    output.hearNode();
+    await serve(invocation.options, output, env);
+    output.flush();
     return 0;
   } catch (error) {
-    return sayFailure(error, log, output);
+    return output ? output.sayFailure(error) : sayOnStandardError(error);
   }
-}
-
-/** How long the last words before an exit wait for a reader that stalls. */
-const lastWordsMs = 1000;
-
-/** @returns the exit status */
-function sayFailure(error: unknown, log: Log | undefined, output: LogWriter): number {
-  log?.error('daemon.failed', messageOf(error), { code: isTartanError(error) ? error.code : 'INVARIANT' });
-  output.flush(lastWordsMs);
-  const detail = isTartanError(error) || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
-  const errors = openLogWriter(2);
-  errors.write(`tartand: ${detail}\n`);
-  errors.flush(lastWordsMs);
-  return exitCodeOf(error);
-}
-
-/** Node itself would write to standard error, and wait for its reader. */
-function hearNode(log: Log, output: LogWriter): void {
-  process.removeAllListeners('warning');
-  process.on('warning', warning => log.warn('node.warning', messageOf(warning)));
-  process.on('uncaughtException', error => process.exit(sayFailure(error, log, output)));
 }
 
 class Stopped extends Error {}
 
-async function serve(options: DaemonOptions, log: Log, env: NodeJS.ProcessEnv): Promise<void> {
+async function serve(options: DaemonOptions, output: DaemonLog, env: NodeJS.ProcessEnv): Promise<void> {
+  const { log } = output;
   requirePrivileges();
   log.info('daemon.starting', `tartand ${version}`, { options: describeOptions(options) });
   const place = env['INVOCATION_ID'] === undefined ? describeHiddenPlace() : undefined;
@@ -93,7 +72,7 @@ async function serve(options: DaemonOptions, log: Log, env: NodeJS.ProcessEnv): 
   scope.defer('watchdog', feedWatchdog(env, notify, onSilent));
   const backOff = openBackOff(directoriesOf(defaultNetworkName, options).runDir, bootClock, log);
   try {
-    const agent = await openAgent(options, log, scope, state => {
+    const agent = await openAgent(options, output, scope, state => {
       if (state === 'READY=1') backOff.reset();
       notify(state);
     });
@@ -113,12 +92,14 @@ async function serve(options: DaemonOptions, log: Log, env: NodeJS.ProcessEnv): 
 
 async function openAgent(
   options: DaemonOptions,
-  log: Log,
+  output: DaemonLog,
   scope: Scope,
   notify: (state: string) => void,
 ): Promise<Agent> {
+  const { log, events } = output;
   const { runDir, stateDir } = directoriesOf(defaultNetworkName, options);
   scope.defer('lock', openDirectories({ runDir, stateDir }));
+  scope.defer('events', output.keepEvents(stateDir));
   const id = options.nodeId ?? loadNodeId(options.stateDir);
   const host = await scope.own('host', openKernelHost({ log }));
   const underlay = openUnderlay(host, options, log);
@@ -157,8 +138,9 @@ async function openAgent(
       peerHoldMs: options.peerHoldSeconds * 1000,
     },
   );
+  const eventsAfter = (id: number): EventList => events.listAfter(id);
   const status = (): Status => snapshot(agent, version);
-  await scope.own('status socket', openStatusServer({ runDir, status, log }));
+  await scope.own('status socket', openStatusServer({ runDir, status, eventsAfter, log }));
   if (options.healthz) {
     const metrics = options.metrics && (await openMetrics(options.metrics.peers, status));
     const health = { ...options.healthz, ...(metrics && { metrics }), forwarding: () => isForwarding(agent), log };

@@ -7,6 +7,20 @@ import { LogWriter } from './log-writer.js';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
+export type RecordLevel = Exclude<LogLevel, 'silent'>;
+
+/** The levels of records, the least first. */
+export const recordLevels: readonly RecordLevel[] = ['debug', 'info', 'warn', 'error'];
+
+/** One call of a Log. */
+export interface LogRecord {
+  /** Milliseconds since 1970 by the wall clock. */
+  readonly timeMs: number;
+  readonly level: RecordLevel;
+  readonly event: string;
+  readonly message: string;
+  readonly fields: LogFields;
+}
 
 export interface Log {
   debug(event: string, message: string, fields?: LogFields): void;
@@ -34,6 +48,26 @@ export function openLog(level: LogLevel, destination: DestinationStream): Log {
     warn: (event, message, fields) => logger.warn({ event, ...fields }, message),
     error: (event, message, fields) => logger.error({ event, ...fields }, message),
   };
+}
+
+/** Returns a log that hands over each record of `least` and above. */
+export function openRecordLog(least: LogLevel, take: (record: LogRecord) => void): Log {
+  const from = least === 'silent' ? Infinity : recordLevels.indexOf(least);
+  return logOf(level => {
+    if (recordLevels.indexOf(level) < from) return () => {};
+    return (event, message, fields = {}) => take({ timeMs: Date.now(), level, event, message, fields });
+  });
+}
+
+/** Returns a log whose records go to each of these. */
+export function joinLogs(logs: readonly Log[]): Log {
+  return logOf(level => (event, message, fields) => {
+    for (const log of logs) log[level](event, message, fields);
+  });
+}
+
+function logOf(method: (level: RecordLevel) => Log['info']): Log {
+  return { debug: method('debug'), info: method('info'), warn: method('warn'), error: method('error') };
 }
 
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };

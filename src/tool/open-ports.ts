@@ -13,7 +13,7 @@ import { withdrawFeatures } from '../store/withdraw-features.js';
 import { readDockerFacts } from './docker-facts.js';
 import { openEcho } from './echo.js';
 import type { ToolIo, ToolPorts } from './ports.js';
-import { readStatus } from './status-client.js';
+import { readEvents, readStatus } from './status-client.js';
 
 /** @param host the ports that change this host */
 export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwarding' | 'withoutDaemon'>): ToolPorts {
@@ -37,6 +37,7 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
       };
     },
     readStatus,
+    readEvents,
     ...host,
     openEcho,
     docker: { readFacts: readDockerFacts, readEngine, createNetwork: createEngineNetwork },

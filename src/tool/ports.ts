@@ -2,6 +2,7 @@
  * The ports through which the tool's commands reach the outside, so that they run on fakes in tests. `tartan.ts`
  * connects the real ones. A port reports failure by a TartanError; its code decides the exit status.
  */
+import type { EventList } from '../admin/events.js';
 import type { Echo } from './echo.js';
 import type { Status } from '../agent/status.js';
 import type { EngineReading, NetworkRequest } from '../docker/engine.js';
@@ -40,6 +41,15 @@ export interface ToolStore {
 export type StatusReading =
   { readonly kind: 'status'; readonly status: Status } | { readonly kind: 'unreachable'; readonly reason: string };
 
+export type EventsReading =
+  | {
+      readonly kind: 'events';
+      readonly list: EventList;
+      /** Why the daemon could not be asked: the events are those of the state directory. */
+      readonly unasked: string | undefined;
+    }
+  | { readonly kind: 'unreachable'; readonly reason: string };
+
 export interface CleanupRequest {
   readonly runDir: string;
   readonly stateDir: string;
@@ -77,6 +87,8 @@ export interface ToolPorts {
   openStore(options: EtcdOptions): Promise<ToolStore>;
   /** Asks the daemon whose run directory this is. */
   readStatus(runDir: string): Promise<StatusReading>;
+  /** Reads the events with a higher id. */
+  readEvents(runDir: string, stateDir: string, afterId: number): Promise<EventsReading>;
   /** Removes everything of ours from the host. */
   cleanup(request: CleanupRequest): Promise<CleanupResult>;
   /**

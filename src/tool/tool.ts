@@ -7,6 +7,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { showDockerPlan, verifyDocker } from './docker-commands.js';
 import { createDockerNetwork } from './docker-network.js';
 import { writeDockerOpts } from './docker-opts.js';
+import { eventLevels, readSince, showEvents } from './event-commands.js';
 import { showFeatures, withdrawOwnFeatures } from './feature-commands.js';
 import { leave, releaseLease, reserveLease } from './lease-commands.js';
 import { echoHeaderBytes, pingPeers } from './ping.js';
@@ -66,6 +67,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   }
   program.description('Looks after the overlay network of tartand');
   addStatus(program, run);
+  addEvents(program, run);
   addPing(program, run);
   addLeaseList(program, 'leases', run);
   addLeaseCommands(program.command('lease').description('commands for leases'), run);
@@ -144,6 +146,26 @@ function addStatus(parent: Command, run: Run): void {
   const command = parent.command('status').description('what the daemon of this host says of itself');
   addFlag(addOutput(command), 'run-dir').option('--check', 'exit 2 unless the daemon is ready and its health is ok');
   command.action(() => run(command, (call, values) => showStatus(call, values['check'] === true)));
+}
+
+function addEvents(parent: Command, run: Run): void {
+  const command = parent
+    .command('events')
+    .description('what happened on this host lately, also while its daemon is away')
+    .addOption(new Option('-n, --lines <number>', 'the newest so many').default(50).argParser(readCount))
+    .option('--since <time>', 'no older ones: 90s, 15m, 1h, 2d, or a time such as 2026-01-31T08:00')
+    .addOption(new Option('--level <level>', 'these and worse ones').choices(eventLevels).default('info'))
+    .option('--follow', 'go on with what happens');
+  addFlag(addFlag(addOutput(command), 'run-dir'), 'state-dir').action(() =>
+    run(command, (call, { lines, since, level, follow }) =>
+      showEvents(call, {
+        count: Number(lines),
+        sinceMs: typeof since === 'string' ? readSince(since, Date.now()) : undefined,
+        level: eventLevels.find(name => name === level) ?? 'info',
+        follow: follow === true,
+      }),
+    ),
+  );
 }
 
 function addPing(parent: Command, run: Run): void {

@@ -32,6 +32,28 @@ test.each(['SIGKILL', 'SIGTERM'] as const)('%s of tartand at 1000 packets a seco
   expect(after).toEqual(before);
 });
 
+test('events survive the daemon, and are shown while it is away', async () => {
+  const a = lab().node('a');
+  const kept = async (): Promise<{ err: string; names: readonly string[] }> => {
+    const { status, stdout, stderr } = await a.tool('events', '-o', 'json', '--since', '1h', '-n', '500');
+    expect(status, stderr).toBe(0);
+    const { events } = JSON.parse(stdout) as { events: readonly { event: string }[] };
+    return { err: stderr, names: events.map(({ event }) => event) };
+  };
+  const running = await kept();
+  expect(running.err).toBe('');
+  // One life was ended by SIGKILL, one by SIGTERM.
+  expect(running.names.filter(name => name === 'daemon.starting')).toHaveLength(3);
+  expect(running.names).toContain('daemon.stopping');
+  await a.stopDaemon('SIGTERM');
+  const away = await kept();
+  expect(away.err).toMatch(/^note: tartand cannot be asked: there is no socket /);
+  expect(away.names.slice(0, running.names.length)).toEqual(running.names);
+  expect(away.names.at(-1)).toBe('daemon.stopping');
+  await a.startDaemon().waitForEvent('daemon.ready');
+  await lab().waitForRoutes();
+});
+
 /** So many packets more in each direction. */
 async function moreTraffic(count: number): Promise<void> {
   const a = lab().node('a');

@@ -81,6 +81,7 @@ export const noChanges = {
 export const noPorts: ToolPorts = {
   openStore: unexpected,
   readStatus: unexpected,
+  readEvents: unexpected,
   cleanup: unexpected,
   withoutForwarding: unexpected,
   withoutDaemon: unexpected,

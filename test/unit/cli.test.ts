@@ -104,6 +104,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
       openEcho: noPorts.openEcho,
       withoutForwarding: noChanges.release,
       withoutDaemon: noChanges.release,
+      readEvents: noChanges.release,
       docker: noPorts.docker,
       cleanup: async ({ flannel, runDir, stateDir }) =>
         answer(`cleanup ${flannel ? 'flannel' : `${runDir} ${stateDir}`}`, {

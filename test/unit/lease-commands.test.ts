@@ -86,6 +86,7 @@ function openWorld(): ToolIo['ports'] {
       return result;
     },
     withoutDaemon: unused,
+    readEvents: unused,
     cleanup: unused,
     openEcho: unused,
     docker: noPorts.docker,
