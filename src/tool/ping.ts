@@ -4,12 +4,13 @@
  * and back.
  */
 import type { Status, StatusPeer } from '../agent/status.js';
-import { formatIpv4, parsePrefix, prefixContains, readIpv4, shown, type Ipv4 } from '../model/ip.js';
+import { formatIpv4, parsePrefix, prefixContains, readIpv4, type Ipv4 } from '../model/ip.js';
 import { apiVersion } from '../agent/status.js';
 import type { Echo } from './echo.js';
 import { formatTable, type Column } from './table.js';
-import { exitStatus, ToolError, type ExitStatus } from './error.js';
+import { exitStatus, type ExitStatus } from './error.js';
 import { daemonStatus, print, type Call } from './commands.js';
+import { findPeers } from './peers.js';
 
 export interface PingResult {
   readonly subnet: string;
@@ -119,22 +120,11 @@ interface Target {
   readonly address: Ipv4;
 }
 
-/** Two hosts may have one name: both are asked. */
+/** An address within a subnet is asked itself, other words mean the tunnel's address. */
 function find(peers: readonly StatusPeer[], target: string): readonly Target[] {
   const address = readIpv4(target);
-  const named = peers.filter(peer => isNamed(peer, target)).map(peer => ({ peer, address: baseOf(peer) }));
-  if (named.length > 0) return named;
-  const around =
-    address === undefined ? undefined : peers.find(peer => prefixContains(parsePrefix(peer.subnet), address));
-  if (address !== undefined && around) return [{ peer: around, address }];
-  throw new ToolError(
-    exitStatus.error,
-    `'${shown(target)}' is no peer of this host`,
-    'see the peers with: tartan status -o wide',
-  );
-}
-
-/** Whether the text is the peer's subnet, public address, node id or host name. */
-function isNamed(peer: StatusPeer, text: string): boolean {
-  return [peer.subnet, peer.publicIp, peer.nodeId, peer.hostName].includes(text);
+  return findPeers(peers, [target]).map(peer => {
+    const isWithin = address !== undefined && prefixContains(parsePrefix(peer.subnet), address);
+    return { peer, address: isWithin ? address : baseOf(peer) };
+  });
 }

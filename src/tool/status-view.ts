@@ -1,90 +1,170 @@
-/** Formats the daemon's Status for one screen. */
-import type { Status, StatusDatapath, StatusPeer } from '../agent/status.js';
+/**
+ * Formats the daemon's Status for one screen: the truth in one line, then what is wrong with its next step, then facts.
+ * `wide` adds what is for a closer look.
+ */
+import type { PlacedProblem, Status, StatusDatapath, StatusPeer, StatusStore } from '../agent/status.js';
+import { peerLabel, peerListOf, peerTable } from './peer-view.js';
 import {
   formatDuration,
   formatFields,
-  formatTable,
   type Cell,
-  type Column,
   type Field,
+  withoutControls,
   type Output,
   type Paint,
 } from './table.js';
 
-const peerColumns: readonly Column<StatusPeer>[] = [
-  { title: 'PEER', cell: peer => peer.subnet },
-  { title: 'PUBLIC IP', cell: peer => peer.publicIp },
-  { title: 'NODE', cell: peer => peer.nodeId ?? '-' },
-  { title: 'STATE', cell: peerState },
-];
+/** What is wrong, once, with what to do next. */
+interface Trouble {
+  readonly text: string;
+  readonly next: string | null;
+}
 
-/** `wide` adds every peer, every refused entry and the counters that are not zero. */
+/** A screen has 24 lines. */
+const shownTroubles = 5;
+
+/** `wide` adds every trouble, every peer, every refused entry and the counters that are not zero. */
 export function formatStatus(status: Status, output: Exclude<Output, 'json'>, paint: Paint): string {
-  const summary = formatFields([...fieldsOf(status), ...problemFields(status)], paint);
-  if (output === 'table') return summary;
-  const peers = status.peers.length === 0 ? '' : `\n${formatTable(peerColumns, status.peers, 'wide', paint)}`;
+  const troubles = troublesOf(status);
+  const shown = output === 'wide' ? troubles : troubles.slice(0, shownTroubles);
+  const more = troubles.length - shown.length;
+  const wrong = [...shown.flatMap(troubleFields), ...(more === 0 ? [] : [['', `${more} more, see -o wide`] as const])];
+  const isWell = status.ready && troubles.length === 0;
+  const line = `${paint(withoutControls(summaryOf(status)), isWell ? 'good' : 'bad')}\n`;
+  const facts = section([...factFields(status), ...(output === 'wide' ? wideFields(status) : [])], paint);
+  if (output === 'table') return `${line}${section(wrong, paint)}${facts}`;
+  const peers = status.peers.length === 0 ? '' : `\n${peerTable(peerListOf(status).items, 'wide', paint)}`;
   const rejected = section(
-    status.rejected.map(({ key, reason }): Field => [`refused ${key}`, reason]),
+    status.rejected.map(({ key, reason }): Field => [`refused ${withoutControls(key)}`, reason]),
     paint,
   );
-  return `${summary}${peers}${rejected}${section(counterFields(status.datapath), paint)}`;
+  return `${line}${section(wrong, paint)}${facts}${peers}${rejected}${section(counterFields(status.datapath), paint)}`;
 }
 
-function fieldsOf(status: Status): readonly Field[] {
-  const { node, lease, network, backend, interface: link } = status;
-  const port = typeof backend?.port !== 'number' ? '' : `, port ${backend.port}`;
-  return [
-    ['state', { text: status.phase, colour: status.ready ? 'good' : 'bad' }],
-    ...healthFields(status),
-    ['version', status.version],
-    ['node', node.id],
-    ['public address', node.publicIp ?? '-'],
-    ['interface', link ? `${link.name}, ${link.address}, MTU ${link.mtu}` : '-'],
-    ['network', network ?? '-'],
-    ['backend', backend ? `${backend.type}${port}` : '-'],
-    ['lease', lease ? leaseCell(lease) : '-'],
-    ['peers', String(status.peers.length)],
-    ['data plane', status.datapath ? datapathText(status.datapath) : '-'],
-    ...offloadFields(status.datapath),
-  ];
+/** The daemon's own line; for an older one, which says none, a line of the same form. */
+export function summaryOf(status: Status): string {
+  if (status.summary !== null) return status.summary;
+  const { phase, ready, problems, health, peers, lease } = status;
+  if (!ready) return [phase === 'ready' ? 'not ready' : phase, ...problems.slice(0, 1)].join(': ');
+  const live = peers.filter(({ state }) => state === 'live').length;
+  const gone = live === peers.length ? '' : `, ${peers.length - live} vanished from etcd`;
+  const state = health?.state === 'impaired' ? 'impaired' : 'ready';
+  return `${state}, ${peers.length} ${peers.length === 1 ? 'peer' : 'peers'}${gone}, lease ${lease?.state ?? 'none'}`;
 }
 
-/** An older daemon does not tell. */
-function healthFields({ health }: Status): readonly Field[] {
-  return health ? [['health', { text: health.state, colour: health.state === 'ok' ? 'good' : 'bad' }]] : [];
-}
-
-function leaseCell({ subnet, state, deadlineSeconds }: NonNullable<Status['lease']>): Cell {
-  const left = deadlineSeconds === null ? 'reserved' : `${formatDuration(deadlineSeconds)} left without a sign of life`;
-  return { text: `${subnet}, ${state}, ${left}`, colour: state === 'held' ? 'good' : 'bad' };
-}
-
-function peerState({ state, secondsLeft }: StatusPeer): Cell {
-  if (state === 'live') return { text: state, colour: 'good' };
-  const what = state === 'forgotten' ? 'kept, forgotten by the store' : state;
-  return { text: secondsLeft === null ? what : `${what}, ${formatDuration(secondsLeft)} left`, colour: 'bad' };
-}
-
-function datapathText(datapath: StatusDatapath): string {
-  const { engine, pid, threads, generationPublished, generationAdopted, respawns } = datapath;
-  const process = pid === null ? 'no process' : `process ${pid}, ${threads} threads`;
-  return `${engine}, ${process}, published ${generationPublished}, adopted ${generationAdopted}, respawns ${respawns}`;
-}
-
-/** Names the offloads that the kernel offers to the data plane. */
-function offloadFields(datapath: StatusDatapath | null): readonly Field[] {
-  return datapath && datapath.features.length > 0 ? [['offloads', datapath.features.join(' ')]] : [];
-}
-
-function problemFields(status: Status): readonly Field[] {
+/** Silent peers come with their own next step: what the daemon says of them among its problems is not said again. */
+function troublesOf(status: Status): readonly Trouble[] {
+  const silent = status.peers.filter(({ watched }) => watched?.state === 'silent');
+  const reasons = silent.flatMap(({ watched }) => watched?.reason ?? []);
+  const placed: readonly PlacedProblem[] =
+    status.placedProblems.length > 0
+      ? status.placedProblems
+      : status.problems.map(text => ({ place: 'host', text }) as const);
+  const other = placed.filter(({ text }) => !reasons.some(reason => text.includes(reason)));
   const refused = status.rejected.length;
   return [
-    ...(refused === 0 ? [] : [['refused', `${refused} lease entries, see -o wide`] as const]),
-    ...[...status.problems, ...(status.datapath?.warnings ?? [])].map((problem): Field => [
-      'problem',
-      { text: problem, colour: 'bad' },
-    ]),
+    ...other.map(({ place, text }, at) => ({ text, next: other[at + 1]?.place === place ? null : nextSteps[place] })),
+    ...silent.map(peer => ({
+      text: `${peerLabel(peer)}: ${peer.watched?.reason ?? 'it does not answer'}`,
+      next: peer.watched?.nextStep ?? null,
+    })),
+    ...(status.datapath?.warnings ?? []).map(text => ({ text, next: null })),
+    ...(refused === 0 ? [] : [refusedTrouble(refused)]),
   ];
+}
+
+function refusedTrouble(count: number): Trouble {
+  const text = count === 1 ? '1 lease entry is refused' : `${count} lease entries are refused`;
+  return { text, next: 'tartan status -o wide' };
+}
+
+/** What shows more of a problem of this place; the problem itself often says what to do. */
+const nextSteps: Readonly<Record<PlacedProblem['place'], string>> = {
+  network: 'tartan config get',
+  underlay: 'ip -br address; ip route (the interface is chosen by --iface)',
+  store: 'see that etcd runs and answers here: tartan leases',
+  lease: 'tartan leases -o wide',
+  'data-plane': 'journalctl -u tartand -p warning',
+  peers: 'tartan peers',
+  host: 'journalctl -u tartand -p warning',
+  docker: 'tartan docker verify',
+};
+
+function troubleFields({ text, next }: Trouble): readonly Field[] {
+  const problem: Field = ['wrong', { text, colour: 'bad' }];
+  return next === null ? [problem] : [problem, ['next', next]];
+}
+
+function factFields(status: Status): readonly Field[] {
+  const { node, lease, network, backend, interface: link, datapath } = status;
+  const where = link ? ` on ${link.name} (${link.address}, MTU ${link.mtu})` : '';
+  return [
+    ['host', `node ${node.id}`],
+    ['underlay', `${node.publicIp ?? '-'}${where}`],
+    ['lease', lease ? leaseCell(lease, network) : (network ?? '-')],
+    ['backend', backend ? backendText(backend, status.docker?.mtu) : '-'],
+    ['peers', peersText(status.peers)],
+    ...(status.store ? [['etcd', storeCell(status.store)] as const] : []),
+    ['data plane', datapath ? datapathCell(datapath) : '-'],
+    ['version', status.version],
+  ];
+}
+
+function leaseCell({ subnet, state, deadlineSeconds }: NonNullable<Status['lease']>, network: string | null): Cell {
+  const left = deadlineSeconds === null ? 'reserved' : `${formatDuration(deadlineSeconds)} left without a sign of life`;
+  const part = network === null ? '' : ` of ${network}`;
+  return { text: `${subnet}${part}, ${state}, ${left}`, colour: state === 'held' ? 'good' : 'bad' };
+}
+
+function backendText({ type, port }: NonNullable<Status['backend']>, mtu: number | undefined): string {
+  const packets = mtu === undefined ? '' : `, packets up to ${mtu} bytes`;
+  return `${type}${port === null ? '' : `, port ${port}`}${packets}`;
+}
+
+function peersText(peers: readonly StatusPeer[]): string {
+  const counts = new Map<string, number>();
+  for (const { watched, state } of peers) {
+    const word = state === 'live' ? watched?.state : state;
+    if (word !== undefined) counts.set(word, (counts.get(word) ?? 0) + 1);
+  }
+  const parts = [...counts].map(([word, count]) => `${count} ${word}`);
+  return parts.length === 0 ? String(peers.length) : `${peers.length}: ${parts.join(', ')}`;
+}
+
+function storeCell({ answeredSeconds, endpoints, refused }: StatusStore): Cell {
+  const when = answeredSeconds === null ? 'has not answered' : `answered ${formatDuration(answeredSeconds)} ago`;
+  const good = endpoints.filter(({ state }) => state === 'answers').length;
+  const bad = endpoints.filter(({ state }) => state === 'silent' || state === 'refused').length;
+  const parts = [when, ...(bad === 0 ? [] : [`${good} of ${endpoints.length} endpoints answer`])];
+  return { text: [...parts, ...(refused === null ? [] : [refused])].join(', '), colour: bad === 0 ? 'good' : 'bad' };
+}
+
+function datapathCell(datapath: StatusDatapath): Cell {
+  const { engine, pid, threads, generationPublished: published, generationAdopted: adopted, respawns } = datapath;
+  if (pid === null) return { text: `${engine}, no process`, colour: 'bad' };
+  const table = published === adopted ? `table ${adopted}` : `table ${adopted} of ${published}`;
+  return `${engine}, process ${pid}, ${threads} threads, ${table}, respawns ${respawns}`;
+}
+
+function wideFields({ store, datapath, passes, node }: Status): readonly Field[] {
+  return [
+    ['boot id', node.bootId],
+    ...(store?.endpoints ?? []).map(({ url, state, reason }): Field => [
+      'endpoint',
+      `${url} ${state}${reason === null ? '' : `: ${reason}`}`,
+    ]),
+    ...(typeof store?.watchSeconds === 'number'
+      ? [['watch', `alive for ${formatDuration(store.watchSeconds)}`] as const]
+      : []),
+    ...(passes ? [['passes', passesText(passes)] as const] : []),
+    ...(datapath?.handovers === undefined ? [] : [['handovers', String(datapath.handovers)] as const]),
+    ...(datapath && datapath.features.length > 0 ? [['offloads', datapath.features.join(' ')] as const] : []),
+  ];
+}
+
+function passesText({ total, failed, changed, lastMs }: NonNullable<Status['passes']>): string {
+  const last = lastMs === null ? '' : `, the last took ${Math.round(lastMs)} ms`;
+  return `${total} over the host, ${changed} changed it, ${failed} failed${last}`;
 }
 
 function counterFields(datapath: StatusDatapath | null): readonly Field[] {

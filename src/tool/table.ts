@@ -2,6 +2,7 @@
  * Formats tables for people by cli-table3, without lines: two spaces separate the columns, no line ends in spaces.
  * Cells may come from etcd: control bytes do not reach the terminal.
  */
+import { stripVTControlCharacters } from 'node:util';
 import CliTable from 'cli-table3';
 import { createColors } from 'picocolors';
 import type { ToolIo } from './ports.js';
@@ -70,7 +71,23 @@ function formatCell(cell: Cell, paint: Paint): string {
   return typeof cell === 'string' ? withoutControls(cell) : paint(withoutControls(cell.text), cell.colour);
 }
 
+/** cli-table3 takes half a minute for 5,000 rows of ten cells, so longer tables are padded here. */
+const shortRows = 100;
+
 function formatGrid(rows: readonly (readonly string[])[]): string {
+  const lines = rows.length > shortRows ? padRows(rows) : layRows(rows);
+  return lines.map(line => `${line.trimEnd()}\n`).join('');
+}
+
+function padRows(rows: readonly (readonly string[])[]): readonly string[] {
+  const widths: number[] = [];
+  const widthOf = (cell: string): number => stripVTControlCharacters(cell).length;
+  for (const row of rows) for (const [at, cell] of row.entries()) widths[at] = Math.max(widths[at] ?? 0, widthOf(cell));
+  const pad = (cell: string, at: number): string => cell + ' '.repeat((widths[at] ?? 0) - widthOf(cell));
+  return rows.map(row => row.map(pad).join('  '));
+}
+
+function layRows(rows: readonly (readonly string[])[]): readonly string[] {
   const bare = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '' };
   const none = { 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '' };
   const table = new CliTable({
@@ -78,6 +95,5 @@ function formatGrid(rows: readonly (readonly string[])[]): string {
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
   });
   table.push(...rows.map(row => [...row]));
-  const lines = table.toString().split('\n');
-  return lines.map(line => `${line.trimEnd()}\n`).join('');
+  return table.toString().split('\n');
 }

@@ -11,6 +11,8 @@ import { eventLevels, readSince, showEvents } from './event-commands.js';
 import { showFeatures, withdrawOwnFeatures } from './feature-commands.js';
 import { leave, releaseLease, reserveLease } from './lease-commands.js';
 import { echoHeaderBytes, pingPeers } from './ping.js';
+import { showPeers } from './peers.js';
+import { peerStates } from './peer-view.js';
 import type { ToolIo } from './ports.js';
 import { cleanUp, getConfig, showLeases, setConfig, showStatus, validateConfig, type Call } from './commands.js';
 import { exitStatus, formatToolError, toolErrorOf, usageError, type ExitStatus, type ToolError } from './error.js';
@@ -68,6 +70,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   program.description('Looks after the overlay network of tartand');
   addStatus(program, run);
   addEvents(program, run);
+  addPeers(program, run);
   addPing(program, run);
   addLeaseList(program, 'leases', run);
   addLeaseCommands(program.command('lease').description('commands for leases'), run);
@@ -166,6 +169,25 @@ function addEvents(parent: Command, run: Run): void {
       }),
     ),
   );
+}
+
+function addPeers(parent: Command, run: Run): void {
+  const command = parent
+    .command('peers')
+    .description('the peers of this host, one line each: state, round trip, loss, path MTU, rates, and why not');
+  const state = new Option('--state <state>', 'only peers in this state').choices(peerStates);
+  addFlag(addOutput(command), 'run-dir')
+    .addOption(state)
+    .argument('[target...]', 'subnets, node ids, host names or addresses of peers (all peers)')
+    .action((targets: string[]) =>
+      run(command, (call, values) =>
+        showPeers(
+          call,
+          targets,
+          peerStates.find(word => word === values['state']),
+        ),
+      ),
+    );
 }
 
 function addPing(parent: Command, run: Run): void {

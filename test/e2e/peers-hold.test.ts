@@ -66,7 +66,7 @@ test('a peer whose lease is gone for a while is held down, shown as such, and no
     const { problems, ready } = await a.status();
     expect(problems.join()).toMatch(/1 of 2 peers: vanished without a goodbye; their routes stay for \d+ s/);
     expect(ready).toBe(true);
-    expect((await a.tool('status', '-o', 'wide')).stdout).toMatch(/held-down, (1m|\d+s) left/);
+    expect((await a.tool('status', '-o', 'wide')).stdout).toMatch(/held-down .*vanished from etcd, (1m|\d+s) left/);
     await until('two seconds', async () => ((await seen(b))?.secondsLeft ?? 99) < 57);
   });
   await untilSeen(b, 'live');

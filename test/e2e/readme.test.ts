@@ -125,6 +125,7 @@ describe('fault U1: the commands of the README', () => {
     expect(await typed('tartan status')).toContain('ready');
     await typed('tartan status --check');
     expect(await typed('tartan events --since 1h')).toContain('Docker may start');
+    expect(await typed('tartan peers')).toContain('192.0.2.1');
     expect(await typed('tartan ping')).toContain('3 of 3');
     await typed('export TARTAN_ETCD_ENDPOINTS=http://192.0.2.254:2379');
     expect(await typed('tartan leases')).toContain('192.0.2.9');

@@ -1,5 +1,5 @@
 /** Values and readings that several unit tests start from. */
-import type { Status } from '../../src/agent/status.js';
+import type { PeerWatched, Status } from '../../src/agent/status.js';
 import type { Environment } from '../../src/cli/flag-syntax.js';
 import type { ToolPorts } from '../../src/tool/ports.js';
 import { parseDaemonOptions, type DaemonOptions } from '../../src/daemon/options.js';
@@ -46,6 +46,23 @@ export const sampleStatus: Status = {
   store: null,
   passes: null,
   daemon: null,
+};
+
+/** A peer of which nothing is known yet. */
+export const unmeasured: PeerWatched = {
+  state: 'unknown',
+  stateSeconds: null,
+  reason: null,
+  nextStep: null,
+  heardSeconds: null,
+  roundTripMs: null,
+  loss: null,
+  pathMtu: { out: null, in: null },
+  addressSeen: null,
+  sent: { packets: 0, bytes: 0 },
+  received: { packets: 0, bytes: 0 },
+  sentBitsPerSecond: null,
+  receivedBitsPerSecond: null,
 };
 
 export function parseRun(words: readonly string[], env: Environment = {}): DaemonOptions {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { Status } from '../../src/agent/status.js';
+import { statusSchema, type Status, type StatusPeer } from '../../src/agent/status.js';
 import { formatStatus } from '../../src/tool/status-view.js';
 import { formatDuration, formatFields, formatTable, openPaint, type Column } from '../../src/tool/table.js';
-import { sampleStatus } from '../support/samples.js';
+import { sampleStatus, unmeasured } from '../support/samples.js';
 
 const plain = openPaint({ isTty: false, env: {} });
 
@@ -57,46 +57,95 @@ describe('status', () => {
   it('on one screen', () => {
     expect(formatStatus(status, 'table', plain)).toBe(
       [
-        'state           ready',
-        'version         0.1.0',
-        'node            node-a',
-        'public address  192.0.2.1',
-        'interface       eth0, 192.0.2.1, MTU 1500',
-        'network         10.5.0.0/16',
-        'backend         udp, port 8285',
-        'lease           10.5.1.0/24, held, 23h 59m left without a sign of life',
-        'peers           3',
-        'data plane      tun, process 4711, 2 threads, published 42, adopted 42, respawns 0',
+        'ready, 3 peers, 2 vanished from etcd, lease held',
+        '',
+        'host        node node-a',
+        'underlay    192.0.2.1 on eth0 (192.0.2.1, MTU 1500)',
+        'lease       10.5.1.0/24 of 10.5.0.0/16, held, 23h 59m left without a sign of life',
+        'backend     udp, port 8285, packets up to 1472 bytes',
+        'peers       3: 1 held-down, 1 forgotten',
+        'data plane  tun, process 4711, 2 threads, table 42, respawns 0',
+        'version     0.1.0',
         '',
       ].join('\n'),
     );
   });
 
-  it('names the offloads in force', () => {
-    const datapath = { ...status.datapath, features: ['tun_csum', 'udp_gro'] } as Status['datapath'];
-    expect(formatStatus({ ...status, datapath }, 'table', plain)).toContain('\noffloads        tun_csum udp_gro\n');
+  const silent = (n: number): StatusPeer => ({
+    ...(sampleStatus.peers[0] as StatusPeer),
+    subnet: `10.5.${n}.0/24`,
+    hostName: `host-${n}`,
+    watched: {
+      ...unmeasured,
+      state: 'silent',
+      reason: `192.0.2.${n} does not answer ARP on eth0`,
+      nextStep: `look whether host-${n} is on`,
+    },
   });
+  const ill: Status = {
+    ...status,
+    summary: 'impaired, 1 of 3 peers answer, etcd answered 40 s ago',
+    problems: ['etcd does not answer', 'no member answers', 'peer 10.5.3.0/24: 192.0.2.3 does not answer ARP on eth0'],
+    placedProblems: [
+      { place: 'store', text: 'etcd does not answer' },
+      { place: 'store', text: 'no member answers' },
+      { place: 'peers', text: 'peer 10.5.3.0/24: 192.0.2.3 does not answer ARP on eth0' },
+    ],
+    peers: [sampleStatus.peers[0] as StatusPeer, silent(3), silent(4)],
+    store: {
+      answeredSeconds: 40,
+      watchSeconds: 100,
+      refused: null,
+      endpoints: [{ url: 'http://192.0.2.254:2379', state: 'silent', reason: 'no answer within 3 s' }],
+    },
+  };
 
-  it('wide: peers, refused entries and counters too', () => {
-    const rejected = [{ key: '10.5.2.128-25', reason: 'overlaps the older lease 10.5.2.0/24' }];
-    expect(
-      formatStatus({ ...status, rejected }, 'wide', plain)
-        .split('\n')
-        .slice(10),
-    ).toEqual([
-      'refused         1 lease entries, see -o wide',
+  it('the truth first, then what is wrong once each with its next step, then facts, in 24 lines of 80', () => {
+    const lines = formatStatus(ill, 'table', plain).split('\n');
+    expect(lines.slice(0, 10)).toEqual([
+      'impaired, 1 of 3 peers answer, etcd answered 40 s ago',
       '',
-      'PEER         PUBLIC IP  NODE    STATE',
-      '10.5.2.0/24  192.0.2.2  node-b  live',
-      '10.5.3.0/24  192.0.2.3  -       held-down, 58s left',
-      '10.5.4.0/24  192.0.2.4  -       kept, forgotten by the store, 2h left',
-      '',
-      'refused 10.5.2.128-25  overlaps the older lease 10.5.2.0/24',
-      '',
-      'txPackets    12',
-      'dropNoRoute  3',
+      'wrong  etcd does not answer',
+      'wrong  no member answers',
+      'next   see that etcd runs and answers here: tartan leases',
+      'wrong  peer 10.5.3.0/24 (host-3, 192.0.2.2): 192.0.2.3 does not answer ARP on eth0',
+      'next   look whether host-3 is on',
+      'wrong  peer 10.5.4.0/24 (host-4, 192.0.2.2): 192.0.2.4 does not answer ARP on eth0',
+      'next   look whether host-4 is on',
       '',
     ]);
+    expect(lines).toContain('peers       3: 2 silent');
+    expect(lines).toContain('etcd        answered 40s ago, 0 of 1 endpoints answer');
+    expect(lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / 80)), 0)).toBeLessThanOrEqual(24);
+  });
+
+  it('names five troubles, wide all of them and the endpoints', () => {
+    const many = { ...ill, peers: Array.from({ length: 20 }, (_, n) => silent(n + 3)) };
+    const text = formatStatus(many, 'table', plain);
+    expect(text).toContain('\n       17 more, see -o wide\n');
+    expect(text.split('\n').length).toBeLessThanOrEqual(24);
+    const wide = formatStatus(many, 'wide', plain);
+    expect(wide.match(/^wrong {2}peer/gm)).toHaveLength(20);
+    expect(wide).toContain('endpoint    http://192.0.2.254:2379 silent: no answer within 3 s\n');
+  });
+
+  it('of an older daemon: its problems, without a place', () => {
+    const { placedProblems: _, ...older } = ill;
+    const parsed = statusSchema.parse({ ...older, summary: undefined, health: { state: 'impaired', reasons: [] } });
+    const [first, , second] = formatStatus(parsed, 'table', plain).split('\n');
+    expect(first).toBe('impaired, 3 peers, lease held');
+    expect(second).toBe('wrong  etcd does not answer');
+  });
+
+  it('wide: peers, refused entries, offloads and counters too', () => {
+    const rejected = [{ key: '10.5.2.128-25', reason: 'overlaps the older lease 10.5.2.0/24' }];
+    const datapath = { ...status.datapath, features: ['tun_csum', 'udp_gro'] } as Status['datapath'];
+    const text = formatStatus({ ...status, datapath, rejected }, 'wide', plain);
+    expect(text).toContain('\nwrong  1 lease entry is refused\nnext   tartan status -o wide\n');
+    expect(text).toContain('\nboot id     boot-1\noffloads    tun_csum udp_gro\n');
+    expect(text).toMatch(/\n10\.5\.4\.0\/24 .* kept, forgotten by the store, 2h left\n/);
+    expect(text).toContain('\nrefused 10.5.2.128-25  overlaps the older lease 10.5.2.0/24\n');
+    expect(text).toMatch(/\n\ntxPackets {4}12\ndropNoRoute {2}3\n$/);
   });
 
   it('of a daemon that has nothing yet', () => {
@@ -113,20 +162,21 @@ describe('status', () => {
       peers: [],
       datapath: null,
     };
-    expect(formatStatus(nothing, 'wide', plain)).toBe(
+    expect(formatStatus(nothing, 'table', plain)).toBe(
       [
-        'state           waiting-for-network',
-        'version         0.1.0',
-        'node            node-a',
-        'public address  -',
-        'interface       -',
-        'network         -',
-        'backend         -',
-        'lease           -',
-        'peers           0',
-        'data plane      -',
-        'problem         etcd does not answer',
-        'problem         second?[2J',
+        'waiting-for-network: etcd does not answer',
+        '',
+        'wrong  etcd does not answer',
+        'wrong  second?[2J',
+        'next   journalctl -u tartand -p warning',
+        '',
+        'host        node node-a',
+        'underlay    -',
+        'lease       -',
+        'backend     -',
+        'peers       0',
+        'data plane  -',
+        'version     0.1.0',
         '',
       ].join('\n'),
     );
@@ -138,7 +188,7 @@ describe('status', () => {
       'table',
       plain,
     );
-    expect(text).toContain('10.5.1.0/24, unknown, reserved\n');
+    expect(text).toContain('10.5.1.0/24 of 10.5.0.0/16, unknown, reserved\n');
   });
 });
 
@@ -167,6 +217,13 @@ describe('tables', () => {
     expect(text(true, { NO_COLOR: '' })).toContain('\u001b[32mready');
     expect(text(true, { NO_COLOR: '1' })).toBe('state  ready\n');
     expect(text(false, {})).toBe('state  ready\n');
+  });
+
+  it('look the same when they are long', () => {
+    const rows = Array.from({ length: 300 }, (_, n) => [String(n), 'x'.repeat(n % 7)] as const);
+    const lines = formatTable(columns, rows, 'wide', plain).split('\n');
+    const short = formatTable(columns, rows.slice(-90), 'wide', plain).split('\n');
+    expect(lines.slice(-91)).toEqual(short.slice(1));
   });
 
   it('align whether coloured or not', () => {
