@@ -39,6 +39,7 @@ static napi_value table_object(napi_env env, const struct table *opened)
 	table_add_control(env, object);
 	table_add_publish(env, object);
 	table_add_counters(env, object);
+	table_add_measurements(env, object);
 	add_function(env, object, "close", close_method);
 	object = finished(env, object);
 	if (object)

@@ -52,6 +52,9 @@ napi_value table_rows_of(napi_env env, const struct route_slot *slot);
 /* table-publish.c */
 void table_add_publish(napi_env env, napi_value object);
 
+/* table-measurements.c */
+void table_add_measurements(napi_env env, napi_value object);
+
 /* table-control.c */
 void table_add_control(napi_env env, napi_value object);
 

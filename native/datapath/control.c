@@ -4,22 +4,13 @@
  * when it uses nothing of the older table any more, and it never reports a generation whose slot it could not verify.
  */
 #include "control.h"
+#include "clock.h"
 #include "peer-blocks.h"
 #include "tcp-udp.h"
 #include <string.h>
-#include <time.h>
 
 #define SLOT_OF(generation) ((generation) % 2)
-#define SECOND_NS UINT64_C(1000000000)
 #define RETRY_NS SECOND_NS
-
-static uint64_t boot_now_ns(void)
-{
-	struct timespec now = { 0 };
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
-}
 
 static void refuse_table(struct worker *w, uint32_t generation)
 {
@@ -88,7 +79,7 @@ enum control control_poll(struct worker *w)
 {
 	if (atomic_load_explicit(&w->file->drain, memory_order_acquire) != 0)
 		return CONTROL_STOP;
-	w->now_ns = boot_now_ns();
+	w->now_ns = clock_now_ns();
 	adopt_table(w);
 	read_self(w);
 	return w->self.mtu == 0 ? CONTROL_PAUSED : CONTROL_FORWARD;

@@ -3,6 +3,7 @@
  * cheap and say most about the sender come first, so that the packet of a stranger is not even parsed.
  */
 #include "forward.h"
+#include "probe.h"
 
 static enum verdict drop(struct outcome *out, enum counter why)
 {
@@ -111,9 +112,30 @@ static enum counter check_datagram(const struct packet *p, const struct outer *o
 	return peer == NULL || outer->source == self->public_ip ? rx_not_member : rx_ok;
 }
 
+/*
+ * A probe names the prefix of its sender, because leases of several peers may have one address for a while. It is taken
+ * from the peer that has this prefix and this address.
+ */
+static enum verdict take_probe(const struct packet *p, const struct outer *outer, const struct route_table *routes,
+			       struct outcome *out)
+{
+	struct probe probe;
+
+	if (packet_u8(p, 0) != PROBE_TYPE)
+		return drop(out, rx_bad_type);
+	if (!probe_read(p, &probe))
+		return drop(out, rx_bad_probe);
+	const struct route *r = route_table_find(routes, probe.prefix);
+	if (r == NULL || r->length != probe.prefix_length || route_table_peer(routes, r)->endpoint4 != outer->source)
+		return drop(out, rx_bad_probe);
+	out->counter = rx_probe;
+	out->sender = r->peer;
+	return TAKE_PROBE;
+}
+
 /* The checks of the inner addresses, options and fragments; rx_ok if the packet may pass. */
 static enum counter check_inner(const struct packet *p, const struct ipv4 *h, const struct outer *outer,
-				const struct self *self, const struct route_table *routes)
+				const struct self *self, const struct route_table *routes, uint32_t *sender)
 {
 	if (h->ttl == 0)
 		return rx_ttl;
@@ -123,6 +145,7 @@ static enum counter check_inner(const struct packet *p, const struct ipv4 *h, co
 		const struct route *of_source = route_table_find(routes, h->source);
 		if (of_source == NULL || route_table_peer(routes, of_source)->endpoint4 != outer->source)
 			return rx_spoof_src;
+		*sender = of_source->peer;
 	}
 	if (!(self->flags & FLAG_NO_DESTINATION_CHECK) && !in_own_subnet(self, h->destination))
 		return rx_bad_dst;
@@ -150,10 +173,13 @@ enum verdict forward_inbound(struct packet *p, const struct outer *outer, const 
 	enum counter why = check_datagram(p, outer, self, peer);
 	if (why != rx_ok)
 		return drop(out, why);
+	if (probe_is_typed(p))
+		return take_probe(p, outer, routes, out);
 	enum ipv4_fault fault = ipv4_parse(p, h);
 	if (fault != IPV4_SOUND)
 		return drop(out, faults[fault]);
-	why = check_inner(p, h, outer, self, routes);
+	out->sender = (uint32_t)(peer - routes->slot->peers);
+	why = check_inner(p, h, outer, self, routes, &out->sender);
 	if (why != rx_ok)
 		return drop(out, why);
 	out->notes = (struct notes){

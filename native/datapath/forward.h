@@ -9,7 +9,7 @@
 #include "icmp.h"
 #include "route-table.h"
 
-enum verdict { SEND_TO_PEER, WRITE_TO_TUN, REPLY_ICMP, DROP };
+enum verdict { SEND_TO_PEER, WRITE_TO_TUN, TAKE_PROBE, REPLY_ICMP, DROP };
 
 /* The open gate lets packets through. The others drop both directions and have a counter each. */
 enum gate { GATE_OPEN, GATE_FENCED, GATE_ORPHANED };
@@ -43,9 +43,10 @@ struct outer {
 struct outcome {
 	enum counter counter; /* exactly one; of a packet that passes, the one to use if it is sent or written */
 	struct notes notes;            /* of WRITE_TO_TUN */
+	uint32_t sender;               /* of WRITE_TO_TUN and TAKE_PROBE: the number of the peer */
 	struct peer_endpoint endpoint; /* of SEND_TO_PEER */
 	struct icmp_error error;       /* of REPLY_ICMP */
-	struct ipv4 header;            /* of all but DROP; its TTL is the one received */
+	struct ipv4 header;            /* of all but DROP and TAKE_PROBE; its TTL is the one received */
 };
 
 /*
@@ -56,7 +57,7 @@ struct outcome {
 enum verdict forward_outbound(struct packet *p, size_t segment_bytes, const struct self *self,
 			      const struct route_table *routes, struct outcome *out);
 
-/* From the underlay: WRITE_TO_TUN (length trimmed) or DROP; never a reply. */
+/* From the underlay: WRITE_TO_TUN (length trimmed), TAKE_PROBE or DROP; never a reply. */
 enum verdict forward_inbound(struct packet *p, const struct outer *outer, const struct self *self,
 			     const struct route_table *routes, struct outcome *out);
 

@@ -3,8 +3,7 @@
  * empty when the time is a second away.
  */
 #include "limiter.h"
-
-#define SECOND_NS UINT64_C(1000000000)
+#include "clock.h"
 
 static bool has_token(uint64_t full_at, uint64_t now, uint64_t cost)
 {

@@ -72,6 +72,11 @@ static bool is_of_peer(const struct counters_file *c, const struct route_table *
 	return number < t->peer_count && has_identity(&c->peer[number], t->slot->peers[number].identity);
 }
 
+struct peer_block *peer_blocks_of(struct counters_file *c, const struct route_table *t, uint32_t number)
+{
+	return is_of_peer(c, t, number) ? &c->peer[number] : NULL;
+}
+
 size_t peer_blocks_path_mtu(const struct counters_file *c, const struct route_table *t, uint32_t number,
 			    uint64_t now_ns)
 {

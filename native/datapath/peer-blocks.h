@@ -11,6 +11,9 @@
  */
 void peer_blocks_fit(struct counters_file *counters, const struct route_table *table);
 
+/* The block of a peer of the table; NULL if there is no such peer, or its block is still that of another one. */
+struct peer_block *peer_blocks_of(struct counters_file *counters, const struct route_table *table, uint32_t number);
+
 /*
  * The learnt path MTU of a peer of the table: bytes of the longest inner packet, IPV4_BYTES_MAX where none is known. The
  * block keeps it as that of the outer packet. It is believed for PATH_MTU_SECONDS. Then a packet is sent whole again: if

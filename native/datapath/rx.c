@@ -9,7 +9,7 @@
  *   handle_message()         cuts a message that the kernel merged (UDP_GRO) into its datagrams
  *      |                     <- a later version opens the packet here, before the verdict and before coalescing
  *      v
- *   forward_inbound()        the verdict --- DROP -->  one counter
+ *   forward_inbound()        the verdict --- DROP, TAKE_PROBE -->  one counter; prober_take() answers a question
  *      | WRITE_TO_TUN
  *      v
  *   coalesce_add()           merges packets of one flow that follow each other into a GRO packet
@@ -25,6 +25,9 @@
  */
 #include "rx.h"
 #include "control.h"
+#include "peer-traffic.h"
+#include "prober.h"
+#include "strangers.h"
 #include "tso-packet.h"
 #include "tun.h"
 #include <arpa/inet.h>
@@ -137,16 +140,41 @@ static size_t gro_size(struct msghdr *m)
 	return 0;
 }
 
-static void handle_packet(struct rx *r, struct packet *p, const struct outer *outer)
+static void note_run(struct worker *w, struct peer_run *run, const struct outer *outer)
+{
+	if (run->packets > 0)
+		peer_traffic_received(w->counters, &w->routes, run, outer->source, outer->port, w->now_ns);
+	*run = (struct peer_run){ 0 };
+}
+
+/* Each packet of a message that passes lengthens the run; one of another peer ends it first. */
+static void handle_packet(struct rx *r, struct packet *p, const struct outer *outer, struct peer_run *run)
 {
 	struct worker *w = r->worker;
 	struct outcome out;
 
-	if (forward_inbound(p, outer, &w->self, &w->routes, &out) != WRITE_TO_TUN) {
-		count_add(w->block, out.counter, 1);
+	switch (forward_inbound(p, outer, &w->self, &w->routes, &out)) {
+	case WRITE_TO_TUN:
+		if (run->packets > 0 && run->peer != out.sender)
+			note_run(w, run, outer);
+		*run = (struct peer_run){
+			.peer = out.sender,
+			.packets = run->packets + 1,
+			.bytes = run->bytes + p->length,
+		};
+		coalesce_add(&r->coalescer, p, &out.header, outer->source, &out.notes);
 		return;
+	case TAKE_PROBE:
+		prober_take(w, p, outer, out.sender);
+		break;
+	case SEND_TO_PEER:
+	case REPLY_ICMP:
+	case DROP:
+		/* Our own address is in a lease, our own. */
+		if (out.counter == rx_not_member && outer->source != w->self.public_ip)
+			strangers_note(w->counters, outer->source, w->now_ns);
 	}
-	coalesce_add(&r->coalescer, p, &out.header, outer->source, &out.notes);
+	count_add(w->block, out.counter, 1);
 }
 
 static void handle_message(struct rx *r, size_t i)
@@ -160,14 +188,16 @@ static void handle_message(struct rx *r, size_t i)
 	size_t step = gro_size(&m->msg_hdr);
 	uint8_t *bytes = r->iov[i].iov_base;
 	size_t left = m->msg_len;
+	struct peer_run run = { 0 };
 
 	do {
 		size_t length = step == 0 || left < step ? left : step;
 		struct packet p = { .bytes = bytes, .length = length };
-		handle_packet(r, &p, &outer);
+		handle_packet(r, &p, &outer, &run);
 		bytes += length;
 		left -= length;
 	} while (left > 0);
+	note_run(r->worker, &run, &outer);
 }
 
 static enum progress poll_sparse(void *rx)

@@ -1,6 +1,6 @@
 /*
  * The inbound direction of a worker, from the underlay to the TUN; rx.c starts with a picture of the path. A datagram
- * leads to one packet at most, and never to a reply.
+ * leads to one packet at most, and to no reply but that to a probe.
  */
 #ifndef TARTAN_RX_H
 #define TARTAN_RX_H

@@ -38,6 +38,7 @@ static void open_thread(struct threads *threads, size_t i, const struct options 
 		.path_mtu = t->role != ROLE_RX ? path_mtu_open(o->udp.fd[queue]) : -1,
 		.features = threads->features,
 		.limiter = &threads->limiter,
+		.prober = &threads->prober,
 		.buffers = t->worker.buffers,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
@@ -64,6 +65,8 @@ int threads_prepare(struct threads *threads, const struct options *o, const stru
 	if (o->tun.count > 1)
 		threads->features |= FEATURE(sparse_apart);
 	int err = pthread_barrier_init(&threads->start_barrier, NULL, (unsigned int)threads->count + 1);
+	if (err == 0)
+		err = prober_open(&threads->prober);
 	for (size_t i = 0; i < threads->count && err == 0; i++) {
 		err = buffers_open(&threads->thread[i].worker.buffers);
 		if (err == 0)

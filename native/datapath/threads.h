@@ -8,6 +8,7 @@
 #include "options.h"
 #include "shared-files.h"
 #include "loop.h"
+#include "prober.h"
 #include <pthread.h>
 
 /* What a forwarding thread does: one direction of one lane, or both directions of the sparse flows. */
@@ -30,6 +31,7 @@ struct threads {
 	int done; /* eventfd: each thread adds one when it ends */
 	pthread_barrier_t start_barrier;
 	struct limiter limiter;
+	struct prober prober;
 	struct thread thread[THREADS_MAX];
 };
 

@@ -5,7 +5,7 @@
 static bool can_append(const struct gso_run *r, const struct peer_endpoint *endpoint, const struct packet *p)
 {
 	return !r->is_closed && r->endpoint.address == endpoint->address && r->endpoint.port == endpoint->port &&
-	       p->length <= r->packet_bytes && p->length > 0 && r->packets < GSO_RUN_PACKETS_MAX &&
+	       r->endpoint.peer == endpoint->peer && p->length <= r->packet_bytes && p->length > 0 && r->packets < GSO_RUN_PACKETS_MAX &&
 	       r->bytes + p->length <= GSO_RUN_BYTES_MAX;
 }
 

@@ -8,7 +8,7 @@
 #include "fragment.h"
 #include "icmp-reply.h"
 #include "path-mtu.h"
-#include "peer-blocks.h"
+#include "peer-traffic.h"
 #include <errno.h>
 
 static enum counter counter_of(int err)
@@ -34,10 +34,13 @@ static enum counter counter_of(int err)
 	}
 }
 
-static void count_sent(struct worker *w, size_t packets, size_t bytes)
+static void count_sent(struct worker *w, uint32_t peer, size_t packets, size_t bytes)
 {
-	count_add(w->block, tx_ok, packets);
+	const struct peer_run run = { .peer = peer, .packets = (uint32_t)packets, .bytes = bytes };
+
+	peer_traffic_sent(w->counters, &w->routes, &run, w->now_ns);
 	count_add(w->block, tx_bytes, bytes);
+	count_add(w->block, tx_ok, packets);
 }
 
 static int send_one(const struct worker *w, const struct peer_endpoint *endpoint, const struct packet *p)
@@ -102,7 +105,7 @@ static bool send_fragment(struct worker *w, const struct peer_endpoint *endpoint
 	if (err == EMSGSIZE && fragment->length > IPV4_MTU_MIN && learn_path_mtu(w, endpoint, fragment, longest))
 		return false;
 	if (err == 0)
-		count_sent(w, 1, fragment->length);
+		count_sent(w, endpoint->peer, 1, fragment->length);
 	else
 		count_add(w->block, counter_of(err), 1);
 	return true;
@@ -136,13 +139,13 @@ static void send_too_long(struct worker *w, const struct peer_endpoint *endpoint
 		if (longest < p->length || learn_path_mtu(w, endpoint, p, &longest))
 			send_fragments(w, endpoint, p, &h, longest);
 		else
-			count_sent(w, 1, p->length);
+			count_sent(w, endpoint->peer, 1, p->length);
 		return;
 	}
 	if (is_sound && h.dont_fragment && !*is_reported) {
 		*is_reported = report_path_mtu(w, endpoint, p, &h);
 		if (!*is_reported) {
-			count_sent(w, 1, p->length);
+			count_sent(w, endpoint->peer, 1, p->length);
 			return;
 		}
 	}
@@ -163,7 +166,7 @@ static void send_singly(struct worker *w, const struct tx_batch *b, size_t i)
 			count_add(w->block, tx_gso_off, 1);
 		}
 		if (err == 0)
-			count_sent(w, 1, p.length);
+			count_sent(w, r->endpoint.peer, 1, p.length);
 		else if (err == EMSGSIZE)
 			send_too_long(w, &r->endpoint, &p, &is_reported);
 		else
@@ -195,7 +198,7 @@ void tx_send(struct worker *w, struct tx_batch *b)
 		int sent = sendmmsg(w->udp, &b->message[i], (unsigned int)(b->messages - i), MSG_DONTWAIT);
 		int err = sent > 0 ? 0 : sent == 0 ? EIO : errno;
 		for (; sent > 0; sent--, i++)
-			count_sent(w, b->gso_run[i].packets, b->gso_run[i].bytes);
+			count_sent(w, b->gso_run[i].endpoint.peer, b->gso_run[i].packets, b->gso_run[i].bytes);
 		/* The error is that of the first message left. Each pass of this loop disposes of one at least. */
 		if (err == 0 || err == EINTR)
 			continue;

@@ -205,6 +205,7 @@ static void handle_packet(struct tx *t, size_t bytes)
 			icmp_reply_send(w, &out.error, &p, &out.header);
 		break;
 	case WRITE_TO_TUN:
+	case TAKE_PROBE:
 	case DROP:
 		break;
 	}

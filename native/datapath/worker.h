@@ -39,6 +39,7 @@ struct worker {
 	struct self self;
 	uint64_t now_ns; /* CLOCK_BOOTTIME */
 	struct limiter *limiter; /* of all workers */
+	struct prober *prober;   /* of all workers; NULL: probes are only counted */
 	struct gso_denied gso_denied;
 };
 

@@ -6,8 +6,9 @@
 #define TARTAN_COUNTERS_H
 
 /*
- * In the order of the checks. Each packet that is read ends in exactly one counter of COUNTERS_RX or COUNTERS_TX; those
- * of COUNTERS_NOTES are counted in addition. A packet is what crosses the underlay in a datagram of its own: a TSO
+ * In the order of the checks. Each packet that is read ends in exactly one counter of COUNTERS_RX, COUNTERS_RX_LATER or
+ * COUNTERS_TX; those of COUNTERS_NOTES and COUNTERS_NOTES_LATER are counted in addition. The later ones stand at the end,
+ * because a data process of an earlier build of this layout has the others at these places. A packet is what crosses the underlay in a datagram of its own: a TSO
  * packet counts as the number of its segments, also when it is dropped.
  */
 #define COUNTERS_RX(X) \
@@ -21,7 +22,10 @@
 #define COUNTERS_NOTES(X) \
 	X(rx_trimmed) X(rx_opts) X(rx_port) X(rx_bytes) X(rx_socket_errors) X(tx_bytes) X(tx_tun_errors) \
 	X(tx_gso_off) X(icmp_sent) X(icmp_limited) X(table_refused)
-#define COUNTERS(X) COUNTERS_RX(X) COUNTERS_TX(X) COUNTERS_NOTES(X)
+#define COUNTERS_RX_LATER(X) X(rx_bad_type) X(rx_bad_probe) X(rx_probe)
+#define COUNTERS_NOTES_LATER(X) X(probes_asked) X(probes_answered) X(probes_limited)
+#define COUNTERS(X) \
+	COUNTERS_RX(X) COUNTERS_TX(X) COUNTERS_NOTES(X) COUNTERS_RX_LATER(X) COUNTERS_NOTES_LATER(X)
 
 enum counter {
 #define COUNTER_ENUM(name) name,

@@ -75,12 +75,15 @@ struct peer {
 	uint32_t endpoint4;
 	uint16_t port4; /* UDP ports of the peer */
 	uint16_t port6;
-	uint32_t features; /* reserved with all below: 0 so far */
-	uint8_t policy;
+	uint32_t features; /* FEATURE_PROBE */
+	uint8_t policy; /* reserved with all below: 0 so far */
 	uint8_t engine;
 	uint16_t reserved;
 	uint32_t pair[4];
 };
+
+/* Bits of peer.features: what a peer can receive beyond bare IPv4 packets. */
+#define FEATURE_PROBE 1u
 
 /* The words of a slot before its arrays. */
 struct route_slot_head {
@@ -177,6 +180,33 @@ struct thread_block {
 _Static_assert(sizeof(struct thread_block) == 2176, "a thread block has another size");
 
 /*
+ * The words of peer_block.statistics; an earlier build has zeros there. Times are CLOCK_BOOTTIME nanoseconds, 0: never.
+ *
+ *   sent, received   data packets and bytes of inner packets. Any thread adds
+ *   sent_ns, received_ns   when the last of them passed, to a millisecond. Any thread
+ *   address_seen     address << 16 | port from which data came, if that is not the endpoint; 0. Any thread
+ * All others are written under the lock of the prober (prober.h):
+ *   asked, answered  questions and answers to them, those for the path MTU not counted, and when the last one was
+ *   rtt_p50_us, rtt_p99_us   round trips of lately; 0: not known
+ *   history          questions << 32 | bits: of the last 32 questions or fewer, bit 0 is 1 if the newest was answered
+ *   path_mtu_out     bytes of the longest inner packet that is known to arrive at the peer; 0: not known
+ *   path_mtu_in      seconds until which it counts << 16 | bytes of the longest question that has arrived from the peer
+ */
+#define PEER_STATISTICS(X) \
+	X(sent_ns) X(received_ns) X(sent_packets) X(sent_bytes) X(received_packets) X(received_bytes) X(address_seen) \
+	X(asked) X(answered) X(asked_ns) X(answered_ns) X(rtt_p50_us) X(rtt_p99_us) X(history) X(path_mtu_out) \
+	X(path_mtu_in)
+
+enum peer_statistic {
+#define PEER_STATISTIC_ENUM(name) peer_##name,
+	PEER_STATISTICS(PEER_STATISTIC_ENUM)
+#undef PEER_STATISTIC_ENUM
+	PEER_STATISTIC_COUNT
+};
+#define PEER_STATISTICS_MAX 28u
+_Static_assert(PEER_STATISTIC_COUNT <= PEER_STATISTICS_MAX, "more statistics than words for them");
+
+/*
  * What the data process learns about the peer of a number. `identity` says whose it is: the first thread to adopt a
  * table zeroes each block of another identity, and then writes the new one (peer-blocks.h). A thread writes to a block
  * only if the identity is that of the peer in its own table.
@@ -186,9 +216,22 @@ struct peer_block {
 	_Atomic uint32_t path_mtu;       /* bytes of the longest outer packet; 0: not known. Any thread may write it */
 	_Atomic uint32_t path_mtu_until_s; /* CLOCK_BOOTTIME seconds; from then on it is not known. Written after it */
 	_Atomic uint64_t last_heard_ns;  /* CLOCK_BOOTTIME; 0: never. Any thread may write it */
-	_Atomic uint64_t statistics[28]; /* reserved, 0 so far */
+	_Atomic uint64_t statistics[PEER_STATISTICS_MAX]; /* enum peer_statistic; the rest is 0 so far */
 };
 _Static_assert(sizeof(struct peer_block) == 256, "a peer block has another size");
+
+/*
+ * An address that no peer has and that datagrams came from. The least recent one makes room. An earlier build has zeros.
+ * Its words are written under the lock of strangers.c, or added to.
+ */
+#define STRANGERS_MAX 8u
+struct stranger {
+	_Atomic uint64_t last_ns; /* CLOCK_BOOTTIME */
+	_Atomic uint64_t packets; /* since the address is in the table */
+	_Atomic uint32_t address; /* 0: none */
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct stranger) == 24, "a stranger has another size");
 
 struct counters_file {
 	uint32_t magic;
@@ -204,7 +247,8 @@ struct counters_file {
 	_Atomic uint32_t refused;     /* REFUSED() */
 	uint8_t pad[84];
 	struct thread_block thread[THREADS_MAX];
-	uint8_t pad2[1920];
+	struct stranger stranger[STRANGERS_MAX];
+	uint8_t pad2[1920 - STRANGERS_MAX * 24];
 	struct peer_block peer[PEERS_MAX];
 };
 _Static_assert(offsetof(struct counters_file, thread) == 128, "the thread blocks have moved");

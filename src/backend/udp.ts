@@ -4,7 +4,7 @@
  */
 import type { Lease } from '../model/lease.js';
 import { comparePrefixes, formatIpv4, formatPrefix } from '../model/ip.js';
-import type { HostPlan, Plan, TunnelPeer } from '../model/plan.js';
+import { probeFeature, type HostPlan, type Plan, type TunnelPeer } from '../model/plan.js';
 import { TartanError } from '../lib/errors.js';
 import type { Backend, BackendContext } from './backend.js';
 
@@ -45,13 +45,13 @@ export function udpBackend(context: BackendContext): Backend {
 }
 
 /** A node keeps its identity when it moves. flannel's leases name no node: there another address is another peer. */
-function tunnelPeer({ subnet, nodeId, publicIp }: Lease, port: number): TunnelPeer {
+function tunnelPeer({ subnet, nodeId, publicIp, features }: Lease, port: number): TunnelPeer {
   return {
     identity: `${formatPrefix(subnet)} ${nodeId ?? formatIpv4(publicIp)}`,
     prefixes: [subnet],
     endpoint: publicIp,
     port,
-    features: 0,
+    features: features.probe === 1 ? probeFeature : 0,
   };
 }
 

@@ -70,6 +70,15 @@ export interface PeerMeasurement {
   readonly addressSeen: { readonly address: Ipv4; readonly port: number } | undefined;
 }
 
+/** An address that no lease names and that datagrams come from. */
+export interface Stranger {
+  readonly address: Ipv4;
+  /** Since the address is among the last few. */
+  readonly packets: number;
+  /** CLOCK_BOOTTIME milliseconds. */
+  readonly lastMs: number;
+}
+
 export interface Datapath {
   /** The name of the tunnel link. */
   readonly device: string;
@@ -103,6 +112,13 @@ export interface Datapath {
   /** Drops packets of both directions, because the subnet belongs to another host; false ends that. */
   fence(lost: boolean): void;
   stats(): DatapathStats;
+  /**
+   * What was measured of each published peer, by the data process that runs: another one begins anew. Empty while none
+   * runs, or one of another layout.
+   */
+  measure(): readonly PeerMeasurement[];
+  /** The last few addresses whose datagrams were dropped because no peer has them; the latest first. */
+  strangers(): readonly Stranger[];
   /** Checks at once what the engine checks each second: whether the link was deleted. Called after changes of links. */
   check(): void;
   /** Calls the listener after each attempt to respawn the data process. */

@@ -71,6 +71,7 @@ export interface NativeRows {
 export const peerRowLength = 18;
 export const routeRowLength = 7;
 export const identityLength = 4;
+export const measurementRowLength = 17;
 
 /** The two shared memories. With another layout only the control words can be used; the rest is undefined. */
 export interface NativeTable {
@@ -104,8 +105,25 @@ export interface NativeTable {
   answers(): readonly number[] | undefined;
   /** @returns undefined when the layout is another one */
   counters(): NativeCounters | undefined;
+  /**
+   * What the data process has measured, a row of `measurementRowLength` numbers for each peer number of the live table;
+   * zeros where it has nothing of that peer. In the order of PEER_STATISTICS of layout.h, then when the peer was heard;
+   * times are CLOCK_BOOTTIME milliseconds, 0: never.
+   * @returns undefined when the layout is another one
+   */
+  measurements(): Float64Array | undefined;
+  /** The last addresses that no peer has and that datagrams came from; undefined when the layout is another one. */
+  strangers(): readonly NativeStranger[] | undefined;
   /** Unmaps both memories and closes the three descriptors. */
   close(): void;
+}
+
+export interface NativeStranger {
+  /** In host order. */
+  readonly address: number;
+  readonly packets: number;
+  /** CLOCK_BOOTTIME milliseconds. */
+  readonly lastMs: number;
 }
 
 export interface NativeHello {
@@ -153,6 +171,8 @@ export interface NativeLimits {
   /** Bits of NativeIdentity.flags. */
   readonly flagNoSourceCheck: number;
   readonly flagNoDestinationCheck: number;
+  /** Bit of a peer row's features. */
+  readonly featureProbe: number;
 }
 
 export type NativeCapability = 'CAP_NET_ADMIN' | 'CAP_SETGID' | 'CAP_SETUID';

@@ -12,9 +12,12 @@ export interface TunnelPeer {
   readonly prefixes: readonly AnyPrefix[];
   readonly endpoint: Ipv4;
   readonly port: number;
-  /** Bits of what the peer can receive beside bare IPv4 packets; no backend sets one yet. */
+  /** Bits of what the peer can receive beside bare IPv4 packets: `probeFeature`. */
   readonly features: number;
 }
+
+/** The peer answers probes; FEATURE_PROBE of native/shared/layout.h. */
+export const probeFeature = 1;
 
 /** Who makes and removes a link: the data plane makes a tun, the host adapter makes the others, called created links. */
 export type LinkMake =

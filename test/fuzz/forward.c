@@ -63,7 +63,10 @@ static void come_in(struct packet *p, uint8_t choice, const struct self *self, c
 	memcpy(before, p->bytes, received);
 	const enum counter counter = rules_inbound(before, received, &outer, self->flags);
 	enum verdict verdict = forward_inbound(p, &outer, self, routes, &out);
-	require(out.counter == counter && verdict == (counter == rx_ok ? WRITE_TO_TUN : DROP));
+	require(out.counter == counter);
+	require(verdict == (counter == rx_ok ? WRITE_TO_TUN : counter == rx_probe ? TAKE_PROBE : DROP));
+	/* The fixture has a peer for each route, 10.5.2.0/24 and 10.5.3.0/24. */
+	require(verdict != TAKE_PROBE || out.sender == outer.source - ADDRESS(192, 0, 2, 2));
 	if (verdict == WRITE_TO_TUN) {
 		require(p->length == (size_t)(before[2] << 8 | before[3]) && out.notes.trimmed == (p->length < received));
 		require(out.notes.options == (before[0] != 0x45) && out.notes.unexpected_port == (outer.port != PORT));

@@ -55,6 +55,19 @@ static inline bool rules_source_route(const uint8_t *o, size_t n)
 	return false;
 }
 
+/* A datagram whose first byte is 0xE.: of version 1 and family 4, with the prefix of the peer that it comes from. */
+static inline enum counter rules_typed(const uint8_t *b, size_t n, uint32_t source)
+{
+	if (b[0] != 0xe0)
+		return rx_bad_type;
+	if (n < 24 || b[1] != 1 || b[2] < 1 || b[2] > 2 || b[16] != 4 || b[17] != 24 || b[21] != 0)
+		return rx_bad_probe;
+	const size_t arrived = (size_t)(b[22] << 8 | b[23]);
+	if (b[2] == 1 ? arrived != 0 : arrived < n)
+		return rx_bad_probe;
+	return rules_endpoint(rules_address(b + 18)) == source ? rx_probe : rx_bad_probe;
+}
+
 static inline enum counter rules_inbound(const uint8_t *b, size_t n, const struct outer *outer, uint32_t flags)
 {
 	static const enum counter faults[] = { rx_ok, rx_short, rx_bad_version, rx_bad_ihl, rx_bad_len, rx_bad_csum };
@@ -65,6 +78,8 @@ static inline enum counter rules_inbound(const uint8_t *b, size_t n, const struc
 		return rx_short;
 	if (outer->source != 0xc0000202 && outer->source != 0xc0000203)
 		return rx_not_member;
+	if (b[0] >> 4 == 14)
+		return rules_typed(b, n, outer->source);
 	if (rules_header(b, n) != 0)
 		return faults[rules_header(b, n)];
 	const size_t ip = (b[0] & 15u) * 4u, payload = (size_t)(b[2] << 8 | b[3]) - ip;

@@ -47,6 +47,8 @@ const commands = {
   fence: lost => datapath.fence(lost),
   check: () => datapath.check(),
   state: () => ({ ...datapath.stats(), adopted: datapath.adopted, changes, events }),
+  measure: () => datapath.measure(),
+  strangers: () => datapath.strangers(),
   close: () => datapath.close(),
   async remove() {
     await datapath.close();

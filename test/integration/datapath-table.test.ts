@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { expect, test } from 'vitest';
 import { native, type NativeRows, type NativeTable } from '../../src/lib/native.js';
+import { probeFeature } from '../../src/model/plan.js';
 import { useScratch } from './datapath-lab.js';
 
 const endpoint = 0xc0000202;
@@ -136,8 +137,8 @@ test('publish switches and keeps what the rows say; control words and identity c
 });
 
 test('a full table is taken: 65536 peers with a route of either family each; one more of either is not', () => {
-  const { peersMax, routesMax } = native().limits;
-  expect([peersMax, routesMax]).toEqual([65_536, 65_536]);
+  const { peersMax, routesMax, featureProbe } = native().limits;
+  expect([peersMax, routesMax, featureProbe]).toEqual([65_536, 65_536, probeFeature]);
   withTable(table => {
     const full = manyRows(65_536, true);
     expect(publish(table, full)).toBe(1);

@@ -19,7 +19,7 @@ static void run_rx_vector(struct bench *b, const struct vector *v, struct packet
 	bool passes = v->counter == rx_ok || is_note(v->counter);
 
 	CHECK_CASE(&b->s, out.counter == (passes ? rx_ok : v->counter), v->name);
-	CHECK_CASE(&b->s, verdict == (passes ? WRITE_TO_TUN : DROP), v->name);
+	CHECK_CASE(&b->s, verdict == (passes ? WRITE_TO_TUN : v->counter == rx_probe ? TAKE_PROBE : DROP), v->name);
 	CHECK_CASE(&b->s, out.notes.options == (v->counter == rx_opts), v->name);
 }
 
@@ -110,7 +110,9 @@ static void mutations(struct bench *b)
 			b->bytes[suite_below(&b->s, (uint32_t)p.length)] = (uint8_t)suite_random(&b->s);
 		if (round % 2 == 0) {
 			enum verdict verdict = forward_inbound(&p, &from_peer, &b->self, &b->routes, &out);
-			CHECK(&b->s, out.counter <= rx_error_tun && (verdict == WRITE_TO_TUN) == (out.counter == rx_ok));
+			CHECK(&b->s, out.counter <= rx_error_tun || (out.counter >= rx_bad_type && out.counter <= rx_probe));
+			CHECK(&b->s, (verdict == WRITE_TO_TUN) == (out.counter == rx_ok));
+			CHECK(&b->s, (verdict == TAKE_PROBE) == (out.counter == rx_probe));
 		} else {
 			enum verdict verdict = forward_outbound(&p, 0, &b->self, &b->routes, &out);
 			CHECK(&b->s, out.counter >= tx_ok && out.counter <= tx_error_other);

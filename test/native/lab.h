@@ -170,6 +170,9 @@ static inline uint64_t sum(struct lab *l, enum counter first, enum counter last)
 
 	for (enum counter c = first; c <= last; c++)
 		total += count(l, c);
+	/* All of the received packets include those whose counters came later. */
+	for (enum counter c = rx_bad_type; first == rx_ok && last == rx_error_tun && c <= rx_probe; c++)
+		total += count(l, c);
 	return total;
 }
 

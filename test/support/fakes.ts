@@ -1,5 +1,5 @@
 /** Fakes that record calls as text, for the agent's and the reconciler's unit tests. */
-import type { Datapath, DatapathConfig } from '../../src/datapath/datapath.js';
+import type { Datapath, DatapathConfig, PeerMeasurement, Stranger } from '../../src/datapath/datapath.js';
 import type { HostNetwork } from '../../src/host/host.js';
 import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { noFeatures } from '../../src/model/features.js';
@@ -143,6 +143,17 @@ export class FakeDatapath implements Datapath {
       warnings: [],
       problems: this.problems,
     };
+  }
+
+  measured: readonly PeerMeasurement[] = [];
+  strange: readonly Stranger[] = [];
+
+  measure(): readonly PeerMeasurement[] {
+    return this.measured;
+  }
+
+  strangers(): readonly Stranger[] {
+    return this.strange;
   }
 
   check(): void {

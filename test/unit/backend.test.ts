@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { chooseBackend } from '../../src/backend/all.js';
 import { parseIpv4 } from '../../src/model/ip.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
-import { formatRoute } from '../../src/model/plan.js';
+import { formatRoute, probeFeature } from '../../src/model/plan.js';
 import { fakeLease, formatTunnelPeer } from '../support/fakes.js';
 
 function context(document: string, mtu = 1500): Parameters<typeof chooseBackend>[0] {
@@ -50,6 +50,15 @@ it('switches forwarding on for the whole host only when it is asked to, and befo
     'net.ipv4.ip_forward=1',
     'net.ipv4.conf.tartan0.forwarding=1',
   ]);
+});
+
+it('asks only hosts whose lease says that they answer probes', () => {
+  const backend = chooseBackend(context('{"Network":"10.5.0.0/16"}'));
+  const lease = fakeLease('10.5.9.0/24', '192.0.2.9');
+  const features = [lease, { ...lease, features: { probe: 1 as const } }].map(
+    peer => backend.plan(self, [peer]).tunnel?.[0]?.features,
+  );
+  expect(features).toEqual([0, probeFeature]);
 });
 
 it('a peer is who has the subnet: a node that moved is the same one, another node or address of flannel is not', () => {

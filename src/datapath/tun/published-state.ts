@@ -85,6 +85,14 @@ export class PublishedState {
     return this.#forwardUntil;
   }
 
+  /** The identity and the number of each peer that has one, once they were published by this daemon. */
+  *numbers(): Generator<readonly [identity: string, number: number]> {
+    for (const [identity, hash] of this.#hashes) {
+      const number = this.#numbers.inUse.get(hash);
+      if (number !== undefined) yield [identity, number];
+    }
+  }
+
   /** Whether the newest rows are not in this table yet. */
   isBehind(table: NativeTable): boolean {
     return this.hasPeers && this.#written.get(table)?.generation !== this.#generation;

@@ -12,12 +12,13 @@ import { TartanError, messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import type { NativeCounters, NativeTable } from '../../lib/native.js';
 import { defaultHang, Supervisor, type HangLimits } from '../../lib/supervisor.js';
-import { formatIpv4, formatPrefix } from '../../model/ip.js';
+import { formatIpv4, formatPrefix, ipv4FromNumber } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
-import type { Datapath, DatapathConfig, DatapathStats, Generation } from '../datapath.js';
+import type { Datapath, DatapathConfig, DatapathStats, Generation, PeerMeasurement, Stranger } from '../datapath.js';
 import { defaultLanes, DescriptorSet, openTunnel, type TunnelOptions } from './descriptors.js';
 import { killUnreachable } from './find-process.js';
 import { DataProcessKind, type HandoverOptions } from './handover.js';
+import { readMeasurement } from './measurements.js';
 import { adoptProcess, type DataProcess } from './process.js';
 import { PublishedState } from './published-state.js';
 import { SpoofWarning } from './spoof-warning.js';
@@ -180,6 +181,18 @@ class TunEngine implements Datapath {
       ],
       problems: this.#problems(adopted),
     };
+  }
+
+  measure(): readonly PeerMeasurement[] {
+    const words = this.#supervisor.running?.table.measurements();
+    if (!words) return [];
+    const now = this.#clock.now();
+    return Array.from(this.#published.numbers(), ([identity, number]) => readMeasurement(identity, words, number, now));
+  }
+
+  strangers(): readonly Stranger[] {
+    const found = this.#supervisor.running?.table.strangers() ?? [];
+    return found.map(one => ({ ...one, address: ipv4FromNumber(one.address) })).sort((a, b) => b.lastMs - a.lastMs);
   }
 
   onChange(listener: () => void): void {
