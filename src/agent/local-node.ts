@@ -14,7 +14,7 @@ import { nodeIdPattern, type Node, type UnderlayAddress } from '../model/node.js
 export class LocalNode {
   #current: Node;
 
-  constructor(identity: Pick<Node, 'id' | 'bootId' | 'hardware'>, underlay: UnderlayAddress) {
+  constructor(identity: Pick<Node, 'id' | 'bootId' | 'hardware' | 'hostName'>, underlay: UnderlayAddress) {
     this.#current = { ...identity, ...underlay };
   }
 

@@ -45,7 +45,7 @@ export function snapshot(agent: Agent, version: string): Status {
       nodeId: lease.nodeId ?? null,
       state,
       secondsLeft,
-      hostName: null,
+      hostName: lease.hostName ?? null,
       backend: lease.backend.type,
       watched: null,
     })),

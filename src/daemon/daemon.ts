@@ -3,6 +3,7 @@
  * first. Only it and the tool's root construct adapters.
  */
 import { accessSync, constants } from 'node:fs';
+import { hostname } from 'node:os';
 import type { EventList } from '../admin/events.js';
 import { openHealthServer } from '../admin/health-server.js';
 import { openStatusServer } from '../admin/status-server.js';
@@ -22,6 +23,7 @@ import { messageOf, TartanError } from '../lib/errors.js';
 import { native } from '../lib/native.js';
 import { Scope } from '../lib/scope.js';
 import { defaultNetworkName } from '../model/network.js';
+import { readHostName } from '../model/node.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
 import { openBackOff } from './back-off.js';
@@ -103,7 +105,8 @@ async function openAgent(
   const id = options.nodeId ?? loadNodeId(options.stateDir);
   const host = await scope.own('host', openKernelHost({ log }));
   const underlay = openUnderlay(host, options, log);
-  const node = new LocalNode({ id, bootId: readBootId(), hardware: readHardware() }, await underlay.choose());
+  const identity = { id, bootId: readBootId(), hardware: readHardware(), hostName: readHostName(hostname()) };
+  const node = new LocalNode(identity, await underlay.choose());
   const datapath = await scope.own('datapath', openDatapath({ runDir, device: tunnelDevice, log }));
   const kv = openEtcd(options.etcd, log);
   const store = await scope.own(

@@ -7,7 +7,7 @@ import { TartanError } from '../lib/errors.js';
 import { formatIpv4, isUnicastHost, prefixAround, readIpv4, shown, type Ipv4, type Prefix } from './ip.js';
 import { formatFeatures, parseFeatures, type Features } from './features.js';
 import { decodeUtf8, formatAscii, jsonMembers, kindOf, parseJsonObject, type JsonObject } from './json.js';
-import { nodeIdPattern } from './node.js';
+import { nodeIdPattern, readHostName } from './node.js';
 
 /** What a backend publishes for its peers. */
 export interface BackendInfo {
@@ -26,6 +26,8 @@ export interface LeaseMembers {
   readonly bootId: string | undefined;
   /** Names the machine; undefined where the host cannot tell it apart from others. */
   readonly hardware?: string | undefined;
+  /** What the people of the host call it; undefined where its lease does not say, or says no host name. */
+  readonly hostName?: string | undefined;
   readonly features: Features;
   /** The owner has released the subnet: peers drop the route at once. */
   readonly released: boolean;
@@ -99,6 +101,7 @@ export function parseLeaseValue(text: string): LeaseValue {
     nodeId: readId(members, 'nodeId'),
     bootId: readId(members, 'bootId'),
     hardware: readHardwareName(members.get('hardware')),
+    hostName: readHostName(members.get('hostname')),
     features: parseFeatures(members.get('features')),
     released: members.get('released') === true,
     text,
@@ -130,6 +133,7 @@ export function formatLeaseValue(value: LeaseMembers): string {
     ...(value.nodeId === undefined ? {} : { nodeId: value.nodeId }),
     ...(value.bootId === undefined ? {} : { bootId: value.bootId }),
     ...(value.hardware === undefined ? {} : { hardware: value.hardware }),
+    ...(value.hostName === undefined ? {} : { hostName: value.hostName }),
     ...(features && { features }),
     ...(value.released ? { released: true } : {}),
   });

@@ -45,8 +45,8 @@ export async function acquireLease(
 
 /** Returns the value that a node publishes. */
 export function ownLeaseValue({ node, backend, features }: LeaseRequest): OwnLeaseValue {
-  const { id: nodeId, bootId, hardware, publicIp } = node;
-  return leaseValueOf({ publicIp, backend, nodeId, bootId, hardware, features, released: false });
+  const { id: nodeId, bootId, hardware, hostName, publicIp } = node;
+  return leaseValueOf({ publicIp, backend, nodeId, bootId, hardware, hostName, features, released: false });
 }
 
 type Target = { readonly kind: 'adopt'; readonly lease: Lease } | { readonly kind: 'create'; readonly subnet: Prefix };

@@ -9,6 +9,7 @@ import {
   type Lease,
 } from '../../src/model/lease.js';
 import { vetLeases } from '../../src/model/lease-set.js';
+import { readHostName } from '../../src/model/node.js';
 
 describe('lease keys', () => {
   it.each(['10.5.1.0-24', '10.5.0.0-16', '192.0.2.2-31'])('%s survives a round trip', name => {
@@ -46,6 +47,30 @@ describe('lease values', () => {
     const ours = '{"PublicIP":"192.0.2.1","PublicIPv6":null,"nodeId":"a-1","bootId":"b.2"}';
     expect(formatLeaseValue(parseLeaseValue(ours))).toBe(ours);
     expect(parseLeaseValue(ours)).toMatchObject({ nodeId: 'a-1', bootId: 'b.2', released: false });
+  });
+
+  it('have the name of the host, and none where it says no host name', () => {
+    const text = '{"PublicIP":"192.0.2.1","PublicIPv6":null,"nodeId":"a","hostName":"host-b.example"}';
+    expect(parseLeaseValue(text).hostName).toBe('host-b.example');
+    expect(formatLeaseValue(parseLeaseValue(text))).toBe(text);
+    for (const bad of [
+      '7',
+      'null',
+      '""',
+      '"a b"',
+      '"\\u001b[2J"',
+      '"-a"',
+      '"a..b"',
+      `"${'a'.repeat(64)}"`,
+      '{}',
+      '"é"',
+    ])
+      expect(parseLeaseValue(text.replace('"host-b.example"', bad))).toMatchObject({
+        hostName: undefined,
+        nodeId: 'a',
+      });
+    expect(readHostName(`${'a.'.repeat(126)}a`)).toHaveLength(253);
+    expect(readHostName(`${'a.'.repeat(126)}aa`)).toBeUndefined();
   });
 
   it('take member names in any case and the mapped form of an address, as Go does', () => {
