@@ -19,15 +19,14 @@ import type { OwnLease } from '../store/store.js';
 import { ProvisionalLease, Startup, type Session } from './startup.js';
 import { unconfirmedLimitMs } from './saved-state.js';
 import { watchNetwork } from './network-watch.js';
+import { ManagerLine } from './manager-line.js';
 import { Peers } from './peers.js';
 import type { AgentOptions, AgentPorts } from './ports.js';
 import { Reconciler, type Desired } from './reconciler.js';
+import { summaryOf } from './snapshot.js';
 import { StateWriter } from './state-file.js';
 import type { Phase } from './status.js';
 import { watchUnderlay } from './underlay-watch.js';
-
-/** systemd shows one line. */
-const maxManagerText = 400;
 
 /** A running daemon moves the deadline of the data plane this far ahead, once per tick. */
 const forwardAheadMs = 15_000;
@@ -54,6 +53,7 @@ export class Agent {
   #needsForwarding = false;
   readonly #writer: StateWriter;
   readonly #beganWithMs: number;
+  readonly #manager: ManagerLine;
 
   constructor(ports: AgentPorts, options: AgentOptions) {
     this.ports = ports;
@@ -61,6 +61,7 @@ export class Agent {
     this.peers = new Peers({ ...ports, holdMs: options.peerHoldMs });
     this.reconciler = new Reconciler(ports, options.networkName, () => this.#desired());
     this.#beganWithMs = ports.wallNow() - ports.clock.now();
+    this.#manager = new ManagerLine(ports, () => summaryOf(this, 'coarse'));
     this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.ttlSeconds);
   }
 
@@ -121,6 +122,7 @@ export class Agent {
   async #runSession(session: Session, signal: AbortSignal): Promise<void> {
     const { network, ownLease } = session;
     const running = AbortSignal.any([signal, ownLease.lost]);
+    this.#manager.run(running).catch(() => {});
     if (ownLease.lost.aborted) this.#onLost(ownLease);
     else ownLease.lost.addEventListener('abort', () => this.#onLost(ownLease), { once: true });
     try {
@@ -254,8 +256,13 @@ export class Agent {
     const { ownLease } = session;
     // A failure to tell it fails the pass, and the next one tells it again.
     const subnet = formatPrefix(ownLease.lease.subnet);
-    this.ports.notify(`READY=1\nSTATUS=carries ${subnet}`);
     this.#setPhase('ready');
+    try {
+      this.ports.notify(`READY=1\n${this.#manager.take()}`);
+    } catch (error) {
+      this.#setPhase('configuring');
+      throw error;
+    }
     this.ports.log.info('daemon.ready', 'Docker may start', { subnet });
   }
 
@@ -318,7 +325,7 @@ export class Agent {
     const { clock, log } = this.ports;
     const onProblem = (message: string): void => {
       this.problem = message;
-      this.#tellManager(`waits, and Docker with it: ${message}`);
+      this.#manager.tell();
     };
     const result = await retrying({ event, codes, limits: retryLimits, clock, log, signal, onProblem }, attempt);
     this.problem = undefined;
@@ -335,17 +342,10 @@ export class Agent {
     };
   }
 
-  /** Tells the service manager what `systemctl status` is to show; nothing depends on it. */
-  #tellManager(text: string): void {
-    try {
-      this.ports.notify(`STATUS=${text.replace(/\p{Cc}+/gu, ' ').slice(0, maxManagerText)}`);
-    } catch (error) {
-      this.ports.log.debug('manager.silent', messageOf(error));
-    }
-  }
-
   #setPhase(phase: Phase): void {
     this.phase = phase;
+    // Readiness is told with its line.
+    if (phase !== 'ready') this.#manager.tell();
     this.ports.log.debug('daemon.phase', phase, { phase });
   }
 }

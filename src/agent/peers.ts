@@ -90,6 +90,8 @@ export class Peers {
   }
 
   #stayProblem(kind: ShownPeer['state'], what: string): readonly string[] {
+    // The store has all of them.
+    if (this.#table.applied) return [];
     const left = this.shown.flatMap(({ state, secondsLeft }) => (state === kind ? (secondsLeft ?? 0) : []));
     if (left.length === 0) return [];
     return [

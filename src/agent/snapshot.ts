@@ -4,7 +4,9 @@ import { quarantineTtls } from '../model/allocation.js';
 import type { DatapathStats } from '../datapath/datapath.js';
 import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ip.js';
 import type { Agent } from './agent.js';
-import { apiVersion, type PlacedProblem, type Status, type StatusDatapath, type StatusDocker } from './status.js';
+import { apiVersion, type PlacedProblem, type Status, type StatusDatapath } from './status.js';
+import type { StatusDocker, StatusStore } from './status.js';
+import { summarize, type SummaryFacts } from './summary.js';
 
 /** The store gives the keys of refused entries as printable ASCII, of any length. */
 const maxKeyLength = 200;
@@ -20,6 +22,7 @@ export function snapshot(agent: Agent, version: string): Status {
     apiVersion,
     kind: 'Status',
     version,
+    summary: summarize(factsOf(agent, stats, problems)),
     phase: agent.phase,
     ready: isReady(agent, stats),
     problems,
@@ -51,8 +54,7 @@ export function snapshot(agent: Agent, version: string): Status {
     })),
     rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: key.slice(0, maxKeyLength), reason })),
     datapath: stats ? datapathOf(stats) : null,
-    summary: null,
-    store: null,
+    store: storeOf(agent),
     passes: { ...agent.reconciler.passes },
     daemon: {
       pid: process.pid,
@@ -61,6 +63,18 @@ export function snapshot(agent: Agent, version: string): Status {
       subnetFile: agent.options.subnetFile,
     },
   };
+}
+
+export function summaryOf(agent: Agent, ages: 'exact' | 'coarse'): string {
+  const stats = statsOf(agent);
+  return summarize(
+    factsOf(
+      agent,
+      stats,
+      problemsOf(agent, stats).map(({ text }) => text),
+    ),
+    ages,
+  );
 }
 
 /** Whether the agent works as promised. A lease that etcd did not confirm for its whole TTL is not enough. */
@@ -82,6 +96,32 @@ export function isForwarding(agent: Agent): boolean {
 /** @returns undefined when there is no data plane, because the plans have no tunnel */
 function statsOf(agent: Agent): DatapathStats | undefined {
   return agent.hasTunnel ? agent.ports.datapath.stats() : undefined;
+}
+
+function factsOf(agent: Agent, stats: DatapathStats | undefined, problems: readonly string[]): SummaryFacts {
+  const { phase, peers, ports } = agent;
+  return {
+    phase,
+    ready: isReady(agent, stats),
+    problems,
+    peers: { total: peers.current.length, states: undefined },
+    answeredSeconds: secondsSince(ports.store.signs.answeredMs, ports.clock.now()),
+  };
+}
+
+function storeOf({ ports }: Agent): StatusStore {
+  const { answeredMs, watchSinceMs, refused = null, endpoints } = ports.store.signs;
+  const nowMs = ports.clock.now();
+  return {
+    answeredSeconds: secondsSince(answeredMs, nowMs),
+    watchSeconds: secondsSince(watchSinceMs, nowMs),
+    refused,
+    endpoints,
+  };
+}
+
+function secondsSince(ms: number | undefined, nowMs: number): number | null {
+  return ms === undefined ? null : Math.max(0, Math.round((nowMs - ms) / 1000));
 }
 
 function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly PlacedProblem[] {

@@ -75,7 +75,7 @@ async function serve(options: DaemonOptions, output: DaemonLog, env: NodeJS.Proc
   const backOff = openBackOff(directoriesOf(defaultNetworkName, options).runDir, bootClock, log);
   try {
     const agent = await openAgent(options, output, scope, state => {
-      if (state === 'READY=1') backOff.reset();
+      if (state.startsWith('READY=1')) backOff.reset();
       notify(state);
     });
     await agent.run(stop.signal);

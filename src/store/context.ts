@@ -6,6 +6,7 @@ import type { History } from './history.js';
 import type { Kv } from './kv.js';
 import type { Problems } from './problems.js';
 import type { Quarantine } from './quarantine.js';
+import type { WatchLife } from './signs.js';
 
 export interface StoreContext {
   readonly kv: Kv;
@@ -21,6 +22,7 @@ export interface StoreContext {
   readonly reuseQuarantined: boolean;
   readonly history: History;
   readonly problems: Problems;
+  readonly watchLife: WatchLife;
 }
 
 /** The context of a single read or write. */

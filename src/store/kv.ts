@@ -3,7 +3,7 @@
  * values are bytes, revisions are bigint, lease ids are decimal text. Reads are linearizable. Every call ends within
  * its own deadline. It throws STORE_UNAVAILABLE when no endpoint answered; the result of a write is unknown then.
  */
-import type { AbortOptions } from './store.js';
+import type { AbortOptions, StoreSigns } from './store.js';
 
 /** The keys from `start` up to `end`, which is not included. */
 export interface KeyRange {
@@ -95,6 +95,8 @@ export interface Kv {
   watch(request: WatchRequest, o: AbortOptions): Promise<WatchEnd>;
   /** Tells people where else an absent key was found, undefined for nowhere. */
   findElsewhere?(key: Buffer): Promise<string | undefined>;
+  /** Of the connections; absent in a store without any. */
+  readonly signs?: Pick<StoreSigns, 'answeredMs' | 'endpoints'>;
   /** Makes new connections: the old ones may be dead without an error. Absent in a store without connections. */
   reconnect?(): void;
   close(): Promise<void>;

@@ -12,7 +12,8 @@ import { readNetworkText } from './operator.js';
 import { History } from './history.js';
 import { Problems } from './problems.js';
 import { Quarantine } from './quarantine.js';
-import type { AbortOptions, OwnLease, LeaseRequest, LeaseStore, WatchedSet } from './store.js';
+import { readSigns, WatchLife } from './signs.js';
+import type { AbortOptions, OwnLease, LeaseRequest, LeaseStore, StoreSigns, WatchedSet } from './store.js';
 import { watchLeases, watchNetworkDocument } from './watch.js';
 
 export interface LeaseStoreOptions
@@ -26,7 +27,9 @@ export function openLeaseStore(kv: Kv, options: LeaseStoreOptions): LeaseStore {
   const quarantine = new Quarantine(kv, clock);
   const keys = new Keys(prefix);
   const [history, problems] = [new History({ kv, keys }), new Problems(clock)];
-  return new Leases({ kv, keys, log, clock, sweepMs, proofMs, quarantine, reuseQuarantined, history, problems });
+  const watchLife = new WatchLife(clock);
+  const settings = { log, clock, sweepMs, proofMs, reuseQuarantined };
+  return new Leases({ kv, keys, ...settings, quarantine, history, problems, watchLife });
 }
 
 class Leases implements LeaseStore {
@@ -44,6 +47,11 @@ class Leases implements LeaseStore {
 
   get problems(): readonly string[] {
     return this.#context.problems.current;
+  }
+
+  get signs(): StoreSigns {
+    const { kv, watchLife, problems } = this.#context;
+    return readSigns(kv, watchLife, problems);
   }
 
   async network({ signal }: AbortOptions): Promise<NetworkConfig> {

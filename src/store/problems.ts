@@ -36,12 +36,17 @@ export class Problems {
     this.#failures.delete(part);
   }
 
+  /** What refuses us, each once. */
+  get refusals(): readonly string[] {
+    const refusals = [...this.#failures.values()].filter(({ refused }) => refused);
+    return [...new Set(refusals.map(({ message }) => message))];
+  }
+
   /** Each refusal once, and the last of the silences: all parts suffer from the same one. */
   get current(): readonly string[] {
     const failures = [...this.#failures.values()];
-    const refusals = failures.filter(({ refused }) => refused).map(({ message }) => message);
     const silences = failures.filter(({ refused, sinceMs }) => !refused && this.#clock.now() - sinceMs >= silenceMs);
     const [last] = silences.sort((a, b) => b.lastMs - a.lastMs);
-    return [...new Set([...refusals, ...(last ? [last.message] : [])])];
+    return [...new Set([...this.refusals, ...(last ? [last.message] : [])])];
   }
 }

@@ -70,9 +70,30 @@ export interface WatchedSet extends LeaseSet {
   readonly epoch: number;
 }
 
+/** What an endpoint did when it was asked last; `unknown`: it was not asked yet. */
+export interface EndpointSign {
+  /** Without a user name and password. */
+  readonly url: string;
+  readonly state: 'answers' | 'silent' | 'refused' | 'unknown';
+  /** What it said instead of an answer. */
+  readonly reason: string | null;
+}
+
+/** Signs of life, in CLOCK_BOOTTIME milliseconds; undefined: never, or not now. */
+export interface StoreSigns {
+  /** The last answer that was no refusal. */
+  readonly answeredMs: number | undefined;
+  /** Since when the watch of the leases is alive. */
+  readonly watchSinceMs: number | undefined;
+  /** Why the store refuses this host, or its role a key. */
+  readonly refused: string | undefined;
+  readonly endpoints: readonly EndpointSign[];
+}
+
 export interface LeaseStore {
   /** What the store does not give us now, for people; empty when all is well. */
   readonly problems: readonly string[];
+  readonly signs: StoreSigns;
   /**
    * Reads the network document once.
    * @throws TartanError CONFIG_INVALID when it is absent or bad, STORE_UNAVAILABLE, PERMISSION

@@ -33,6 +33,8 @@ export interface ListWatchOptions {
   /** @throws TartanError STORE_UNAVAILABLE when another store answers; its listing does not count */
   readonly examine: (listing: Listing, rewound: boolean, signal: AbortSignal) => Promise<boolean>;
   readonly problems: Problems;
+  /** Receives whether the watch is alive. */
+  readonly onLife?: (alive: boolean) => void;
   /** @param rewound the store went back in time (restored, wiped, another cluster), so older revisions count too */
   readonly onListing: (listing: Listing, rewound: boolean) => void;
   readonly onEvents: (events: readonly KeyEvent[]) => void;
@@ -61,6 +63,7 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
       // The store answers again, so a break of the watch must not wait as long as the failed lists did.
       failedLists = 0;
       problems.ended(part);
+      options.onLife?.(true);
       const startedMs = clock.now();
       const end = await watchUntilSweep(options, after, events => {
         const last = events.at(-1);
@@ -72,12 +75,14 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
         throttle.reset();
       }
       if (end === 'sweep') continue;
+      options.onLife?.(false);
       failures = ++brokenWatches;
       log.debug('store.watch-ended', `a watch ended: ${end.reason}`, { kind: end.kind });
     } catch (error) {
       signal.throwIfAborted();
       if (!isTartanError(error, 'STORE_UNAVAILABLE') && !isTartanError(error, 'PERMISSION')) throw error;
       failures = ++failedLists;
+      options.onLife?.(false);
       problems.failed(part, error);
       if (throttle.due()) log.warn('store.unavailable', error.message, { attempt: failures });
     }
@@ -128,7 +133,7 @@ const aDayMs = 86_400_000;
 
 interface RangeListener extends Pick<
   ListWatchOptions,
-  'range' | 'part' | 'after' | 'onEvents' | 'remember' | 'isSuspect'
+  'range' | 'part' | 'after' | 'onEvents' | 'remember' | 'isSuspect' | 'onLife'
 > {
   /** @returns whether the listing has anything new */
   readonly onListing: (listing: Listing, rewound: boolean) => boolean;
@@ -150,6 +155,7 @@ export async function* watchLeases(
   const changes = watchRange(context, signal, {
     range: context.keys.subnets,
     part: 'leases',
+    onLife: context.watchLife.set,
     after: listed?.position,
     // The table changes only by this watch, so it is as it was before the list.
     remember: () => listing => table.isNewerThan(listing),

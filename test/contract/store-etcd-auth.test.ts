@@ -121,8 +121,10 @@ describe('with logins', () => {
     await grant('revoke', ...keys);
     await until('told', () => store.problems.length === 1, 5_000);
     expect(store.problems[0]).toMatch(/etcd refuses user 'full' the read of .*held\/.*grant-permission/);
+    expect(store.signs.refused).toBe(store.problems[0]);
     await grant('grant', 'read', ...keys);
     await until('well', () => store.problems.length === 0);
+    expect(store.signs.refused).toBeUndefined();
     // The next write: somebody changes our key, and it cannot be put right.
     const key = `${prefix}/subnets/${formatPrefix(lease.lease.subnet).replace('/', '-')}`;
     await server.ctl(

@@ -20,7 +20,7 @@ afterAll(async () => {
 
 it('fault C19: all end on the member that was restarted last, and spread again', async () => {
   const options = { endpoints: relays.map(({ endpoint }) => endpoint), prefix };
-  const clients = Array.from({ length: 60 }, () => new Endpoints(options, homeMs));
+  const clients = Array.from({ length: 60 }, () => new Endpoints(options, { homeMs }));
   const ask = async (): Promise<void> => {
     await Promise.all(
       clients.map(client =>

@@ -7,7 +7,7 @@ import { Wake } from '../../src/lib/wake.js';
 import { leaseValueOf, type Lease } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
 import { formatRoute, type HostPlan, type TunnelPeer } from '../../src/model/plan.js';
-import type { OwnLease, LeaseChange, LeaseRequest, LeaseStore, WatchedSet } from '../../src/store/store.js';
+import type { OwnLease, LeaseChange, LeaseRequest, LeaseStore, StoreSigns, WatchedSet } from '../../src/store/store.js';
 
 export function fakeLease(subnet: string, publicIp: string, nodeId = 'peer', revision = 5n): Lease {
   const backend = { type: 'udp', data: undefined };
@@ -167,6 +167,7 @@ export class FakeDatapath implements Datapath {
 /** A store whose answers a test scripts; the last answer of a list is repeated. */
 export class FakeStore implements LeaseStore {
   problems: readonly string[] = [];
+  signs: StoreSigns = { answeredMs: undefined, watchSinceMs: undefined, refused: undefined, endpoints: [] };
   readonly networks: (string | Error)[] = ['{"Network":"10.5.0.0/16"}'];
   readonly acquired: (FakeHeld | Error)[] = [new FakeHeld(fakeLease('10.5.1.0/24', '192.0.2.1', 'n'))];
   readonly requests: LeaseRequest[] = [];

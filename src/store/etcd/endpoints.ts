@@ -3,11 +3,13 @@
  * call gets the answer of some endpoint, or an error with the reason of the last one. Each client goes back to the member
  * that it began with, so that members which were restarted one after another share the clients again.
  */
+import { bootClock, type Clock } from '../../lib/clock.js';
 import { messageOf, TartanError } from '../../lib/errors.js';
 import { LinkedAbort } from '../../lib/scope.js';
 import { adviceFor } from './advice.js';
 import { Keys } from '../keys.js';
 import { callTimeoutMs, Connection } from './connection.js';
+import { EndpointSigns } from './endpoint-signs.js';
 import type { EtcdOptions } from './options.js';
 import { NoAnswer, plainMessage, errorKindOf, type EtcdErrorKind } from './errors.js';
 
@@ -20,26 +22,40 @@ export interface CallOptions {
   readonly maySplit?: boolean;
 }
 
+export interface EndpointTimes {
+  /** About the time after which a client tries to go home. */
+  readonly homeMs?: number;
+  /** After a failure, and from then on as long as one fails: endpoints that no call goes to are asked so often. */
+  readonly firstLookMs?: number;
+  readonly lookMs?: number;
+  readonly clock?: Clock;
+}
+
+/** By the first look the calls have tried what they try. */
+const defaultTimes: Required<EndpointTimes> = { homeMs: 60_000, firstLookMs: 4_000, lookMs: 60_000, clock: bootClock };
+
 export class Endpoints {
   readonly #options: EtcdOptions;
   #index: number;
   readonly #home: number;
-  readonly #homeMs: number;
+  readonly #times: Required<EndpointTimes>;
   #goingHome: NodeJS.Timeout | undefined;
   #live: Connection | undefined;
   #withLogin: boolean;
   /** The last connection failed. */
   #suspect = false;
   readonly #closed = new AbortController();
+  readonly signs: EndpointSigns;
+  #looking: NodeJS.Timeout | undefined;
 
-  /** @param homeMs about the time after which a client tries to go home */
-  constructor(options: EtcdOptions, homeMs = 60_000) {
+  constructor(options: EtcdOptions, times: EndpointTimes = {}) {
     this.#options = options;
+    this.#times = { ...defaultTimes, ...times };
+    this.signs = new EndpointSigns(options.endpoints, this.#times.clock);
     this.#withLogin = options.username !== undefined;
     // Hosts with the same configuration begin with different members.
     this.#home = Math.floor(Math.random() * options.endpoints.length);
     this.#index = this.#home;
-    this.#homeMs = homeMs;
   }
 
   /**
@@ -53,10 +69,13 @@ export class Endpoints {
       try {
         const answer = await this.#attempt(connection, attempt, options);
         this.#suspect = false;
+        this.signs.answered(connection.endpoint);
         return answer;
       } catch (error) {
         options.signal.throwIfAborted();
         const kind = errorKindOf(error);
+        // A connection that is given up ends all calls on it: the first of them has told why.
+        if (!connection.closed.aborted) this.#failed(connection.endpoint, error);
         if (logins++ === 0 && this.#loginAgain(kind, connection)) continue;
         if (kind !== 'transport' && kind !== 'token') throw error;
         this.abandon(connection);
@@ -111,35 +130,59 @@ export class Endpoints {
   close(): void {
     this.#closed.abort(new TartanError('STORE_UNAVAILABLE', 'the etcd client is closed'));
     clearTimeout(this.#goingHome);
+    clearTimeout(this.#looking);
     this.#live?.close();
   }
 
   #goHomeLater(): void {
     if (this.#index === this.#home || this.#goingHome) return;
-    this.#goingHome = setTimeout(() => void this.#goHome(), this.#homeMs * (0.5 + Math.random())).unref();
+    this.#goingHome = setTimeout(() => void this.#goHome(), this.#times.homeMs * (0.5 + Math.random())).unref();
   }
 
   /** Moves when the member answers a linearizable read. The calls on the connection in use have time to end. */
   async #goHome(): Promise<void> {
     this.#goingHome = undefined;
     if (this.#closed.signal.aborted || this.#index === this.#home) return;
-    if (!(await this.#answersAtHome())) return this.#goHomeLater();
+    if (!(await this.#answers(this.#home))) return this.#goHomeLater();
     const former = this.#live;
     this.#index = this.#home;
     this.#live = undefined;
     setTimeout(() => former?.close(), 2 * callTimeoutMs).unref();
   }
 
-  async #answersAtHome(): Promise<boolean> {
+  #failed(endpoint: string, error: unknown): void {
+    this.signs.failed(endpoint, errorKindOf(error), plainMessage(error));
+    if (this.signs.anyFails) this.#lookLater(this.#times.firstLookMs);
+  }
+
+  /** At rest nobody asks an endpoint that is not in use; while one fails, people want to know which of them answer. */
+  #lookLater(ms: number): void {
+    if (this.#looking || this.#options.endpoints.length === 1 || this.#closed.signal.aborted) return;
+    this.#looking = setTimeout(() => void this.#look(), ms).unref();
+  }
+
+  async #look(): Promise<void> {
+    const { endpoints } = this.#options;
+    const { lookMs } = this.#times;
+    const idle = this.signs.idle(lookMs / 2).map(endpoint => endpoints.indexOf(endpoint));
+    await Promise.all(idle.map(async index => index === this.#index || this.#answers(index)));
+    this.#looking = undefined;
+    if (this.signs.anyFails) this.#lookLater(lookMs);
+  }
+
+  async #answers(index: number): Promise<boolean> {
     const { endpoints, prefix } = this.#options;
+    const endpoint = endpoints[index] ?? '';
     let probe: Connection | undefined;
     try {
-      const connection = new Connection(endpoints[this.#home] ?? '', this.#options, this.#withLogin, true);
+      const connection = new Connection(endpoint, this.#options, this.#withLogin, true);
       probe = connection;
       const key = new Keys(prefix).config;
       await this.#attempt(connection, ({ etcd }) => etcd.kv.range({ key }), { signal: this.#closed.signal });
+      this.signs.answered(endpoint);
       return true;
     } catch (error) {
+      if (!this.#closed.signal.aborted) this.signs.failed(endpoint, errorKindOf(error), plainMessage(error));
       return errorKindOf(error) === 'denied';
     } finally {
       probe?.close();

@@ -1,6 +1,7 @@
 /** The inner port on etcd. It reads in pages that fit gRPC's limit, and chooses the ids of leases itself. */
 import { randomBytes } from 'node:crypto';
 import type { IKeyValue, IRangeResponse } from 'etcd3';
+import { bootClock, type Clock } from '../../lib/clock.js';
 import { TartanError } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import type {
@@ -40,9 +41,9 @@ const mostSkipped = 1_000;
 const readMs = 4_500;
 
 /** @throws TartanError CONFIG_INVALID for an unusable file, USAGE for options that do not go together */
-export function openEtcd(options: EtcdOptions, log: Log): Kv {
+export function openEtcd(options: EtcdOptions, log: Log, clock: Clock = bootClock): Kv {
   checkEtcdOptions(options);
-  return new EtcdKv(options, log);
+  return new EtcdKv(options, log, clock);
 }
 
 class EtcdKv implements Kv {
@@ -54,11 +55,16 @@ class EtcdKv implements Kv {
   /** The keys whose values were too large, with the revision that was named. */
   readonly #named = new Map<string, bigint>();
 
-  constructor(options: EtcdOptions, log: Log) {
+  constructor(options: EtcdOptions, log: Log, clock: Clock) {
     this.#options = options;
-    this.#endpoints = new Endpoints(options);
+    this.#endpoints = new Endpoints(options, { clock });
     this.#log = log;
     this.#versionAsked = options.username === undefined;
+  }
+
+  get signs(): NonNullable<Kv['signs']> {
+    const { answeredMs, current } = this.#endpoints.signs;
+    return { answeredMs, endpoints: current };
   }
 
   async list(range: KeyRange, { signal }: AbortOptions): Promise<Listing> {
