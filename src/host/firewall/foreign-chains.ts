@@ -1,27 +1,24 @@
 /**
- * Judges nftables of others by what they do to one packet of the overlay: a new TCP connection between two containers,
- * in at the tunnel or out at it. A drop is final, whatever our own tables accept. What cannot be known of a rule counts
- * for the others: only a packet that is certainly dropped is told. Pure.
+ * Judges nftables of others by what they do to one packet. A drop is final, whatever our own tables accept. What cannot
+ * be known of a rule counts for the others: only a packet that is certainly dropped is told. Pure.
  */
-import { parsePrefix, prefixCovers, prefixesOverlap, readIpv4, type Prefix } from '../../model/ip.js';
-
-/** The packet at one hook. `other` is a link that is not the tunnel. */
-export interface JudgedPacket {
-  readonly hook: 'prerouting' | 'forward' | 'postrouting';
-  readonly device: string;
-  readonly from: 'tunnel' | 'other';
-  readonly source: Prefix;
-  readonly destination: Prefix;
-}
-
-export interface DroppingRule {
-  readonly chain: string;
-  /** undefined: the policy of the chain drops. */
-  readonly handle: number | undefined;
-}
+import {
+  anyOf,
+  both,
+  matchesIcmpType,
+  matchesLink,
+  matchesPorts,
+  matchesProtocol,
+  matchesRange,
+  matchesState,
+  opposite,
+  yesOrNo,
+  type DroppingRule,
+  type JudgedPacket,
+  type Match,
+} from './judged-packet.js';
 
 type Json = unknown;
-type Match = 'yes' | 'no' | 'maybe';
 type Verdict =
   | { readonly kind: 'accept' | 'maybe' | 'fall' }
   | { readonly kind: 'drop'; readonly chain: string; readonly handle: number | undefined };
@@ -149,72 +146,49 @@ function matchesValue(left: Json, right: Json, packet: JudgedPacket): Match {
   const key = textOf(memberOf(memberOf(left, 'meta'), 'key'));
   if (key !== undefined) return matchesMeta(key, right, packet);
   const state = textOf(memberOf(memberOf(left, 'ct'), 'key'));
-  // A connection that is new, and translated by nobody.
-  if (state === 'state') return typeof right === 'string' ? yesOrNo(right === 'new' || right === 'untracked') : 'maybe';
+  if (state === 'state') return typeof right === 'string' ? matchesState(packet, right) : 'maybe';
+  // Nobody translates the packet.
   if (state === 'status') return typeof right === 'string' ? 'no' : 'maybe';
   return matchesField(memberOf(left, 'payload'), right, packet);
 }
 
 function matchesMeta(key: string, right: Json, packet: JudgedPacket): Match {
-  const isIn = packet.from === 'tunnel';
-  if (key === 'iifname' || key === 'iif') return packet.hook === 'postrouting' ? 'maybe' : ofLink(isIn, right, packet);
-  if (key === 'oifname' || key === 'oif') return packet.hook === 'prerouting' ? 'no' : ofLink(!isIn, right, packet);
+  const link = /^([io])if(?:name)?$/.exec(key)?.[1];
+  if (link !== undefined)
+    return typeof right === 'string' ? matchesLink(packet, link === 'i' ? 'from' : 'to', right, '*') : 'maybe';
   if (key === 'nfproto') return yesOrNo(right === 'ipv4');
   if (key === 'protocol') return yesOrNo(right === 'ip');
-  if (key === 'l4proto') return yesOrNo(right === 'tcp' || right === 6);
+  if (key === 'l4proto') return matchesProtocol(packet, String(right));
   return 'maybe';
 }
 
-function ofLink(isTunnel: boolean, right: Json, { device }: JudgedPacket): Match {
-  if (typeof right !== 'string') return 'maybe';
-  const isNamed = right.endsWith('*') ? device.startsWith(right.slice(0, -1)) : device === right;
-  if (isTunnel) return yesOrNo(isNamed);
-  // The other link is some bridge of containers.
-  return right === device || right === 'lo' ? 'no' : 'maybe';
-}
-
-/** No service listens there, so what is accepted by port is not accepted. */
-const port = 49_151;
+const otherProtocols = ['ip6', 'icmpv6', 'sctp', 'udplite', 'dccp', 'arp', 'tcp', 'udp', 'icmp'];
 
 function matchesField(payload: Json, right: Json, packet: JudgedPacket): Match {
   const [protocol, field] = [textOf(memberOf(payload, 'protocol')), textOf(memberOf(payload, 'field'))];
   if (protocol === undefined) return 'maybe';
   if (protocol === 'ip' && (field === 'saddr' || field === 'daddr'))
-    return ofRange(field === 'saddr' ? packet.source : packet.destination, right);
-  if (protocol === 'ip' && field === 'protocol') return yesOrNo(right === 'tcp' || right === 6);
-  if (['ip6', 'icmp', 'icmpv6', 'udp', 'sctp', 'udplite', 'dccp', 'arp'].includes(protocol)) return 'no';
-  if ((protocol !== 'tcp' && protocol !== 'th') || (field !== 'sport' && field !== 'dport')) return 'maybe';
+    return matchesAddress(field === 'saddr' ? packet.source : packet.destination, right);
+  if (protocol === 'ip' && field === 'protocol') return matchesProtocol(packet, String(right));
+  const own = packet.transport.protocol;
+  if (protocol !== own && protocol !== 'th') return otherProtocols.includes(protocol) ? 'no' : 'maybe';
+  if (own === 'icmp') return matchesIcmp(field, right, packet);
+  if (field !== 'sport' && field !== 'dport') return 'maybe';
   const range = listOf(memberOf(right, 'range')).map(Number);
-  if (range.length === 2) return yesOrNo(port >= (range[0] ?? 0) && port <= (range[1] ?? 0));
-  return typeof right === 'number' ? yesOrNo(right === port) : 'maybe';
+  if (range.length === 2) return matchesPorts(packet, range[0] ?? 0, range[1] ?? 0);
+  return typeof right === 'number' ? matchesPorts(packet, right) : 'maybe';
 }
 
-/** Some address of the range, not known which. */
-function ofRange(range: Prefix, right: Json): Match {
+function matchesIcmp(field: string | undefined, right: Json, packet: JudgedPacket): Match {
+  if (typeof right !== 'string' && typeof right !== 'number') return 'maybe';
+  return field === 'type' ? matchesIcmpType(packet, String(right)) : 'maybe';
+}
+
+function matchesAddress(range: JudgedPacket['source'], right: Json): Match {
   const prefix = memberOf(right, 'prefix');
   const text = textOf(prefix === undefined ? right : memberOf(prefix, 'addr'));
-  if (text === undefined || readIpv4(text) === undefined) return 'maybe';
-  const found = parsePrefix(`${text}/${prefix === undefined ? 32 : String(memberOf(prefix, 'len'))}`);
-  if (prefixCovers(found, range)) return 'yes';
-  return prefixesOverlap(found, range) ? 'maybe' : 'no';
-}
-
-function yesOrNo(is: boolean): Match {
-  return is ? 'yes' : 'no';
-}
-
-function opposite(match: Match): Match {
-  return match === 'maybe' ? 'maybe' : yesOrNo(match === 'no');
-}
-
-function both(a: Match, b: Match): Match {
-  if (a === 'no' || b === 'no') return 'no';
-  return a === 'maybe' || b === 'maybe' ? 'maybe' : 'yes';
-}
-
-function anyOf(all: readonly Match[]): Match {
-  if (all.includes('yes')) return 'yes';
-  return all.includes('maybe') ? 'maybe' : 'no';
+  if (text === undefined) return 'maybe';
+  return matchesRange(range, `${text}/${prefix === undefined ? 32 : String(memberOf(prefix, 'len'))}`);
 }
 
 function parse(json: string): Json {

@@ -2,7 +2,8 @@
 import { factValue } from '../../lib/fact.js';
 import { programFact, type RunCommand } from './command.js';
 import type { FirewallPlan } from '../../model/plan.js';
-import { findDrop, readChains, type DroppingRule, type JudgedPacket } from './foreign-chains.js';
+import { findDrop, readChains } from './foreign-chains.js';
+import type { DroppingRule, JudgedPacket } from './judged-packet.js';
 import { iptablesTables } from './listing.js';
 import { deviceOf } from './rules.js';
 
@@ -20,7 +21,7 @@ export async function dropConflicts(
   run: RunCommand,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
-  const foreign = parts.length === 0 ? [] : tables.filter(name => mayDrop(name, saved));
+  const foreign = parts.length === 0 ? [] : tables.filter(name => isForeignTable(name, saved));
   if (foreign.length === 0) return [];
   const packets = parts.flatMap(packetsOf);
   const found: string[] = [];
@@ -39,7 +40,8 @@ export async function dropConflicts(
   return found;
 }
 
-function mayDrop(table: string, saved: string | undefined): boolean {
+/** Tells whether a table has rules of others that iptables-save does not write. */
+export function isForeignTable(table: string, saved: string | undefined): boolean {
   const [family = '', name = ''] = table.split(' ');
   if ((family !== 'inet' && family !== 'ip') || knownTables.includes(table)) return false;
   // What is in tables of iptables on nftables is judged by what iptables-save writes.
@@ -48,10 +50,16 @@ function mayDrop(table: string, saved: string | undefined): boolean {
   return new RegExp(`[Tt]able .${name}. is incompatible`).test(saved);
 }
 
+/** No service listens there, so what is accepted by port is not accepted. */
+const port = 49_151;
+
+/** A new TCP connection between two containers, in at the tunnel and out at it. */
 function packetsOf(plan: FirewallPlan): readonly JudgedPacket[] {
   const device = deviceOf(plan);
-  const inward = { device, from: 'tunnel', source: plan.network, destination: plan.subnet } as const;
-  const outward = { device, from: 'other', source: plan.subnet, destination: plan.network } as const;
+  const [tunnel, other] = [{ is: device }, { isNot: device }];
+  const connection = { transport: { protocol: 'tcp', port }, state: 'new' } as const;
+  const inward = { ...connection, from: tunnel, to: other, source: plan.network, destination: plan.subnet };
+  const outward = { ...connection, from: other, to: tunnel, source: plan.subnet, destination: plan.network };
   return (['prerouting', 'forward', 'postrouting'] as const).flatMap(hook => [
     { ...inward, hook },
     { ...outward, hook },
@@ -60,20 +68,32 @@ function packetsOf(plan: FirewallPlan): readonly JudgedPacket[] {
 
 async function describe(
   table: string,
-  { chain, handle }: DroppingRule,
-  { device, from }: JudgedPacket,
+  rule: DroppingRule,
+  { from, to }: JudgedPacket,
   run: RunCommand,
   signal: AbortSignal,
 ): Promise<string> {
-  const what =
-    handle === undefined ? 'its policy drop' : `its rule '${await textOf(table, chain, handle, run, signal)}'`;
-  const way = from === 'tunnel' ? `come in at ${device}` : `go out at ${device}`;
+  const { chain } = rule;
+  const isIn = from !== undefined && 'is' in from;
+  const device = isIn ? from.is : to !== undefined && 'is' in to ? to.is : '';
+  const way = isIn ? `come in at ${device}` : `go out at ${device}`;
   const insert = (option: string): string => `nft insert rule ${table} ${chain} ${option} ${device} accept`;
   const repair =
     table === 'inet firewalld'
       ? `firewall-cmd --permanent --zone=trusted --add-interface=${device} && firewall-cmd --reload`
       : `${insert('iifname')} && ${insert('oifname')}, there and where the table is made`;
-  return `rule_conflict ${table} ${chain}: ${what} drops packets between containers that ${way}; accept them: ${repair}`;
+  return `rule_conflict ${table} ${chain}: ${await describeRule(table, rule, run, signal)} packets between containers that ${way}; accept them: ${repair}`;
+}
+
+/** @returns `its rule 'udp dport 8285 drop' drops` */
+export async function describeRule(
+  table: string,
+  { chain, handle }: DroppingRule,
+  run: RunCommand,
+  signal: AbortSignal,
+): Promise<string> {
+  if (handle === undefined) return 'its policy drop drops';
+  return `its rule '${await textOf(table, chain, handle, run, signal)}' drops`;
 }
 
 async function textOf(

@@ -80,7 +80,7 @@ export function canonicalRule(words: readonly string[]): string {
 }
 
 /** Groups `! -s 10.5.0.0/16 -j ACCEPT` as [['! -s', '10.5.0.0/16'], ['-j', 'ACCEPT']]. */
-function optionGroups(words: readonly string[]): string[][] {
+export function optionGroups(words: readonly string[]): string[][] {
   const groups: string[][] = [];
   let negated = false;
   for (const word of words) {

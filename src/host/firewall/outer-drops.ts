@@ -1,0 +1,168 @@
+/**
+ * Finds rules of this host that drop what the tunnel lives on: the UDP packets of its peers, both ways, and the ICMP
+ * errors that tell a path MTU. It only lists, and never changes anything.
+ */
+import { factValue, known, unknown, type Fact } from '../../lib/fact.js';
+import { parsePrefix, type Ipv4, type Prefix } from '../../model/ip.js';
+import { programFact, type RunCommand } from './command.js';
+import { findDrop, readChains } from './foreign-chains.js';
+import { describeRule, isForeignTable } from './foreign-tables.js';
+import type { JudgedPacket } from './judged-packet.js';
+import { ipv4Tables, listOtherVariant, listTables, saveRules, type IptablesProgram } from './listing.js';
+import { findSavedDrop, type SavedDrop } from './saved-drop.js';
+import { readSaveText } from './save-text.js';
+
+/** The tunnel as the rules of this host see it. */
+export interface OuterTunnel {
+  /** The link and the address that outer packets leave from. */
+  readonly device: string;
+  readonly address: Ipv4;
+  readonly port: number;
+  readonly peers: readonly Ipv4[];
+}
+
+export interface OuterDrop {
+  /** `new`: only packets of a peer that nothing was sent to lately. */
+  readonly what: 'in' | 'new' | 'out' | 'icmp';
+  /** The table, the chain and the rule, for people. */
+  readonly rule: string;
+  /** A command that accepts the packets. */
+  readonly repair: string;
+  /** Whose packets; empty: those of anybody. */
+  readonly peers: readonly Ipv4[];
+}
+
+/** Peers whose packets are judged each for itself; a rule that names one of many more is not found. */
+const peersMax = 16;
+const anybody = parsePrefix('0.0.0.0/0');
+
+interface Question {
+  readonly what: OuterDrop['what'];
+  readonly peer: Ipv4 | undefined;
+  readonly packets: readonly JudgedPacket[];
+}
+
+/** What one filter says: the rule that drops, and what accepts instead. */
+type Judge = (packet: JudgedPacket) => Promise<Pick<OuterDrop, 'rule' | 'repair'> | undefined>;
+
+/** @returns unknown where a program that lists rules fails, as for want of a right */
+export async function readOuterDrops(
+  tunnel: OuterTunnel,
+  run: RunCommand,
+  signal: AbortSignal,
+): Promise<Fact<readonly OuterDrop[]>> {
+  const [saved, tables] = await Promise.all([
+    programFact(() => saveRules('iptables', run, signal)),
+    programFact(() => listTables(run, signal)),
+  ]);
+  if (!saved.known) return saved;
+  if (!tables.known) return tables;
+  if (saved.value === undefined && tables.value === undefined)
+    return unknown('there is neither an iptables-save nor an nft program that lists them');
+  const names = tables.value ?? [];
+  const other =
+    saved.value === undefined ? known(undefined) : await listOtherVariant(saved.value, ipv4Tables(names), run, signal);
+  const judges = [
+    ...(saved.value === undefined ? [] : [savedJudge('iptables', saved.value)]),
+    ...(factValue(other) === undefined
+      ? []
+      : [savedJudge(factValue(other)?.program ?? 'iptables', factValue(other)?.text ?? '')]),
+    ...(await nftJudges(names, saved.value, run, signal)),
+  ];
+  const found: OuterDrop[] = [];
+  for (const question of questionsOf(tunnel)) for (const judge of judges) await ask(question, judge, found);
+  return known(merge(found));
+}
+
+function questionsOf({ device, address, port, peers }: OuterTunnel): readonly Question[] {
+  const own: Prefix = { base: address, length: 32 };
+  const ends = peers.length === 0 ? [undefined] : peers.slice(0, peersMax);
+  return ends.flatMap((peer): Question[] => {
+    const far: Prefix = peer === undefined ? anybody : { base: peer, length: 32 };
+    const udp = { transport: { protocol: 'udp', port }, state: 'established' } as const;
+    const inward = { ...udp, from: { is: device }, to: undefined, source: far, destination: own };
+    const outward = { ...udp, from: undefined, to: { is: device }, source: own, destination: far };
+    const tooBig = { protocol: 'icmp', type: 3, typeName: 'destination-unreachable', code: 4 } as const;
+    const error = { ...inward, transport: tooBig, state: 'related' } as const;
+    const arriving = <P extends Omit<JudgedPacket, 'hook'>>(packet: P): readonly JudgedPacket[] =>
+      (['prerouting', 'input'] as const).map(hook => ({ ...packet, hook }));
+    return [
+      { what: 'in', peer, packets: arriving(inward) },
+      { what: 'new', peer, packets: arriving({ ...inward, state: 'new' as const }) },
+      { what: 'out', peer, packets: (['output', 'postrouting'] as const).map(hook => ({ ...outward, hook })) },
+      { what: 'icmp', peer, packets: arriving(error) },
+    ];
+  });
+}
+
+async function ask({ what, peer, packets }: Question, judge: Judge, found: OuterDrop[]): Promise<void> {
+  // What drops every packet drops the first one too.
+  const isTold = what === 'new' && found.some(drop => drop.what === 'in' && drop.peers[0] === peer);
+  for (const packet of isTold ? [] : packets) {
+    const drop = await judge(packet);
+    if (drop) found.push({ what, ...drop, peers: peer === undefined ? [] : [peer] });
+  }
+}
+
+/** Joins what one rule does to several peers. */
+function merge(found: readonly OuterDrop[]): readonly OuterDrop[] {
+  const byRule = new Map<string, OuterDrop>();
+  for (const drop of found) {
+    const key = `${drop.what} ${drop.rule}`;
+    const before = byRule.get(key);
+    byRule.set(key, before ? { ...before, peers: [...new Set([...before.peers, ...drop.peers])] } : drop);
+  }
+  return [...byRule.values()];
+}
+
+function savedJudge(program: IptablesProgram, text: string): Judge {
+  const saved = readSaveText(text);
+  return async packet => {
+    const drop = findSavedDrop(saved, packet);
+    return drop && { rule: `${program} ${describeSaved(drop)}`, repair: savedRepair(program, drop, packet) };
+  };
+}
+
+function describeSaved({ table, chain, rule }: SavedDrop): string {
+  return `${table} ${chain}: ${rule === undefined ? 'its policy drops' : `its rule '${rule}' drops`}`;
+}
+
+function savedRepair(program: IptablesProgram, { table }: SavedDrop, packet: JudgedPacket): string {
+  const chain = packet.hook.toUpperCase();
+  return `${program} -t ${table} -I ${chain} ${savedMatch(packet)} -j ACCEPT`;
+}
+
+function savedMatch({ transport, hook }: JudgedPacket): string {
+  if (transport.protocol === 'icmp') return '-p icmp --icmp-type fragmentation-needed';
+  return `-p udp --${hook === 'input' || hook === 'prerouting' ? 'dport' : 'sport'} ${transport.port}`;
+}
+
+/** A judge for each table of others; those of iptables are judged by what iptables-save writes. */
+async function nftJudges(
+  names: readonly string[],
+  saved: string | undefined,
+  run: RunCommand,
+  signal: AbortSignal,
+): Promise<readonly Judge[]> {
+  const foreign = names.filter(name => isForeignTable(name, saved));
+  return Promise.all(
+    foreign.map(async (table): Promise<Judge> => {
+      const json = await programFact(() => run('nft', ['-j', 'list', 'table', ...table.split(' ')], '', signal));
+      const chains = readChains(factValue(json) ?? '');
+      return async packet => {
+        const drop = findDrop(chains, packet);
+        if (!drop) return undefined;
+        const rule = `nft ${table} ${drop.chain}: ${await describeRule(table, drop, run, signal)}`;
+        return { rule, repair: nftRepair(table, drop.chain, packet) };
+      };
+    }),
+  );
+}
+
+function nftRepair(table: string, chain: string, { transport, hook }: JudgedPacket): string {
+  if (table === 'inet firewalld' && transport.protocol === 'udp')
+    return `firewall-cmd --permanent --add-port=${transport.port}/udp && firewall-cmd --reload`;
+  const side = hook === 'input' || hook === 'prerouting' ? 'dport' : 'sport';
+  const what = transport.protocol === 'icmp' ? 'icmp type destination-unreachable' : `udp ${side} ${transport.port}`;
+  return `nft insert rule ${table} ${chain} ${what} accept`;
+}
