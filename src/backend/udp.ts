@@ -55,6 +55,24 @@ function tunnelPeer({ subnet, nodeId, publicIp, features }: Lease, port: number)
   };
 }
 
+/** Settings of the tunnel's link, with dots for slashes. */
+export const linkSysctls: HostPlan['sysctls'] = [
+  [`net.ipv4.conf.${udpDevice}.forwarding`, '1'],
+  [`net.ipv4.conf.${udpDevice}.accept_redirects`, '0'],
+  [`net.ipv4.conf.${udpDevice}.send_redirects`, '0'],
+  // ICMP errors of the data plane have the first host address as source, which is an address of this host: without
+  // this setting the kernel drops them as martians. Peers cannot use that address: the data plane accepts only inner
+  // sources of the peer's own subnet.
+  [`net.ipv4.conf.${udpDevice}.accept_local`, '1'],
+  // Loose mode: packets arrive here whose way back uses another link, those of a client behind a peer and the ICMP
+  // errors of the data plane. The kernel takes the larger of this value and conf.all, so a strict host is loose on
+  // this link only.
+  [`net.ipv4.conf.${udpDevice}.rp_filter`, '2'],
+  // The tunnel carries IPv4 only: the kernel sends no router solicitations into it and accepts no advertisements.
+  [`net.ipv6.conf.${udpDevice}.accept_ra`, '0'],
+  [`net.ipv6.conf.${udpDevice}.disable_ipv6`, '1'],
+];
+
 function hostPlan(context: BackendContext, self: Lease, mtu: number, forwarding: boolean): HostPlan {
   const { network, nftables } = context.network;
   return {
@@ -71,20 +89,7 @@ function hostPlan(context: BackendContext, self: Lease, mtu: number, forwarding:
       // If the plan enabled it, the host would route for everybody, into containers and into the overlay. With
       // nftables, Docker sets no policy, does not enable forwarding and does not start without it.
       ...(forwarding ? [['net.ipv4.ip_forward', '1'] as const] : []),
-      [`net.ipv4.conf.${udpDevice}.forwarding`, '1'],
-      [`net.ipv4.conf.${udpDevice}.accept_redirects`, '0'],
-      [`net.ipv4.conf.${udpDevice}.send_redirects`, '0'],
-      // ICMP errors of the data plane have the first host address as source, which is an address of this host: without
-      // this setting the kernel drops them as martians. Peers cannot use that address: the data plane accepts only inner
-      // sources of the peer's own subnet.
-      [`net.ipv4.conf.${udpDevice}.accept_local`, '1'],
-      // Loose mode: packets arrive here whose way back uses another link, those of a client behind a peer and the ICMP
-      // errors of the data plane. The kernel takes the larger of this value and conf.all, so a strict host is loose on
-      // this link only.
-      [`net.ipv4.conf.${udpDevice}.rp_filter`, '2'],
-      // The tunnel carries IPv4 only: the kernel sends no router solicitations into it and accepts no advertisements.
-      [`net.ipv6.conf.${udpDevice}.accept_ra`, '0'],
-      [`net.ipv6.conf.${udpDevice}.disable_ipv6`, '1'],
+      ...linkSysctls,
     ],
     firewall: [
       {

@@ -24,16 +24,16 @@ const timeoutMs = 10_000;
 /** The engine answers with some 30 MB for ten thousand containers. */
 const maxBytes = 128 * 1024 * 1024;
 
-export async function readEngine(socketPath: string): Promise<EngineReading> {
+export async function readEngine(socketPath: string, limitMs = timeoutMs): Promise<EngineReading> {
   try {
     // The version is asked first: an engine that is not there is asked once.
-    const version = await ask(socketPath, '/version');
+    const version = await ask(socketPath, '/version', { limitMs });
     const [info, networks, containers] = await Promise.all(
-      ['/info', '/networks', '/containers/json'].map(path => ask(socketPath, path)),
+      ['/info', '/networks', '/containers/json'].map(path => ask(socketPath, path, { limitMs })),
     );
     return { kind: 'answers', state: parseEngineState({ version, info, networks, containers }) };
   } catch (error) {
-    return readingOf(socketPath, error);
+    return readingOf(socketPath, error, limitMs);
   }
 }
 
@@ -51,15 +51,20 @@ export async function createEngineNetwork(socketPath: string, wanted: NetworkReq
     Labels: labels,
   };
   try {
-    await ask(socketPath, '/networks/create', body);
+    await ask(socketPath, '/networks/create', { body });
   } catch (cause) {
     throw new TartanError('HOST_REFUSED', `Docker did not make network ${name}: ${messageOf(cause)}`, { cause });
   }
 }
 
-/** @param body what is posted; a request without one is a GET */
-async function ask(socketPath: string, path: string, body?: object): Promise<unknown> {
-  const { status, text } = await askSocket({ socketPath, path, body, timeoutMs, maxBytes });
+/** @param o.body what is posted; a request without one is a GET */
+async function ask(
+  socketPath: string,
+  path: string,
+  o: { readonly body?: object; readonly limitMs?: number } = {},
+): Promise<unknown> {
+  const request = { socketPath, path, body: o.body, timeoutMs: o.limitMs ?? timeoutMs, maxBytes };
+  const { status, text } = await askSocket(request);
   if (status >= 200 && status < 300) return text === '' ? {} : JSON.parse(text);
   throw new Error(engineMessage(text) ?? `the answer was HTTP ${status}`);
 }
@@ -75,9 +80,9 @@ function engineMessage(text: string): string | undefined {
   }
 }
 
-function readingOf(path: string, error: unknown): EngineReading {
+function readingOf(path: string, error: unknown, limitMs: number): EngineReading {
   if (error instanceof Error && (error.name === 'AbortError' || error.name === 'TimeoutError'))
-    return { kind: 'odd', reason: `nothing answered on ${path} within ${timeoutMs / 1000} s` };
+    return { kind: 'odd', reason: `nothing answered on ${path} within ${limitMs / 1000} s` };
   switch (errnoOf(error)) {
     case 'ENOENT':
     case 'ENOTDIR':

@@ -21,7 +21,11 @@ import type { FactsRequest } from './ports.js';
 
 export async function readDockerFacts(request: FactsRequest): Promise<DockerFacts> {
   const { socketPath, envFile, underlay } = request;
-  const [engine, unit, firewall] = await Promise.all([readEngine(socketPath), readUnit(), readFirewallFacts()]);
+  const [engine, unit, firewall] = await Promise.all([
+    readEngine(socketPath, request.limitMs),
+    readUnit(request.limitMs ?? 10_000),
+    readFirewallFacts(request.limitMs ?? 20_000),
+  ]);
   const { docker0, defaultRoutes } = await readNetlinkFacts(engine);
   const dockerd = findDockerd();
   const process = dockerd.known ? dockerd.value : undefined;
@@ -47,11 +51,11 @@ function readDaemonJson(given: string | undefined, process: DockerdProcess | und
   return { path, text: readTextFile(`${root}${path}`) };
 }
 
-async function readUnit(): Promise<Fact<DockerUnit | undefined>> {
+async function readUnit(limitMs: number): Promise<Fact<DockerUnit | undefined>> {
   // sd_booted(3)
   if (!existsSync('/run/systemd/system')) return known(undefined);
   const properties = ['LoadState', 'EnvironmentFiles', 'NeedDaemonReload'].map(name => `--property=${name}`);
-  const signal = AbortSignal.timeout(10_000);
+  const signal = AbortSignal.timeout(limitMs);
   return programFact(async () =>
     parseUnit(await runCommand('systemctl', ['show', 'docker.service', ...properties], '', signal)),
   );

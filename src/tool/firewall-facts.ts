@@ -21,8 +21,9 @@ import {
 
 const nothing: SavedTable = new Map();
 
-export async function readFirewallFacts(): Promise<FirewallFacts> {
-  const signal = (): AbortSignal => AbortSignal.timeout(20_000);
+/** @param limitMs how long each listing may take */
+export async function readFirewallFacts(limitMs: number): Promise<FirewallFacts> {
+  const signal = (): AbortSignal => AbortSignal.timeout(limitMs);
   const [saved, tables] = await Promise.all([
     programFact(() => saveRules('iptables', runCommand, signal())),
     programFact(() => listTables(runCommand, signal())),

@@ -11,6 +11,8 @@ import { releaseNode } from '../store/release.js';
 import { releaseReservation, reserve } from '../store/reservation.js';
 import { withdrawFeatures } from '../store/withdraw-features.js';
 import { readDockerFacts } from './docker-facts.js';
+import { readDoctorFacts } from './doctor-facts.js';
+import { fixOwn } from './doctor-fix.js';
 import { openEcho } from './echo.js';
 import type { ToolIo, ToolPorts } from './ports.js';
 import { readEvents, readStatus } from './status-client.js';
@@ -40,6 +42,7 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
     readEvents,
     ...host,
     openEcho,
+    doctor: { readFacts: readDoctorFacts, fix: fixOwn },
     docker: { readFacts: readDockerFacts, readEngine, createNetwork: createEngineNetwork },
   };
 }

@@ -8,6 +8,7 @@ import type { Status } from '../agent/status.js';
 import type { EngineReading, NetworkRequest } from '../docker/engine.js';
 import type { DockerFacts } from '../docker/verify/facts.js';
 import type { Tombstone } from '../model/allocation.js';
+import type { DoctorFacts } from '../doctor/facts.js';
 import type { Prefix } from '../model/ip.js';
 import type { RejectedEntry } from '../model/lease.js';
 import type { TimedLease } from '../store/operator.js';
@@ -65,6 +66,8 @@ export interface FactsRequest {
   readonly envFile: string;
   /** The interface that carries the tunnel. */
   readonly underlay: string | undefined;
+  /** A program or an engine that takes longer leaves its fact unknown; each has a limit of its own if absent. */
+  readonly limitMs?: number;
 }
 
 /** The engine of this host, and the facts that its networks depend on. */
@@ -81,6 +84,24 @@ export interface CleanupResult {
   readonly removed: readonly string[];
   /** What others changed and therefore stays, one line each. */
   readonly left: readonly string[];
+}
+
+/** Where `tartan doctor` looks, and what is known before. */
+export interface DoctorRequest {
+  readonly runDir: string;
+  readonly stateDir: string;
+  readonly subnetFile: string;
+  /** Undefined while the daemon cannot be asked. */
+  readonly status: Status | undefined;
+  /** Certificates that this host shows to etcd, or trusts. */
+  readonly certificates: readonly string[];
+}
+
+export interface DoctorPorts {
+  /** Never fails and takes two seconds at most: a fact that cannot be had in time says why. */
+  readFacts(request: DoctorRequest): Promise<Pick<DoctorFacts, 'own' | 'host' | 'underlay'>>;
+  /** Puts right what is ours alone. @returns one line for each change, or failure */
+  fix(facts: DoctorFacts): readonly string[];
 }
 
 export interface ToolPorts {
@@ -104,6 +125,7 @@ export interface ToolPorts {
   /** @throws TartanError PERMISSION */
   openEcho(): Promise<Echo>;
   readonly docker: DockerPorts;
+  readonly doctor: DoctorPorts;
 }
 
 export interface ToolIo {

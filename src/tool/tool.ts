@@ -5,6 +5,7 @@
 import { basename } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { showDockerPlan, verifyDocker } from './docker-commands.js';
+import { examine } from './doctor.js';
 import { createDockerNetwork } from './docker-network.js';
 import { writeDockerOpts } from './docker-opts.js';
 import { eventLevels, readSince, showEvents } from './event-commands.js';
@@ -71,6 +72,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   addStatus(program, run);
   addEvents(program, run);
   addPeers(program, run);
+  addDoctor(program, run);
   addPing(program, run);
   addLeaseList(program, 'leases', run);
   addLeaseCommands(program.command('lease').description('commands for leases'), run);
@@ -188,6 +190,18 @@ function addPeers(parent: Command, run: Run): void {
         ),
       ),
     );
+}
+
+function addDoctor(parent: Command, run: Run): void {
+  const command = parent
+    .command('doctor')
+    .description(
+      'check everything that can be seen from this host; exit 2 when something is wrong, each with its cause',
+    )
+    .option('--fix', 'put right what is of tartan alone: settings of its link, its file with the subnet');
+  addDockerHost(addDockerFiles(addFlag(addEtcdOptions(command), 'state-dir'))).action(() =>
+    run(command, (call, values) => examine(call, values['fix'] === true)),
+  );
 }
 
 function addPing(parent: Command, run: Run): void {

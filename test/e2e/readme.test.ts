@@ -120,6 +120,7 @@ describe('fault U1: the commands of the README', () => {
       await typed('tartan docker network create shop');
       tried.add('tartan docker network create');
       await typed('tartan docker verify');
+      await typed('tartan doctor');
       return true;
     });
     expect(await typed('tartan status')).toContain('ready');

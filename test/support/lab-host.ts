@@ -177,7 +177,8 @@ export class LabHost {
     const runDir = ['--run-dir', this.runDir];
     const etcd = ['--etcd-endpoints', this.#etcdEndpoint];
     if (command === 'status' || command === 'docker') return runDir;
-    if (command === 'cleanup' || command === 'events') return [...runDir, '--state-dir', this.stateDir];
+    if (command === 'cleanup' || command === 'events' || command === 'doctor')
+      return [...runDir, '--state-dir', this.stateDir];
     return command === 'config' ? etcd : [...etcd, ...runDir, '--state-dir', this.stateDir];
   }
 

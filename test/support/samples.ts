@@ -103,5 +103,6 @@ export const noPorts: ToolPorts = {
   withoutForwarding: unexpected,
   withoutDaemon: unexpected,
   openEcho: unexpected,
+  doctor: { readFacts: unexpected, fix: () => [] },
   docker: { readFacts: unexpected, readEngine: unexpected, createNetwork: unexpected },
 };

@@ -25,10 +25,11 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   backend: ['lib', 'model'],
   docker: ['lib', 'model'],
   agent: ['lib', 'model', 'port:store', 'port:host', 'port:datapath', 'port:backend', 'port:docker'],
+  doctor: ['lib', 'model', 'docker', 'host', 'agent/status.ts'],
   admin: ['lib', 'model', 'agent/status.ts'],
   cli: ['lib', 'model', 'store/etcd/options.ts'],
   daemon: [...adapters, 'agent', 'admin', 'cli'],
-  tool: [...adapters, 'agent', 'admin', 'cli'],
+  tool: [...adapters, 'agent', 'admin', 'cli', 'doctor'],
 };
 
 function importsOf(file: string): readonly string[] {

@@ -90,6 +90,7 @@ function openWorld(): ToolIo['ports'] {
     cleanup: unused,
     openEcho: unused,
     docker: noPorts.docker,
+    doctor: noPorts.doctor,
   };
 }
 

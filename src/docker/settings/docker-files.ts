@@ -5,7 +5,7 @@
 import { isTartanError, messageOf, TartanError } from '../../lib/errors.js';
 import { readBounded, writeFileAtomic, readTextFile } from '../../lib/file.js';
 import { conflictsWithFile, conflictsWithFlags, flagsFor, formatConflict } from './conflicts.js';
-import type { DockerFiles, DockerWriteResult } from '../docker.js';
+import type { DockerFiles, DockerSettings, DockerWriteResult } from '../docker.js';
 import { readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
 import { findDockerdFlags, flagsIn } from './dockerd-places.js';
 import { DockerdVersion } from './dockerd-version.js';
@@ -66,7 +66,7 @@ export function openDockerFiles(
       const { wanted, problem } = await backend.wantsOptions(usesNftables);
       const basic = engineOptions(settings, docker.subnetLength);
       const all = wanted ? [...basic, ...nftablesOptions] : basic;
-      const written = writeVariables(subnetFile, formatSubnetEnv(settings), subnetVariables);
+      const written = writeSubnetFile(subnetFile, settings);
       const report = docker.config === 'env' ? writeFlags(options, all) : writeMerged(options, all, root);
       return {
         written: [...written, ...report.written],
@@ -117,6 +117,15 @@ function readFile(path: string): { readonly options: DockerdOptions; readonly pr
     if (!isTartanError(error, 'CONFIG_INVALID')) throw error;
     return { options: new Map(), problem: messageOf(error) };
   }
+}
+
+/**
+ * Writes subnet.env for flannel's readers.
+ * @returns the path, if the content changed
+ * @throws TartanError HOST_REFUSED; an older file stays as it was
+ */
+export function writeSubnetFile(path: string, settings: DockerSettings): readonly string[] {
+  return writeVariables(path, formatSubnetEnv(settings), subnetVariables);
 }
 
 /** Units of flannel's users let other programs add variables to the same file: those stay. */

@@ -13,6 +13,8 @@ export interface Finding {
   readonly expected: string;
   /** A command, or an edit where no command does it. */
   readonly repair: string | null;
+  /** Whose doing it is; the checks of Docker leave it to `expected`. */
+  readonly cause?: string;
 }
 
 type FindingTexts = readonly [found: string, expected: string, repair?: string];
