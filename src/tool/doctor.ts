@@ -32,7 +32,7 @@ async function gather(call: Call): Promise<DoctorFacts> {
   const fromMs = performance.now();
   const reading = await readStatus(call);
   const status = reading.known ? reading.value : undefined;
-  const [rest, docker, later] = await Promise.all([
+  const [rest, docker, later, lastFailure] = await Promise.all([
     io.ports.doctor.readFacts({
       runDir: settings.runDir,
       stateDir: status?.daemon?.stateDir ?? settings.stateDir,
@@ -42,8 +42,20 @@ async function gather(call: Call): Promise<DoctorFacts> {
     }),
     inTime('the facts about Docker', readDocker(call)),
     readLater(call, reading, fromMs),
+    status ? undefined : readLastFailure(call),
   ]);
-  return { status: reading, later, docker, ...rest };
+  return { status: reading, later, docker, ...rest, own: { ...rest.own, lastFailure } };
+}
+
+/** Events by which a daemon says why it ends. */
+const endings = ['daemon.failed', 'daemon.refused'];
+
+/** @returns with what the last daemon ended, as its events on disk tell; undefined: it did not fail, or it is not known */
+async function readLastFailure({ io, settings }: Call): Promise<string | undefined> {
+  const reading = await io.ports.readEvents(settings.runDir, settings.stateDir, 0);
+  const events = reading.kind === 'events' ? reading.list.events : [];
+  const began = events.findLastIndex(({ event }) => event === 'daemon.starting');
+  return events.slice(began + 1).find(({ event }) => endings.includes(event))?.message;
 }
 
 async function readStatus({ io, settings }: Call): Promise<Fact<Status>> {
