@@ -1,6 +1,6 @@
 /**
  * The local socket `<runDir>/tartand.sock`: `GET /status` returns the Status document, `GET /events` the events that are
- * kept, `GET /events?after=ID` those after one. The mode of the socket file decides who may connect: root and the group
+ * kept, `GET /events?after=ID` those after one, `GET /settings` where etcd is. The mode of the socket file decides who may connect: root and the group
  * `tartan`, or root alone where that group does not exist.
  */
 import { chmodSync, chownSync, existsSync, lstatSync, readFileSync, renameSync, rmSync } from 'node:fs';
@@ -25,6 +25,8 @@ export interface StatusServerOptions {
   readonly status: () => Status;
   /** By default there are none. */
   readonly eventsAfter?: (id: number) => EventList;
+  /** Where the tool finds etcd; no secret. By default nothing is told. */
+  readonly settings?: object;
   readonly log: Log;
   readonly groupFile?: string;
 }
@@ -40,6 +42,7 @@ export function statusSocketPath(runDir: string): string {
 /** @throws TartanError USAGE, PERMISSION or CONFIG_INVALID when the socket cannot be made */
 export async function openStatusServer(options: StatusServerOptions): Promise<Closable> {
   const { runDir, status, eventsAfter = () => eventListOf([]), log, groupFile = '/etc/group' } = options;
+  const settings = options.settings && `${JSON.stringify(options.settings)}\n`;
   const path = statusSocketPath(runDir);
   // The socket is made under another name and then renamed: a socket with the right mode is there at every moment.
   const newPath = `${runDir}/.sock-${process.pid}`;
@@ -48,7 +51,7 @@ export async function openStatusServer(options: StatusServerOptions): Promise<Cl
   // This is checked first: Node reports a missing directory as EACCES.
   if (!existsSync(runDir)) throw socketError(path, new Error(`${runDir} does not exist`));
   const document = new StatusDocument(status);
-  const answer = (request: HttpRequest): HttpResponse => responseTo(request, document, eventsAfter);
+  const answer = (request: HttpRequest): HttpResponse => responseTo(request, document, eventsAfter, settings);
   const server = createLimitedServer('the status socket', answer, log);
   try {
     rmSync(newPath, { force: true });
@@ -94,6 +97,7 @@ function responseTo(
   { path, query }: HttpRequest,
   document: StatusDocument,
   eventsAfter: (id: number) => EventList,
+  settings: string | undefined,
 ): HttpResponse {
   switch (path) {
     case '/status':
@@ -103,8 +107,11 @@ function responseTo(
       if (!/^\d{1,15}$/.test(after)) return plainText(400, 'after is not the id of an event, expected a number');
       return { status: 200, type: 'application/json', body: `${JSON.stringify(eventsAfter(Number(after)))}\n` };
     }
+    case '/settings':
+      if (settings === undefined) return plainText(404, 'this daemon does not tell its settings');
+      return { status: 200, type: 'application/json', body: settings };
     default:
-      return plainText(404, 'the paths here are /status and /events');
+      return plainText(404, 'the paths here are /status, /events and /settings');
   }
 }
 

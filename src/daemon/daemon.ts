@@ -31,6 +31,7 @@ import { DaemonLog, sayOnStandardError } from './daemon-log.js';
 import { directoriesOf, openDirectories } from './directories.js';
 import { openMetrics } from './metrics-source.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
+import { daemonSettingsOf } from '../cli/daemon-settings.js';
 import { describeHiddenPlace } from '../cli/install-place.js';
 import { version } from '../cli/version.js';
 import { feedWatchdog } from './watchdog.js';
@@ -143,7 +144,8 @@ async function openAgent(
   );
   const eventsAfter = (id: number): EventList => events.listAfter(id);
   const status = (): Status => snapshot(agent, version);
-  await scope.own('status socket', openStatusServer({ runDir, status, eventsAfter, log }));
+  const settings = daemonSettingsOf(options.etcd, options.etcdPasswordFile);
+  await scope.own('status socket', openStatusServer({ runDir, status, eventsAfter, settings, log }));
   if (options.healthz) {
     const metrics = options.metrics && (await openMetrics(options.metrics.peers, status));
     const health = { ...options.healthz, ...(metrics && { metrics }), forwarding: () => isForwarding(agent), log };

@@ -28,6 +28,8 @@ import { version } from '../cli/version.js';
 
 export interface DaemonOptions {
   readonly etcd: EtcdOptions;
+  /** undefined where the password itself was given, or none. */
+  readonly etcdPasswordFile?: string;
   /** Names or IPv4 addresses, in order of preference. */
   readonly iface: readonly string[];
   readonly ifaceRegex: readonly NamePattern[];
@@ -94,8 +96,10 @@ function readOptions(values: FlagValues): DaemonOptions {
   const healthz = readHealthz(values);
   const metrics = readMetrics(values, healthz);
   const nodeId = readNodeId(values);
+  const etcdPasswordFile = values.path('etcd-password-file');
   return {
     etcd: etcd.options,
+    ...(etcdPasswordFile === undefined ? {} : { etcdPasswordFile }),
     iface: readInterfaces(values),
     ifaceRegex: values.list('iface-regex').map(text => readRegex(values, text)),
     ...(ifaceCanReach === undefined ? {} : { ifaceCanReach }),

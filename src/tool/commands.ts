@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { nodeIdFile } from '../agent/local-node.js';
 import { apiVersion, type Status } from '../agent/status.js';
 import { describeHiddenPlace } from '../cli/install-place.js';
-import { messageOf } from '../lib/errors.js';
+import { isTartanError, messageOf } from '../lib/errors.js';
 import { readBounded } from '../lib/file.js';
 import { nodeIdPattern } from '../model/node.js';
 import { formatLeaseList, leaseListOf } from './lease-view.js';
@@ -64,7 +64,7 @@ export function daemonError(reason: string): ToolError {
 
 export async function getConfig(call: Call): Promise<ExitStatus> {
   const text = await withStore(call, store => store.getNetworkText());
-  if (text === undefined) throw noNetworkError(call);
+  if (text === undefined) throw await noNetworkError(call);
   printNetwork(call, viewOrFailedCheck(text, 'replace it with: tartan config set FILE'));
   return exitStatus.ok;
 }
@@ -99,10 +99,11 @@ export async function cleanUp(call: Call, flannel: boolean): Promise<ExitStatus>
   return exitStatus.ok;
 }
 
-export function noNetworkError(call: Call): ToolError {
+export async function noNetworkError(call: Call): Promise<ToolError> {
+  const { options } = await call.settings.etcd();
   return new ToolError(
     exitStatus.error,
-    `there is no network document in etcd at ${call.settings.etcd().prefix}/config`,
+    `there is no network document in etcd at ${options.prefix}/config`,
     'write one with: tartan config set FILE',
   );
 }
@@ -126,10 +127,16 @@ function viewOrFailedCheck(text: string, next: string): NetworkView {
   }
 }
 
+/** @throws ToolError that says which place named the endpoints when etcd cannot be reached */
 export async function withStore<T>(call: Call, use: (store: ToolStore) => Promise<T>): Promise<T> {
-  const store = await call.io.ports.openStore(call.settings.etcd());
+  const { options, source } = await call.settings.etcd();
+  const store = await call.io.ports.openStore(options);
   try {
     return await use(store);
+  } catch (cause) {
+    if (!isTartanError(cause, 'STORE_UNAVAILABLE')) throw cause;
+    const next = `check that etcd runs at ${options.endpoints.join(',')} (from ${source}); --etcd-endpoints names another`;
+    throw new ToolError(exitStatus.etcdUnreachable, messageOf(cause), next, { cause });
   } finally {
     await store.close();
   }

@@ -30,7 +30,7 @@ const betweenMs = 500;
 async function gather(call: Call): Promise<DoctorFacts> {
   const { settings, io } = call;
   const fromMs = performance.now();
-  const reading = await readStatus(call);
+  const [reading, certificates] = await Promise.all([readStatus(call), certificatesOf(call)]);
   const status = reading.known ? reading.value : undefined;
   const [rest, docker, later, lastFailure] = await Promise.all([
     io.ports.doctor.readFacts({
@@ -38,7 +38,7 @@ async function gather(call: Call): Promise<DoctorFacts> {
       stateDir: status?.daemon?.stateDir ?? settings.stateDir,
       subnetFile: status?.daemon?.subnetFile ?? settings.subnetFile,
       status,
-      certificates: certificatesOf(call),
+      certificates,
     }),
     inTime('the facts about Docker', readDocker(call)),
     readLater(call, reading, fromMs),
@@ -84,9 +84,9 @@ async function readDocker(call: Call) {
 }
 
 /** Options for etcd that cannot be used are an error of other commands. */
-function certificatesOf({ settings }: Call): readonly string[] {
+async function certificatesOf({ settings }: Call): Promise<readonly string[]> {
   try {
-    const { certFile, caFile } = settings.etcd();
+    const { certFile, caFile } = (await settings.etcd()).options;
     return [certFile, caFile].filter(path => path !== undefined);
   } catch {
     return [];

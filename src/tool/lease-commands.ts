@@ -101,7 +101,7 @@ function readSubnet(text: string): Prefix {
 
 async function readNetwork(call: Call, store: ToolStore): Promise<NetworkConfig> {
   const text = await store.getNetworkText();
-  if (text === undefined) throw noNetworkError(call);
+  if (text === undefined) throw await noNetworkError(call);
   return parseNetworkConfig(text);
 }
 

@@ -1,5 +1,6 @@
 /** Opens the tool's ports on the real etcd, the real sockets and this process. */
 import { text } from 'node:stream/consumers';
+import { readDaemonEnvironment } from '../cli/environment-file.js';
 import { createEngineNetwork, readEngine } from '../docker/engine.js';
 import { bootClock } from '../lib/clock.js';
 import { errnoOf } from '../lib/errors.js';
@@ -15,7 +16,7 @@ import { readDoctorFacts } from './doctor-facts.js';
 import { fixOwn } from './doctor-fix.js';
 import { openEcho } from './echo.js';
 import type { ToolIo, ToolPorts } from './ports.js';
-import { readEvents, readStatus } from './status-client.js';
+import { readEvents, readSettings, readStatus } from './status-client.js';
 
 /** @param host the ports that change this host */
 export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwarding' | 'withoutDaemon'>): ToolPorts {
@@ -40,6 +41,8 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
     },
     readStatus,
     readEvents,
+    readSettings,
+    readEnvironmentFile: () => readDaemonEnvironment(),
     ...host,
     openEcho,
     doctor: { readFacts: readDoctorFacts, fix: fixOwn },

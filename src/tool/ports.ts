@@ -12,6 +12,7 @@ import type { DoctorFacts } from '../doctor/facts.js';
 import type { Prefix } from '../model/ip.js';
 import type { RejectedEntry } from '../model/lease.js';
 import type { TimedLease } from '../store/operator.js';
+import type { SettingsPlaces } from './settings.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 import type { ReleasedSubnet } from '../store/release.js';
 import type { Withdrawal } from '../store/withdraw-features.js';
@@ -104,7 +105,7 @@ export interface DoctorPorts {
   fix(facts: DoctorFacts): readonly string[];
 }
 
-export interface ToolPorts {
+export interface ToolPorts extends SettingsPlaces {
   openStore(options: EtcdOptions): Promise<ToolStore>;
   /** Asks the daemon whose run directory this is. */
   readStatus(runDir: string): Promise<StatusReading>;

@@ -7,6 +7,7 @@ import { readEventFiles } from '../admin/event-file.js';
 import { eventListOf, eventListSchema } from '../admin/events.js';
 import { statusSocketPath } from '../admin/status-server.js';
 import { statusSchema } from '../agent/status.js';
+import { daemonSettingsSchema, type DaemonSettings } from '../cli/daemon-settings.js';
 import { errnoOf, messageOf } from '../lib/errors.js';
 import { askSocket } from '../lib/socket-http.js';
 import type { EventsReading, StatusReading } from './ports.js';
@@ -24,6 +25,15 @@ export async function readStatus(runDir: string): Promise<StatusReading> {
     return { kind: 'unreachable', reason: otherDaemon(path, where) };
   } catch (error) {
     return { kind: 'unreachable', reason: reasonOf(path, error) };
+  }
+}
+
+/** @returns undefined where no daemon answers, or one that does not tell its settings */
+export async function readSettings(runDir: string): Promise<DaemonSettings | undefined> {
+  try {
+    return daemonSettingsSchema.safeParse(JSON.parse(await fetchText(statusSocketPath(runDir), '/settings'))).data;
+  } catch {
+    return undefined;
   }
 }
 

@@ -30,7 +30,7 @@ export function formatStatus(status: Status, output: Exclude<Output, 'json'>, pa
   const more = troubles.length - shown.length;
   const wrong = [...shown.flatMap(troubleFields), ...(more === 0 ? [] : [['', `${more} more, see -o wide`] as const])];
   const isWell = status.ready && troubles.length === 0;
-  const line = `${paint(withoutControls(summaryOf(status)), isWell ? 'good' : 'bad')}\n`;
+  const line = `${paint(withoutControls(truthOf(status)), isWell ? 'good' : 'bad')}\n`;
   const facts = section([...factFields(status), ...(output === 'wide' ? wideFields(status) : [])], paint);
   if (output === 'table') return `${line}${section(wrong, paint)}${facts}`;
   const peers = status.peers.length === 0 ? '' : `\n${peerTable(peerListOf(status).items, 'wide', paint)}`;
@@ -42,7 +42,7 @@ export function formatStatus(status: Status, output: Exclude<Output, 'json'>, pa
 }
 
 /** The daemon's own line; for an older one, which says none, a line of the same form. */
-export function summaryOf(status: Status): string {
+function truthOf(status: Status): string {
   if (status.summary !== null) return status.summary;
   const { phase, ready, problems, health, peers, lease } = status;
   if (!ready) return [phase === 'ready' ? 'not ready' : phase, ...problems.slice(0, 1)].join(': ');

@@ -31,7 +31,7 @@ export async function runTool(argv: readonly string[], io: ToolIo): Promise<numb
   let status: ExitStatus = exitStatus.ok;
   const run: Run = async (command, work) => {
     const values: OptionValues = command.opts();
-    const settings = new ToolSettings(values, io.env);
+    const settings = new ToolSettings(values, io.env, io.ports);
     status = await work({ io, settings, output: readOutput(values) }, values);
   };
   const name = basename(argv[1] ?? 'tartan').replace(/\.[cm]?js$/, '');

@@ -94,10 +94,14 @@ export const noChanges = {
   withdrawFeatures: unexpected,
 } as const;
 
+/** A host that says nothing of its settings. */
+export const noSettings = { readSettings: async () => undefined, readEnvironmentFile: () => undefined };
+
 /** For command lines that must not reach anything. */
 export const noPorts: ToolPorts = {
   openStore: unexpected,
   readStatus: unexpected,
+  ...noSettings,
   readEvents: unexpected,
   cleanup: unexpected,
   withoutForwarding: unexpected,

@@ -8,7 +8,7 @@ import { TartanError } from '../../src/lib/errors.js';
 import { parsePrefix } from '../../src/model/ip.js';
 import { parseLeaseValue } from '../../src/model/lease.js';
 import type { EtcdOptions } from '../../src/store/etcd/options.js';
-import { noPorts, noChanges, sampleStatus as status } from '../support/samples.js';
+import { noPorts, noChanges, noSettings, sampleStatus as status } from '../support/samples.js';
 
 const lease = (subnet: string, publicIp: string, nodeId?: string, ttlSeconds: number | null = null, revision = 7n) => ({
   subnet: parsePrefix(subnet),
@@ -97,6 +97,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
           close: async () => void world.calls.push('close'),
         };
       },
+      ...noSettings,
       readStatus: async runDir => {
         world.calls.push(`status ${runDir}`);
         return world.reading;
@@ -215,7 +216,7 @@ describe('leases', () => {
     expect(await run('leases')).toEqual({
       status: 5,
       out: '',
-      err: 'error: etcd did not answer\nnext: check that etcd runs and that --etcd-endpoints names it\n',
+      err: 'error: etcd did not answer\nnext: check that etcd runs at http://127.0.0.1:2379 (from the default, because no daemon answers here and no option names another); --etcd-endpoints names another\n',
     });
     expect(world.calls.at(-1)).toBe('close');
   });

@@ -11,7 +11,7 @@ import type { BackendInfo } from '../../src/model/lease.js';
 import type { ReleasedSubnet } from '../../src/store/release.js';
 import type { ReserveResult } from '../../src/store/reservation.js';
 import type { ReleaseResult } from '../../src/store/reservation.js';
-import { noPorts, sampleStatus } from '../support/samples.js';
+import { noPorts, noSettings, sampleStatus } from '../support/samples.js';
 
 const seven = parsePrefix('10.5.7.0/24');
 
@@ -52,6 +52,7 @@ const unused = async (): Promise<never> => {
 function openWorld(): ToolIo['ports'] {
   const { calls } = world;
   return {
+    ...noSettings,
     openStore: async () => ({
       listLeases: unused,
       putNetworkText: unused,

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from '../../src/daemon/options.js';
 import { messageOf } from '../../src/lib/errors.js';
 import { ToolSettings } from '../../src/tool/settings.js';
+import { noSettings } from '../support/samples.js';
 
 function parse(words: readonly string[], env: Readonly<Record<string, string>> = {}): DaemonOptions {
   const invocation = parseDaemonOptions(words, env);
@@ -33,9 +34,10 @@ describe('fault B12: endpoints', () => {
     ['http://etcd.example.:2379', ['http://etcd.example.:2379']],
     ['https://etcd.example.', ['https://etcd.example:443']],
     ['etcd-1:02379', ['http://etcd-1:2379']],
-  ])('fault B12: %j is clear', (text, expected) => {
+  ])('fault B12: %j is clear', async (text, expected) => {
     expect(endpoints(text)).toEqual(expected);
-    expect(new ToolSettings({ etcdEndpoints: text }, {}).etcd().endpoints).toEqual(expected);
+    const { options } = await new ToolSettings({ etcdEndpoints: text }, {}, noSettings).etcd();
+    expect(options.endpoints).toEqual(expected);
   });
 
   it.each([
@@ -87,11 +89,11 @@ describe('fault B14, F8: relative paths', () => {
     expect(describeOptions(options)).toMatchObject({ stateDir: here('state') });
   });
 
-  it('fault B14: TLS files too, in messages as well, in the tool as in the daemon', () => {
+  it('fault B14: TLS files too, in messages as well, in the tool as in the daemon', async () => {
     const words = ['--etcd-endpoints=https://a:1', '--etcd-cafile=pki/nowhere.pem'];
     expect(refusal(words)).toContain(join(process.cwd(), 'pki/nowhere.pem'));
     const files = { etcdEndpoints: 'http://a:1', etcdCafile: 'ca.pem', etcdCertfile: 'c.pem', etcdKeyfile: 'k.pem' };
-    expect(new ToolSettings(files, {}).etcd()).toMatchObject({
+    expect((await new ToolSettings(files, {}, noSettings).etcd()).options).toMatchObject({
       caFile: join(process.cwd(), 'ca.pem'),
       certFile: join(process.cwd(), 'c.pem'),
       keyFile: join(process.cwd(), 'k.pem'),
