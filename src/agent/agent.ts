@@ -23,7 +23,7 @@ import { ManagerLine } from './manager-line.js';
 import { Peers } from './peers.js';
 import type { AgentOptions, AgentPorts } from './ports.js';
 import { Reconciler, type Desired } from './reconciler.js';
-import { summaryOf } from './snapshot.js';
+import { summaryLine } from './snapshot.js';
 import { StateWriter } from './state-file.js';
 import type { Phase } from './status.js';
 import { watchUnderlay } from './underlay-watch.js';
@@ -61,7 +61,7 @@ export class Agent {
     this.peers = new Peers({ ...ports, holdMs: options.peerHoldMs });
     this.reconciler = new Reconciler(ports, options.networkName, () => this.#desired());
     this.#beganWithMs = ports.wallNow() - ports.clock.now();
-    this.#manager = new ManagerLine(ports, () => summaryOf(this, 'coarse'));
+    this.#manager = new ManagerLine(ports, () => summaryLine(this, 'coarse'));
     this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.ttlSeconds);
   }
 

@@ -65,7 +65,7 @@ export function snapshot(agent: Agent, version: string): Status {
   };
 }
 
-export function summaryOf(agent: Agent, ages: 'exact' | 'coarse'): string {
+export function summaryLine(agent: Agent, ages: 'exact' | 'coarse'): string {
   const stats = statsOf(agent);
   return summarize(
     factsOf(
