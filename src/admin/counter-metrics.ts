@@ -6,11 +6,12 @@ import type { MetricFamily, MetricSample } from './metric-family.js';
 
 type Counters = Readonly<Record<string, number>>;
 
-/** What names alone do not tell: these are counted in addition to what happened to the packet. */
+/** What names alone do not tell: counted in addition to what happened to the packet, or the end of one that no container misses. */
 export const noteCounters: ReadonlySet<string> = new Set([
   'rx_trimmed',
   'rx_opts',
   'rx_port',
+  'rx_probe',
   'rx_socket_errors',
   'tx_tun_errors',
   'tx_gso_off',

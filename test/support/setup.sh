@@ -2,13 +2,14 @@
 # Installs what the demo and the tests need and builds: `setup.sh all` (the default) or `setup.sh check` for what
 # `npm run check` needs. Quick and silent when nothing is missing, and then it needs no network and no root.
 # Nothing it installs starts or enables a service or registers an emulator: etcd and Docker are only unpacked, into
-# .cache/tools, and so are a compiler for arm64 and qemu, into .cache/cross.
+# .cache/tools, and so are a compiler for arm64 and qemu, into .cache/cross, and Prometheus, into .cache/prometheus.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
 want=${1:-all}
 tools=.cache/tools
 cross=.cache/cross
+prometheus=.cache/prometheus
 
 say() { printf 'setup: %s\n' "$*"; }
 die() {
@@ -101,6 +102,8 @@ cross_packages() {
 	have qemu-aarch64-static && have qemu-x86_64-static || echo qemu-user-static
 }
 
+prometheus_packages() { have prometheus && have promtool || echo prometheus; }
+
 # unpack DIRECTORY PACKAGE...
 unpack() {
 	[ $# -gt 1 ] || return 0
@@ -140,7 +143,7 @@ download() {
 	mapfile -t more < <(apt-cache --names-only search '^docker-cli$' | cut -d' ' -f1 | grep -x docker-cli || true)
 	[[ " $* " == *' docker.io '* ]] || more=()
 	mapfile -t libraries < <(apt-get -s install --no-install-recommends "$@" "${more[@]}" |
-		awk '/^Inst (lib|[^ ]*-(aarch64|arm64)-)/ { print $2 }')
+		awk '/^Inst (lib|[^ ]*-(aarch64|arm64)-)/ && $2 !~ /^libjs-/ { print $2 }')
 	(cd "$into" && apt-get -qq -o APT::Sandbox::User=root download "$@" "${more[@]}" "${libraries[@]}")
 }
 
@@ -186,6 +189,8 @@ if [ "$want" = all ]; then
 	unpack $tools "${packages[@]}"
 	mapfile -t packages < <(cross_packages)
 	unpack $cross "${packages[@]}"
+	mapfile -t packages < <(prometheus_packages)
+	unpack $prometheus "${packages[@]}"
 	bash test/support/engines.sh
 fi
 install_modules

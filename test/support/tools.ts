@@ -1,5 +1,5 @@
 /**
- * Programs that the tests start: where they are (PATH, then what set-up unpacked into .cache/tools) and the one way to
+ * Programs that the tests start: where they are (PATH, then what set-up unpacked into .cache) and the one way to
  * run them. Arguments are always an array, never a shell's text.
  */
 import { execFile, spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_process';
@@ -13,6 +13,7 @@ import { isExecutable } from '../../src/lib/file.js';
 /** The tree; named by demo.sh, which runs compiled copies of these files from elsewhere. */
 export const root = process.env['TARTAN_TREE'] ?? fileURLToPath(new URL('../..', import.meta.url));
 const unpacked = join(root, '.cache/tools');
+const prometheus = join(root, '.cache/prometheus');
 
 export const probe = join(root, 'native/build/probe');
 export const flows = join(root, 'native/build/flows');
@@ -35,6 +36,7 @@ function environment(): NodeJS.ProcessEnv {
   );
   // Packages from before the merge of / and /usr have a bin of their own.
   const directories = ['usr/sbin', 'usr/bin', 'bin'].map(name => join(unpacked, name));
+  directories.push(join(prometheus, 'usr/bin'));
   const path = [own['PATH'] ?? '', '/usr/local/sbin', '/usr/sbin', '/sbin', ...directories].join(delimiter);
   const libraries = libraryDirectories();
   return {

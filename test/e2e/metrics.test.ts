@@ -1,0 +1,65 @@
+/**
+ * Metrics, rules and dashboard beside a real Prometheus that scrapes two hosts: promtool finds nothing wrong, and every
+ * query of every panel has an answer. The long part (test/long/metrics.test.ts) fires every alert by a real fault.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { panelQueries } from '../support/dashboard.js';
+import { LabPrometheus, metricsFlags, metricsPort, rulesFile } from '../support/prometheus.js';
+import { attempt, needTool, root, run, until } from '../support/tools.js';
+import { useLab } from '../support/use-lab.js';
+
+const promtool = needTool('TARTAN_PROMTOOL', 'promtool');
+const lab = useLab({ nodes: ['a', 'b'] }, async opened => {
+  await Promise.all(opened.hosts.map(host => host.bringUp(metricsFlags(host.address))));
+  await opened.waitForRoutes();
+});
+
+/** What only the measurement of peers brings, in a build without it. */
+const isMeasured = async (): Promise<boolean> => (await lab().node('a').status()).peers.some(({ watched }) => watched);
+const ofMeasurement = /tartan_(peers_(rtt|loss|path_mtu_bytes)|peer_(?!leases|info))/;
+
+/** The text of a scrape of host a, asked for as Prometheus does. */
+async function scrape(path = '/metrics'): Promise<string> {
+  const url = `http://${lab().node('a').address}:${metricsPort}${path}`;
+  return run(lab().spaces.inside('e', [process.execPath, '-e', fetcher, url]));
+}
+const fetcher = `fetch(process.argv[1]).then(async answer => process.stdout.write(await answer.text()))`;
+
+test('promtool finds nothing wrong with the rules, and each alert fires when it should', async () => {
+  const rulesTest = join(root, 'test/support/tartan.rules.test.yml');
+  expect(await run([promtool, 'check', 'rules', rulesFile])).toContain('SUCCESS');
+  expect(await run([promtool, 'test', 'rules', rulesTest])).toContain('SUCCESS');
+  const alerts = [...readFileSync(rulesFile, 'utf8').matchAll(/- alert: (\w+)/g)].map(([, name]) => name);
+  const tested = [...readFileSync(rulesTest, 'utf8').matchAll(/- name: (\w+)/g)].map(([, name]) => name);
+  expect(alerts.length).toBeGreaterThan(10);
+  expect(tested).toEqual(alerts);
+});
+
+test('promtool finds nothing wrong with the metrics, which have all that the rules name', async () => {
+  const text = await scrape();
+  expect(await attempt([promtool, 'check', 'metrics'], { input: text })).toEqual({ status: 0, stdout: '', stderr: '' });
+  const named = new Set(readFileSync(rulesFile, 'utf8').match(/\btartan_\w+/g));
+  expect(named.size).toBeGreaterThan(10);
+  const expected = [...named].filter(name => !ofMeasurement.test(name) || text.includes('tartan_peer_up'));
+  expect(expected.filter(name => !new RegExp(`^# TYPE ${name} `, 'm').test(text))).toEqual([]);
+});
+
+test('every query of every panel has an answer', async () => {
+  const [a, b] = [lab().node('a'), lab().node('b')];
+  const prometheus = await LabPrometheus.start(lab());
+  const flow = await lab().flow(a, b, 100);
+  const measured = await isMeasured();
+  const queries = panelQueries('10s').filter(({ expression }) => measured || !ofMeasurement.test(expression));
+  expect(queries.length).toBeGreaterThan(30);
+  const silent = async (): Promise<readonly string[]> => {
+    const answers = await prometheus.queries(queries.map(({ expression }) => expression));
+    return queries.flatMap(({ panel, expression }, at) => (answers[at]?.length ? [] : [`${panel}: ${expression}`]));
+  };
+  await until('every panel has data', async () => (await silent()).length === 0, 12_000).catch(() => {});
+  expect(await silent()).toEqual([]);
+  const [sent] = await prometheus.queries([`rate(tartan_tx_packets_total{instance=~"${a.address}:.*"}[10s])`]);
+  expect(sent?.[0]?.value).toBeGreaterThan(20);
+  await flow.stop();
+});
