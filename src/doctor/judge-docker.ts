@@ -36,5 +36,7 @@ export function judgeDockerPart({ status: fact, docker }: DoctorFacts): readonly
 
 /** @param hasUnit systemd knows Docker's unit, so that it is meant to run */
 function withoutDocker(found: Finding, hasUnit: boolean): Finding {
+  // A manager of firewalls is no fault; rules of it that drop something are found as what they are.
+  if (found.id === 'firewall-manager') return { ...found, severity: 'note' };
   return absentIds.includes(found.id) ? { ...found, severity: hasUnit ? 'warning' : 'note' } : found;
 }

@@ -6,6 +6,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { Scope } from '../../src/lib/scope.js';
 import { DockerEngine, type EngineVersion } from '../support/docker-engine.js';
+import { expectWell } from '../support/doctor.js';
 import { engineOf, FlowBed, masquerades, type Masquerade } from '../support/flow-bed.js';
 import { Lab } from '../support/lab.js';
 
@@ -161,6 +162,8 @@ for (const { version, kind, masquerade, orders } of combinations)
       });
       await stages[order](bed);
       await expectTable(bed, version, masquerade);
+      // Where Docker masquerades, doctor says so, and rightly.
+      if (masquerade !== 'Docker') await expectWell(lab.node('a'));
     });
   });
 

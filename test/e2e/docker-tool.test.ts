@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Finding } from '../../src/docker/verify/finding.js';
 import { askedEngine, DockerEngine } from '../support/docker-engine.js';
+import { expectWell, lookAt, namesOf } from '../support/doctor.js';
 import type { LabHost } from '../support/lab-host.js';
 import { useLab } from '../support/use-lab.js';
 
@@ -48,6 +49,12 @@ async function verify(host: LabHost, ...more: readonly string[]): Promise<Report
 function errorsOf({ findings }: Report): readonly string[] {
   return findings.filter(({ severity }) => severity === 'error').map(({ id }) => id);
 }
+
+test('doctor finds nothing where Docker is as it should be, and says what verify says where not', async () => {
+  await expectWell(lab().node('a'));
+  const found = namesOf(await lookAt(lab().node('b')));
+  expect(found).toEqual(expect.arrayContaining(['docker0-subnet', 'docker0-mtu']));
+});
 
 test('says what Docker should have, and that it has it', async () => {
   const a = lab().node('a');

@@ -1,12 +1,15 @@
 /** `tartan doctor` on hosts of a lab: nothing is found while all is well, and a fault is named with its next step. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, expect, test } from 'vitest';
+import type { DoctorReport } from '../../src/doctor/judge.js';
 import { expectWell, lookAt, namesOf } from '../support/doctor.js';
-import { until } from '../support/tools.js';
+import type { LabHost } from '../support/lab-host.js';
+import { attempt, findTool, run, toolProgram, until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const lab = useLab({ nodes: ['a', 'b'] });
-beforeAll(() => lab().bringUp());
+// No sweep puts a file right before doctor has looked.
+beforeAll(() => lab().bringUp({ 'iptables-resync': '3600' }));
 
 test('nothing is found while all is well, within the time', async () => {
   const [a, b] = [lab().node('a'), lab().node('b')];
@@ -30,6 +33,74 @@ test('a firewall that drops the tunnel is named with the rule and what accepts i
   await a.run(...repair.split(' '));
   await expectWell(a);
   await a.run('nft', 'delete table inet t');
+});
+
+function loadRules(host: LabHost, text: string): Promise<string> {
+  return run(host.inside(['nft', '-f', '-']), { input: text });
+}
+
+/** As firewalld has them, with and without a zone that opens the port. */
+const zones = (service: string): string => `
+table inet firewalld {
+  chain filter_PREROUTING { type filter hook prerouting priority filter + 10; policy accept; icmpv6 type nd-router-advert accept; }
+  chain filter_INPUT {
+    type filter hook input priority filter + 10; policy accept;
+    ct state { established, related } accept
+    ct status dnat accept
+    iifname "lo" accept
+    jump filter_INPUT_ZONES
+    ct state { invalid } drop
+    reject with icmpx admin-prohibited
+  }
+  chain filter_INPUT_ZONES { iifname "eth0" goto filter_IN_public; goto filter_IN_public; }
+  chain filter_IN_public { jump filter_IN_public_allow; meta l4proto { icmp, ipv6-icmp } accept; reject with icmpx admin-prohibited; }
+  chain filter_IN_public_allow { tcp dport 22 accept; ${service}; }
+}`;
+
+test('a firewall with zones is no alarm when the port is open, and is named when it is not', async () => {
+  const a = lab().node('a');
+  await loadRules(a, zones('udp dport 8285 accept'));
+  await expectWell(a);
+  await loadRules(a, `delete table inet firewalld ${zones('udp dport 8286 accept')}`);
+  const report = await lookAt(a);
+  expect(namesOf(report)).toContain('udp-new-dropped');
+  expect(report.findings.find(({ id }) => id === 'udp-new-dropped')?.next).toContain('--add-port=8285/udp');
+  await a.run('nft', 'delete', 'table', 'inet', 'firewalld');
+});
+
+test('iptables with a policy that drops and a rule for the port is no alarm', async () => {
+  const a = lab().node('a');
+  const rules = [
+    '-i lo -j ACCEPT',
+    '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+    '-p udp --dport 8285 -j ACCEPT',
+  ];
+  for (const rule of rules) await a.run('iptables', '-A', 'INPUT', ...rule.split(' '));
+  await a.run('iptables', '-P', 'INPUT', 'DROP');
+  await expectWell(a);
+  await a.run('iptables', '-P', 'INPUT', 'ACCEPT');
+  await a.run('iptables', '-F', 'INPUT');
+});
+
+test('a host without a program that lists rules is no alarm, and is said to be unchecked', async () => {
+  const a = lab().node('a');
+  const programs = ['nft', 'iptables', 'iptables-save', 'iptables-nft-save', 'iptables-legacy-save'];
+  const hidden = programs.flatMap(name => findTool(name) ?? []).map(path => `mount --bind /dev/null ${path}`);
+  const words = [
+    'unshare',
+    '-m',
+    'sh',
+    '-c',
+    [...hidden, 'exec "$@"'].join(' && '),
+    'sh',
+    process.execPath,
+    toolProgram,
+  ];
+  const where = ['--run-dir', a.runDir, '--state-dir', a.stateDir];
+  const { stdout } = await attempt(a.inside([...words, 'doctor', '-o', 'json', ...where]));
+  const report = JSON.parse(stdout) as DoctorReport;
+  expect(namesOf(report)).toEqual(['no-firewall-program']);
+  expect(report.findings.find(({ id }) => id === 'outer-firewall')?.severity).toBe('unchecked');
 });
 
 test('a route of others to a peer is named once', async () => {

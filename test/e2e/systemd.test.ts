@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { beforeEach, expect, onTestFailed, test } from 'vitest';
 import type { Status } from '../../src/agent/status.js';
 import { makeImage } from '../support/docker-engine.js';
+import type { DoctorReport } from '../../src/doctor/judge.js';
 import { SystemdHost } from '../support/systemd-host.js';
 import { root, until } from '../support/tools.js';
 import { Flow } from '../support/traffic.js';
@@ -118,6 +119,11 @@ test("Docker was started after the lease, with its address and MTU and the admin
   expect(await docker('exec', 'box', 'ip', 'link', 'show', 'eth0')).toContain(` mtu ${mtu} `);
   await host.adoptContainer(Number(await docker('inspect', '-f', '{{.State.Pid}}', 'box')));
   await lab().node('b').waitForPeers(1);
+  const { ok, findings } = JSON.parse(await host.run(['tartan', 'doctor', '-o', 'json'])) as DoctorReport;
+  expect({ ok, found: findings.filter(({ severity }) => /error|warning/.test(severity)) }).toEqual({
+    ok: true,
+    found: [],
+  });
 });
 
 test('systemctl restart leaves Docker, the data plane and the files as they are, and loses nothing', async () => {

@@ -1,5 +1,6 @@
 /** Three hosts: their containers reach each other, with their own addresses and every byte. */
 import { expect, test } from 'vitest';
+import { expectWell } from '../support/doctor.js';
 import { useLab } from '../support/use-lab.js';
 
 const gigabyte = 1_000_000_000;
@@ -12,6 +13,10 @@ test('every container reaches every other', async () => {
     ),
   );
   expect(answers.sort()).toEqual(['a-b true', 'a-c true', 'b-a true', 'b-c true', 'c-a true', 'c-b true']);
+});
+
+test('doctor finds nothing on any of them', async () => {
+  for (const host of lab().hosts) await expectWell(host);
 });
 
 test('hosts reach containers of other hosts, with the tunnel address as source', async () => {

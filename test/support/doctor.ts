@@ -4,7 +4,8 @@ import type { DoctorReport } from '../../src/doctor/judge.js';
 import type { LabHost } from './lab-host.js';
 
 export async function lookAt(host: LabHost): Promise<DoctorReport> {
-  const { stdout, stderr } = await host.tool('doctor', '-o', 'json');
+  const docker = host.engine ? ['--docker-host', host.engine.url] : [];
+  const { stdout, stderr } = await host.tool('doctor', '-o', 'json', ...docker);
   if (stdout === '') throw new Error(stderr);
   return JSON.parse(stdout) as DoctorReport;
 }
