@@ -1,6 +1,7 @@
 /* See loop.h. */
 #include "loop.h"
 #include "control.h"
+#include "prober.h"
 #include <poll.h>
 #include <unistd.h>
 
@@ -38,8 +39,15 @@ static enum control poll_worker(struct worker *w, struct tx *tx, struct rx *rx, 
 		*sent = tx_poll(tx);
 	if (control == CONTROL_FORWARD && rx != NULL)
 		*received = rx_poll(rx);
+	if (control == CONTROL_FORWARD && w->asks)
+		prober_ask(w);
 	pthread_mutex_unlock(&w->lock);
 	return control;
+}
+
+static int idle_ms(const struct worker *w)
+{
+	return w->asks ? prober_sleep_ms(w, IDLE_MS) : IDLE_MS;
 }
 
 void loop_run(struct worker *w, struct tx *tx, struct rx *rx)
@@ -53,7 +61,7 @@ void loop_run(struct worker *w, struct tx *tx, struct rx *rx)
 			wait_for(-1, -1, w->wake, IDLE_MS);
 		else if (sent == PROGRESS_BROKEN || received == PROGRESS_BROKEN)
 			wait_for(-1, -1, w->wake, BROKEN_MS);
-		else if (sent == PROGRESS_NONE && received == PROGRESS_NONE && !wait_for(tun, udp, w->wake, IDLE_MS))
+		else if (sent == PROGRESS_NONE && received == PROGRESS_NONE && !wait_for(tun, udp, w->wake, idle_ms(w)))
 			wait_for(-1, -1, w->wake, BROKEN_MS);
 	}
 }

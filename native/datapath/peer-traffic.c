@@ -2,7 +2,10 @@
 #include "peer-traffic.h"
 #include "clock.h"
 
-/* Writes the time unless it is there to a millisecond. Returns whether the time before is at least ACTIVE_NS ago. */
+/* Four seconds, roughly. */
+#define SPAN_BITS 32
+
+/* Writes the time unless it is there to a millisecond. Returns whether it is the first of its span. */
 static bool touch(_Atomic uint64_t *word, uint64_t now_ns)
 {
 	const uint64_t before = atomic_load_explicit(word, memory_order_relaxed);
@@ -10,7 +13,7 @@ static bool touch(_Atomic uint64_t *word, uint64_t now_ns)
 	if (before / MILLISECOND_NS == now_ns / MILLISECOND_NS)
 		return false;
 	atomic_store_explicit(word, now_ns, memory_order_relaxed);
-	return clock_since_ns(now_ns, before) >= ACTIVE_NS;
+	return before >> SPAN_BITS != now_ns >> SPAN_BITS;
 }
 
 static void add(_Atomic uint64_t *word, uint64_t amount)

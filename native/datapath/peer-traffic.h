@@ -14,7 +14,10 @@ struct peer_run {
 	uint64_t bytes; /* of inner packets */
 };
 
-/* Each returns whether the direction was silent for ACTIVE_NS before, or for ever. */
+/*
+ * Each returns whether the pair may have become active: after a silence, and every few seconds, because a peer may also
+ * begin to answer probes while data passes.
+ */
 bool peer_traffic_sent(struct counters_file *counters, const struct route_table *table, const struct peer_run *run,
 		       uint64_t now_ns);
 bool peer_traffic_received(struct counters_file *counters, const struct route_table *table, const struct peer_run *run,

@@ -1,26 +1,30 @@
-/* See prober.h. */
+/* See prober.h: who is asked, and when. */
 #include "prober.h"
-#include "clock.h"
 #include "peer-traffic.h"
-#include "probe.h"
 #include "tx-batch.h"
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 
-int prober_open(struct prober *r)
+static void *reserve(size_t bytes)
 {
-	const size_t bytes = PEERS_MAX * sizeof *r->peer;
 	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (memory == MAP_FAILED)
-		return errno;
-	*r = (struct prober){ .lock = PTHREAD_MUTEX_INITIALIZER, .peer = memory };
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+int prober_open(struct prober *r)
+{
+	*r = (struct prober){ .lock = PTHREAD_MUTEX_INITIALIZER };
+	r->peer = reserve(PEERS_MAX * sizeof *r->peer);
+	r->due.entry = reserve(PEERS_MAX * sizeof *r->due.entry);
+	if (r->peer == NULL || r->due.entry == NULL)
+		return ENOMEM;
 	return getrandom(r->random, sizeof r->random, 0) == (ssize_t)sizeof r->random ? 0 : EIO;
 }
 
 /* xoroshiro128+ (Blackman and Vigna, 2018). */
-static uint64_t next_random(struct prober *r)
+uint64_t prober_random(struct prober *r)
 {
 	const uint64_t a = r->random[0], b = r->random[1] ^ a;
 	const uint64_t result = a + r->random[1];
@@ -30,70 +34,213 @@ static uint64_t next_random(struct prober *r)
 	return result;
 }
 
-/* What is kept of the peer. That of a peer which had the number before is forgotten. */
-static struct probed_peer *peer_of(struct worker *w, uint32_t number)
+struct probed_peer *prober_peer(struct worker *w, uint32_t number)
 {
 	struct probed_peer *p = &w->prober->peer[number];
 	const uint32_t *identity = w->routes.slot->peers[number].identity;
 
 	if (memcmp(p->identity, identity, sizeof p->identity) != 0) {
-		*p = (struct probed_peer){ 0 };
+		*p = (struct probed_peer){ .is_due = p->is_due };
 		memcpy(p->identity, identity, sizeof p->identity);
 	}
 	return p;
 }
 
-static bool send_probe(const struct worker *w, struct sockaddr_in *to, const struct packet *p)
+int prober_send(const struct worker *w, uint32_t address, uint16_t port, const struct packet *p)
 {
+	struct sockaddr_in to = tx_batch_address(&(struct peer_endpoint){ .address = address, .port = port });
 	struct iovec iov = { .iov_base = p->bytes, .iov_len = p->length };
 	struct mmsghdr m = {
-		.msg_hdr = { .msg_name = to, .msg_namelen = sizeof *to, .msg_iov = &iov, .msg_iovlen = 1 },
+		.msg_hdr = { .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &iov, .msg_iovlen = 1 },
 	};
 
-	return sendmmsg(w->udp, &m, 1, MSG_DONTWAIT) == 1;
+	return sendmmsg(w->udp, &m, 1, MSG_DONTWAIT) == 1 ? 0 : errno;
 }
 
-/* The answer is as short as a probe can be, and goes where the question came from. */
-static void send_answer(struct worker *w, const struct probe *question, size_t arrived, const struct outer *outer)
+/* The block of a peer that answers probes; NULL: it is not to be asked. */
+static struct peer_block *askable(struct worker *w, uint32_t number)
 {
-	struct sockaddr_in to = tx_batch_address(&(struct peer_endpoint){ .address = outer->source, .port = outer->port });
-	uint8_t bytes[PROBE_BYTES];
-	struct packet p = { .bytes = bytes, .length = sizeof bytes };
-	const struct probe said = {
-		.kind = PROBE_ANSWER,
-		.sequence = question->sequence,
-		.opaque = question->opaque,
+	struct peer_block *b = peer_blocks_of(w->counters, &w->routes, number);
+
+	if (b == NULL)
+		return NULL;
+	const struct peer *row = &w->routes.slot->peers[number];
+	return (row->features & FEATURE_PROBE) != 0 && row->endpoint4 != 0 ? b : NULL;
+}
+
+static bool has_budget(const struct prober *r, uint64_t now)
+{
+	return r->spent_ns <= now;
+}
+
+static void spend(struct prober *r, uint64_t now)
+{
+	const uint64_t from = now > QUESTION_BURST_NS ? now - QUESTION_BURST_NS : 0;
+
+	r->spent_ns = (r->spent_ns > from ? r->spent_ns : from) + QUESTION_COST_NS;
+}
+
+static uint64_t wait_after(uint32_t unanswered)
+{
+	return unanswered == 1 ? SECOND_NS : unanswered == 2 ? 2 * SECOND_NS : ASK_ACTIVE_NS;
+}
+
+static void note_asked(struct probed_peer *p, struct peer_block *b, uint64_t now)
+{
+	const uint64_t history = statistic(b, peer_history), asked = (history >> 32) + 1;
+
+	p->unanswered++;
+	p->asked_ns = now;
+	p->next_ns = now + wait_after(p->unanswered);
+	set_statistic(b, peer_asked, statistic(b, peer_asked) + 1);
+	set_statistic(b, peer_asked_ns, now);
+	set_statistic(b, peer_history, (asked < 32 ? asked : 32) << 32 | (history << 1 & 0xffffffff));
+}
+
+static struct probe question_of(struct worker *w, uint32_t sequence)
+{
+	return (struct probe){
+		.kind = PROBE_QUESTION,
+		.sequence = sequence,
+		.opaque = prober_random(w->prober),
 		.prefix = w->self.subnet,
 		.prefix_length = w->self.subnet_length,
-		.arrived = (uint16_t)arrived,
 	};
-
-	probe_write(&p, &said);
-	if (send_probe(w, &to, &p))
-		count_add(w->block, probes_answered, 1);
 }
 
-static void take_question(struct worker *w, struct probed_peer *peer, const struct probe *question, size_t arrived,
-			  const struct outer *outer)
+static void ask(struct worker *w, uint32_t number, struct probed_peer *p, struct peer_block *b)
 {
-	const uint32_t random = (uint32_t)(next_random(w->prober) >> 32);
+	const struct peer *row = &w->routes.slot->peers[number];
+	const struct probe probe = question_of(w, ++p->sequence);
+	uint8_t bytes[PROBE_BYTES];
+	struct packet packet = { .bytes = bytes, .length = sizeof bytes };
 
-	if (answer_limit_take(&peer->limit, (uint32_t)(w->now_ns / SECOND_NS), random))
-		send_answer(w, question, arrived, outer);
-	else
-		count_add(w->block, probes_limited, 1);
+	probe_write(&packet, &probe);
+	spend(w->prober, w->now_ns);
+	note_asked(p, b, w->now_ns);
+	p->question[p->sequence % QUESTIONS_KEPT] = (struct question){
+		.is_open = true,
+		.sequence = probe.sequence,
+		.opaque = probe.opaque,
+		.at_ns = clock_now_ns(),
+	};
+	/* A question that the kernel refuses gets no answer: the network does not let it through. */
+	if (prober_send(w, row->endpoint4, row->port4, &packet) == 0)
+		count_add(w->block, probes_asked, 1);
 }
 
-void prober_take(struct worker *w, const struct packet *p, const struct outer *outer, uint32_t sender)
+/* The first of the due peers: asked, delayed to its time, or let go because nothing passes any more. */
+static void serve_first(struct worker *w)
 {
-	struct peer_block *block = peer_blocks_of(w->counters, &w->routes, sender);
-	struct probe probe;
+	struct prober *r = w->prober;
+	const uint32_t number = due_peers_first(&r->due)->peer;
+	struct peer_block *b = askable(w, number);
 
-	if (w->prober == NULL || block == NULL || !probe_read(p, &probe))
+	if (b == NULL || !peer_traffic_is_active(b, w->now_ns)) {
+		r->peer[number].is_due = false;
+		due_peers_remove_first(&r->due);
 		return;
-	pthread_mutex_lock(&w->prober->lock);
-	peer_traffic_heard(block, w->now_ns);
-	if (probe.kind == PROBE_QUESTION)
-		take_question(w, peer_of(w, sender), &probe, p->length, outer);
-	pthread_mutex_unlock(&w->prober->lock);
+	}
+	struct probed_peer *p = prober_peer(w, number);
+	if (p->next_ns <= w->now_ns)
+		ask(w, number, p, b);
+	due_peers_delay_first(&r->due, p->next_ns);
+}
+
+static bool may_ask_other(struct worker *w, uint32_t number)
+{
+	if (askable(w, number) == NULL)
+		return false;
+	const struct probed_peer *p = prober_peer(w, number);
+	return !p->is_due && (p->asked_ns == 0 || clock_since_ns(w->now_ns, p->asked_ns) >= ASK_ACTIVE_NS);
+}
+
+/* The number of the one to ask, or PEERS_MAX. */
+static uint32_t next_other(struct worker *w)
+{
+	struct prober *r = w->prober;
+	const uint32_t count = w->routes.peer_count;
+
+	if (r->other < count && askable(w, r->other) != NULL) {
+		const struct probed_peer *p = prober_peer(w, r->other);
+		if (!p->is_due && p->unanswered > 0 && p->unanswered < OTHERS_TRIES)
+			return r->other;
+	}
+	for (uint32_t i = 0; i < count && i < OTHERS_PER_TURN; i++) {
+		r->other = r->other + 1 < count ? r->other + 1 : 0;
+		if (!may_ask_other(w, r->other))
+			continue;
+		prober_peer(w, r->other)->unanswered = 0;
+		return r->other;
+	}
+	return PEERS_MAX;
+}
+
+static void ask_other(struct worker *w)
+{
+	const uint32_t number = next_other(w);
+
+	w->prober->others_ns = w->now_ns + ASK_OTHERS_NS;
+	if (number < PEERS_MAX)
+		ask(w, number, prober_peer(w, number), askable(w, number));
+}
+
+static uint64_t next_time(const struct prober *r)
+{
+	const struct due_peer *first = due_peers_first(&r->due);
+	const uint64_t at = first != NULL && first->at_ns < r->others_ns ? first->at_ns : r->others_ns;
+
+	return at > r->spent_ns ? at : r->spent_ns;
+}
+
+void prober_ask(struct worker *w)
+{
+	struct prober *r = w->prober;
+
+	if (atomic_load_explicit(&r->next_ns, memory_order_relaxed) > w->now_ns)
+		return;
+	pthread_mutex_lock(&r->lock);
+	if (w->self.gate != GATE_OPEN) {
+		atomic_store_explicit(&r->next_ns, w->now_ns + SECOND_NS, memory_order_relaxed);
+		pthread_mutex_unlock(&r->lock);
+		return;
+	}
+	for (uint32_t i = 0; i < DUE_PER_TURN && has_budget(r, w->now_ns); i++) {
+		const struct due_peer *first = due_peers_first(&r->due);
+		if (first == NULL || first->at_ns > w->now_ns)
+			break;
+		serve_first(w);
+	}
+	if (r->others_ns <= w->now_ns && has_budget(r, w->now_ns))
+		ask_other(w);
+	atomic_store_explicit(&r->next_ns, next_time(r), memory_order_relaxed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+int prober_sleep_ms(const struct worker *w, int longest_ms)
+{
+	const uint64_t next = atomic_load_explicit(&w->prober->next_ns, memory_order_relaxed);
+	const uint64_t ms = clock_since_ns(next, w->now_ns) / MILLISECOND_NS + 1;
+
+	return ms < (uint64_t)longest_ms ? (int)ms : longest_ms;
+}
+
+void prober_activate(struct worker *w, uint32_t number)
+{
+	struct prober *r = w->prober;
+
+	if (r == NULL)
+		return;
+	pthread_mutex_lock(&r->lock);
+	if (askable(w, number) != NULL) {
+		struct probed_peer *p = prober_peer(w, number);
+		if (!p->is_due) {
+			p->is_due = true;
+			p->unanswered = 0;
+			p->next_ns = w->now_ns;
+			due_peers_add(&r->due, number, w->now_ns);
+			atomic_store_explicit(&r->next_ns, w->now_ns, memory_order_relaxed);
+		}
+	}
+	pthread_mutex_unlock(&r->lock);
 }

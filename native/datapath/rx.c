@@ -142,8 +142,9 @@ static size_t gro_size(struct msghdr *m)
 
 static void note_run(struct worker *w, struct peer_run *run, const struct outer *outer)
 {
-	if (run->packets > 0)
-		peer_traffic_received(w->counters, &w->routes, run, outer->source, outer->port, w->now_ns);
+	if (run->packets > 0 &&
+	    peer_traffic_received(w->counters, &w->routes, run, outer->source, outer->port, w->now_ns))
+		prober_activate(w, run->peer);
 	*run = (struct peer_run){ 0 };
 }
 

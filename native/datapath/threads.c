@@ -42,6 +42,10 @@ static void open_thread(struct threads *threads, size_t i, const struct options 
 		.buffers = t->worker.buffers,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
+	/* The thread that takes the answers of a peer asks it, too, and measures how long they take. */
+	t->worker.asks = sparse != NULL ? t == sparse : i == lanes;
+	if (t->worker.asks && t->worker.path_mtu < 0)
+		t->worker.path_mtu = path_mtu_open(o->udp.fd[queue]);
 	tx_open(&t->tx, &t->worker, t == sparse || sparse == NULL ? NULL : &sparse->tx);
 	rx_open(&t->rx, &t->worker, t == sparse || sparse == NULL ? NULL : &sparse->rx);
 	/*

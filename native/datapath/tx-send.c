@@ -9,6 +9,7 @@
 #include "icmp-reply.h"
 #include "path-mtu.h"
 #include "peer-traffic.h"
+#include "prober.h"
 #include <errno.h>
 
 static enum counter counter_of(int err)
@@ -38,7 +39,8 @@ static void count_sent(struct worker *w, uint32_t peer, size_t packets, size_t b
 {
 	const struct peer_run run = { .peer = peer, .packets = (uint32_t)packets, .bytes = bytes };
 
-	peer_traffic_sent(w->counters, &w->routes, &run, w->now_ns);
+	if (peer_traffic_sent(w->counters, &w->routes, &run, w->now_ns))
+		prober_activate(w, peer);
 	count_add(w->block, tx_bytes, bytes);
 	count_add(w->block, tx_ok, packets);
 }

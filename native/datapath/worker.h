@@ -40,6 +40,7 @@ struct worker {
 	uint64_t now_ns; /* CLOCK_BOOTTIME */
 	struct limiter *limiter; /* of all workers */
 	struct prober *prober;   /* of all workers; NULL: probes are only counted */
+	bool asks;               /* its thread asks the questions of the prober */
 	struct gso_denied gso_denied;
 };
 

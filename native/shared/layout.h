@@ -188,7 +188,7 @@ _Static_assert(sizeof(struct thread_block) == 2176, "a thread block has another 
  * All others are written under the lock of the prober (prober.h):
  *   asked, answered  questions and answers to them, those for the path MTU not counted, and when the last one was
  *   rtt_p50_us, rtt_p99_us   round trips of lately; 0: not known
- *   history          questions << 32 | bits: of the last 32 questions or fewer, bit 0 is 1 if the newest was answered
+ *   history          how many questions, 32 at most, << 32 | a bit of each: 1 if it was answered, bit 0 of the newest
  *   path_mtu_out     bytes of the longest inner packet that is known to arrive at the peer; 0: not known
  *   path_mtu_in      seconds until which it counts << 16 | bytes of the longest question that has arrived from the peer
  */

@@ -1,7 +1,10 @@
 /** What two data processes measure of each other over a real path. */
+import { execFileSync } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PeerMeasurement, Stranger } from '../../src/datapath/datapath.js';
 import { formatIpv4 } from '../../src/model/ip.js';
+import { probeFeature } from '../../src/model/plan.js';
 import { Lab, bothUp, run, until, type Daemon, type Host } from './datapath-lab.js';
 
 let lab: Lab;
@@ -56,3 +59,88 @@ test('fault B9: datagrams from an address that no lease names are told with that
   expect(seen.map(({ address }) => formatIpv4(address))).toEqual(['192.0.2.77']);
   expect(await daemons.b.call('strangers')).toEqual([]);
 });
+
+/** What each host publishes of the other: that it answers probes, or not. */
+async function publish(host: Host, features: number): Promise<void> {
+  await daemons[host].call('publish', [{ ...lab.peers(host)[0], features }]);
+}
+
+function nft(host: Host, ...rules: readonly string[]): void {
+  const table = ['table inet blocked', 'delete table inet blocked'];
+  execFileSync('ip', ['netns', 'exec', lab.namespace(host), 'nft', '-f', '-'], {
+    input: [...table, ...rules.map(rule => `add ${rule}`)].join('\n'),
+  });
+}
+
+const inputChain = ['table inet blocked', 'chain inet blocked in { type filter hook input priority 0; }'];
+
+test('nothing but inner packets goes to a peer whose lease does not say that it answers probes', async () => {
+  // The first byte of the payload, behind the UDP header.
+  nft(
+    'b',
+    ...inputChain,
+    'rule inet blocked in udp dport 8285 @th,64,4 == 4 counter comment "inner"',
+    'rule inet blocked in udp dport 8285 @th,64,4 != 4 counter comment "other"',
+  );
+  const packets = (): readonly number[] =>
+    [
+      ...run('ip', 'netns', 'exec', lab.namespace('b'), 'nft', 'list', 'table', 'inet', 'blocked').matchAll(
+        /packets (\d+)/g,
+      ),
+    ].map(([, count]) => Number(count));
+  expect(await lab.lost(200)).toBe(0);
+  await delay(2500);
+  const [inner = 0, other] = packets();
+  expect(inner).toBeGreaterThanOrEqual(200);
+  expect(other).toBe(0);
+  await Promise.all([publish('a', probeFeature), publish('b', 0)]);
+  await until('a question', packets, ([, questions = 0]) => questions > 0);
+  nft('b');
+});
+
+test('the round trip is measured of an active pair', async () => {
+  await Promise.all([publish('a', probeFeature), publish('b', probeFeature)]);
+  const before = await measured('a');
+  const pings = async (): Promise<PeerMeasurement> => {
+    lab.reaches();
+    return measured('a');
+  };
+  const after = await until('answers', pings, ({ answered }) => answered >= before.answered + 2, 9000);
+  expect(after.roundTripUs?.p50).toBeGreaterThan(0);
+  expect(after.roundTripUs?.p50).toBeLessThan(100_000);
+  expect(after.loss).toBe(0);
+  const { counters } = await daemons.a.state();
+  expect(counters['probes_asked']).toBeGreaterThan(0);
+  expect(counters['probes_answered']).toBeGreaterThan(0);
+});
+
+test('fault D11: of a way that is blocked in one direction one end hears and is not answered, the other hears nothing', async () => {
+  nft('b', ...inputChain, 'rule inet blocked in udp dport 8285 drop');
+  const [a, b] = [await measured('a'), await measured('b')];
+  const began = Date.now();
+  expect(lab.reaches()).toBe(false);
+  const silent = await until(
+    'two questions without an answer',
+    () => measured('a'),
+    now => now.asked >= a.asked + 2,
+    9000,
+  );
+  expect(Date.now() - began).toBeLessThan(10_000);
+  expect(silent.answered).toBe(a.answered);
+  // What b asks arrives at a, whose answers do not arrive at b.
+  await until(
+    'a hears b',
+    () => measured('a'),
+    now => (now.heardMs ?? 0) > (silent.heardMs ?? 0),
+    9000,
+  );
+  const deaf = await measured('b');
+  expect([deaf.answered, deaf.heardMs]).toEqual([b.answered, b.heardMs]);
+  nft('b');
+  await until(
+    'answers again',
+    () => measured('a'),
+    now => now.answered > silent.answered,
+    9000,
+  );
+}, 40_000);

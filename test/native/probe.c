@@ -146,9 +146,10 @@ static void notes_traffic_of_a_peer(struct bench *b)
 	peer_blocks_fit(c, &b->routes);
 	CHECK(&b->s, !peer_traffic_is_active(block, now));
 	CHECK(&b->s, peer_traffic_sent(c, &b->routes, &run, now));
-	CHECK(&b->s, !peer_traffic_sent(c, &b->routes, &run, now + ACTIVE_NS - SECOND_NS));
+	CHECK(&b->s, !peer_traffic_sent(c, &b->routes, &run, now + SECOND_NS));
 	CHECK(&b->s, block->statistics[peer_sent_packets] == 6 && block->statistics[peer_sent_bytes] == 8000);
 	CHECK(&b->s, block->last_heard_ns == 0);
+	CHECK(&b->s, peer_traffic_sent(c, &b->routes, &run, now + ACTIVE_NS - SECOND_NS));
 	CHECK(&b->s, peer_traffic_is_active(block, now + ACTIVE_NS) && !peer_traffic_is_active(block, now + 2 * ACTIVE_NS));
 	CHECK(&b->s, peer_traffic_sent(c, &b->routes, &run, now + 2 * ACTIVE_NS));
 	CHECK(&b->s, peer_traffic_received(c, &b->routes, &run, ADDRESS(192, 0, 2, 3), PORT, now));
