@@ -86,7 +86,10 @@ case $part in
 		step 'the demo' npm run -s demo
 		step 'twenty restarts' env TARTAN_RESTARTS=20 vitest run --project e2e test/e2e/docker-restarts.test.ts
 		;;
-	metrics) step 'every alert by a real fault' vitest run --project long test/long/metrics ;;
+	metrics)
+		step 'every alert by a real fault' vitest run --project long test/long/metrics.test.ts
+		step 'what it costs to be scraped' vitest run --project long test/long/metrics-cost.test.ts
+		;;
 	soak) step 'soak' bash test/support/soak.sh --minutes "${TARTAN_SOAK_MINUTES:-30}" --seed "${TARTAN_SOAK_SEED:-1}" ;;
 esac
 [ "$part" = fuzz ] || step 'nothing is left behind' bash test/support/traces.sh --compare "$scratch/before"
