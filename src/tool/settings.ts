@@ -39,17 +39,30 @@ const etcdctlNames: Readonly<Partial<Record<FlagName, string>>> = {
 
 const defaultEndpoint = 'http://127.0.0.1:2379';
 
+/** Adds the options for etcd, which stand in the help of the program only: few calls need them. */
 export function addEtcdOptions(command: Command): Command {
-  return etcdFlags.reduce((to, name) => addFlag(to, name), command);
+  for (const name of etcdFlags) command.addOption(optionOf(name).hideHelp());
+  return command.addHelpText('after', '\nThe options for etcd are listed by tartan --help.');
+}
+
+/** Lines of help, aligned. */
+export function etcdOptionLines(): readonly string[] {
+  const options = etcdFlags.map(optionOf);
+  const width = Math.max(...options.map(({ flags }) => flags.length));
+  return options.map(({ flags, description }) => `  ${flags.padEnd(width)}  ${description}`);
 }
 
 /** Adds the daemon's flag as an option of the tool, with the same name and the same variables. */
 export function addFlag(command: Command, name: FlagName): Command {
+  return command.addOption(optionOf(name));
+}
+
+function optionOf(name: FlagName): Option {
   const flag = findFlag(name);
   const value = flag?.kind === 'boolean' ? '' : ` <${flag?.value.toLowerCase()}>`;
   const fallback = name === 'etcd-endpoints' ? defaultEndpoint : flag?.fallback;
   const shownFallback = fallback && fallback !== 'false' ? ` (default ${fallback})` : '';
-  return command.addOption(new Option(`--${name}${value}`, `${flag?.help ?? ''}${shownFallback}`));
+  return new Option(`--${name}${value}`, `${flag?.help ?? ''}${shownFallback}`);
 }
 
 /** The connection to etcd, and which place named its endpoints. */

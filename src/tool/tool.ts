@@ -10,6 +10,7 @@ import { createDockerNetwork } from './docker-network.js';
 import { writeDockerOpts } from './docker-opts.js';
 import { eventLevels, readSince, showEvents } from './event-commands.js';
 import { showFeatures, withdrawOwnFeatures } from './feature-commands.js';
+import { addHelp } from './help.js';
 import { leave, releaseLease, reserveLease } from './lease-commands.js';
 import { echoHeaderBytes, pingPeers } from './ping.js';
 import { showPeers } from './peers.js';
@@ -46,17 +47,12 @@ export async function runTool(argv: readonly string[], io: ToolIo): Promise<numb
   }
 }
 
-const exitNotes = `
-Exit status: 0 ok, 1 error, 2 a check failed, 4 the daemon cannot be reached, 5 etcd cannot be reached, 64 usage.
-Options that are not given are taken from TARTAN_* and FLANNELD_* variables, those for etcd from ETCDCTL_* as well.`;
-
 function buildProgram(name: string, run: Run, io: ToolIo): Command {
   const program = new Command(name === 'subnet-lease' ? name : 'tartan');
   program
     .version(version, '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
-    .addHelpText('after', exitNotes)
     .exitOverride()
     .configureOutput({
       writeOut: io.stdout,
@@ -66,6 +62,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   if (name === 'subnet-lease') {
     program.description('The subnets that the hosts of the overlay hold');
     addLeaseCommands(program, run);
+    addHelp(program, 'lease');
     return program;
   }
   program.description('Looks after the overlay network of tartand');
@@ -82,6 +79,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   addDockerOpts(program, run);
   addLeave(program, run);
   addCleanup(program, run);
+  addHelp(program, '');
   return program;
 }
 

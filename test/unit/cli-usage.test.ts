@@ -69,3 +69,36 @@ describe('usage', () => {
     expect((await run('--help')).out).toContain('Exit status: 0 ok, 1 error, 2 a check failed, 4 ');
   });
 });
+
+describe('help', () => {
+  /** The words of every command that runs something, as the help lists them. */
+  async function commands(path: string): Promise<readonly string[]> {
+    const { out } = await run(`${path} --help`);
+    const listed = /\nCommands:\n([^]*?)(\n\n|$)/.exec(out)?.[1] ?? '';
+    const names = [...listed.matchAll(/^ {2}(\S+)/gm)].map(([, name = '']) => name).filter(name => name !== 'help');
+    if (names.length === 0) return [path];
+    return (await Promise.all(names.map(name => commands(`${path} ${name}`.trim())))).flat();
+  }
+
+  it('of each command has an example, which is a command line of it', async () => {
+    const all = await commands('');
+    expect(all.length).toBeGreaterThan(15);
+    // That help is the one of flannel's script.
+    for (const path of all.filter(name => name !== 'docker-opts')) {
+      const { out } = await run(`${path} --help`);
+      expect(out, path).toMatch(new RegExp(`\n\nExamples?:\n  tartan ${path}`));
+    }
+    expect((await run('reserve --help', '/usr/bin/subnet-lease')).out).toContain(
+      '\n  subnet-lease reserve 10.5.7.0/24',
+    );
+  });
+
+  it('lists the options for etcd once, for all commands', async () => {
+    expect((await run('--help')).out).toMatch(/\nEtcd options[^\n]*\n {2}--etcd-endpoints <urls> .*\n/);
+    expect((await run('--help', '/usr/bin/subnet-lease')).out).toContain('--etcd-cafile <file>');
+    const { out } = await run('leases --help');
+    expect(out).not.toContain('--etcd-prefix');
+    expect(out).toContain('listed by tartan --help');
+    expect((await run('leases --etcd-endpoints=nowhere')).err).toContain('--etcd-endpoints: ');
+  });
+});
