@@ -8,6 +8,7 @@ const examples: Readonly<Record<string, readonly string[]>> = {
   events: ['events --since 1h --level warn'],
   peers: ['peers --state silent', 'peers -o wide host-b'],
   doctor: ['doctor', 'doctor -o json'],
+  top: ['top', 'top --count 1 -o json'],
   ping: ['ping', 'ping --size 1472 --df host-b'],
   leases: ['leases -o wide', 'leases --etcd-endpoints http://192.0.2.254:2379'],
   'lease ls': ['lease ls -o json'],

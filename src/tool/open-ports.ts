@@ -15,7 +15,7 @@ import { readDockerFacts } from './docker-facts.js';
 import { readDoctorFacts } from './doctor-facts.js';
 import { fixOwn } from './doctor-fix.js';
 import { openEcho } from './echo.js';
-import type { ToolIo, ToolPorts } from './ports.js';
+import type { TerminalPort, ToolIo, ToolPorts } from './ports.js';
 import { readEvents, readSettings, readStatus } from './status-client.js';
 
 /** @param host the ports that change this host */
@@ -45,6 +45,7 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
     readEnvironmentFile: () => readDaemonEnvironment(),
     ...host,
     openEcho,
+    terminal,
     doctor: { readFacts: readDoctorFacts, fix: fixOwn },
     docker: { readFacts: readDockerFacts, readEngine, createNetwork: createEngineNetwork },
   };
@@ -63,5 +64,23 @@ export function openProcessIo(ports: ToolPorts): ToolIo {
     stdin: () => text(process.stdin),
     isTty: process.stdout.isTTY === true,
     ports,
+  };
+}
+
+const terminal: TerminalPort = {
+  size: () => ({ rows: process.stdout.rows || 24, columns: process.stdout.columns || 80 }),
+  onInterrupt,
+};
+
+function onInterrupt(): ReturnType<TerminalPort['onInterrupt']> {
+  const stop = new AbortController();
+  const names = ['SIGINT', 'SIGTERM'] as const;
+  const abort = (): void => stop.abort();
+  for (const name of names) process.on(name, abort);
+  return {
+    signal: stop.signal,
+    release: () => {
+      for (const name of names) process.off(name, abort);
+    },
   };
 }

@@ -105,6 +105,13 @@ export interface DoctorPorts {
   fix(facts: DoctorFacts): readonly string[];
 }
 
+/** What a command that goes on needs of the terminal that it runs on. */
+export interface TerminalPort {
+  size(): { readonly rows: number; readonly columns: number };
+  /** From now on an interrupt (SIGINT, SIGTERM) aborts the signal instead of ending the program, until the release. */
+  onInterrupt(): { readonly signal: AbortSignal; readonly release: () => void };
+}
+
 export interface ToolPorts extends SettingsPlaces {
   openStore(options: EtcdOptions): Promise<ToolStore>;
   /** Asks the daemon whose run directory this is. */
@@ -126,6 +133,7 @@ export interface ToolPorts extends SettingsPlaces {
   /** @throws TartanError PERMISSION */
   openEcho(): Promise<Echo>;
   readonly docker: DockerPorts;
+  readonly terminal: TerminalPort;
   readonly doctor: DoctorPorts;
 }
 

@@ -42,7 +42,7 @@ export function formatStatus(status: Status, output: Exclude<Output, 'json'>, pa
 }
 
 /** The daemon's own line; for an older one, which says none, a line of the same form. */
-function truthOf(status: Status): string {
+export function truthOf(status: Status): string {
   if (status.summary !== null) return status.summary;
   const { phase, ready, problems, health, peers, lease } = status;
   if (!ready) return [phase === 'ready' ? 'not ready' : phase, ...problems.slice(0, 1)].join(': ');

@@ -19,6 +19,7 @@ import type { ToolIo } from './ports.js';
 import { cleanUp, getConfig, showLeases, setConfig, showStatus, validateConfig, type Call } from './commands.js';
 import { exitStatus, formatToolError, toolErrorOf, usageError, type ExitStatus, type ToolError } from './error.js';
 import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './settings.js';
+import { showTop } from './top.js';
 import { version } from '../cli/version.js';
 
 /** Runs a command and sets the exit status. */
@@ -70,6 +71,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   addEvents(program, run);
   addPeers(program, run);
   addDoctor(program, run);
+  addTop(program, run);
   addPing(program, run);
   addLeaseList(program, 'leases', run);
   addLeaseCommands(program.command('lease').description('commands for leases'), run);
@@ -200,6 +202,31 @@ function addDoctor(parent: Command, run: Run): void {
   addDockerHost(addDockerFiles(addFlag(addEtcdOptions(command), 'state-dir'))).action(() =>
     run(command, (call, values) => examine(call, values['fix'] === true)),
   );
+}
+
+function addTop(parent: Command, run: Run): void {
+  const command = parent
+    .command('top')
+    .description('live rates of each peer and of each reason of a drop, until an interrupt');
+  const interval = new Option('-i, --interval <seconds>', 'between two looks').default(1).argParser(readInterval);
+  const count = new Option('-n, --count <number>', 'looks, then end').argParser(readCount);
+  addFlag(addOutput(command), 'run-dir')
+    .addOption(interval)
+    .addOption(count)
+    .action(() =>
+      run(command, (call, values) =>
+        showTop(call, {
+          intervalMs: 1000 * Number(values['interval']),
+          count: typeof values['count'] === 'number' ? values['count'] : undefined,
+        }),
+      ),
+    );
+}
+
+function readInterval(text: string): number {
+  const seconds = /^\d{1,4}(\.\d{1,3})?$/.test(text) ? Number(text) : 0;
+  if (seconds >= 0.1 && seconds <= 3600) return seconds;
+  throw new InvalidArgumentError('expected seconds from 0.1 to 3600');
 }
 
 function addPing(parent: Command, run: Run): void {

@@ -107,6 +107,10 @@ export const noPorts: ToolPorts = {
   withoutForwarding: unexpected,
   withoutDaemon: unexpected,
   openEcho: unexpected,
+  terminal: {
+    size: () => ({ rows: 24, columns: 80 }),
+    onInterrupt: () => ({ signal: new AbortController().signal, release: () => {} }),
+  },
   doctor: { readFacts: unexpected, fix: () => [] },
   docker: { readFacts: unexpected, readEngine: unexpected, createNetwork: unexpected },
 };

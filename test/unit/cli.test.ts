@@ -107,6 +107,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
       withoutDaemon: noChanges.release,
       readEvents: noChanges.release,
       docker: noPorts.docker,
+      terminal: noPorts.terminal,
       doctor: noPorts.doctor,
       cleanup: async ({ flannel, runDir, stateDir }) =>
         answer(`cleanup ${flannel ? 'flannel' : `${runDir} ${stateDir}`}`, {

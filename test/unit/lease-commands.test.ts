@@ -91,6 +91,7 @@ function openWorld(): ToolIo['ports'] {
     cleanup: unused,
     openEcho: unused,
     docker: noPorts.docker,
+    terminal: noPorts.terminal,
     doctor: noPorts.doctor,
   };
 }
