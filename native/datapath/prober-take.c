@@ -2,6 +2,8 @@
 #include "peer-traffic.h"
 #include "prober.h"
 
+#define PATH_IN_SECONDS 95u
+
 /* The answer is as short as a probe can be, and goes where the question came from. */
 static void send_answer(struct worker *w, const struct probe *question, size_t arrived, const struct outer *outer)
 {
@@ -21,11 +23,22 @@ static void send_answer(struct worker *w, const struct probe *question, size_t a
 		count_add(w->block, probes_answered, 1);
 }
 
-static void take_question(struct worker *w, struct probed_peer *peer, const struct probe *question, size_t arrived,
-			  const struct outer *outer)
+/* A long question is what its sender searches its path with. What passed counts for three of its rounds. */
+static void note_length(struct peer_block *b, size_t arrived, uint64_t now_ns)
+{
+	const uint64_t now_s = now_ns / SECOND_NS, before = statistic(b, peer_path_mtu_in);
+	const bool is_old = before >> 16 <= now_s;
+
+	if (arrived > PROBE_BYTES && (is_old || arrived >= (before & 0xffff)))
+		set_statistic(b, peer_path_mtu_in, (now_s + PATH_IN_SECONDS) << 16 | arrived);
+}
+
+static void take_question(struct worker *w, struct probed_peer *peer, struct peer_block *b,
+			  const struct probe *question, size_t arrived, const struct outer *outer)
 {
 	const uint32_t random = (uint32_t)(prober_random(w->prober) >> 32);
 
+	note_length(b, arrived, w->now_ns);
 	if (answer_limit_take(&peer->limit, (uint32_t)(w->now_ns / SECOND_NS), random))
 		send_answer(w, question, arrived, outer);
 	else
@@ -39,6 +52,15 @@ static bool is_answered(struct question *q, const struct probe *answer)
 		return false;
 	q->is_open = false;
 	return true;
+}
+
+static void take_long_answer(struct worker *w, struct probed_peer *peer, struct peer_block *b,
+			     const struct probe *answer)
+{
+	if (!is_answered(&peer->long_question, answer) || answer->arrived != peer->path.asking)
+		return;
+	path_search_passed(&peer->path, answer->arrived, w->now_ns);
+	set_statistic(b, peer_path_mtu_out, peer->path.passes);
 }
 
 static void take_answer(struct probed_peer *peer, struct peer_block *b, const struct probe *answer)
@@ -71,7 +93,9 @@ void prober_take(struct worker *w, const struct packet *p, const struct outer *o
 	struct probed_peer *peer = prober_peer(w, sender);
 	peer_traffic_heard(block, w->now_ns);
 	if (probe.kind == PROBE_QUESTION)
-		take_question(w, peer, &probe, p->length, outer);
+		take_question(w, peer, block, &probe, p->length, outer);
+	else if ((probe.sequence & LONG_SEQUENCE) != 0)
+		take_long_answer(w, peer, block, &probe);
 	else
 		take_answer(peer, block, &probe);
 	pthread_mutex_unlock(&w->prober->lock);

@@ -1,5 +1,6 @@
 /* See prober.h: who is asked, and when. */
 #include "prober.h"
+#include "path-mtu.h"
 #include "peer-traffic.h"
 #include "tx-batch.h"
 #include <errno.h>
@@ -18,7 +19,8 @@ int prober_open(struct prober *r)
 	*r = (struct prober){ .lock = PTHREAD_MUTEX_INITIALIZER };
 	r->peer = reserve(PEERS_MAX * sizeof *r->peer);
 	r->due.entry = reserve(PEERS_MAX * sizeof *r->due.entry);
-	if (r->peer == NULL || r->due.entry == NULL)
+	r->bytes = reserve(IPV4_BYTES_MAX);
+	if (r->peer == NULL || r->due.entry == NULL || r->bytes == NULL)
 		return ENOMEM;
 	return getrandom(r->random, sizeof r->random, 0) == (ssize_t)sizeof r->random ? 0 : EIO;
 }
@@ -111,7 +113,7 @@ static struct probe question_of(struct worker *w, uint32_t sequence)
 static void ask(struct worker *w, uint32_t number, struct probed_peer *p, struct peer_block *b)
 {
 	const struct peer *row = &w->routes.slot->peers[number];
-	const struct probe probe = question_of(w, ++p->sequence);
+	const struct probe probe = question_of(w, p->sequence = (p->sequence + 1) & ~LONG_SEQUENCE);
 	uint8_t bytes[PROBE_BYTES];
 	struct packet packet = { .bytes = bytes, .length = sizeof bytes };
 
@@ -129,6 +131,64 @@ static void ask(struct worker *w, uint32_t number, struct probed_peer *p, struct
 		count_add(w->block, probes_asked, 1);
 }
 
+/* The path carries less than `bytes`, as the kernel says, or else to the next usual length, as for data (tx-send.c). */
+static void learn_path_mtu(struct worker *w, uint32_t number, const struct packet *p)
+{
+	const struct peer *row = &w->routes.slot->peers[number];
+	const struct peer_endpoint endpoint = { .address = row->endpoint4, .port = row->port4, .peer = number };
+	size_t longest = path_mtu_ask(w->path_mtu, &endpoint, p);
+
+	/* The path has become wider. The answer to what was sent now goes to another socket, so it is asked again. */
+	if (longest >= p->length)
+		return;
+	if (longest == 0)
+		longest = icmp_smaller_mtu(p->length);
+	peer_blocks_learn_path_mtu(w->counters, &w->routes, number, longest, w->now_ns);
+}
+
+static void ask_long(struct worker *w, uint32_t number, struct probed_peer *p, uint16_t length)
+{
+	const struct peer *row = &w->routes.slot->peers[number];
+	const struct probe probe = question_of(w, LONG_SEQUENCE | (uint32_t)(prober_random(w->prober) >> 33));
+	struct packet packet = { .bytes = w->prober->bytes, .length = length };
+
+	probe_write(&packet, &probe);
+	spend(w->prober, w->now_ns);
+	path_search_sent(&p->path, length, w->now_ns);
+	p->long_question = (struct question){ .is_open = true, .sequence = probe.sequence, .opaque = probe.opaque };
+	const int err = prober_send(w, row->endpoint4, row->port4, &packet);
+	if (err == 0)
+		count_add(w->block, probes_asked, 1);
+	if (err != EMSGSIZE)
+		return;
+	learn_path_mtu(w, number, &packet);
+	path_search_failed(&p->path, length, w->now_ns);
+}
+
+/*
+ * Asks for the path MTU if it is time, and tells whether a short question is needed beside it: without its answer nobody
+ * knows whether the long one was lost for its length. Returns when to come again.
+ */
+static uint64_t search_path(struct worker *w, uint32_t number, struct probed_peer *p, struct peer_block *b)
+{
+	const size_t learnt = peer_blocks_path_mtu(w->counters, &w->routes, number, w->now_ns);
+	const uint64_t answered_ns = statistic(b, peer_answered_ns);
+	const uint16_t length =
+		path_search_next(&p->path, (uint16_t)w->self.mtu, (uint32_t)learnt, answered_ns, w->now_ns);
+
+	if (length > 0) {
+		if (p->next_ns > w->now_ns)
+			ask(w, number, p, b);
+		ask_long(w, number, p, length);
+	}
+	if (statistic(b, peer_path_mtu_out) != p->path.passes)
+		set_statistic(b, peer_path_mtu_out, p->path.passes);
+	if (p->path.next_ns > w->now_ns)
+		return p->path.next_ns;
+	/* A length that was refused is followed by the next one. A silent peer is asked as any silent peer. */
+	return p->path.asking == 0 ? w->now_ns + QUESTION_COST_NS : UINT64_MAX;
+}
+
 /* The first of the due peers: asked, delayed to its time, or let go because nothing passes any more. */
 static void serve_first(struct worker *w)
 {
@@ -142,9 +202,11 @@ static void serve_first(struct worker *w)
 		return;
 	}
 	struct probed_peer *p = prober_peer(w, number);
-	if (p->next_ns <= w->now_ns)
+	const bool is_time = p->next_ns <= w->now_ns;
+	const uint64_t path_ns = search_path(w, number, p, b);
+	if (is_time)
 		ask(w, number, p, b);
-	due_peers_delay_first(&r->due, p->next_ns);
+	due_peers_delay_first(&r->due, path_ns < p->next_ns ? path_ns : p->next_ns);
 }
 
 static bool may_ask_other(struct worker *w, uint32_t number)

@@ -4,6 +4,7 @@
  * any thread that receives takes questions and answers (prober-take.c).
  *
  *   active pair   asked when it becomes active, after 1 s and 2 s more while it does not answer, then each 5 s
+ *                 with a long question beside it where the path MTU is searched for, each 30 s (path-search.h)
  *   all others    in turn, one question a second for the whole host; who does not answer is asked twice more at once
  */
 #ifndef TARTAN_PROBER_H
@@ -12,14 +13,19 @@
 #include "answer-limit.h"
 #include "clock.h"
 #include "due-peers.h"
+#include "path-search.h"
 #include "probe.h"
 #include "round-trips.h"
 #include "worker.h"
 
-/* Questions are told from each other by sequence: an answer may come after the next question was asked. */
+/*
+ * Questions are told from each other by sequence: an answer may come after the next question was asked. Long ones, of
+ * which there is one at a time, have this bit in it.
+ */
+#define LONG_SEQUENCE 0x80000000u
 #define QUESTIONS_KEPT 4u
-/* No host asks more often in a second: ten at once, and one each 25 ms. */
-#define QUESTION_COST_NS (25 * MILLISECOND_NS)
+/* No host asks more often in a second: ten at once and one each 26 ms, or two. */
+#define QUESTION_COST_NS (26 * MILLISECOND_NS)
 #define QUESTION_BURST_NS (10 * QUESTION_COST_NS)
 #define ASK_ACTIVE_NS (5 * SECOND_NS)
 #define ASK_OTHERS_NS SECOND_NS
@@ -44,6 +50,8 @@ struct probed_peer {
 	uint64_t asked_ns;
 	uint64_t next_ns;    /* when to ask while the pair is active */
 	struct question question[QUESTIONS_KEPT]; /* at the place sequence % QUESTIONS_KEPT */
+	struct question long_question;
+	struct path_search path;
 	struct round_trips trips;
 	bool is_due; /* has an entry in `due`, whatever the identity */
 };
@@ -53,6 +61,7 @@ struct prober {
 	uint64_t random[2];         /* state of the generator */
 	struct probed_peer *peer;   /* PEERS_MAX; a page that no peer has needed takes no memory */
 	struct due_peers due;       /* peers of active pairs */
+	uint8_t *bytes;             /* room for the longest question */
 	_Atomic uint64_t next_ns;   /* when prober_ask() has something to do */
 	uint64_t spent_ns;          /* the question that may be asked next, see QUESTION_COST_NS */
 	uint64_t others_ns;         /* when the next of the others is asked */

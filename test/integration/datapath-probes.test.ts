@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PeerMeasurement, Stranger } from '../../src/datapath/datapath.js';
 import { formatIpv4 } from '../../src/model/ip.js';
 import { probeFeature } from '../../src/model/plan.js';
+import { attempt } from '../support/tools.js';
 import { Lab, bothUp, run, until, type Daemon, type Host } from './datapath-lab.js';
 
 let lab: Lab;
@@ -61,8 +62,8 @@ test('fault B9: datagrams from an address that no lease names are told with that
 });
 
 /** What each host publishes of the other: that it answers probes, or not. */
-async function publish(host: Host, features: number): Promise<void> {
-  await daemons[host].call('publish', [{ ...lab.peers(host)[0], features }]);
+async function publish(host: Host, features: number, identity?: string): Promise<void> {
+  await daemons[host].call('publish', [{ ...lab.peers(host)[0], features, ...(identity && { identity }) }]);
 }
 
 function nft(host: Host, ...rules: readonly string[]): void {
@@ -112,6 +113,58 @@ test('the round trip is measured of an active pair', async () => {
   const { counters } = await daemons.a.state();
   expect(counters['probes_asked']).toBeGreaterThan(0);
   expect(counters['probes_answered']).toBeGreaterThan(0);
+});
+
+test('the path MTU is known each way, and what the kernel says of a narrower path is believed', async () => {
+  const known = await until(
+    'both ways',
+    () => Promise.all([measured('a'), measured('b')]),
+    both => both.every(({ pathMtuOut, pathMtuIn }) => pathMtuOut !== undefined && pathMtuIn !== undefined),
+  );
+  expect(known.map(({ pathMtuOut, pathMtuIn }) => [pathMtuOut, pathMtuIn])).toEqual([
+    [1472, 1472],
+    [1472, 1472],
+  ]);
+  lab.ip('a', 'route', 'replace', '192.0.2.2/32', 'dev', 'under', 'src', '192.0.2.1', 'mtu', 'lock', '1300');
+  const pings = async (): Promise<PeerMeasurement> => {
+    await attempt([
+      'ip',
+      'netns',
+      'exec',
+      lab.namespace('a'),
+      ...'ping -n -c 1 -W 1 -M do -s 1400 10.5.2.0'.split(' '),
+    ]);
+    return measured('a');
+  };
+  await until('the narrower path', pings, ({ pathMtuOut }) => pathMtuOut === 1272);
+  lab.ip('a', 'route', 'delete', '192.0.2.2/32');
+}, 20_000);
+
+test('fault D21: a path that loses long packets without a word is found out', async () => {
+  nft('b', ...inputChain, 'rule inet blocked in udp dport 8285 meta length > 1490 drop');
+  // To another peer nothing is known of the path.
+  await publish('a', probeFeature, 'another');
+  const pings = async (): Promise<PeerMeasurement> => {
+    lab.reaches();
+    return measured('a');
+  };
+  const found = await until('a length that passes', pings, ({ pathMtuOut }) => pathMtuOut !== undefined, 15_000);
+  expect(found.pathMtuOut).toBeGreaterThanOrEqual(1452);
+  expect(found.pathMtuOut).toBeLessThanOrEqual(1462);
+  expect(found.loss).toBe(0);
+  nft('b');
+}, 30_000);
+
+test('of a path that loses every second question the loss is a half', async () => {
+  nft('b', ...inputChain, 'rule inet blocked in udp dport 8285 udp length 32 numgen inc mod 2 0 drop');
+  await publish('a', probeFeature, 'lossy');
+  const pings = async (): Promise<PeerMeasurement> => {
+    lab.reaches();
+    return measured('a');
+  };
+  const half = await until('an answer', pings, ({ answered }) => answered === 1);
+  expect([half.asked, half.loss]).toEqual([2, 0.5]);
+  nft('b');
 });
 
 test('fault D11: of a way that is blocked in one direction one end hears and is not answered, the other hears nothing', async () => {
