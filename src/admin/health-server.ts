@@ -3,13 +3,12 @@
  * carries traffic and 503 otherwise. The server discloses nothing else, but for `/metrics` where that was asked for. It
  * refuses requests for a foreign host name, which a browser sends under DNS rebinding.
  */
-import { hostname } from 'node:os';
-import { isIP } from 'node:net';
-import type { Server } from 'node:http';
 import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Closable } from '../lib/scope.js';
+import { refuseHost } from './access.js';
 import {
+  boundPort,
   closeServer,
   createLimitedServer,
   listen,
@@ -50,12 +49,13 @@ export async function openHealthServer(options: HealthServerOptions): Promise<He
 const metricsType = 'text/plain; version=0.0.4; charset=utf-8';
 
 function healthResponse(
-  { path, host }: HttpRequest,
+  request: HttpRequest,
   forwarding: () => boolean,
   metrics: HealthServerOptions['metrics'],
 ): HttpResponse | Promise<HttpResponse> {
-  if (!isLocalHost(host)) return plainText(421, 'ask by address');
-  switch (path) {
+  const refusal = refuseHost(request);
+  if (refusal) return refusal;
+  switch (request.path) {
     case '/healthz':
       return plainText(200, 'tartand is running');
     case '/readyz':
@@ -79,21 +79,6 @@ function keepBriefly(make: () => Promise<string>): () => Promise<string> {
     kept.then(() => setTimeout(forget, 10 * (performance.now() - begunMs)).unref(), forget);
     return kept;
   };
-}
-
-/** Accepts an address, a name of this host, or no name. A name that foreign DNS resolves to this host is refused. */
-function isLocalHost(host: string | undefined): boolean {
-  if (host === undefined || host === '') return true;
-  const name = host
-    .replace(/:\d*$/, '')
-    .replace(/^\[(.*)\]$/, '$1')
-    .toLowerCase();
-  return isIP(name) !== 0 || name === 'localhost' || name === hostname().toLowerCase();
-}
-
-function boundPort(server: Server, requested: number): number {
-  const address = server.address();
-  return typeof address === 'object' && address !== null ? address.port : requested;
 }
 
 function listenError(ip: string, port: number, cause: unknown): TartanError {

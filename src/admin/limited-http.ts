@@ -1,10 +1,18 @@
 /**
- * An HTTP server that answers GET requests from memory and that no client can block: few connections, few answers at a
- * time, small headers, no request bodies, one request per connection, a limit on idle time and a limit on the life of a
- * connection. Where there are too many the slowest client is dropped, never the newest. Malformed input is answered with
+ * An HTTP server that answers GET requests and that no client can block: few connections, few answers at a time, small
+ * headers, no request bodies but a small one where a path takes it, one request per connection, a limit on idle time and
+ * a limit on the life of a connection. Where there are too many the slowest client is dropped, never the newest. Malformed input is answered with
  * 400 and the connection is closed; nothing that a client sends makes the daemon throw.
  */
-import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  STATUS_CODES,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { ListenOptions, Socket } from 'node:net';
 import { AnswerQueue } from './answer-queue.js';
 import { messageOf } from '../lib/errors.js';
@@ -15,6 +23,11 @@ export interface HttpRequest {
   readonly query: URLSearchParams;
   /** The Host header. */
   readonly host: string | undefined;
+  readonly headers: IncomingHttpHeaders;
+  /** The address of the client; '' on a socket file. */
+  readonly remote: string;
+  /** Of a POST; undefined for a GET. */
+  readonly body: string | undefined;
 }
 
 export interface HttpResponse {
@@ -22,6 +35,8 @@ export interface HttpResponse {
   /** The Content-Type. */
   readonly type: string;
   readonly body: string | Buffer;
+  /** Beside those that every answer has. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export type HttpHandler = (request: HttpRequest) => HttpResponse | Promise<HttpResponse>;
@@ -47,36 +62,52 @@ const defaultLimits: HttpLimits = {
   connectionMs: 5000,
 };
 
+export interface ServerParts {
+  readonly limits?: Partial<HttpLimits>;
+  /** PEM; absent: plain HTTP. */
+  readonly tls?: { readonly cert: string; readonly key: string } | undefined;
+  /** The path that takes a POST. */
+  readonly postPath?: string;
+}
+
 /** Creates the server; the caller listens, on a socket file or on a port. */
-export function createLimitedServer(
-  name: string,
-  handler: HttpHandler,
-  log: Log,
-  limits: HttpLimits = defaultLimits,
-): Server {
+export function createLimitedServer(name: string, handler: HttpHandler, log: Log, parts: ServerParts = {}): Server {
+  const limits = { ...defaultLimits, ...parts.limits };
+  const { tls, postPath } = parts;
   const { idleMs } = limits;
   const queue = new AnswerQueue(limits);
-  const server = createServer(
-    {
-      maxHeaderSize: limits.headerBytes,
-      headersTimeout: idleMs,
-      requestTimeout: idleMs,
-      connectionsCheckingInterval: idleMs / 4,
-    },
-    (request, response) => {
-      // The server does not read a request body: it closes the connection after the response.
-      request.on('error', () => {});
-      response.on('error', () => {});
+  const options = {
+    maxHeaderSize: limits.headerBytes,
+    headersTimeout: idleMs,
+    requestTimeout: idleMs,
+    connectionsCheckingInterval: idleMs / 4,
+  };
+  const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+    // The server does not read a request body, but for a POST: it closes the connection after the response.
+    request.on('error', () => {});
+    response.on('error', () => {});
+    const answer = (refusal?: HttpResponse, body?: string): void =>
       queue.add(request.socket, onPart => {
-        void handle(request, name, handler, log).then(answer => respond(response, answer, onPart));
+        const made = refusal ? Promise.resolve(refusal) : handle(request, body, name, handler, log);
+        void made.then(answered => respond(response, answered, onPart));
       });
-    },
-  );
+    const refusal = refuse(request, postPath);
+    if (refusal || request.method === 'GET') answer(refusal);
+    else void readBody(request).then(body => (body === undefined ? answer(bodyTooLong) : answer(undefined, body)));
+  };
+  const server: Server = tls
+    ? createTlsServer({ ...options, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: idleMs }, onRequest)
+    : createServer(options, onRequest);
+  limitServer(server, limits);
+  return server;
+}
+
+function limitServer(server: Server, limits: HttpLimits): void {
   server.maxHeadersCount = 64;
   // What a client asks after that on one connection is answered with 503 and costs nothing more.
   server.maxRequestsPerSocket = 1;
   // This limits the idle time of a socket before, within and after a request.
-  server.timeout = idleMs;
+  server.timeout = limits.idleMs;
   const oldestFirst = new Set<Socket>();
   server.on('connection', socket => {
     limitLifetime(socket, limits.connectionMs);
@@ -89,7 +120,6 @@ export function createLimitedServer(
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
     else socket.destroy();
   });
-  return server;
 }
 
 /**
@@ -103,6 +133,12 @@ export function listen(server: Server, where: ListenOptions): Promise<void> {
       resolve();
     });
   });
+}
+
+/** Returns the port that a server listens on, which the kernel chose where 0 was requested. */
+export function boundPort(server: Server, requested: number): number {
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : requested;
 }
 
 /** Stops listening and ends every connection. */
@@ -124,14 +160,42 @@ function limitLifetime(socket: Socket, connectionMs: number): void {
   socket.on('error', () => socket.destroy());
 }
 
-async function handle(request: IncomingMessage, name: string, handler: HttpHandler, log: Log): Promise<HttpResponse> {
-  if (request.method !== 'GET') return plainText(405, 'only GET is answered');
-  const hasBody =
-    request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length'] ?? 0) > 0;
-  if (hasBody) return plainText(413, 'a request has no body here');
+function refuse({ method, headers, url }: IncomingMessage, postPath: string | undefined): HttpResponse | undefined {
+  if (method === 'POST' && postPath !== undefined && url === postPath) return undefined;
+  if (method !== 'GET') return plainText(405, 'only GET is answered');
+  const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+  return hasBody ? plainText(413, 'a request has no body here') : undefined;
+}
+
+const longestBody = 4096;
+const bodyTooLong = plainText(413, `the body has more than ${longestBody} bytes`);
+
+/** @returns undefined for a body that is too long; never where the client ends it too early */
+function readBody(request: IncomingMessage): Promise<string | undefined> {
+  return new Promise(resolve => {
+    const parts: Buffer[] = [];
+    let bytes = 0;
+    request.on('data', (part: Buffer) => {
+      bytes += part.length;
+      if (bytes <= longestBody) parts.push(part);
+      else resolve(undefined);
+    });
+    request.on('end', () => resolve(Buffer.concat(parts).toString('utf8')));
+  });
+}
+
+async function handle(
+  request: IncomingMessage,
+  body: string | undefined,
+  name: string,
+  handler: HttpHandler,
+  log: Log,
+): Promise<HttpResponse> {
   try {
     const [path = '/', query] = (request.url ?? '/').split('?');
-    return await handler({ path, query: new URLSearchParams(query), host: request.headers.host });
+    const { headers, socket } = request;
+    const asked = { path, query: new URLSearchParams(query), host: headers.host, headers };
+    return await handler({ ...asked, remote: socket.remoteAddress ?? '', body });
   } catch (error) {
     log.error('admin.answer-failed', `${name} could not answer: ${messageOf(error)}`);
     return plainText(500, 'the answer could not be made, see the log');
@@ -141,7 +205,7 @@ async function handle(request: IncomingMessage, name: string, handler: HttpHandl
 const partBytes = 64 * 1024;
 
 /** @param onPart called whenever the kernel has taken a part of the answer */
-function respond(response: ServerResponse, { status, type, body }: HttpResponse, onPart: () => void): void {
+function respond(response: ServerResponse, { status, type, body, headers }: HttpResponse, onPart: () => void): void {
   const bytes = typeof body === 'string' ? Buffer.from(body) : body;
   response.writeHead(status, STATUS_CODES[status], {
     'Content-Type': type,
@@ -150,6 +214,7 @@ function respond(response: ServerResponse, { status, type, body }: HttpResponse,
     'X-Content-Type-Options': 'nosniff',
     Connection: 'close',
     ...(status === 405 ? { Allow: 'GET' } : {}),
+    ...headers,
   });
   const writeFrom = (at: number): void => {
     onPart();

@@ -20,6 +20,7 @@ import { cleanUp, getConfig, showLeases, setConfig, showStatus, validateConfig, 
 import { exitStatus, formatToolError, toolErrorOf, usageError, type ExitStatus, type ToolError } from './error.js';
 import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './settings.js';
 import { showTop } from './top.js';
+import { defaultWebListen, serveWeb } from './web-command.js';
 import { version } from '../cli/version.js';
 
 /** Runs a command and sets the exit status. */
@@ -79,6 +80,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   addConfig(program.command('config').description('the network document in etcd'), run);
   addDocker(program.command('docker').description('what Docker should have, and what it has'), run);
   addDockerOpts(program, run);
+  addWeb(program, run);
   addLeave(program, run);
   addCleanup(program, run);
   addHelp(program, '');
@@ -304,6 +306,20 @@ function addDockerNetwork(parent: Command, run: Run): void {
       }),
     ),
   );
+}
+
+function addWeb(parent: Command, run: Run): void {
+  const command = parent
+    .command('web')
+    .description('a page that shows this host, the leases and who reaches whom; it changes nothing')
+    .option('--listen <address:port>', `where it is offered (default ${defaultWebListen})`)
+    .option('--socket <path>', 'a socket file instead, for this user alone: ssh -L 8286:PATH HOST brings it near')
+    .option('--token-file <file>', 'one word of at least 16 characters that lets people in')
+    .option('--tls-cert <file>', 'certificate with its chain (PEM)')
+    .option('--tls-key <file>', 'its key (PEM)')
+    .option('--status <file...>', 'other hosts in one picture: what tartan status -o json wrote there')
+    .addHelpText('after', '\nAn address that other hosts reach needs --token-file, --tls-cert and --tls-key.');
+  addHost(addEtcdOptions(command)).action(() => run(command, serveWeb));
 }
 
 /** Adds the files that are read while the daemon cannot be asked. */

@@ -129,6 +129,11 @@ describe('fault U1: the commands of the README', () => {
     expect(await typed('tartan ping')).toContain('3 of 3');
     expect(await typed('tartan leases')).toContain('192.0.2.9');
     expect(await typed('tartan features show')).toContain('10.5.');
+    const ask = ['node', '-e', "fetch('http://127.0.0.1:8286/data/leases').then(r => r.text()).then(console.log)"];
+    const web = type('tartan web');
+    await until('the page', async () => (await host.attempt(ask)).stdout.includes('192.0.2.9'), 30_000);
+    await host.run(['pkill', '-TERM', '-f', '^\\S*node \\S*tartan web$']);
+    expect((await web).status).toBe(0);
     await typed('tartan lease reserve 10.5.7.0/24 --node-id ID');
   });
 

@@ -234,7 +234,7 @@ describe('the limited server', () => {
       idleMs: 60_000,
       connectionMs: 300,
     };
-    const server = createLimitedServer('the test', answer, silentLog, limits);
+    const server = createLimitedServer('the test', answer, silentLog, { limits });
     scope.defer('server', () => closeServer(server));
     const path = join(runDir, 'limited.sock');
     await new Promise<void>(resolve => void server.listen(path, resolve));
