@@ -11,6 +11,7 @@ import {
 import { messageOf, TartanError } from '../../lib/errors.js';
 import { Keys } from '../keys.js';
 import type { EtcdOptions } from './options.js';
+import { inOurWords } from './words.js';
 
 /**
  * transport      the endpoint gave no usable answer: another is tried, and a write may have been done
@@ -33,7 +34,7 @@ export type EtcdErrorKind =
 
 export class NoAnswer extends Error {
   constructor(timeoutMs: number) {
-    super(`no answer within ${timeoutMs} ms`);
+    super(`no answer within ${timeoutMs / 1000} s`);
   }
 }
 
@@ -57,14 +58,9 @@ export function errorKindOf(error: unknown): EtcdErrorKind {
   return byText.find(([pattern]) => pattern.test(message))?.[1] ?? 'transport';
 }
 
-/** Returns the message without the class names that etcd3 puts before it. */
+/** Returns what the client says of a failure, in our words. */
 export function plainMessage(error: unknown): string {
-  return messageOf(error)
-    .replace(/^(\w+Error: )+/, '')
-    .replace(/^\d+ ([A-Z_]+): /, '$1: ')
-    .replace(/^UNAVAILABLE: No connection established\. Last error: (Error: )?/, '')
-    .replace(/\s*(\([\dTZ:.-]+\))?\. Resolution note:\s*$/, '')
-    .slice(0, 300);
+  return inOurWords(messageOf(error));
 }
 
 /**

@@ -23,6 +23,7 @@ import { callTimeoutMs, type Connection } from './connection.js';
 import { Endpoints, type CallOptions } from './endpoints.js';
 import { checkEtcdOptions, type EtcdOptions } from './options.js';
 import { errorKindOf, NoAnswer, permissionError, plainMessage } from './errors.js';
+import { hearLibrary } from './library-log.js';
 import { keepAliveAll, watchStream } from './streams.js';
 import { readKeyValue, writeCompare, writeOperation } from './wire.js';
 
@@ -43,6 +44,7 @@ const readMs = 4_500;
 /** @throws TartanError CONFIG_INVALID for an unusable file, USAGE for options that do not go together */
 export function openEtcd(options: EtcdOptions, log: Log, clock: Clock = bootClock): Kv {
   checkEtcdOptions(options);
+  hearLibrary(log);
   return new EtcdKv(options, log, clock);
 }
 
@@ -160,7 +162,7 @@ class EtcdKv implements Kv {
     // that is too large, which the next list skips.
     if (end.kind === 'broken' && errorKindOf(new Error(end.reason)) !== 'too-large')
       this.#endpoints.abandon(connection);
-    return end;
+    return { ...end, reason: plainMessage(new Error(end.reason)) };
   }
 
   async findElsewhere(key: Buffer): Promise<string | undefined> {
@@ -240,7 +242,10 @@ class EtcdKv implements Kv {
       ({ version }) => {
         const fixed = authFixFor(version);
         if (fixed === undefined) return;
-        this.#log.info('store.version', `etcd ${version} has known faults in its authentication, fixed in ${fixed}`);
+        this.#log.warn(
+          'store.version',
+          `etcd ${version} has known faults in its authentication: update it to ${fixed} or later`,
+        );
       },
       () => {},
     );

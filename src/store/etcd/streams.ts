@@ -38,7 +38,7 @@ export async function watchStream(
       resolve({ kind, reason });
     };
     const onOver = (): void => end('broken', 'the connection was given up');
-    const timer = setTimeout(() => end('broken', `no watch within ${openTimeoutMs} ms`), openTimeoutMs);
+    const timer = setTimeout(() => end('broken', `no watch within ${openTimeoutMs / 1000} s`), openTimeoutMs);
     over.addEventListener('abort', onOver, { once: true });
     if (over.aborted) return onOver();
     connection.etcd.watchClient.watch().then(
