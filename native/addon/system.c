@@ -1,4 +1,4 @@
-/* Single system calls: doorbells, locks, closing, writes that do not block, sd_notify, the boot clock, capabilities. */
+/* Single system calls: doorbells, locks, closing, datagrams and writes that do not block, sd_notify, the boot clock, capabilities. */
 #include "addon.h"
 
 #include <errno.h>
@@ -100,31 +100,58 @@ static napi_value write_now(napi_env env, napi_callback_info info)
 	return new_number(env, count < 0 ? 0 : (double)count);
 }
 
+/* An address of unix(7) for the path, or for the abstract name that begins with '@'. Returns its length. */
+static socklen_t unix_address(struct sockaddr_un *address, const char *path)
+{
+	const size_t length = strlen(path);
+
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	memcpy(address->sun_path, path, length);
+	if (path[0] == '@')
+		address->sun_path[0] = '\0';
+	/* The length excludes the NUL, which would become part of an abstract name. */
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+}
+
+static napi_value connect_datagram(napi_env env, napi_callback_info info)
+{
+	struct sockaddr_un address;
+	char path[sizeof address.sun_path];
+	napi_value argv[1];
+	int fd, err;
+
+	if (!read_arguments(env, info, 1, argv) || !read_text(env, argv[0], "the socket", path, sizeof path))
+		return NULL;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return throw_errno(env, errno, "socket", NULL);
+	const socklen_t length = unix_address(&address, path);
+	if (connect(fd, (struct sockaddr *)&address, length) == 0)
+		return new_descriptor(env, fd);
+	err = errno;
+	close(fd);
+	return throw_errno(env, err, "connect", path);
+}
+
 /* A service manager that reads nothing for a second does not get the state. */
 static const struct timeval notify_limit = { .tv_sec = 1 };
 
 static napi_value notify(napi_env env, napi_callback_info info)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address;
 	char state[PATH_BYTES], path[sizeof address.sun_path];
 	napi_value argv[2];
-	size_t length;
 	int fd, err = 0;
 
 	if (!read_arguments(env, info, 2, argv) || !read_text(env, argv[0], "the socket", path, sizeof path) ||
 	    !read_text(env, argv[1], "the state", state, sizeof state))
 		return NULL;
-	length = strlen(path);
-	memcpy(address.sun_path, path, length);
-	if (path[0] == '@')
-		address.sun_path[0] = '\0';
+	const socklen_t length = unix_address(&address, path);
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return throw_errno(env, errno, "socket", NULL);
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &notify_limit, sizeof notify_limit);
-	/* The length excludes the NUL, which would become part of an abstract name. */
-	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
-		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
+	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address, length) < 0)
 		err = errno;
 	close(fd);
 	return err ? throw_errno(env, err, "sendto", path) : NULL;
@@ -181,6 +208,7 @@ void system_init(napi_env env, napi_value exports)
 	add_function(env, exports, "ring", ring);
 	add_function(env, exports, "closeFd", close_fd);
 	add_function(env, exports, "lockFile", lock_file);
+	add_function(env, exports, "connectDatagram", connect_datagram);
 	add_function(env, exports, "writeNow", write_now);
 	add_function(env, exports, "notify", notify);
 	add_function(env, exports, "bootMs", boot_ms);

@@ -33,6 +33,14 @@ const forwardAheadMs = 15_000;
 const tickMs = 1_000;
 const retryLimits = { firstMs: 500, capMs: 5_000 };
 
+/** Why the own lease has a status, and what follows. */
+const leaseStateCauses: Readonly<Record<OwnLease['status'], string>> = {
+  held: 'etcd has confirmed it',
+  unknown: 'etcd has not renewed it in time; traffic goes on, and the renewal is tried again',
+  gone: 'its key is not in etcd any more; it is written again, traffic goes on',
+  lost: 'another host owns the subnet; its traffic stops here',
+};
+
 export class Agent {
   phase: Phase = 'starting';
   network: NetworkConfig | undefined;
@@ -112,8 +120,11 @@ export class Agent {
     let { status } = ownLease;
     ownLease.onChange(() => {
       const subnet = formatPrefix(ownLease.lease.subnet);
-      if (ownLease.status !== status)
-        this.ports.log.info('lease.state', `the lease of ${subnet} is ${ownLease.status}`, { state: ownLease.status });
+      if (ownLease.status !== status) {
+        const level = ownLease.status === 'held' ? 'info' : 'warn';
+        const text = `the lease of ${subnet} is ${ownLease.status}: ${leaseStateCauses[ownLease.status]}`;
+        this.ports.log[level]('lease.state', text, { state: ownLease.status, subnet });
+      }
       status = ownLease.status;
       this.reconciler.ring();
     });
@@ -263,7 +274,7 @@ export class Agent {
       this.#setPhase('configuring');
       throw error;
     }
-    this.ports.log.info('daemon.ready', 'Docker may start', { subnet });
+    this.ports.log.info('daemon.ready', `Docker may start: this host carries ${subnet}`, { subnet });
   }
 
   /** Runs after each pass, so that files that others changed are repaired. Docker reads them at its next start. */
@@ -273,7 +284,10 @@ export class Agent {
     const ipMasquerade = this.options.ipMasquerade !== 'off';
     const settings = { network: network.network, subnet: ownLease.lease.subnet, mtu, ipMasquerade };
     const { written, conflicts, needsForwarding } = await this.ports.docker.write(settings);
-    for (const path of written) this.ports.log.info('docker.written', `wrote ${path}`, { path });
+    for (const path of written)
+      this.ports.log.info('docker.written', `wrote ${path}, which was not as the lease and the options want it`, {
+        path,
+      });
     const known = new Set(this.dockerProblems);
     for (const conflict of conflicts) if (!known.has(conflict)) this.ports.log.warn('docker.conflict', conflict);
     this.dockerProblems = conflicts;

@@ -35,6 +35,8 @@ export interface ReconcilerPorts {
  * many times what the last sweep took, and a minute at most.
  */
 const sweep = { factor: 100, mostMs: 60_000 } as const;
+/** Of a change in a sentence; the fields have all of it. */
+const longestChange = 100;
 /** How many hidden peers a problem names. */
 const namedMax = 3;
 /** The least rest after a pass, as a multiple of the time that it took: events may be many. */
@@ -219,13 +221,15 @@ export class Reconciler {
     const plan = this.#plan();
     if (!plan) return false;
     const { host, log } = this.#ports;
-    this.#appliedHost = textOf(plan.host);
+    const wanted = textOf(plan.host);
+    const cause = wanted !== this.#appliedHost ? 'the plan is another one' : causeOf(heardOnly);
+    this.#appliedHost = wanted;
     const { changes, conflicts, diversions = [] } = await host.apply(this.#network, plan.host, { signal, heardOnly });
     this.#changed = changes.length > 0;
     this.#diversions = diversions;
     this.#setConflicts(conflicts);
     const peers = plan.tunnel?.length;
-    if (this.#changed) log.info('plan.applied', 'the host is as planned', { peers, changes });
+    if (this.#changed) log.info('plan.applied', appliedText(changes, cause), { peers, changes });
     return true;
   }
 
@@ -241,6 +245,20 @@ export class Reconciler {
     this.#hostProblems = [messageOf(error)];
     if (this.#throttle.due()) this.#ports.log.error('plan.failed', messageOf(error), { attempt });
   }
+}
+
+function causeOf(heardOnly: boolean): string {
+  return heardOnly ? 'the kernel told of a change' : 'a look at the whole host found it different';
+}
+
+/** @param cause of the pass */
+function appliedText(changes: readonly string[], cause: string): string {
+  const more = changes.length > 1 ? ` and ${changes.length - 1} more` : '';
+  return `the host is as planned after ${cutText(changes[0] ?? '')}${more}: ${cause}`;
+}
+
+function cutText(text: string): string {
+  return text.length > longestChange ? `${text.slice(0, longestChange)}...` : text;
 }
 
 function isSameTunnel(a: readonly TunnelPeer[], b: Plan['tunnel']): boolean {

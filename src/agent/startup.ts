@@ -98,7 +98,11 @@ export class Startup {
     );
     const subnet = formatPrefix(ownLease.lease.subnet);
     const loggedTtl = ownLease.deadlineMs === Infinity ? null : ttlSeconds;
-    log.info('lease.acquired', `subnet ${subnet} is ours`, { subnet, backend: backend.type, ttlSeconds: loggedTtl });
+    log.info('lease.acquired', `subnet ${subnet} is ours: ${whyThis(subnet, previous)}`, {
+      subnet,
+      backend: backend.type,
+      ttlSeconds: loggedTtl,
+    });
     return { network, backend, ownLease };
   }
 
@@ -281,4 +285,11 @@ function lostError({ lease }: OwnLease, cause: TartanError): TartanError {
     `subnet ${formatPrefix(lease.subnet)} is not ours any more, and there is no other: ${cause.message}`,
     { cause },
   );
+}
+
+/** @param previous what this host remembers of its subnet */
+function whyThis(subnet: string, previous: readonly PreviousSubnet[]): string {
+  const before = previous.find(candidate => formatPrefix(candidate.subnet) === subnet);
+  if (!before) return 'etcd kept it for this node, or it was free';
+  return before.source === 'state' ? 'it is that of the saved state' : 'it is that of subnet.env';
 }

@@ -80,6 +80,7 @@ const table = [
   { name: 'metrics', kind: 'boolean', value: '', fallback: 'false', help: 'Prometheus metrics at /metrics of the health listener', disposition: works },
   { name: 'metrics-peers', kind: 'integer', value: 'NUMBER', fallback: '50', min: 0, max: 1000, help: 'how many peers have metrics of their own, those with most traffic; the others are in sums', disposition: works },
   { name: 'log-level', kind: 'text', value: 'LEVEL', fallback: 'info', help: 'debug, info, warn or error', disposition: works },
+  { name: 'log-format', kind: 'text', value: 'FORM', fallback: 'auto', help: 'json, text, journal, or auto: journal under systemd-journald, text on a terminal, else json', disposition: works },
   { name: 'v', kind: 'integer', value: 'NUMBER', fallback: '0', min: -1000, max: 1000, help: '1 or more is --log-level debug', disposition: works },
   { name: 'vmodule', kind: 'text', value: 'LIST', fallback: '', help: 'flannel\'s log detail per file', disposition: klog },
   { name: 'log_backtrace_at', kind: 'text', value: 'PLACE', fallback: '', help: 'flannel\'s stack trace at a log line', disposition: klog },

@@ -27,7 +27,7 @@ import { readHostName } from '../model/node.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
 import { openBackOff } from './back-off.js';
-import { DaemonLog, sayOnStandardError } from './daemon-log.js';
+import { DaemonLog, sayEarlyFailure } from './daemon-log.js';
 import { directoriesOf, openDirectories } from './directories.js';
 import { openMetrics } from './metrics-source.js';
 import { describeOptions, parseDaemonOptions, type DaemonOptions } from './options.js';
@@ -45,13 +45,13 @@ export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv)
       process.stdout.write(invocation.text);
       return 0;
     }
-    output = new DaemonLog(invocation.options.logLevel);
+    output = new DaemonLog(invocation.options.logLevel, invocation.options.logFormat, env);
     output.hearNode();
     await serve(invocation.options, output, env);
     output.flush();
     return 0;
   } catch (error) {
-    return output ? output.sayFailure(error) : sayOnStandardError(error);
+    return output ? output.sayFailure(error) : sayEarlyFailure(error, env);
   }
 }
 

@@ -7,6 +7,7 @@ import { isIP } from 'node:net';
 import type { DockerFileOptions } from '../docker/settings/docker-files.js';
 import { messageOf, TartanError } from '../lib/errors.js';
 import type { LogLevel } from '../lib/log.js';
+import { logFormats, type WantedLogFormat } from '../lib/log-output.js';
 import { formatIpv4, isUnicastHost, readIpv4, shown, type Ipv4 } from '../model/ip.js';
 import { nodeIdPattern } from '../model/node.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
@@ -54,6 +55,7 @@ export interface DaemonOptions {
   readonly checkDestination: boolean;
   readonly reuseQuarantined: boolean;
   readonly logLevel: LogLevel;
+  readonly logFormat: WantedLogFormat;
   /** Values that were accepted and have no effect, or deserve a remark: one line each, for the log. */
   readonly notes: readonly string[];
 }
@@ -122,6 +124,7 @@ function readOptions(values: FlagValues): DaemonOptions {
     checkDestination: !values.boolean('no-destination-check'),
     reuseQuarantined: values.boolean('reuse-quarantined'),
     logLevel: readLogLevel(values),
+    logFormat: readLogFormat(values),
     notes: [...reviewed, ...etcd.notes],
   };
 }
@@ -243,6 +246,13 @@ function readLogLevel(values: FlagValues): LogLevel {
   if (level === undefined) throw values.refusal('log-level', text, 'debug, info, warn or error');
   // A level given by name wins over flannel's number.
   return !values.given('log-level') && values.integer('v') >= 1 ? 'debug' : level;
+}
+
+function readLogFormat(values: FlagValues): WantedLogFormat {
+  const text = values.text('log-format');
+  const format = logFormats.find(name => name === text);
+  if (format === undefined) throw values.refusal('log-format', text, 'auto, json, text or journal');
+  return format;
 }
 
 /**

@@ -1,20 +1,26 @@
 /**
- * Writes lines to a descriptor whose reader may stall: a full pipe, a journal that does not read. A line waits in a queue
- * of bounded length; lines beyond it are dropped and counted, and the count is told when the reader reads again. Nothing
- * waits but `flush`, for a bounded time.
+ * Writes lines, or datagrams, to a reader that may stall: a full pipe, a journal that does not read. A line waits in a
+ * queue of bounded length; lines beyond it are dropped and counted, and the count is told when the reader reads again.
+ * Nothing waits but `flush`, for a bounded time.
  */
-import { native } from './native.js';
+
+/**
+ * Takes what can be written within `waitMs`.
+ * @returns the number of bytes
+ * @throws Error when the reader is gone
+ */
+export type WriteSome = (bytes: Buffer, waitMs: number) => number;
 
 export interface LogWriterOptions {
   /** Makes the line that tells how many were dropped. */
-  readonly dropped: (lines: number) => string;
+  readonly dropped: (lines: number) => string | Buffer;
   readonly maxBytes?: number;
   readonly retryMs?: number;
 }
 
 export class LogWriter {
-  readonly #fd: number;
-  readonly #dropped: (lines: number) => string;
+  readonly #target: WriteSome;
+  readonly #dropped: LogWriterOptions['dropped'];
   readonly #maxBytes: number;
   readonly #retryMs: number;
   /** The first one may be the rest of a line. */
@@ -23,15 +29,15 @@ export class LogWriter {
   #droppedLines = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(fd: number, { dropped, maxBytes = 64 * 1024, retryMs = 50 }: LogWriterOptions) {
-    this.#fd = fd;
+  constructor(target: WriteSome, { dropped, maxBytes = 64 * 1024, retryMs = 50 }: LogWriterOptions) {
+    this.#target = target;
     this.#dropped = dropped;
     this.#maxBytes = maxBytes;
     this.#retryMs = retryMs;
   }
 
-  /** @param line with its line feed */
-  write(line: string): void {
+  /** @param line with its line feed, or a datagram */
+  write(line: string | Buffer): void {
     this.#add(line);
     // A reader that stalls is looked at by the timer only.
     if (this.#timer === undefined) this.#writeOut(0);
@@ -46,8 +52,8 @@ export class LogWriter {
     this.#writeOut(performance.now() + limitMs);
   }
 
-  #add(line: string): void {
-    const bytes = Buffer.from(line);
+  #add(line: string | Buffer): void {
+    const bytes = typeof line === 'string' ? Buffer.from(line) : line;
     if (this.#queuedBytes + bytes.length > this.#maxBytes && this.#queue.length > 0) {
       this.#droppedLines++;
       return;
@@ -84,7 +90,7 @@ export class LogWriter {
   /** A reader that is gone, or a full disk, loses what waits: the daemon goes on without a log. */
   #writeSome(bytes: Buffer, waitMs: number): number {
     try {
-      return native().writeNow(this.#fd, bytes, waitMs);
+      return this.#target(bytes, waitMs);
     } catch {
       this.#droppedLines += this.#queue.length;
       this.#queue.length = 0;

@@ -1,9 +1,8 @@
 /**
- * Logging: pino writes JSON lines to standard output, whose reader may stall (LogWriter). `event` is a stable dotted name
- * for machines, and the message is for people.
+ * Logging: `event` is a stable dotted name for machines, and the message is a sentence for people. JSON lines are pino's;
+ * log-output.ts has the other forms.
  */
 import { pino, type DestinationStream } from 'pino';
-import { LogWriter } from './log-writer.js';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
@@ -27,14 +26,6 @@ export interface Log {
   info(event: string, message: string, fields?: LogFields): void;
   warn(event: string, message: string, fields?: LogFields): void;
   error(event: string, message: string, fields?: LogFields): void;
-}
-
-export function openLogWriter(fd: number): LogWriter {
-  const dropped = (lines: number): string => {
-    const msg = `${lines} log lines were dropped: the reader of the log did not read them in time`;
-    return `${JSON.stringify({ level: 'warn', time: new Date().toISOString(), event: 'log.dropped', lines, msg })}\n`;
-  };
-  return new LogWriter(fd, { dropped });
 }
 
 export function openLog(level: LogLevel, destination: DestinationStream): Log {

@@ -254,6 +254,11 @@ export interface NativeAddon {
   /** Returns the bytes of the longest packet that the kernel would send to the address (host order) uncut. */
   pathMtu(address: number): number;
   /**
+   * Opens a datagram socket that is connected to this one of unix(7): a path, or an abstract name that begins with '@'.
+   * Each `writeNow` of it is one datagram, sent whole or not at all.
+   */
+  connectDatagram(socket: string): number;
+  /**
    * Writes what the descriptor takes without blocking, and waits up to `timeoutMs` for room; returns the number of bytes.
    * A closed pipe or socket is EPIPE.
    */

@@ -193,7 +193,13 @@ export class Supervisor<C extends Child> {
       this.#kind.commit(next);
       if (isHandover) this.handovers++;
       this.#kind.enterScope?.(next);
-      this.#log.info(`${this.#kind.event}.started`, `started ${this.#kind.name} ${next.pid}`, { pid: next.pid });
+      this.#log.info(
+        `${this.#kind.event}.started`,
+        `started ${this.#kind.name} ${next.pid}: ${isHandover ? `of the one before, ${why}` : 'none ran'}`,
+        {
+          pid: next.pid,
+        },
+      );
     } finally {
       this.#isLaunching = false;
     }

@@ -151,6 +151,31 @@ test('fault U10: no restart leaves a process behind, because the data process ha
   expect(await host.show(scope, 'Slice')).toBe(await host.show('tartand', 'Slice'));
 });
 
+test('under the journal a record is an entry with its priority and its fields', async () => {
+  const dropIn = '/run/systemd/system/tartand.service.d/with-journal.conf';
+  host.write(dropIn, '[Service]\nStandardOutput=journal\nStandardError=journal\n');
+  await host.systemctl('daemon-reload');
+  await host.systemctl('restart', 'tartand');
+  const text = await host.run(['journalctl', '--no-pager', '-o', 'json', '-u', 'tartand']);
+  const entries = text
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line) as Record<string, string>);
+  expect(entries.find(({ EVENT }) => EVENT === 'daemon.ready')).toMatchObject({
+    PRIORITY: '6',
+    SUBNET: subnetEnv('FLANNEL_SUBNET').replace(/\.1\//, '.0/'),
+    MESSAGE: expect.stringMatching(/^Docker may start: this host carries 10\.5\./),
+    _SYSTEMD_UNIT: 'tartand.service',
+    _TRANSPORT: 'journal',
+  });
+  // What an operator asks for after a healthy start.
+  const warnings = await host.run(['journalctl', '--no-pager', '-o', 'cat', '-p', 'warning', '-u', 'tartand']);
+  expect(warnings.split('\n').filter(line => line !== '' && !line.startsWith('etcd '))).toEqual([]);
+  await host.run(['rm', dropIn]);
+  await host.systemctl('daemon-reload');
+  await host.systemctl('restart', 'tartand');
+});
+
 test('fault N19: neither program waits behind a busy machine', async () => {
   expect(Number(await host.show('tartand', 'CPUWeight'))).toBeGreaterThan(100);
   for (const pid of [await host.mainPid('tartand'), await datapathPid()])

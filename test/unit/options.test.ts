@@ -28,6 +28,7 @@ const defaults: DaemonOptions = {
   checkDestination: true,
   reuseQuarantined: false,
   logLevel: 'info',
+  logFormat: 'auto',
   notes: [],
 };
 
@@ -62,6 +63,7 @@ const effects: readonly (readonly [flag: string, text: string, change: object])[
   ['healthz-ip', '0.0.0.0', {}],
   ['healthz-port', '8471', { healthz: { ip: '127.0.0.1', port: 8471 } }],
   ['log-level', 'warn', { logLevel: 'warn' }],
+  ['log-format', 'text', { logFormat: 'text' }],
   ['v', '4', { logLevel: 'debug' }],
   ['etcd-keyfile', '/none.key', { etcd: { ...defaults.etcd, keyFile: '/none.key' } }],
   ['etcd-certfile', '/none.pem', { etcd: { ...defaults.etcd, certFile: '/none.pem' } }],
@@ -243,6 +245,7 @@ describe('refusals', () => {
     [['--state-dir=/a\nb'], '--state-dir'],
     [['--node-id=-x'], '--node-id'],
     [['--log-level=chatty'], 'debug, info, warn or error'],
+    [['--log-format=xml'], 'auto, json, text or journal'],
     [['--etcd-endpoints='], 'is not an endpoint'],
     [['--etcd-endpoints=127.0.0.1'], "'127.0.0.1' is not an endpoint"],
     [['--etcd-endpoints=http://127.0.0.1'], 'is not an endpoint'],

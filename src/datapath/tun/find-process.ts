@@ -83,7 +83,7 @@ export function findProcesses(runDir: string): readonly number[] {
 export async function killUnreachable(runDir: string, log: Log, kept?: number): Promise<readonly number[]> {
   const killed = findProcesses(runDir).filter(pid => pid !== kept && killDataProcess(pid));
   for (const pid of killed) {
-    log.warn('datapath.orphan-killed', `ended data process ${pid}, which nobody knew any more`, { pid });
+    log.info('datapath.orphan-killed', `ended data process ${pid}, which nobody knew any more`, { pid });
   }
   for (let waitedMs = 0; waitedMs < killTimeoutMs && killed.some(isAlive); waitedMs += 10) await delay(10);
   return killed;

@@ -94,7 +94,7 @@ export class Iptables {
     const change = changes.find(({ table }) => table === refused.table);
     if (change) await restoreTable(this.#program, change, this.#run, signal);
     this.#randomFully = false;
-    this.#log.warn('firewall.not_random', 'iptables refuses --random-fully: masquerading goes on without it');
+    this.#log.info('firewall.not_random', 'iptables refuses --random-fully: masquerading goes on without it');
   }
 }
 
