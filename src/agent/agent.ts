@@ -34,12 +34,12 @@ const tickMs = 1_000;
 const retryLimits = { firstMs: 500, capMs: 5_000 };
 
 /** Why the own lease has a status, and what follows. */
-const leaseStateCauses: Readonly<Record<OwnLease['status'], string>> = {
-  held: 'etcd has confirmed it',
-  unknown: 'etcd has not renewed it in time; traffic goes on, and the renewal is tried again',
-  gone: 'its key is not in etcd any more; it is written again, traffic goes on',
-  lost: 'another host owns the subnet; its traffic stops here',
-};
+const leaseStateCauses: ReadonlyMap<OwnLease['status'], string> = new Map([
+  ['held', 'etcd has confirmed it'],
+  ['unknown', 'etcd has not renewed it in time; traffic goes on, and the renewal is tried again'],
+  ['gone', 'its key is not in etcd any more; it is written again, traffic goes on'],
+  ['lost', 'another host owns the subnet; its traffic stops here'],
+]);
 
 export class Agent {
   phase: Phase = 'starting';
@@ -122,7 +122,7 @@ export class Agent {
       const subnet = formatPrefix(ownLease.lease.subnet);
       if (ownLease.status !== status) {
         const level = ownLease.status === 'held' ? 'info' : 'warn';
-        const text = `the lease of ${subnet} is ${ownLease.status}: ${leaseStateCauses[ownLease.status]}`;
+        const text = `the lease of ${subnet} is ${ownLease.status}: ${leaseStateCauses.get(ownLease.status)}`;
         this.ports.log[level]('lease.state', text, { state: ownLease.status, subnet });
       }
       status = ownLease.status;
