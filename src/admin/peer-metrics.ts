@@ -127,8 +127,8 @@ function detailFamilies(peers: readonly StatusPeer[]): readonly MetricFamily[] {
       'gauge',
       'tartan_peer_rtt_seconds',
       'Round trip of the last questions to a peer.',
-      [{ quantile: '0.5' }, scaled(({ roundTripMs }) => roundTripMs?.p50)],
-      [{ quantile: '0.99' }, scaled(({ roundTripMs }) => roundTripMs?.p99)],
+      [{ percentile: '50' }, scaled(({ roundTripMs }) => roundTripMs?.p50)],
+      [{ percentile: '99' }, scaled(({ roundTripMs }) => roundTripMs?.p99)],
     ),
     each('gauge', 'tartan_peer_loss_ratio', 'Last questions that had no answer.', [{}, ({ loss }) => loss]),
     each(

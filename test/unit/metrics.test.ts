@@ -180,8 +180,8 @@ it('a peer with series of its own', async () => {
   const series = await scrape({ peers: [peer(1), peer(2, { state: 'silent' }), peer(3, { state: 'unwatched' })] });
   const of = (name: string, more = ''): number | undefined => series.get(`${name}{peer="10.64.1.0/24"${more}}`);
   expect(of('tartan_peer_info', ',host="host-1",public_ip="192.0.2.2",backend="udp"')).toBe(1);
-  expect(of('tartan_peer_rtt_seconds', ',quantile="0.5"')).toBe(0.0005);
-  expect(of('tartan_peer_rtt_seconds', ',quantile="0.99"')).toBe(0.002);
+  expect(of('tartan_peer_rtt_seconds', ',percentile="50"')).toBe(0.0005);
+  expect(of('tartan_peer_rtt_seconds', ',percentile="99"')).toBe(0.002);
   expect(of('tartan_peer_path_mtu_bytes', ',direction="in"')).toBe(1400);
   expect([of('tartan_peer_loss_ratio'), of('tartan_peer_tx_bytes_total')]).toEqual([0.25, 500]);
   const up = [1, 2, 3].map(number => series.get(`tartan_peer_up{peer="10.64.${number}.0/24"}`));
