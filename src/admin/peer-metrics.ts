@@ -7,8 +7,6 @@ import { countOf, gauge, info, labelText, perValue, type MetricFamily, type Metr
 
 const watchStates = ['up', 'silent', 'unknown', 'unwatched'] as const;
 const leaseStates = ['live', 'held-down', 'forgotten', 'remembered'] as const;
-/** What is lost beyond that is no accident. */
-const lossyRatio = 0.01;
 
 /** @param most how many peers have series of their own */
 export function peerFamilies({ peers, docker }: Status, most: number): readonly MetricFamily[] {
@@ -39,7 +37,11 @@ function summaryFamilies(peers: readonly StatusPeer[], tunnelMtu: number | undef
     ofAll('tartan_peers_path_mtu_bytes', 'Longest inner packet known to reach a peer, over all peers.', {
       min: mtus.length > 0 ? mtus.reduce((a, b) => Math.min(a, b)) : undefined,
     }),
-    gauge('tartan_peers_lossy', 'Peers that lose over 1 % of questions.', losses.filter(x => x > lossyRatio).length),
+    gauge(
+      'tartan_peers_lossy',
+      'Peers that are up and in use and lose over 1 % of questions.',
+      peers.filter(isLossy).length,
+    ),
     gauge(
       'tartan_peers_path_mtu_reduced',
       'Peers whose path carries less than the MTU of the overlay.',
@@ -51,6 +53,14 @@ function summaryFamilies(peers: readonly StatusPeer[], tunnelMtu: number | undef
       peers.filter(({ watched }) => typeof watched?.addressSeen === 'string').length,
     ),
   ];
+}
+
+const lossyRatio = 0.01;
+
+/** A peer without traffic is asked rarely: one question without an answer would tell for hours. */
+function isLossy(peer: StatusPeer): boolean {
+  const { watched } = peer;
+  return watched?.state === 'up' && rateOf(peer) > 0 && (watched.loss ?? 0) > lossyRatio;
 }
 
 function ofAll(name: string, help: string, values: Readonly<Record<string, number | undefined>>): MetricFamily {

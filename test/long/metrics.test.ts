@@ -59,6 +59,25 @@ afterAll(() => {
   expect(all.filter(name => !fired.has(name))).toEqual([]);
 });
 
+test('a way that loses packets', async () => {
+  const [a, c] = [node('a'), node('c')];
+  const flow = await lab().flow(a, c, 20);
+  const rule = ['INPUT', '-p', 'udp', '--dport', '8285', '-m', 'statistic', '--mode', 'random', '--probability', '0.3'];
+  await firesBy('TartanPeersLossy', a, () => c.run('iptables', '-I', ...rule, '-j', 'DROP'), 90_000);
+  await c.run('iptables', '-D', ...rule, '-j', 'DROP');
+  await flow.stop();
+});
+
+test('a way that is too narrow', async () => {
+  const [a, c] = [node('a'), node('c')];
+  const flow = await lab().flow(a, c, 20);
+  const narrow = (mtu: string): Promise<string> =>
+    run(lab().spaces.inside('u', ['ip', 'link', 'set', 'pc', 'mtu', mtu]));
+  await firesBy('TartanPathMtuReduced', a, () => narrow('1300'), 120_000);
+  await narrow('1500');
+  await flow.stop();
+});
+
 test('packets that no peer may send', async () => {
   const send = `
     const socket = require('node:dgram').createSocket('udp4');
@@ -157,25 +176,6 @@ test('a UDP port that is blocked', async () => {
   await c.run('iptables', '-D', 'INPUT', '-p', 'udp', '--dport', '8285', '-j', 'DROP');
   await prometheus.rests('TartanPeersSilent', instanceOf(node('a')), 60_000);
   for (const flow of flows) await flow.stop();
-});
-
-test('a way that loses packets', async () => {
-  const [a, c] = [node('a'), node('c')];
-  const flow = await lab().flow(a, c, 20);
-  const rule = ['INPUT', '-p', 'udp', '--dport', '8285', '-m', 'statistic', '--mode', 'random', '--probability', '0.3'];
-  await firesBy('TartanPeersLossy', a, () => c.run('iptables', '-I', ...rule, '-j', 'DROP'), 90_000);
-  await c.run('iptables', '-D', ...rule, '-j', 'DROP');
-  await flow.stop();
-});
-
-test('a way that is too narrow', async () => {
-  const [a, c] = [node('a'), node('c')];
-  const flow = await lab().flow(a, c, 20);
-  const narrow = (mtu: string): Promise<string> =>
-    run(lab().spaces.inside('u', ['ip', 'link', 'set', 'pc', 'mtu', mtu]));
-  await firesBy('TartanPathMtuReduced', a, () => narrow('1300'), 120_000);
-  await narrow('1500');
-  await flow.stop();
 });
 
 test('etcd that is gone', async () => {

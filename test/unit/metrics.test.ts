@@ -160,19 +160,20 @@ it('sums over all peers, whoever has series of its own', async () => {
     peer(2, { state: 'silent', loss: 1, roundTripMs: null, pathMtu: { out: 1300, in: null } }),
     peer(3, { state: 'unknown', loss: 0, roundTripMs: { p50: 3, p99: null }, addressSeen: '198.51.100.1:8285' }),
     { ...peer(4), watched: null },
+    peer(5, { loss: 0.5, sentBitsPerSecond: null, receivedBitsPerSecond: 0, state: 'unwatched' }),
   ];
   for (const most of [0, 50]) {
     const series = await scrape({ peers }, most);
     const states = ['up', 'silent', 'unknown', 'unwatched'].map(state => `tartan_peers{state="${state}"}`);
-    expect(values(series, ...states)).toEqual([1, 1, 2, 0]);
-    expect(series.get('tartan_peer_leases{state="live"}')).toBe(4);
-    expect(series.get('tartan_peers_loss_ratio{over="mean"}')).toBeCloseTo(1.25 / 3);
+    expect(values(series, ...states)).toEqual([1, 1, 2, 1]);
+    expect(series.get('tartan_peer_leases{state="live"}')).toBe(5);
+    expect(series.get('tartan_peers_loss_ratio{over="mean"}')).toBeCloseTo(1.75 / 4);
     expect(series.get('tartan_peers_loss_ratio{over="max"}')).toBe(1);
     expect(series.get('tartan_peers_rtt_seconds{over="max"}')).toBe(0.003);
     expect(series.get('tartan_peers_path_mtu_bytes{over="min"}')).toBe(1300);
-    expect(values(series, 'tartan_peers_lossy', 'tartan_peers_path_mtu_reduced')).toEqual([2, 1]);
+    expect(values(series, 'tartan_peers_lossy', 'tartan_peers_path_mtu_reduced')).toEqual([1, 1]);
     expect(series.get('tartan_peers_address_changed')).toBe(1);
-    expect([...series.keys()].filter(name => name.startsWith('tartan_peer_info'))).toHaveLength(most && 4);
+    expect([...series.keys()].filter(name => name.startsWith('tartan_peer_info'))).toHaveLength(most && 5);
   }
 });
 
