@@ -29,11 +29,12 @@ async function scrape(path = '/metrics'): Promise<string> {
 const fetcher = `fetch(process.argv[1]).then(async answer => process.stdout.write(await answer.text()))`;
 
 test('promtool finds nothing wrong with the rules, and each alert fires when it should', async () => {
-  const rulesTest = join(root, 'test/support/tartan.rules.test.yml');
+  const files = ['tartan.rules', 'tartan.rules-day'].map(name => join(root, `test/support/${name}.test.yml`));
   expect(await run([promtool, 'check', 'rules', rulesFile])).toContain('SUCCESS');
-  expect(await run([promtool, 'test', 'rules', rulesTest])).toContain('SUCCESS');
+  expect(await run([promtool, 'test', 'rules', ...files])).toContain('SUCCESS');
   const alerts = [...readFileSync(rulesFile, 'utf8').matchAll(/- alert: (\w+)/g)].map(([, name]) => name);
-  const tested = [...readFileSync(rulesTest, 'utf8').matchAll(/- name: (\w+)/g)].map(([, name]) => name);
+  const tests = files.map(file => readFileSync(file, 'utf8')).join('');
+  const tested = [...tests.matchAll(/- name: (\w+)/g)].map(([, name]) => name);
   expect(alerts.length).toBeGreaterThan(10);
   expect(tested).toEqual(alerts);
 });
