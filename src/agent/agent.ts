@@ -11,6 +11,7 @@ import { retrying } from '../lib/retry.js';
 import { aborted } from '../lib/scope.js';
 import type { Backend } from '../backend/backend.js';
 import type { DatapathConfig } from '../datapath/datapath.js';
+import { featuresOf, type Features } from '../model/features.js';
 import { formatPrefix } from '../model/ip.js';
 import type { UnderlayAddress } from '../model/node.js';
 import type { LocalView } from '../model/lease-set.js';
@@ -20,6 +21,7 @@ import { ProvisionalLease, Startup, type Session } from './startup.js';
 import { unconfirmedLimitMs } from './saved-state.js';
 import { watchNetwork } from './network-watch.js';
 import { ManagerLine } from './manager-line.js';
+import { PeerWatch, type WatchScope } from './peer-watch.js';
 import { Peers } from './peers.js';
 import type { AgentOptions, AgentPorts } from './ports.js';
 import { Reconciler, type Desired } from './reconciler.js';
@@ -48,6 +50,7 @@ export class Agent {
   ownLease: OwnLease | undefined;
   readonly peers: Peers;
   readonly reconciler: Reconciler;
+  readonly watch: PeerWatch;
   readonly ports: AgentPorts;
   readonly options: AgentOptions;
   /** What the agent waits for, or how the network document differs from the running one. */
@@ -62,6 +65,8 @@ export class Agent {
   readonly #writer: StateWriter;
   readonly #beganWithMs: number;
   readonly #manager: ManagerLine;
+  /** What the lease was last told to say. */
+  #announced: Features | undefined;
 
   constructor(ports: AgentPorts, options: AgentOptions) {
     this.ports = ports;
@@ -69,6 +74,7 @@ export class Agent {
     this.peers = new Peers({ ...ports, holdMs: options.peerHoldMs });
     this.reconciler = new Reconciler(ports, options.networkName, () => this.#desired());
     this.#beganWithMs = ports.wallNow() - ports.clock.now();
+    this.watch = new PeerWatch(ports, () => this.#watchScope());
     this.#manager = new ManagerLine(ports, () => summaryLine(this, 'coarse'));
     this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.ttlSeconds);
   }
@@ -191,6 +197,7 @@ export class Agent {
       started.then(() => this.#tick(session, running)),
       started.then(() => this.#watchUnderlay(session, running)),
       started.then(() => this.#watchNetwork(session, running)),
+      started.then(() => this.watch.run(running)),
     ];
     try {
       await Promise.race(loops);
@@ -297,6 +304,7 @@ export class Agent {
   async #tick({ network, ownLease }: Session, signal: AbortSignal): Promise<void> {
     for (;;) {
       this.#moveForwardUntil(ownLease);
+      this.#announceFeatures(ownLease);
       if (this.peers.expire()) this.reconciler.ring();
       if (!this.unconfirmed) this.#writer.writeWhenDue(network, ownLease);
       await this.ports.clock.sleep(tickMs, signal);
@@ -344,6 +352,27 @@ export class Agent {
     const result = await retrying({ event, codes, limits: retryLimits, clock, log, signal, onProblem }, attempt);
     this.problem = undefined;
     return result;
+  }
+
+  /** Writes nothing when the lease says so already. Called each tick: another data process may run. */
+  #announceFeatures(ownLease: OwnLease): void {
+    const { datapath, log } = this.ports;
+    if (this.unconfirmed || !datapath.pid) return;
+    const features = featuresOf({ answersProbes: this.hasTunnel && datapath.answersProbes });
+    if (this.#announced && features.probe === this.#announced.probe) return;
+    this.#announced = features;
+    if (features.probe === ownLease.lease.features.probe) return;
+    const kept = { ...ownLease.lease.features };
+    delete kept.probe;
+    ownLease.update({ features: { ...kept, ...features } }).catch((error: unknown) => {
+      log.debug('lease.not-updated', messageOf(error));
+    });
+  }
+
+  #watchScope(): WatchScope | undefined {
+    const { backend, peers, ports, reconciler } = this;
+    const { tunnel } = reconciler;
+    return backend && tunnel && { tunnel, leases: peers.current, node: ports.node.current, mtu: backend.mtu };
   }
 
   #desired(): Desired | undefined {

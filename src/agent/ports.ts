@@ -5,11 +5,29 @@ import type { DockerFiles } from '../docker/docker.js';
 import type { HostNetwork, Underlay } from '../host/host.js';
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
+import type { Ipv4 } from '../model/ip.js';
 import type { LeaseStore } from '../store/store.js';
 import type { LocalNode } from './local-node.js';
 import type { StateFile } from './state-file.js';
 
+/** ICMP about the peers: what refuses our datagrams, and answers to echo requests. */
+export interface PeerIcmp {
+  /** Sends an echo request. @returns whether it was sent */
+  ask(to: Ipv4): boolean;
+  close(): void;
+}
+
+export interface PeerIcmpListener {
+  /** An ICMP error quotes a datagram of ours to this address and UDP port. */
+  refused(to: Ipv4, port: number, refusal: { readonly from: Ipv4; readonly type: number; readonly code: number }): void;
+  answered(from: Ipv4): void;
+}
+
+/** Never throws: where ICMP is not permitted there is no evidence by it. */
+export type OpenPeerIcmp = (listener: PeerIcmpListener) => PeerIcmp;
+
 export interface AgentPorts {
+  readonly openIcmp: OpenPeerIcmp;
   readonly store: LeaseStore;
   readonly host: HostNetwork;
   readonly underlay: Underlay;

@@ -86,6 +86,11 @@ export class Reconciler {
     ports.datapath.onChange(() => this.#wake.ring());
   }
 
+  /** The peers that the data plane was given last. */
+  get tunnel(): Plan['tunnel'] {
+    return this.#publishedTunnel;
+  }
+
   get problems(): readonly string[] {
     const host = this.#hostProblems.map(text => `${text}${this.#hiddenBy(text)}`);
     return [...(this.#publishProblem === undefined ? [] : [this.#publishProblem]), ...host];

@@ -50,10 +50,10 @@ export function snapshot(agent: Agent, version: string): Status {
       secondsLeft,
       hostName: lease.hostName ?? null,
       backend: lease.backend.type,
-      watched: null,
+      watched: agent.watch.describe(lease),
     })),
     rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: key.slice(0, maxKeyLength), reason })),
-    datapath: stats ? datapathOf(stats) : null,
+    datapath: stats ? datapathOf(stats, agent.watch.warnings) : null,
     store: storeOf(agent),
     passes: { ...agent.reconciler.passes },
     daemon: {
@@ -104,7 +104,7 @@ function factsOf(agent: Agent, stats: DatapathStats | undefined, problems: reado
     phase,
     ready: isReady(agent, stats),
     problems,
-    peers: { total: peers.current.length, states: undefined },
+    peers: { total: peers.current.length, states: agent.watch.states },
     answeredSeconds: secondsSince(ports.store.signs.answeredMs, ports.clock.now()),
   };
 }
@@ -142,7 +142,7 @@ function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly Pl
     ['store', agent.ports.store.problems],
     ['lease', [...lease, ...forgone, ...saved]],
     ['data-plane', [...process, ...(stats?.problems ?? [])]],
-    ['peers', agent.peers.problems],
+    ['peers', [...agent.watch.problems, ...agent.peers.problems]],
     ['host', agent.reconciler.problems],
     ['docker', agent.dockerProblems],
   ];
@@ -158,9 +158,10 @@ function isForgone({ ownLease, options, ports }: Agent): boolean {
   return ports.clock.now() >= ownLease.renewedAtMs + quarantineTtls * options.ttlSeconds * 1000;
 }
 
-function datapathOf(stats: DatapathStats): StatusDatapath {
+function datapathOf(stats: DatapathStats, strangers: readonly string[]): StatusDatapath {
   const { engine, pid = null, threads, generationPublished, generationAdopted } = stats;
-  const { counters, respawns, handovers, features, warnings } = stats;
+  const { counters, respawns, handovers, features } = stats;
+  const warnings = [...stats.warnings, ...strangers];
   const process = { engine, pid, threads, generationPublished, generationAdopted };
   return { ...process, counters, respawns, handovers, features, warnings };
 }

@@ -5,7 +5,7 @@
 import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/errors.js';
 import { Listeners } from '../lib/listeners.js';
 import type { Backend } from '../backend/backend.js';
-import { noFeatures } from '../model/features.js';
+import { featuresOf } from '../model/features.js';
 import { formatPrefix, samePrefix } from '../model/ip.js';
 import type { Lease } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
@@ -70,7 +70,7 @@ export class Startup {
   }
 
   async #acquireSession(previous: readonly PreviousSubnet[], signal: AbortSignal): Promise<Session> {
-    const { store, log, node } = this.#ports;
+    const { store, log, node, datapath } = this.#ports;
     const { ttlSeconds } = this.#options;
     this.#listener.setPhase('waiting-for-network');
     // A host that can stand on its saved state goes on asking where etcd refuses it; another one has nothing to offer.
@@ -87,7 +87,14 @@ export class Startup {
     const ownLease = await this.#listener.retrying('lease.waiting', waits, () =>
       store
         .acquire(
-          { node: node.current, network, backend: backend.announce(), features: noFeatures, ttlSeconds, previous },
+          {
+            node: node.current,
+            network,
+            backend: backend.announce(),
+            features: featuresOf(datapath),
+            ttlSeconds,
+            previous,
+          },
           { signal },
         )
         .catch((error: unknown) => {

@@ -23,7 +23,7 @@ import { messageOf, TartanError } from '../lib/errors.js';
 import { native } from '../lib/native.js';
 import { Scope } from '../lib/scope.js';
 import { defaultNetworkName } from '../model/network.js';
-import { readHostName } from '../model/node.js';
+import { readHostName, type Node } from '../model/node.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import { openLeaseStore } from '../store/leases.js';
 import { openBackOff } from './back-off.js';
@@ -34,6 +34,7 @@ import { describeOptions, parseDaemonOptions, type DaemonOptions } from './optio
 import { daemonSettingsOf } from '../cli/daemon-settings.js';
 import { describeHiddenPlace } from '../cli/install-place.js';
 import { version } from '../cli/version.js';
+import { peerIcmp } from './peer-icmp.js';
 import { feedWatchdog } from './watchdog.js';
 
 /** @returns the exit status */
@@ -106,8 +107,7 @@ async function openAgent(
   const id = options.nodeId ?? loadNodeId(options.stateDir);
   const host = await scope.own('host', openKernelHost({ log }));
   const underlay = openUnderlay(host, options, log);
-  const identity = { id, bootId: readBootId(), hardware: readHardware(), hostName: readHostName(hostname()) };
-  const node = new LocalNode(identity, await underlay.choose());
+  const node = new LocalNode(identityOf(id), await underlay.choose());
   const datapath = await scope.own('datapath', openDatapath({ runDir, device: tunnelDevice, log }));
   const kv = openEtcd(options.etcd, log);
   const store = await scope.own(
@@ -123,6 +123,7 @@ async function openAgent(
     {
       store,
       host,
+      openIcmp: peerIcmp(log),
       underlay,
       node,
       datapath,
@@ -152,6 +153,10 @@ async function openAgent(
     await scope.own('health', openHealthServer(health));
   }
   return agent;
+}
+
+function identityOf(id: string): Pick<Node, 'id' | 'bootId' | 'hardware' | 'hostName'> {
+  return { id, bootId: readBootId(), hardware: readHardware(), hostName: readHostName(hostname()) };
 }
 
 const neededCapabilities = ['CAP_NET_ADMIN', 'CAP_SETUID', 'CAP_SETGID'] as const;

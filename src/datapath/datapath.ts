@@ -86,6 +86,8 @@ export interface Datapath {
   readonly adopted: boolean;
   /** That of the data process; undefined while none runs. */
   readonly pid: number | undefined;
+  /** Whether the data process answers probes: the one that runs, or the next one. */
+  readonly answersProbes: boolean;
   /** The deadline that `forwardUntil` set last, also in the daemon before when a process was adopted; else 0. */
   readonly forwardUntilMs: number;
   /**

@@ -48,6 +48,11 @@ export interface HostNetwork {
   /** Returns the interface and the gateway of the first IPv4 default route in the main table. */
   defaultRoute(): Promise<{ readonly interfaceName: string; readonly gateway: Ipv4 | undefined } | undefined>;
   /**
+   * Returns the neighbour that packets to the address go to, if the kernel has asked for it in vain (arp(7)): the host
+   * itself or a gateway. undefined for one that answers, or that nobody asked for.
+   */
+  deadNeighbour(address: Ipv4): Promise<{ readonly address: Ipv4; readonly device: string } | undefined>;
+  /**
    * Takes the plan of a network in the place of its last one, and makes the host equal to the plans of all networks: reads
    * what is ours, adds before it removes, attempts every step. The pass changes what another network plans too; its
    * failures there are left to the passes of that network.

@@ -117,6 +117,15 @@ class KernelHost implements HostNetwork {
     return name === undefined ? undefined : { interfaceName: name, source: route.source };
   }
 
+  async deadNeighbour(address: Ipv4): Promise<{ readonly address: Ipv4; readonly device: string } | undefined> {
+    const route = await this.#rtnetlink.routeTo(address);
+    if (route?.linkIndex === undefined) return undefined;
+    const next = route.gateway ?? address;
+    if (!(await this.#rtnetlink.isDead(route.linkIndex, next))) return undefined;
+    const device = linkNames(await this.#rtnetlink.links()).get(route.linkIndex);
+    return device === undefined ? undefined : { address: next, device };
+  }
+
   async defaultRoute(): Promise<{ readonly interfaceName: string; readonly gateway: Ipv4 | undefined } | undefined> {
     const [links, routes] = await Promise.all([this.#rtnetlink.links(), this.#rtnetlink.routes(isDefaultRoute)]);
     const first = routes.find(

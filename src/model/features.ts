@@ -19,6 +19,11 @@ export interface Features {
 
 export const noFeatures: Features = {};
 
+/** What a host with this data plane announces. */
+export function featuresOf({ answersProbes }: { readonly answersProbes: boolean }): Features {
+  return answersProbes ? { probe: 1 } : noFeatures;
+}
+
 /** @param value the JSON value of the member, undefined where it is absent */
 export function parseFeatures(value: unknown): Features {
   const members = jsonMembers(value);

@@ -46,6 +46,7 @@ export function make(options: Partial<AgentOptions> = {}, needsForwarding = fals
     {
       store,
       host,
+      openIcmp: () => ({ ask: () => false, close: () => {} }),
       underlay: {
         choose: async () => chosen,
         check: () => {},

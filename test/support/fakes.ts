@@ -1,7 +1,7 @@
 /** Fakes that record calls as text, for the agent's and the reconciler's unit tests. */
 import type { Datapath, DatapathConfig, PeerMeasurement, Stranger } from '../../src/datapath/datapath.js';
 import type { HostNetwork } from '../../src/host/host.js';
-import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
+import { formatIpv4, formatPrefix, parseIpv4, parsePrefix, type Ipv4 } from '../../src/model/ip.js';
 import { noFeatures } from '../../src/model/features.js';
 import { Wake } from '../../src/lib/wake.js';
 import { leaseValueOf, type Lease } from '../../src/model/lease.js';
@@ -72,6 +72,14 @@ export class FakeHost implements HostNetwork {
     return [];
   }
 
+  /** The device by the address of a neighbour that does not answer. */
+  readonly dead = new Map<string, string>();
+
+  async deadNeighbour(address: Ipv4): ReturnType<HostNetwork['deadNeighbour']> {
+    const device = this.dead.get(formatIpv4(address));
+    return device === undefined ? undefined : { address, device };
+  }
+
   async routeTo(): ReturnType<HostNetwork['routeTo']> {
     return undefined;
   }
@@ -92,6 +100,7 @@ export class FakeDatapath implements Datapath {
   readonly failures: Error[] = [];
   readonly device = 'tartan0';
   readonly adopted = false;
+  answersProbes = true;
   forwardUntilMs = 0;
   problems: readonly string[] = [];
   started: DatapathConfig | undefined;

@@ -53,6 +53,7 @@ function told(network: string): HostNetwork {
     cleanup: (...given) => kernel.cleanup(...given),
     interfaces: () => kernel.interfaces(),
     routeTo: to => kernel.routeTo(to),
+    deadNeighbour: to => kernel.deadNeighbour(to),
     defaultRoute: () => kernel.defaultRoute(),
     onChange: listener => kernel.onChange(listener),
     close: async () => {},
@@ -71,6 +72,7 @@ async function start(network: (typeof networks)[number], number: number): Promis
     {
       store: openLeaseStore(kv, { prefix: `/${network}`, log: silentLog, clock: bootClock }),
       host: told(network),
+      openIcmp: () => ({ ask: () => false, close: () => {} }),
       underlay: { choose: async () => underlay, check: () => {}, refresh: async () => {}, current: async of => of },
       node: new LocalNode({ id: loadNodeId(host.stateDir), bootId: readBootId() }, underlay),
       datapath,

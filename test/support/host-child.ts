@@ -14,7 +14,7 @@ import type { HostPlan } from '../../src/model/plan.js';
 
 export type HostCall =
   | { readonly call: 'interfaces' | 'defaultRoute' | 'cleanup' }
-  | { readonly call: 'routeTo'; readonly address: Ipv4 }
+  | { readonly call: 'routeTo' | 'deadNeighbour'; readonly address: Ipv4 }
   | {
       readonly call: 'apply';
       readonly network: string;
@@ -40,6 +40,8 @@ function answer(request: HostCall): Promise<unknown> {
       return host.defaultRoute();
     case 'routeTo':
       return host.routeTo(request.address);
+    case 'deadNeighbour':
+      return host.deadNeighbour(request.address).then(found => found ?? null);
     case 'apply':
       return host.apply(request.network, request.plan, { signal, heardOnly: request.heardOnly });
     case 'cleanup':

@@ -226,6 +226,12 @@ export class RemoteHost implements HostNetwork {
     return this.#ask({ call: 'routeTo', address }) as ReturnType<HostNetwork['routeTo']>;
   }
 
+  async deadNeighbour(address: Parameters<HostNetwork['deadNeighbour']>[0]): ReturnType<HostNetwork['deadNeighbour']> {
+    return ((await this.#ask({ call: 'deadNeighbour', address })) ?? undefined) as Awaited<
+      ReturnType<HostNetwork['deadNeighbour']>
+    >;
+  }
+
   defaultRoute(): ReturnType<HostNetwork['defaultRoute']> {
     return this.#ask({ call: 'defaultRoute' }) as ReturnType<HostNetwork['defaultRoute']>;
   }

@@ -284,7 +284,7 @@ it('another address and MTU of the host: the tunnel, the store, the lease, the p
   // fault N20: what the underlay carries is received.
   expect(datapath.started).toMatchObject({ mtu: 8972, underlayMtu: 9000 });
   expect(store.reconnections).toBe(1);
-  expect(held instanceof FakeHeld && held.updates).toEqual([{ publicIp: there }]);
+  expect(held instanceof FakeHeld && held.updates).toContainEqual({ publicIp: there });
   stop.abort();
   await running;
 });
@@ -345,4 +345,73 @@ it('logs once what keeps Docker from its settings, and shows it for as long as i
   host.ring();
   await vi.waitFor(() => expect(snapshot(agent, 'x').problems).toEqual([]));
   expect(events.filter(event => event === 'docker.conflict')).toHaveLength(1);
+});
+
+it('announces that probes are answered: with the lease, and by one update of a lease that says otherwise', async () => {
+  const { agent, store } = make();
+  const held = new FakeHeld(fakeLease('10.5.1.0/24', '192.0.2.1', 'n'));
+  store.acquired.unshift(held);
+  let ticks = 0;
+  const sleep = agent.ports.clock.sleep;
+  agent.ports.clock.sleep = (ms, signal) => (ms === 1000 && ticks++ < 50 ? tick(signal) : sleep(ms, signal));
+  agent.run(stop.signal).catch(() => {});
+  store.push();
+  await vi.waitFor(() => expect(ticks).toBeGreaterThan(40));
+  expect(store.requests[0]?.features).toEqual({ probe: 1 });
+  // The fake store wrote a lease without it.
+  expect(held.updates).toEqual([{ features: { probe: 1 } }]);
+});
+
+it('announces nothing while a data process of another build runs', async () => {
+  const { agent, store, datapath } = make();
+  datapath.answersProbes = false;
+  const held = new FakeHeld({ ...fakeLease('10.5.1.0/24', '192.0.2.1', 'n'), features: { probe: 1, inner6: 1 } });
+  store.acquired.unshift(held);
+  agent.run(stop.signal).catch(() => {});
+  store.push();
+  await vi.waitFor(() => expect(held.updates).toEqual([{ features: { inner6: 1 } }]));
+  expect(store.requests[0]?.features).toEqual({});
+});
+
+it('fault D17: a peer that answers no question is told in the status, with the cause and the next step', async () => {
+  const { agent, store, host, datapath } = make();
+  const features = { probe: 1 } as const;
+  agent.run(stop.signal).catch(() => {});
+  const lease = { ...fakeLease('10.5.2.0/24', '192.0.2.2'), features, hostName: 'host-b' };
+  store.push(lease, { ...fakeLease('10.5.3.0/24', '192.0.2.3'), features });
+  await vi.waitFor(() => expect(agent.phase).toBe('ready'));
+  const [nothing, traffic] = [
+    { packets: 0, bytes: 0 },
+    { packets: 4, bytes: 400 },
+  ];
+  const blank = { heardMs: undefined, answeredMs: undefined, roundTripUs: undefined, loss: 1, addressSeen: undefined };
+  const measured = {
+    ...blank,
+    pathMtuOut: undefined,
+    pathMtuIn: undefined,
+    sent: traffic,
+    received: nothing,
+    answered: 0,
+  };
+  datapath.measured = [{ ...measured, identity: '10.5.2.0/24 peer', sentMs: 1000, asked: 1, askedMs: 1000 }];
+  host.dead.set('192.0.2.2', 'eth0');
+  await agent.watch.look();
+  const before = snapshot(agent, 'x');
+  expect(before.problems).toEqual([]);
+  expect(before.summary).toContain('0 of 2 peers answer, 2 not heard yet');
+  datapath.measured = datapath.measured.map(one => ({ ...one, asked: 4, askedMs: 3900 }));
+  agent.ports.clock.now = () => 4100;
+  await agent.watch.look();
+  const status = snapshot(agent, 'x');
+  const reason = '192.0.2.2 does not answer ARP on eth0 (powered off, another network, wrong interface)';
+  expect(status.peers[0]).toMatchObject({
+    hostName: 'host-b',
+    watched: { state: 'silent', reason, loss: 1, sent: traffic },
+  });
+  expect(status).toMatchObject({ health: { state: 'impaired' }, ready: true });
+  const nextStep = 'see that host-b is on and has 192.0.2.2: ip neighbour show 192.0.2.2 dev eth0';
+  expect(status.placedProblems).toEqual([{ place: 'peers', text: `${reason}; next: ${nextStep}` }]);
+  expect(status.summary).toBe(
+    `impaired, 0 of 2 peers answer, 1 not heard yet, etcd has not answered: ${status.problems[0]}`,
+  );
 });

@@ -106,6 +106,11 @@ class TunEngine implements Datapath {
     return this.#supervisor.running?.pid;
   }
 
+  get answersProbes(): boolean {
+    // Whatever another build does, its lease is not written by this one.
+    return this.#supervisor.running?.buildDifference === undefined;
+  }
+
   get forwardUntilMs(): number {
     return this.#published.forwardUntil;
   }

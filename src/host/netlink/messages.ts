@@ -127,6 +127,8 @@ const afBridge = 7;
 const ifla = { mac: 1, name: 3, mtu: 4, queueLength: 13, linkInfo: 18, alias: 20, extMask: 29 } as const;
 const iflaInfo = { kind: 1, data: 2 } as const;
 const iflaVxlan = { vni: 1, local: 4, learning: 7, port: 15 } as const;
+/** NUD_INCOMPLETE and NUD_FAILED; ndm_state is the lower half of that word. */
+const deadStates = 0x21;
 const nda = { destination: 1, mac: 2 } as const;
 /** RTEXT_FILTER_SKIP_STATS: a dump leaves out the counters of the links. */
 const skipStats = 8;
@@ -203,6 +205,16 @@ export function lookUpRoute(destination: Ipv4): Uint8Array {
 
 export function dumpNeighbours(kind: KernelNeighbour['kind']): Uint8Array {
   return body(formatNeighbor({ family: kind === 'neighbour' ? afInet : afBridge }), []);
+}
+
+/** For RTM_GETNEIGH: asks for one entry. */
+export function lookUpNeighbour(ifindex: number, destination: Ipv4): Uint8Array {
+  return body(formatNeighbor({ family: afInet, ifindex }), [[nda.destination, addressBytes(destination)]]);
+}
+
+/** Whether an entry is NUD_INCOMPLETE or NUD_FAILED (rtnetlink(7)): it has no hardware address then. */
+export function readIsDead(message: Buffer): boolean | undefined {
+  return message.length < 12 ? undefined : (getU32(message.subarray(8)) & deadStates) !== 0;
 }
 
 export interface LinkChange {

@@ -11,10 +11,12 @@ import {
   dumpRoutes,
   linkAddress,
   linkByIndex,
+  lookUpNeighbour,
   lookUpRoute,
   messageTypes,
   neighbourMessage,
   readAddress,
+  readIsDead,
   readLink,
   readNeighbour,
   readRoute,
@@ -72,6 +74,18 @@ export class Rtnetlink {
 
   async neighbours(kind: KernelNeighbour['kind']): Promise<KernelNeighbour[]> {
     return this.#socket.dump(messageTypes.getNeighbour, dumpNeighbours(kind), readNeighbour);
+  }
+
+  /** Whether the kernel got no answer when it asked for the neighbour's hardware address; false where it did not ask. */
+  async isDead(linkIndex: number, address: Ipv4): Promise<boolean> {
+    try {
+      const body = lookUpNeighbour(linkIndex, address);
+      return (await this.#socket.get(messageTypes.getNeighbour, body, readIsDead)) ?? false;
+    } catch (error) {
+      // Linux before 5.0 knows no question for one neighbour.
+      if (['ENOENT', 'EOPNOTSUPP', 'EINVAL'].includes(errnoOf(error) ?? '')) return false;
+      throw error;
+    }
   }
 
   async routeTo(destination: Ipv4): Promise<KernelRoute | undefined> {
