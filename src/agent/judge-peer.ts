@@ -67,7 +67,9 @@ const silence = { questions: 3, ms: 3_000 } as const;
 /** A host that does not answer probes is up for so long after it was heard. */
 const heardForMs = 60_000;
 /** What was heard within this time is heard now. */
-export const heardNowMs = 15_000;
+const heardNowMs = 15_000;
+/** A packet may have been on its way when a question was asked. */
+const onTheWayMs = 500;
 /** An ICMP error says nothing of later times. */
 const icmpForMs = 60_000;
 
@@ -89,8 +91,7 @@ export function judgePeer(evidence: PeerEvidence): Verdict {
 /** Who never answered an echo proves nothing by not doing so, whatever it sends. */
 function judgeUnprobed(evidence: PeerEvidence): Verdict {
   const { heardMs = -Infinity, answeredMs, nowMs } = evidence;
-  if (nowMs - heardMs <= heardNowMs) return up;
-  if (isUnanswered(evidence)) {
+  if (isUnanswered(evidence) && !isHeardNow(evidence)) {
     if (answeredMs !== undefined) return silentFor(evidence);
     const found = hardEvidence(evidence);
     if (found) return { ...verdictOf('unwatched', found), kind: undefined };
@@ -100,6 +101,12 @@ function judgeUnprobed(evidence: PeerEvidence): Verdict {
 
 function isUnanswered({ unanswered: { count, sinceMs }, nowMs }: PeerEvidence): boolean {
   return count >= silence.questions && sinceMs !== undefined && nowMs - sinceMs >= silence.ms;
+}
+
+/** What was heard before the first question without an answer says nothing of now. */
+function isHeardNow({ heardMs, unanswered, nowMs }: Pick<PeerEvidence, 'heardMs' | 'unanswered' | 'nowMs'>): boolean {
+  if (heardMs === undefined || nowMs - heardMs > heardNowMs) return false;
+  return unanswered.sinceMs === undefined || heardMs > unanswered.sinceMs + onTheWayMs;
 }
 
 interface Finding {
@@ -172,8 +179,8 @@ function icmpError(evidence: PeerEvidence): Finding | undefined {
 }
 
 function oneWay(evidence: PeerEvidence): Finding | undefined {
-  const { heardMs, nowMs, address, port, self } = evidence;
-  if (heardMs === undefined || nowMs - heardMs > heardNowMs) return undefined;
+  const { address, port, self } = evidence;
+  if (!isHeardNow(evidence)) return undefined;
   const [peer, here] = [formatIpv4(address), formatIpv4(self.address)];
   return {
     kind: 'one-way',
@@ -193,7 +200,7 @@ function thisHost({ othersHeard, othersSilent, port, self }: PeerEvidence): Find
 }
 
 function nothing(evidence: PeerEvidence): Finding {
-  const { address, port, othersHeard, hostAnswers, probed, inside } = evidence;
+  const { address, port, othersHeard, hostAnswers, hostName, probed, inside } = evidence;
   const [peer, there] = [formatIpv4(address), onHost(evidence)];
   const look = `${there}: systemctl status tartand; ss -lun sport = ${port}; nft list ruleset`;
   if (!probed)
@@ -209,6 +216,12 @@ function nothing(evidence: PeerEvidence): Finding {
       kind: 'nothing-heard',
       reason: `${peer} is silent${others}, its host answers ping: UDP ${port} is blocked on the way, or no data process runs there`,
       nextStep: look,
+    };
+  if (hostAnswers === false)
+    return {
+      kind: 'nothing-heard',
+      reason: `${peer} is silent${others}, its host does not answer ping: it is down or cut off, or a firewall drops everything`,
+      nextStep: `see that ${hostName ?? peer} is on; ping ${peer}; ${look}`,
     };
   const here = othersHeard === 0 ? ' or here' : '';
   return {

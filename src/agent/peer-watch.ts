@@ -43,6 +43,8 @@ const rest = { factor: 1_000, mostMs: 4_000 } as const;
 const turn = 100;
 /** At most so many neighbours are looked up at each look, each once in this time. */
 const neighbours = { most: 10, everyMs: 3_000 } as const;
+/** Who answers no probes and was not heard for so long is asked by echo. */
+const quietMs = 3_000;
 /** Without a need for so long the ICMP socket is closed. */
 const icmpIdleMs = 60_000;
 /** A stranger is told for so long. */
@@ -56,7 +58,7 @@ interface Census {
   unheard: number;
   readonly pending: WatchedPeer[];
   readonly active: WatchedPeer[];
-  /** Those that answer no probes and were not heard lately. */
+  /** Those that answer no probes and were not heard just now. */
   readonly quiet: WatchedPeer[];
 }
 
@@ -192,7 +194,7 @@ export class PeerWatch {
       else if (isActive && peer.isUnheard(nowMs)) census.unheard++;
       if (isActive) census.active.push(peer);
       if (peer.isPending(nowMs)) census.pending.push(peer);
-      if (!peer.probed && !isHeard) census.quiet.push(peer);
+      if (!peer.probed && !peer.isHeard(nowMs, quietMs)) census.quiet.push(peer);
     }
     return census;
   }
@@ -257,14 +259,14 @@ export class PeerWatch {
   #onEcho(from: Ipv4): void {
     const nowMs = this.#ports.clock.now();
     for (const peer of this.#byAddress.get(from) ?? []) {
-      if (peer.tunnel.endpoint === from) peer.hostAnsweredMs = nowMs;
+      if (peer.tunnel.endpoint === from) peer.hostAnswered(nowMs);
       else peer.echoAnswered(nowMs);
     }
   }
 
   /**
-   * One a look at most: through the tunnel to who answers no probes, first where it matters; else to the host of a silent
-   * peer, outside the tunnel.
+   * One a look at most: through the tunnel to who answers no probes, first where it matters; else to the host of one that is not
+   * heard, outside the tunnel.
    */
   #askEchoes({ quiet, pending }: Census, nowMs: number): void {
     const owing = quiet.filter(peer => peer.owesEcho(nowMs));
@@ -273,8 +275,8 @@ export class PeerWatch {
       if (this.#icmp?.ask(inside.inside)) inside.askedEcho(nowMs);
       return;
     }
-    const host = this.#inTurn(pending.filter(({ verdict }) => verdict.state === 'silent'));
-    if (host) this.#icmp?.ask(host.tunnel.endpoint);
+    const host = this.#inTurn(pending.filter(peer => peer.isUnheard(nowMs)));
+    if (host && this.#icmp?.ask(host.tunnel.endpoint)) host.askedHost();
   }
 
   #inTurn(pool: readonly WatchedPeer[]): WatchedPeer | undefined {

@@ -3,21 +3,18 @@ import type { PeerMeasurement } from '../datapath/datapath.js';
 import { bridgeAddress, formatIpv4, type Ipv4 } from '../model/ip.js';
 import type { Lease } from '../model/lease.js';
 import { probeFeature, type TunnelPeer } from '../model/plan.js';
-import {
-  heardNowMs,
-  judgePeer,
-  type DeadNeighbour,
-  type IcmpRefusal,
-  type PeerEvidence,
-  type Verdict,
-} from './judge-peer.js';
+import { judgePeer, type DeadNeighbour, type IcmpRefusal, type PeerEvidence, type Verdict } from './judge-peer.js';
 import type { PeerWatched } from './status.js';
 
 /** A peer that something was sent to within this time is one that matters now. */
 const activeMs = 60_000;
 const givenUpAfter = 10;
+/** A host that leaves so many echo requests without an answer does not answer. */
+const hostQuestions = 3;
 /** Another cause of the same silence is told after so long. */
 const anewMs = 30_000;
+/** Who was heard within this time, and after a question without an answer, is heard. */
+const heardLatelyMs = 15_000;
 /** A rate is shown for so long after the last look that found traffic. */
 const rateMs = 5_000;
 const none: Verdict = { state: 'unknown', kind: undefined, reason: null, nextStep: null };
@@ -42,8 +39,9 @@ export class WatchedPeer {
   neighbour: DeadNeighbour | undefined;
   neighbourAskedMs = -Infinity;
   icmp: IcmpRefusal | undefined;
-  /** The last answer of the host to an echo outside the tunnel. */
-  hostAnsweredMs: number | undefined;
+  /** Of the host, by echo outside the tunnel: the last answer, and questions since without one. */
+  #hostAnsweredMs = -Infinity;
+  #hostAsked = 0;
   /** The last answer to an echo through the tunnel. */
   echoAnsweredMs: number | undefined;
   /** Its lease as it is now. */
@@ -96,16 +94,27 @@ export class WatchedPeer {
     return nowMs - this.#sentMs <= activeMs;
   }
 
-  isHeard(nowMs: number): boolean {
-    const heardMs = this.#measured?.heardMs;
-    if (heardMs !== undefined && nowMs - heardMs <= heardNowMs) return true;
-    const answeredMs = this.#answeredMs;
-    return answeredMs !== undefined && nowMs - answeredMs <= heardNowMs;
+  isHeard(nowMs: number, withinMs: number = heardLatelyMs): boolean {
+    const lastMs = this.#lastHeardMs;
+    if (lastMs === undefined || nowMs - lastMs > withinMs) return false;
+    return this.#unansweredSinceMs === undefined || lastMs > this.#unansweredSinceMs;
   }
 
-  /** Something waits for an answer, and nothing was heard lately. */
+  /** Something waits for an answer, nothing was heard lately, and nobody has said why. */
   isUnheard(nowMs: number): boolean {
-    return this.#unanswered > 0 && !this.isHeard(nowMs);
+    return this.#unanswered > 0 && !this.isHeard(nowMs) && !this.isExplained;
+  }
+
+  /** The kernel or a router has told the cause, which therefore is not this host. */
+  get isExplained(): boolean {
+    const { kind } = this.verdict;
+    return kind === 'no-arp' || kind === 'refused' || kind === 'icmp';
+  }
+
+  get #lastHeardMs(): number | undefined {
+    const heardMs = this.#measured?.heardMs;
+    const answeredMs = this.#answeredMs;
+    return heardMs === undefined || (answeredMs !== undefined && answeredMs > heardMs) ? answeredMs : heardMs;
   }
 
   get #answeredMs(): number | undefined {
@@ -166,6 +175,23 @@ export class WatchedPeer {
     this.#unansweredSinceMs = undefined;
   }
 
+  /** An echo request is sent to its host, outside the tunnel. */
+  askedHost(): void {
+    this.#hostAsked++;
+  }
+
+  hostAnswered(nowMs: number): void {
+    this.#hostAnsweredMs = nowMs;
+    this.#hostAsked = 0;
+  }
+
+  #hostAnswers(nowMs: number): boolean | undefined {
+    // Answers of before the silence say nothing.
+    const silentMs = this.#unansweredSinceMs ?? nowMs;
+    if (this.#hostAnsweredMs > silentMs && nowMs - this.#hostAnsweredMs <= heardLatelyMs) return true;
+    return this.#hostAsked >= hostQuestions ? false : undefined;
+  }
+
   /** @returns whether this is to be told: another state, or another cause of a silence */
   judge(nowMs: number, others: Others): boolean {
     const before = this.verdict;
@@ -178,7 +204,7 @@ export class WatchedPeer {
   }
 
   #evidence(nowMs: number, others: Others): PeerEvidence {
-    const { tunnel, lease, neighbour, icmp, hostAnsweredMs = -Infinity } = this;
+    const { tunnel, lease, neighbour, icmp } = this;
     return {
       ...others,
       nowMs,
@@ -192,7 +218,7 @@ export class WatchedPeer {
       unanswered: { count: this.#unanswered, sinceMs: this.#unansweredSinceMs },
       neighbour,
       icmp,
-      hostAnswers: nowMs - hostAnsweredMs <= heardNowMs ? true : undefined,
+      hostAnswers: this.#hostAnswers(nowMs),
     };
   }
 

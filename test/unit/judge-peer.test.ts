@@ -41,6 +41,7 @@ describe('a peer that answers probes', () => {
     ['silent', { unanswered }],
     ['silent', { unanswered, answeredMs: now - 4_000 }],
     ['silent', { unanswered, heardMs: now - 100, answeredMs: now - 4_000 }],
+    ['silent', { unanswered, heardMs: now - 3_500 }],
   ])('is %s: %j', (state, change) => {
     const verdict = judge(change);
     expect(verdict.state).toBe(state);
@@ -101,6 +102,14 @@ describe('a peer that answers probes', () => {
       /^on host-b/,
       { hostAnswers: true, othersHeard: 1 },
     ],
+    [
+      'nothing-heard',
+      /its host does not answer ping: it is down or cut off/,
+      /see that host-b is on/,
+      { hostAnswers: false },
+    ],
+    // Heard, but before the silence began.
+    ['nothing-heard', /is silent, 2 other/, /ping/, { heardMs: now - 3_100 }],
     ['nothing-heard', /is silent: UDP 8285 is blocked on the way or here/, /^ping/, { othersHeard: 0 }],
     // Older than the last answer, or of long ago.
     ['nothing-heard', /is silent/, /ping/, { icmp: icmp(3), answeredMs: now - 500 }],
@@ -129,8 +138,8 @@ describe('a flannel host, or an older tartan', () => {
     ['up', { heardMs: now - 59_000 }],
     ['up', { heardMs: now - 59_000, unanswered }],
     ['up', { answeredMs: now - 3_600_000 }],
-    ['up', { answeredMs: now - 30_000, unanswered, heardMs: now - 14_000 }],
-    ['silent', { answeredMs: now - 30_000, unanswered, heardMs: now - 16_000 }],
+    ['up', { answeredMs: now - 30_000, unanswered, heardMs: now - 1_000 }],
+    ['silent', { answeredMs: now - 30_000, unanswered, heardMs: now - 4_000 }],
     ['silent', { answeredMs: now - 30_000, unanswered }],
   ])('is %s: %j', (state, change) => {
     expect(judge({ probed: false, ...change })).toMatchObject({ state });
