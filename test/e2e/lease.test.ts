@@ -1,4 +1,5 @@
 /** The own lease in etcd: what the daemon does when somebody deletes it, takes it, or restarts it elsewhere. */
+import { hostname } from 'node:os';
 import { expect, test } from 'vitest';
 import { until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
@@ -14,8 +15,9 @@ test("the lease value is flannel's with our members beside", async () => {
   const a = lab().node('a');
   const value: unknown = JSON.parse((await lab().etcd.get(ownKey(a.subnet))) ?? '');
   const { id, bootId } = (await a.status()).node;
+  const ours = { hostName: hostname(), features: { probe: 1 } };
   // flannel's udp backend publishes no type and no port.
-  expect(value).toEqual({ PublicIP: a.address, PublicIPv6: null, nodeId: id, bootId });
+  expect(value).toEqual({ PublicIP: a.address, PublicIPv6: null, nodeId: id, bootId, ...ours });
   for (const key of await lab().etcd.keys(`${subnets}/`)) expect(key).toMatch(/\/10\.5\.\d+\.0-24$/);
   expect(await lab().etcd.keys('/coreos.com/network/held/')).toHaveLength(2);
 });
