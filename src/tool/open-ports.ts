@@ -17,6 +17,7 @@ import { fixOwn } from './doctor-fix.js';
 import { openEcho } from './echo.js';
 import type { TerminalPort, ToolIo, ToolPorts } from './ports.js';
 import { readEvents, readSettings, readStatus } from './status-client.js';
+import { readWay } from './trace-facts.js';
 
 /** @param host the ports that change this host */
 export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwarding' | 'withoutDaemon'>): ToolPorts {
@@ -46,6 +47,7 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
     ...host,
     openEcho,
     terminal,
+    readWay,
     doctor: { readFacts: readDoctorFacts, fix: fixOwn },
     docker: { readFacts: readDockerFacts, readEngine, createNetwork: createEngineNetwork },
   };

@@ -13,6 +13,7 @@ import type { Prefix } from '../model/ip.js';
 import type { RejectedEntry } from '../model/lease.js';
 import type { TimedLease } from '../store/operator.js';
 import type { SettingsPlaces } from './settings.js';
+import type { WayFacts, WayRequest } from './trace-facts.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 import type { ReleasedSubnet } from '../store/release.js';
 import type { Withdrawal } from '../store/withdraw-features.js';
@@ -132,6 +133,8 @@ export interface ToolPorts extends SettingsPlaces {
   withoutDaemon<T>(runDir: string, work: () => Promise<T>): Promise<T>;
   /** @throws TartanError PERMISSION */
   openEcho(): Promise<Echo>;
+  /** Reads what this host would do with one packet; a fact that cannot be read says why. */
+  readWay(request: WayRequest): Promise<WayFacts>;
   readonly docker: DockerPorts;
   readonly terminal: TerminalPort;
   readonly doctor: DoctorPorts;

@@ -21,6 +21,7 @@ import { exitStatus, formatToolError, toolErrorOf, usageError, type ExitStatus, 
 import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './settings.js';
 import { showTop } from './top.js';
 import { defaultWebListen, serveWeb } from './web-command.js';
+import { traceWay } from './trace.js';
 import { version } from '../cli/version.js';
 
 /** Runs a command and sets the exit status. */
@@ -73,6 +74,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   addPeers(program, run);
   addDoctor(program, run);
   addTop(program, run);
+  addTrace(program, run);
   addPing(program, run);
   addLeaseList(program, 'leases', run);
   addLeaseCommands(program.command('lease').description('commands for leases'), run);
@@ -223,6 +225,17 @@ function addTop(parent: Command, run: Run): void {
         }),
       ),
     );
+}
+
+function addTrace(parent: Command, run: Run): void {
+  const command = parent
+    .command('trace')
+    .description('the way of a packet to an overlay address, step by step; exit 2 where it would be lost')
+    .argument('<address>', 'of a container or a host, such as 10.5.2.7')
+    .option('--from <address>', 'a container of this host that sends it (this host itself)');
+  addFlag(addOutput(command), 'run-dir').action((address: string) =>
+    run(command, (call, { from }) => traceWay(call, address, typeof from === 'string' ? from : undefined)),
+  );
 }
 
 function readInterval(text: string): number {

@@ -126,6 +126,8 @@ describe('fault U1: the commands of the README', () => {
     expect(await typed('tartan events --since 1h')).toContain('Docker may start');
     expect(await typed('tartan peers')).toContain('192.0.2.1');
     expect(await typed('tartan top --count 1')).toContain('packets/s');
+    // Whose the address is, is chance here.
+    expect((await type('tartan trace 10.5.2.7')).stdout).toMatch(/^(arrives|lost) at /m);
     expect(await typed('tartan ping')).toContain('3 of 3');
     expect(await typed('tartan leases')).toContain('192.0.2.9');
     expect(await typed('tartan features show')).toContain('10.5.');

@@ -176,7 +176,7 @@ export class LabHost {
   #where(command: string | undefined): readonly string[] {
     const runDir = ['--run-dir', this.runDir];
     const etcd = ['--etcd-endpoints', this.#etcdEndpoint];
-    if (command === 'status' || command === 'docker') return runDir;
+    if (['status', 'docker', 'peers', 'top', 'ping', 'trace'].includes(command ?? '')) return runDir;
     if (command === 'cleanup' || command === 'events' || command === 'doctor')
       return [...runDir, '--state-dir', this.stateDir];
     return command === 'config' ? etcd : [...etcd, ...runDir, '--state-dir', this.stateDir];

@@ -107,6 +107,7 @@ export const noPorts: ToolPorts = {
   withoutForwarding: unexpected,
   withoutDaemon: unexpected,
   openEcho: unexpected,
+  readWay: unexpected,
   terminal: {
     size: () => ({ rows: 24, columns: 80 }),
     onInterrupt: () => ({ signal: new AbortController().signal, release: () => {} }),

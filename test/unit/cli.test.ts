@@ -108,6 +108,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
       readEvents: noChanges.release,
       docker: noPorts.docker,
       terminal: noPorts.terminal,
+      readWay: noPorts.readWay,
       doctor: noPorts.doctor,
       cleanup: async ({ flannel, runDir, stateDir }) =>
         answer(`cleanup ${flannel ? 'flannel' : `${runDir} ${stateDir}`}`, {

@@ -92,6 +92,7 @@ function openWorld(): ToolIo['ports'] {
     openEcho: unused,
     docker: noPorts.docker,
     terminal: noPorts.terminal,
+    readWay: noPorts.readWay,
     doctor: noPorts.doctor,
   };
 }

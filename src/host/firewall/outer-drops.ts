@@ -43,7 +43,7 @@ interface Question {
 }
 
 /** What one filter says: the rule that drops, and what accepts instead. */
-type Judge = (packet: JudgedPacket) => Promise<Pick<OuterDrop, 'rule' | 'repair'> | undefined>;
+export type FilterJudge = (packet: JudgedPacket) => Promise<Pick<OuterDrop, 'rule' | 'repair'> | undefined>;
 
 /** @returns unknown where a program that lists rules fails, as for want of a right */
 export async function readOuterDrops(
@@ -51,6 +51,18 @@ export async function readOuterDrops(
   run: RunCommand,
   signal: AbortSignal,
 ): Promise<Fact<readonly OuterDrop[]>> {
+  const judges = await openFilterJudges(run, signal);
+  if (!judges.known) return judges;
+  const found: OuterDrop[] = [];
+  for (const question of questionsOf(tunnel)) for (const judge of judges.value) await ask(question, judge, found);
+  return known(merge(found));
+}
+
+/**
+ * Lists every filter of this host, for any number of packets.
+ * @returns a judge for each; unknown where a program that lists rules fails, as for want of a right
+ */
+export async function openFilterJudges(run: RunCommand, signal: AbortSignal): Promise<Fact<readonly FilterJudge[]>> {
   const [saved, tables] = await Promise.all([
     programFact(() => saveRules('iptables', run, signal)),
     programFact(() => listTables(run, signal)),
@@ -62,16 +74,13 @@ export async function readOuterDrops(
   const names = tables.value ?? [];
   const other =
     saved.value === undefined ? known(undefined) : await listOtherVariant(saved.value, ipv4Tables(names), run, signal);
-  const judges = [
+  return known([
     ...(saved.value === undefined ? [] : [savedJudge('iptables', saved.value)]),
     ...(factValue(other) === undefined
       ? []
       : [savedJudge(factValue(other)?.program ?? 'iptables', factValue(other)?.text ?? '')]),
     ...(await nftJudges(names, saved.value, run, signal)),
-  ];
-  const found: OuterDrop[] = [];
-  for (const question of questionsOf(tunnel)) for (const judge of judges) await ask(question, judge, found);
-  return known(merge(found));
+  ]);
 }
 
 function questionsOf({ device, address, port, peers }: OuterTunnel): readonly Question[] {
@@ -95,7 +104,7 @@ function questionsOf({ device, address, port, peers }: OuterTunnel): readonly Qu
   });
 }
 
-async function ask({ what, peer, packets }: Question, judge: Judge, found: OuterDrop[]): Promise<void> {
+async function ask({ what, peer, packets }: Question, judge: FilterJudge, found: OuterDrop[]): Promise<void> {
   // What drops every packet drops the first one too.
   const isTold = what === 'new' && found.some(drop => drop.what === 'in' && drop.peers[0] === peer);
   for (const packet of isTold ? [] : packets) {
@@ -115,7 +124,7 @@ function merge(found: readonly OuterDrop[]): readonly OuterDrop[] {
   return [...byRule.values()];
 }
 
-function savedJudge(program: IptablesProgram, text: string): Judge {
+function savedJudge(program: IptablesProgram, text: string): FilterJudge {
   const saved = readSaveText(text);
   return async packet => {
     const drop = findSavedDrop(saved, packet);
@@ -143,10 +152,10 @@ async function nftJudges(
   saved: string | undefined,
   run: RunCommand,
   signal: AbortSignal,
-): Promise<readonly Judge[]> {
+): Promise<readonly FilterJudge[]> {
   const foreign = names.filter(name => isForeignTable(name, saved));
   return Promise.all(
-    foreign.map(async (table): Promise<Judge> => {
+    foreign.map(async (table): Promise<FilterJudge> => {
       const json = await programFact(() => run('nft', ['-j', 'list', 'table', ...table.split(' ')], '', signal));
       const chains = readChains(factValue(json) ?? '');
       return async packet => {

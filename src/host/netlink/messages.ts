@@ -134,7 +134,17 @@ const nda = { destination: 1, mac: 2 } as const;
 const skipStats = 8;
 const ifa = { address: 1, local: 2, flags: 8, protocol: 11 } as const;
 const ifaFlags = { deprecated: 0x20, permanent: 0x80 } as const;
-const rta = { destination: 1, link: 4, gateway: 5, metric: 6, source: 7, multipath: 9, table: 15 } as const;
+const rta = {
+  destination: 1,
+  from: 2,
+  inLink: 3,
+  link: 4,
+  gateway: 5,
+  metric: 6,
+  source: 7,
+  multipath: 9,
+  table: 15,
+} as const;
 
 type Attributes = ReadonlyMap<number, Buffer>;
 
@@ -198,9 +208,25 @@ export function dumpRoutes(): Uint8Array {
   return body(formatRouteHeader({ family: afInet }), []);
 }
 
-/** For RTM_GETROUTE: asks for the route that the kernel would use for a packet to this address. */
-export function lookUpRoute(destination: Ipv4): Uint8Array {
-  return body(formatRouteHeader({ family: afInet, dstLen: 32 }), [[rta.destination, addressBytes(destination)]]);
+/** A packet that another host or a container sends: its source, and the link at which it comes in. */
+export interface ForwardedFrom {
+  readonly source: Ipv4;
+  readonly linkIndex: number;
+}
+
+/** RTM_F_LOOKUP_TABLE: the answer names the table that decided. */
+const tableFlag = 0x1000;
+
+/**
+ * For RTM_GETROUTE: asks for the route that the kernel would use for a packet to this address.
+ * @param from undefined: this host sends it
+ */
+export function lookUpRoute(destination: Ipv4, from?: ForwardedFrom): Uint8Array {
+  const lengths = { family: afInet, dstLen: 32, ...(from && { srcLen: 32 }) };
+  return body(formatRouteHeader({ ...lengths, flags: { __unknown: tableFlag } }), [
+    [rta.destination, addressBytes(destination)],
+    ...(from ? [[rta.from, addressBytes(from.source)] as const, [rta.inLink, putU32(from.linkIndex)] as const] : []),
+  ]);
 }
 
 export function dumpNeighbours(kind: KernelNeighbour['kind']): Uint8Array {

@@ -21,6 +21,7 @@ import {
   readNeighbour,
   readRoute,
   routeMessage,
+  type ForwardedFrom,
   type KernelAddress,
   type KernelLink,
   type KernelNeighbour,
@@ -34,7 +35,7 @@ import type { MessageFilter } from './route-filter.js';
 import { addFlags, type NetlinkSocket } from './socket.js';
 
 /** RTM_GETROUTE returns one of these errors for an address that no route reaches. */
-const noRoute = ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'];
+const noRoute = ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL', 'EXDEV'];
 
 export class Rtnetlink {
   readonly #open: () => NetlinkSocket;
@@ -89,10 +90,21 @@ export class Rtnetlink {
   }
 
   async routeTo(destination: Ipv4): Promise<KernelRoute | undefined> {
+    const decision = await this.decide(destination);
+    return typeof decision === 'string' ? undefined : decision;
+  }
+
+  /**
+   * Asks what the kernel would do with a packet. An answer is valid for no longer than the routes and rules are.
+   * @param from undefined: this host sends it
+   * @returns the errno by which it refuses the packet: EXDEV by rp_filter, EHOSTUNREACH also without forwarding
+   */
+  async decide(destination: Ipv4, from?: ForwardedFrom): Promise<KernelRoute | string | undefined> {
     try {
-      return await this.#socket.get(messageTypes.getRoute, lookUpRoute(destination), readRoute);
+      return await this.#socket.get(messageTypes.getRoute, lookUpRoute(destination, from), readRoute);
     } catch (error) {
-      if (noRoute.includes(errnoOf(error) ?? '')) return undefined;
+      const code = errnoOf(error) ?? '';
+      if (noRoute.includes(code)) return code;
       throw error;
     }
   }
