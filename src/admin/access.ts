@@ -124,6 +124,20 @@ function isOwnHost(host: string | undefined, ownName: (name: string) => boolean)
   return isIP(name) !== 0 || name === 'localhost' || name === hostname().toLowerCase() || ownName(name);
 }
 
+/** Refuses a request without the token in its Authorization header (RFC 6750). */
+export function refuseBearer(request: HttpRequest, check: TokenCheck): HttpResponse | undefined {
+  const given = readBearer(request);
+  if (given === undefined) return unauthorized('send the token: Authorization: Bearer TOKEN');
+  switch (check.try(given, request.remote)) {
+    case 'right':
+      return undefined;
+    case 'wrong':
+      return unauthorized('this is not the token');
+    case 'too-many':
+      return tooManyTries();
+  }
+}
+
 /** Returns the token of the Authorization header; undefined where there is none. */
 export function readBearer({ headers }: HttpRequest): string | undefined {
   return /^bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1];
@@ -131,4 +145,8 @@ export function readBearer({ headers }: HttpRequest): string | undefined {
 
 export function tooManyTries(): HttpResponse {
   return { ...plainText(429, 'too many wrong tokens, try again in a minute'), headers: { 'Retry-After': '60' } };
+}
+
+function unauthorized(text: string): HttpResponse {
+  return { ...plainText(401, text), headers: { 'WWW-Authenticate': 'Bearer' } };
 }

@@ -19,14 +19,17 @@ import {
   type HttpResponse,
 } from './limited-http.js';
 
-export interface StatusServerOptions {
-  /** Must exist; the process that holds the lock of the directory owns the socket in it. */
-  readonly runDir: string;
+export interface StatusAnswers {
   readonly status: () => Status;
   /** By default there are none. */
   readonly eventsAfter?: (id: number) => EventList;
   /** Where the tool finds etcd; no secret. By default nothing is told. */
   readonly settings?: object;
+}
+
+export interface StatusServerOptions extends StatusAnswers {
+  /** Must exist; the process that holds the lock of the directory owns the socket in it. */
+  readonly runDir: string;
   readonly log: Log;
   readonly groupFile?: string;
 }
@@ -41,8 +44,7 @@ export function statusSocketPath(runDir: string): string {
 
 /** @throws TartanError USAGE, PERMISSION or CONFIG_INVALID when the socket cannot be made */
 export async function openStatusServer(options: StatusServerOptions): Promise<Closable> {
-  const { runDir, status, eventsAfter = () => eventListOf([]), log, groupFile = '/etc/group' } = options;
-  const settings = options.settings && `${JSON.stringify(options.settings)}\n`;
+  const { runDir, log, groupFile = '/etc/group' } = options;
   const path = statusSocketPath(runDir);
   // The socket is made under another name and then renamed: a socket with the right mode is there at every moment.
   const newPath = `${runDir}/.sock-${process.pid}`;
@@ -50,9 +52,7 @@ export async function openStatusServer(options: StatusServerOptions): Promise<Cl
     throw new TartanError('USAGE', `--run-dir ${runDir} is too long for a socket in it, expected at most 90 bytes`);
   // This is checked first: Node reports a missing directory as EACCES.
   if (!existsSync(runDir)) throw socketError(path, new Error(`${runDir} does not exist`));
-  const document = new StatusDocument(status);
-  const answer = (request: HttpRequest): HttpResponse => responseTo(request, document, eventsAfter, settings);
-  const server = createLimitedServer('the status socket', answer, log);
+  const server = createLimitedServer('the status socket', openStatusAnswers(options), log);
   try {
     rmSync(newPath, { force: true });
     await listenPrivately(server, newPath);
@@ -93,6 +93,13 @@ export function findGroupId(groupFile: string): number | undefined {
   return /^\d+$/.test(fields?.[2] ?? '') ? Number(fields?.[2]) : undefined;
 }
 
+export function openStatusAnswers(options: StatusAnswers): (request: HttpRequest) => HttpResponse {
+  const { status, eventsAfter = () => eventListOf([]) } = options;
+  const settings = options.settings && `${JSON.stringify(options.settings)}\n`;
+  const document = new StatusDocument(status);
+  return request => responseTo(request, document, eventsAfter, settings);
+}
+
 function responseTo(
   { path, query }: HttpRequest,
   document: StatusDocument,
@@ -111,7 +118,7 @@ function responseTo(
       if (settings === undefined) return plainText(404, 'this daemon does not tell its settings');
       return { status: 200, type: 'application/json', body: settings };
     default:
-      return plainText(404, 'the paths here are /status, /events and /settings');
+      return plainText(404, `the paths here are /status, /events${settings === undefined ? '' : ' and /settings'}`);
   }
 }
 

@@ -6,6 +6,7 @@ import { accessSync, constants } from 'node:fs';
 import { hostname } from 'node:os';
 import type { EventList } from '../admin/events.js';
 import { openHealthServer } from '../admin/health-server.js';
+import { openStatusListener } from '../admin/status-listener.js';
 import { openStatusServer } from '../admin/status-server.js';
 import { Agent } from '../agent/agent.js';
 import { readHardware } from '../agent/hardware.js';
@@ -100,7 +101,7 @@ async function openAgent(
   scope: Scope,
   notify: (state: string) => void,
 ): Promise<Agent> {
-  const { log, events } = output;
+  const { log } = output;
   const { runDir, stateDir } = directoriesOf(defaultNetworkName, options);
   scope.defer('lock', openDirectories({ runDir, stateDir }));
   scope.defer('events', output.keepEvents(stateDir));
@@ -143,16 +144,24 @@ async function openAgent(
       peerHoldMs: options.peerHoldSeconds * 1000,
     },
   );
+  await openListeners(agent, options, output, scope);
+  return agent;
+}
+
+async function openListeners(agent: Agent, options: DaemonOptions, output: DaemonLog, scope: Scope): Promise<void> {
+  const { log, events } = output;
+  const { runDir } = directoriesOf(defaultNetworkName, options);
   const eventsAfter = (id: number): EventList => events.listAfter(id);
   const status = (): Status => snapshot(agent, version);
   const settings = daemonSettingsOf(options.etcd, options.etcdPasswordFile);
   await scope.own('status socket', openStatusServer({ runDir, status, eventsAfter, settings, log }));
+  if (options.statusListen)
+    await scope.own('status listener', openStatusListener({ ...options.statusListen, status, eventsAfter, log }));
   if (options.healthz) {
     const metrics = options.metrics && (await openMetrics(options.metrics.peers, status));
     const health = { ...options.healthz, ...(metrics && { metrics }), forwarding: () => isForwarding(agent), log };
     await scope.own('health', openHealthServer(health));
   }
-  return agent;
 }
 
 function identityOf(id: string): Pick<Node, 'id' | 'bootId' | 'hardware' | 'hostName'> {

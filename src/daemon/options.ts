@@ -4,6 +4,8 @@
  * note or in `describeOptions`.
  */
 import { isIP } from 'node:net';
+import { parseListenAddress, requireProtection } from '../admin/listen-place.js';
+import type { StatusListenPlace } from '../admin/status-listener.js';
 import type { DockerFileOptions } from '../docker/settings/docker-files.js';
 import { messageOf, TartanError } from '../lib/errors.js';
 import type { LogLevel } from '../lib/log.js';
@@ -45,6 +47,8 @@ export interface DaemonOptions {
   readonly healthz?: { readonly ip: string; readonly port: number };
   /** Offered on the health listener. */
   readonly metrics?: { readonly peers: number };
+  /** Where the status is offered beside the local socket. */
+  readonly statusListen?: StatusListenPlace;
   readonly runDir: string;
   readonly stateDir: string;
   readonly nodeId?: string;
@@ -97,6 +101,7 @@ function readOptions(values: FlagValues): DaemonOptions {
   const publicIp = readPublicIp(values);
   const healthz = readHealthz(values);
   const metrics = readMetrics(values, healthz);
+  const statusListen = readStatusListen(values);
   const nodeId = readNodeId(values);
   const etcdPasswordFile = values.path('etcd-password-file');
   return {
@@ -114,6 +119,7 @@ function readOptions(values: FlagValues): DaemonOptions {
     resyncSeconds: values.integer('iptables-resync'),
     ...(healthz === undefined ? {} : { healthz }),
     ...(metrics === undefined ? {} : { metrics }),
+    ...(statusListen === undefined ? {} : { statusListen }),
     runDir,
     stateDir: values.path('state-dir') ?? '/var/lib/tartan',
     ...(nodeId === undefined ? {} : { nodeId }),
@@ -203,6 +209,29 @@ function readMetrics(values: FlagValues, healthz: DaemonOptions['healthz']): Dae
       `${values.source('metrics')} is a path of the health listener, which is off: give --healthz-port, 8470 for example`,
     );
   return { peers: values.integer('metrics-peers') };
+}
+
+function readStatusListen(values: FlagValues): DaemonOptions['statusListen'] {
+  const text = values.text('status-listen');
+  const tokenFile = values.path('status-token-file');
+  const [certFile, keyFile] = [values.path('status-tls-cert'), values.path('status-tls-key')];
+  if (text === '') return undefined;
+  const [cert, key] = [values.source('status-tls-cert'), values.source('status-tls-key')];
+  if ((certFile === undefined) !== (keyFile === undefined))
+    throw new TartanError('USAGE', `${cert} and ${key} belong together, and one is missing`);
+  const address = parseListenAddress(text, values.source('status-listen'));
+  const given = { token: tokenFile !== undefined, tls: certFile !== undefined };
+  const sources = {
+    listen: values.source('status-listen'),
+    token: values.source('status-token-file'),
+    tls: `${cert} with ${key}`,
+  };
+  requireProtection(address, given, sources);
+  return {
+    address,
+    ...(tokenFile === undefined ? {} : { tokenFile }),
+    ...(certFile === undefined || keyFile === undefined ? {} : { tls: { certFile, keyFile } }),
+  };
 }
 
 function readNodeId(values: FlagValues): string | undefined {

@@ -1,5 +1,6 @@
-/** One HTTP request over a unix socket, bounded in time and memory. The connection is not kept. */
-import { request } from 'node:http';
+/** One HTTP request over a unix socket or to an URL, bounded in time and memory. The connection is not kept. */
+import { request, type ClientRequest } from 'node:http';
+import { request as requestTls } from 'node:https';
 
 export interface SocketRequest {
   readonly socketPath: string;
@@ -18,11 +19,30 @@ export interface SocketResponse {
 
 /** @throws Error in Node's shape; AbortError or TimeoutError when no response arrived in time */
 export function askSocket({ socketPath, path, body, timeoutMs, maxBytes }: SocketRequest): Promise<SocketResponse> {
+  const headers = { Host: 'localhost', ...(body && { 'Content-Type': 'application/json' }) };
+  const method = body ? 'POST' : 'GET';
+  const options = { socketPath, path, method, headers, agent: false, signal: AbortSignal.timeout(timeoutMs) };
+  return receive(request(options), maxBytes, body && JSON.stringify(body));
+}
+
+export interface UrlRequest extends Pick<SocketRequest, 'timeoutMs' | 'maxBytes'> {
+  /** http or https. */
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  /** The authority that the server is verified with (PEM); undefined: the system's. */
+  readonly ca: string | undefined;
+}
+
+/** Sends GET. @throws as askSocket */
+export function askUrl({ url, headers, ca, timeoutMs, maxBytes }: UrlRequest): Promise<SocketResponse> {
+  const options = { headers, agent: false, signal: AbortSignal.timeout(timeoutMs) };
+  const sent = url.protocol === 'https:' ? requestTls(url, { ...options, ...(ca && { ca }) }) : request(url, options);
+  return receive(sent, maxBytes);
+}
+
+function receive(sent: ClientRequest, maxBytes: number, body?: string): Promise<SocketResponse> {
   return new Promise((resolve, reject) => {
-    const headers = { Host: 'localhost', ...(body && { 'Content-Type': 'application/json' }) };
-    const method = body ? 'POST' : 'GET';
-    const options = { socketPath, path, method, headers, agent: false, signal: AbortSignal.timeout(timeoutMs) };
-    const sent = request(options, response => {
+    sent.on('response', response => {
       const parts: Buffer[] = [];
       let bytes = 0;
       response.on('data', (part: Buffer) => {
@@ -36,6 +56,6 @@ export function askSocket({ socketPath, path, body, timeoutMs, maxBytes }: Socke
       );
     });
     sent.on('error', reject);
-    sent.end(body && JSON.stringify(body));
+    sent.end(body);
   });
 }

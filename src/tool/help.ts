@@ -23,7 +23,7 @@ const examples: Readonly<Record<string, readonly string[]>> = {
   'docker plan': ['docker plan'],
   'docker verify': ['docker verify'],
   'docker network create': ['docker network create shop --length 26'],
-  web: ['web', 'web --status hosts/*.json', 'web --socket /run/tartan/web.sock'],
+  web: ['web', 'web --status hosts/*.json', 'web --hosts /etc/tartan/hosts', 'web --socket /run/tartan/web.sock'],
   leave: ['leave'],
   cleanup: ['cleanup', 'cleanup --flannel'],
 };

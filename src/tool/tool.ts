@@ -331,6 +331,7 @@ function addWeb(parent: Command, run: Run): void {
     .option('--tls-cert <file>', 'certificate with its chain (PEM)')
     .option('--tls-key <file>', 'its key (PEM)')
     .option('--status <file...>', 'other hosts in one picture: what tartan status -o json wrote there')
+    .option('--hosts <file>', 'and these, asked by tartand --status-listen: lines of URL, TOKEN-FILE and CA-FILE')
     .addHelpText('after', '\nAn address that other hosts reach needs --token-file, --tls-cert and --tls-key.');
   addHost(addEtcdOptions(command)).action(() => run(command, serveWeb));
 }

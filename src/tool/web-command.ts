@@ -14,6 +14,8 @@ import { aborted, Scope } from '../lib/scope.js';
 import { shown } from '../model/ip.js';
 import { OtherHosts } from '../web/other-hosts.js';
 import type { PageSources } from '../web/page-data.js';
+import { readHostList } from '../web/host-list.js';
+import { RemoteDocument } from '../web/remote-document.js';
 import { Refreshed } from '../web/refreshed.js';
 import { SavedDocument } from '../web/saved-documents.js';
 import { openWebServer } from '../web/web-server.js';
@@ -31,6 +33,7 @@ interface WebOptions {
   readonly tokenFile: string | undefined;
   readonly tls: TlsIdentity | undefined;
   readonly statusFiles: readonly string[];
+  readonly hostsFile: string | undefined;
 }
 
 const statusMs = 1_000;
@@ -43,7 +46,7 @@ export async function serveWeb(call: Call, values: OptionValues): Promise<ExitSt
   const token = options.tokenFile === undefined ? undefined : readToken(options.tokenFile, '--token-file');
   // A wrong option is told at once.
   await call.settings.etcd();
-  const others = await openOthers(options.statusFiles);
+  const others = await openOthers(options);
   const note = (text: string): void => io.stderr(`note: ${withoutControls(text)}\n`);
   for (const text of [...(token?.notes ?? []), ...(options.tls?.notes ?? [])]) note(text);
   if (!token && 'ip' in options.where)
@@ -81,8 +84,9 @@ function readWebOptions(values: OptionValues): WebOptions {
   }
   const sources = { certFile: '--tls-cert', keyFile: '--tls-key' };
   const tls = certFile !== undefined && keyFile !== undefined ? readTlsIdentity(certFile, keyFile, sources) : undefined;
+  const hostsFile = pathOf(values, 'hosts', '--hosts');
   const files = values['status'];
-  return { where, tokenFile, tls, statusFiles: Array.isArray(files) ? files.map(String) : [] };
+  return { where, tokenFile, tls, statusFiles: Array.isArray(files) ? files.map(String) : [], hostsFile };
 }
 
 function pathOf(values: OptionValues, name: string, source: string): string | undefined {
@@ -93,10 +97,13 @@ function pathOf(values: OptionValues, name: string, source: string): string | un
   return path;
 }
 
-/** A file that is none is told at once; one that is spoiled later is told on the page. */
-async function openOthers(statusFiles: readonly string[]): Promise<OtherHosts> {
-  const others = new OtherHosts(statusFiles.map(path => new SavedDocument(path)));
-  const bad = (await others.readNow()).find(({ failure }) => failure !== null);
+/** A file that is none is told at once; one that is spoiled later, and a host that is away, is told on the page. */
+async function openOthers({ statusFiles, hostsFile }: WebOptions): Promise<OtherHosts> {
+  const remote = hostsFile === undefined ? [] : readHostList(hostsFile, '--hosts');
+  const saved = statusFiles.map(path => new SavedDocument(path));
+  const others = new OtherHosts([...saved, ...remote.map(place => new RemoteDocument(place))]);
+  if (saved.length === 0) return others;
+  const bad = (await others.readNow()).slice(0, saved.length).find(({ failure }) => failure !== null);
   if (bad?.failure) throw new ToolError(exitStatus.error, bad.failure, 'take it out of --status, or write it anew');
   return others;
 }

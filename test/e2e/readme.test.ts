@@ -38,7 +38,7 @@ function blockCommands(): readonly string[] {
 function inlineCommands(): readonly string[] {
   const programs = /^(tartand?|npm|systemctl|nft|ip|sysctl|tcpdump|iptables-save|dockerd|config\/\S+\.sh)( |$)/;
   const inline = [...readme.matchAll(/`([^`]+)`/g)].map(([, text = '']) => text.replace(/\s+/g, ' '));
-  return [...new Set(inline)].filter(text => programs.test(text) && text !== 'tartand');
+  return [...new Set(inline)].filter(text => programs.test(text) && !['tartand', 'tartan'].includes(text));
 }
 
 interface Ran {

@@ -27,7 +27,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   agent: ['lib', 'model', 'port:store', 'port:host', 'port:datapath', 'port:backend', 'port:docker'],
   doctor: ['lib', 'model', 'docker', 'host', 'agent/status.ts'],
   admin: ['lib', 'model', 'agent/status.ts'],
-  web: ['lib', 'admin', 'agent/status.ts'],
+  web: ['lib', 'model', 'admin', 'agent/status.ts'],
   cli: ['lib', 'model', 'store/etcd/options.ts'],
   daemon: [...adapters, 'agent', 'admin', 'cli'],
   tool: [...adapters, 'agent', 'admin', 'cli', 'doctor', 'web'],

@@ -72,7 +72,8 @@ const effects: readonly (readonly [flag: string, text: string, change: object])[
   ['etcd-password', 'unused', {}],
 ];
 
-const elsewhere = ['etcd-password-file', 'metrics', 'metrics-peers', 'version'];
+const statusFlags = ['status-listen', 'status-token-file', 'status-tls-cert', 'status-tls-key'];
+const elsewhere = ['etcd-password-file', 'metrics', 'metrics-peers', ...statusFlags, 'version'];
 
 describe('the table of flags', () => {
   it('knows every flag of flannel', () => {
@@ -153,6 +154,25 @@ describe('values', () => {
   it('--log-level wins over -v, and -v 0 is info', () => {
     expect(parseRun(['-v=3', '--log-level=error']).logLevel).toBe('error');
     expect(parseRun(['-v=0']).logLevel).toBe('info');
+  });
+
+  it('the status is offered elsewhere with a token and TLS only', () => {
+    const [token, cert, key] = ['--status-token-file=/t', '--status-tls-cert=/c', '--status-tls-key=/k'];
+    expect(parseRun([]).statusListen).toBeUndefined();
+    expect(parseRun(['--status-listen=127.0.0.1:8287']).statusListen).toEqual({
+      address: { ip: '127.0.0.1', port: 8287 },
+    });
+    expect(parseRun(['--status-listen=0.0.0.0:8287', token, cert, key]).statusListen).toEqual({
+      address: { ip: '0.0.0.0', port: 8287 },
+      tokenFile: '/t',
+      tls: { certFile: '/c', keyFile: '/k' },
+    });
+    expect(refusalOf(['--status-listen=192.0.2.1:8287', token])).toMatch(
+      /^USAGE --status-listen: other hosts reach 192\.0\.2\.1:8287, expected --status-tls-cert with --status-tls-key as/,
+    );
+    expect(refusalOf(['--status-listen=192.0.2.1:8287', cert, key])).toContain('expected --status-token-file as well');
+    expect(refusalOf(['--status-listen=127.0.0.1:8287', cert])).toContain('belong together');
+    expect(refusalOf(['--status-listen=8287'])).toContain("--status-listen: '8287' is not usable");
   });
 
   it('metrics are a path of the health listener', () => {
