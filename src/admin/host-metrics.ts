@@ -84,7 +84,8 @@ const endpointStates = ['answers', 'silent', 'refused', 'unknown'] as const;
 function etcdFamilies({ store }: Status, nowSeconds: number): readonly MetricFamily[] {
   if (!store) return [];
   const { answeredSeconds, watchSeconds, refused, endpoints } = store;
-  const answers = answeredSeconds !== null && answeredSeconds <= etcdSilentSeconds;
+  const isLeft = endpoints.length === 0 || endpoints.some(({ state }) => state === 'answers' || state === 'unknown');
+  const answers = isLeft && answeredSeconds !== null && answeredSeconds <= etcdSilentSeconds;
   const since = (seconds: number | null): number | null => (seconds === null ? null : nowSeconds - seconds);
   const states = countOf(
     endpointStates,
@@ -93,7 +94,7 @@ function etcdFamilies({ store }: Status, nowSeconds: number): readonly MetricFam
   return [
     gauge(
       'tartan_etcd_up',
-      `Whether etcd has answered in the last ${etcdSilentSeconds} s and refuses nothing.`,
+      `Whether etcd has answered in the last ${etcdSilentSeconds} s, refuses nothing, and an endpoint is not silent.`,
       answers && refused === null,
     ),
     gauge('tartan_etcd_refused', 'Whether etcd refuses this host, or its role a key.', refused !== null),

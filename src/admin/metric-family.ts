@@ -43,10 +43,10 @@ export function perValue(
   return { name, help, kind: 'gauge', samples };
 }
 
-/** How many of the items are in each state. */
-export function countOf<K extends string>(states: readonly K[], items: readonly K[]): Readonly<Record<K, number>> {
-  const counts = Object.fromEntries(states.map(state => [state, 0])) as Record<K, number>;
-  for (const item of items) counts[item]++;
+/** How many of the items are in each state; a state that is not listed is counted when it is there. */
+export function countOf(states: readonly string[], items: readonly string[]): Readonly<Record<string, number>> {
+  const counts: Record<string, number> = Object.fromEntries(states.map(state => [state, 0]));
+  for (const item of items) counts[item] = (counts[item] ?? 0) + 1;
   return counts;
 }
 

@@ -126,12 +126,22 @@ it('is silent about what is not known', async () => {
 });
 
 it('an etcd that is silent for over a minute, or refuses, is down', async () => {
-  const up = async (answeredSeconds: number | null, refused: string | null): Promise<number | undefined> =>
-    (await scrape({ store: { answeredSeconds, watchSeconds: null, refused, endpoints: [] } })).get('tartan_etcd_up');
+  type State = NonNullable<Status['store']>['endpoints'][number]['state'];
+  const up = async (
+    answeredSeconds: number | null,
+    refused: string | null,
+    ...states: readonly State[]
+  ): Promise<number | undefined> => {
+    const endpoints = states.map(state => ({ url: 'http://192.0.2.254:2379', state, reason: null }));
+    return (await scrape({ store: { answeredSeconds, watchSeconds: null, refused, endpoints } })).get('tartan_etcd_up');
+  };
   expect(await up(60, null)).toBe(1);
   expect(await up(61, null)).toBe(0);
   expect(await up(null, null)).toBe(0);
   expect(await up(1, 'permission denied')).toBe(0);
+  expect(await up(1, null, 'silent', 'answers')).toBe(1);
+  expect(await up(1, null, 'unknown')).toBe(1);
+  expect(await up(10, null, 'silent', 'refused')).toBe(0);
 });
 
 it('gives each counter of the data process one place', async () => {
