@@ -68,7 +68,9 @@ function healthResponse(
   }
 }
 
-/** Gives a text again for ten times as long as its making took, so that many clients cost little. */
+/** So that clients, however many, take one percent of a processor at most, unless the making takes very long. */
+const keep = { factor: 100, mostMs: 2_000 } as const;
+
 function keepBriefly(make: () => Promise<string>): () => Promise<string> {
   let kept: Promise<string> | undefined;
   return () => {
@@ -76,7 +78,9 @@ function keepBriefly(make: () => Promise<string>): () => Promise<string> {
     const begunMs = performance.now();
     const forget = (): void => void (kept = undefined);
     kept = make();
-    kept.then(() => setTimeout(forget, 10 * (performance.now() - begunMs)).unref(), forget);
+    const keepOn = (): void =>
+      void setTimeout(forget, Math.min(keep.mostMs, keep.factor * (performance.now() - begunMs))).unref();
+    kept.then(keepOn, forget);
     return kept;
   };
 }

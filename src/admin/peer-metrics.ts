@@ -83,7 +83,10 @@ function seconds(ms: number | undefined): number | undefined {
 
 /** Sorted by subnet as the document is. */
 function chosen(peers: readonly StatusPeer[], most: number): readonly StatusPeer[] {
-  const byTraffic = peers.toSorted((a, b) => rateOf(b) - rateOf(a) || bytesOf(b) - bytesOf(a));
+  const byTraffic = peers
+    .map(peer => ({ peer, rate: rateOf(peer), bytes: bytesOf(peer) }))
+    .sort((a, b) => b.rate - a.rate || b.bytes - a.bytes)
+    .map(({ peer }) => peer);
   const silent = byTraffic.filter(({ watched }) => watched?.state === 'silent').slice(0, Math.floor(most / 2));
   const taken = new Set(silent);
   for (const peer of byTraffic) {

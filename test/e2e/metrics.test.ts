@@ -16,11 +16,6 @@ const lab = useLab({ nodes: ['a', 'b'] }, async opened => {
   await opened.waitForRoutes();
 });
 
-/** What only the measurement of peers brings, in a build without it. */
-const isMeasured = async (): Promise<boolean> => (await lab().node('a').status()).peers.some(({ watched }) => watched);
-const ofMeasurement = /tartan_(peers_(rtt|loss)|peer_(?!leases|info))/;
-const ofLater = /tartan_peers_path_mtu_bytes/;
-
 /** The text of a scrape of host a, asked for as Prometheus does. */
 async function scrape(path = '/metrics'): Promise<string> {
   const url = `http://${lab().node('a').address}:${metricsPort}${path}`;
@@ -44,19 +39,15 @@ test('promtool finds nothing wrong with the metrics, which have all that the rul
   expect(await attempt([promtool, 'check', 'metrics'], { input: text })).toEqual({ status: 0, stdout: '', stderr: '' });
   const named = new Set(readFileSync(rulesFile, 'utf8').match(/\btartan_\w+/g));
   expect(named.size).toBeGreaterThan(10);
-  const expected = [...named].filter(name => !ofMeasurement.test(name) || text.includes('tartan_peer_up'));
-  expect(expected.filter(name => !new RegExp(`^# TYPE ${name} `, 'm').test(text))).toEqual([]);
+  expect([...named].filter(name => !new RegExp(`^# TYPE ${name} `, 'm').test(text))).toEqual([]);
 });
 
 test('every query of every panel has an answer', async () => {
   const [a, b] = [lab().node('a'), lab().node('b')];
   const prometheus = await LabPrometheus.start(lab());
   const flow = await lab().flow(a, b, 100);
-  const measured = await isMeasured();
-  const queries = panelQueries('10s').filter(
-    ({ expression }) => !ofLater.test(expression) && (measured || !ofMeasurement.test(expression)),
-  );
-  expect(queries.length).toBeGreaterThan(30);
+  const queries = panelQueries('10s');
+  expect(queries.length).toBeGreaterThan(40);
   const silent = async (): Promise<readonly string[]> => {
     const answers = await prometheus.queries(queries.map(({ expression }) => expression));
     return queries.flatMap(({ panel, expression }, at) => (answers[at]?.length ? [] : [`${panel}: ${expression}`]));

@@ -5,9 +5,11 @@
  */
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { setTimeout as delay } from 'node:timers/promises';
+import { keyPrefix } from '../support/lab.js';
 import type { LabHost } from '../support/lab-host.js';
 import { metricsFlags, metricsPort } from '../support/prometheus.js';
-import { start } from '../support/tools.js';
+import { start, type Running } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const turns = Number(process.env['TARTAN_TURNS'] ?? 10);
@@ -16,17 +18,25 @@ const seconds = 6;
 const ticksPerSecond = 100;
 const mostCores = 0.01;
 
-const lab = useLab({ nodes: ['a', 'b'] }, async opened => {
+const network = '{"Network":"10.32.0.0/11","SubnetLen":24,"SubnetMin":"10.63.0.0","Backend":{"Type":"udp"}}';
+const lab = useLab({ nodes: ['a', 'b'], network }, async opened => {
   await Promise.all(opened.hosts.map(host => host.bringUp(metricsFlags(host.address))));
   await opened.waitForRoutes();
 });
 
-/** Asks both hosts each second until it is ended. */
+const node = (letter: string): LabHost => lab().node(letter);
+
+/** Asks the hosts each second until it is ended. */
 const scraper = `
 const ask = () => process.argv.slice(1).forEach(url => fetch(url).then(answer => answer.text()));
 ask();
 setInterval(ask, 1000);
 `;
+
+function scrape(hosts: readonly LabHost[]): Running {
+  const urls = hosts.map(({ address }) => `http://${address}:${metricsPort}/metrics`);
+  return start(lab().spaces.inside('e', [process.execPath, '-e', scraper, ...urls]));
+}
 
 /** Seconds of processor time that a process has used. */
 function cpuSeconds(pid: number): number {
@@ -62,14 +72,13 @@ function medianOf(turnsOf: readonly Turn[], what: keyof Turn): number {
 test(
   'to be scraped each second takes less than one percent',
   async () => {
-    const [a, b] = [lab().node('a'), lab().node('b')];
-    const urls = [a, b].map(({ address }) => `http://${address}:${metricsPort}/metrics`);
+    const [a, b] = [node('a'), node('b')];
     await turn(a, b);
     const without: Turn[] = [];
     const scraped: Turn[] = [];
     for (let at = 0; at < turns; at++) {
       without.push(await turn(a, b));
-      const asking = start(lab().spaces.inside('e', [process.execPath, '-e', scraper, ...urls]));
+      const asking = scrape([a, b]);
       scraped.push(await turn(a, b));
       asking.kill();
     }
@@ -85,3 +94,40 @@ test(
   },
   turns * seconds * 4000,
 );
+
+const others = 4998;
+
+/** Keys as reservations for that many hosts, to whom nothing is ever sent. */
+async function addOthers(): Promise<void> {
+  for (let from = 0; from < others; from += 119) {
+    const puts = Array.from({ length: Math.min(119, others - from) }, (_, index) => {
+      const number = from + index;
+      const publicIp = `172.${16 + (number >> 12)}.${(number >> 4) & 255}.${1 + (number & 15)}`;
+      const key = `${keyPrefix}/subnets/10.${32 + (number >> 8)}.${number & 255}.0-24`;
+      const value = JSON.stringify({ PublicIP: publicIp, nodeId: `node-${number}`, bootId: 'boot' });
+      return `put ${key} ${JSON.stringify(value)}`;
+    });
+    await lab().etcd.ctl(['txn'], `\n${puts.join('\n')}\n\n\n`);
+  }
+}
+
+test('also among 5,000 hosts', async () => {
+  const a = node('a');
+  await addOthers();
+  await a.waitForPeers(others + 1);
+  const coresOver = async (ms: number): Promise<number> => {
+    const before = cpuSeconds(a.daemon.pid);
+    await delay(ms);
+    return (cpuSeconds(a.daemon.pid) - before) / (ms / 1000);
+  };
+  await delay(5_000);
+  const rest = await coresOver(20_000);
+  const asking = scrape([a]);
+  await delay(3_000);
+  const scraped = await coresOver(20_000);
+  asking.kill();
+  process.stdout.write(
+    `5,000 hosts: ${(rest * 100).toFixed(2)} % of a core at rest, ${(scraped * 100).toFixed(2)} % scraped each second\n`,
+  );
+  expect(scraped - rest).toBeLessThan(1.5 * mostCores);
+}, 180_000);

@@ -324,7 +324,7 @@ describe('health over TCP', () => {
     const port = await health(
       () => true,
       async () => {
-        if (made === 0) await new Promise(resolve => setTimeout(resolve, 50));
+        if (made === 0) await new Promise(resolve => setTimeout(resolve, 10));
         if (++made === 2) throw new Error('inner');
         return `tartan_made ${made}\n`;
       },
