@@ -12,8 +12,9 @@ import {
   type EchoRequest,
   type IcmpNews,
 } from '../host/icmp.js';
-import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
+import { errnoOf, messageOf } from '../lib/errors.js';
 import { formatIpv4, type Ipv4 } from '../model/ip.js';
+import { exitStatus, ToolError } from './error.js';
 
 export interface EchoQuestion {
   readonly timeoutMs: number;
@@ -38,7 +39,7 @@ interface EchoSocket {
   close(): void;
 }
 
-/** @throws TartanError PERMISSION that names what was tried */
+/** @throws ToolError that names the true cause */
 export async function openEcho(): Promise<Echo> {
   const waiting = new Map<number, (heard: IcmpNews) => void>();
   let sequence = 0;
@@ -104,22 +105,25 @@ async function openEither(onNews: (news: IcmpNews) => void): Promise<EchoSocket>
       refusals.push(error);
     }
   }
-  throw new TartanError('PERMISSION', describeRefusals(refusals), { cause: refusals.at(-1) });
+  throw refusalError(refusals);
 }
 
 /** The addon's refusal is the one to tell: raw-socket is optional. */
-export function describeRefusals([package_, addon]: readonly unknown[]): string {
-  if (errnoOf(addon) === 'EPERM' || errnoOf(addon) === 'EACCES')
-    return (
-      'an ICMP socket is not permitted to this user: start the tool as root, or allow the group to ping ' +
-      '(sysctl net.ipv4.ping_group_range)'
+function refusalError([byPackage, addon]: readonly unknown[]): ToolError {
+  const code = errnoOf(addon);
+  const fail = (message: string, next: string): ToolError =>
+    new ToolError(exitStatus.error, message, next, { cause: addon });
+  if (code === 'EPERM' || code === 'EACCES')
+    return fail(
+      'this user may open no ICMP socket',
+      'run it as root, or allow groups to ping: sysctl -w net.ipv4.ping_group_range="0 2147483647"',
     );
-  if (errnoOf(addon) !== 'ERR_DLOPEN_FAILED' && errnoOf(addon) !== 'MODULE_NOT_FOUND')
-    return `no ICMP socket can be opened: ${messageOf(addon)}`;
-  return (
-    `the addon of tartan does not load (${firstLine(addon)}), nor does the package raw-socket ` +
-    `(${firstLine(package_)}): build the addon with npm run build`
-  );
+  if (code === 'ERR_DLOPEN_FAILED' || code === 'MODULE_NOT_FOUND')
+    return fail(
+      `the addon of tartan does not load (${firstLine(addon)}), nor does the package raw-socket (${firstLine(byPackage)})`,
+      'build the addon: npm run build',
+    );
+  return fail(`no ICMP socket can be opened: ${messageOf(addon)}`, 'see whether something confines this program');
 }
 
 function firstLine(error: unknown): string {

@@ -131,7 +131,7 @@ export interface ToolPorts extends SettingsPlaces {
    * @throws TartanError DUPLICATE_NODE while a daemon runs, CONFIG_INVALID where the run directory cannot be locked
    */
   withoutDaemon<T>(runDir: string, work: () => Promise<T>): Promise<T>;
-  /** @throws TartanError PERMISSION */
+  /** @throws ToolError */
   openEcho(): Promise<Echo>;
   /** Reads what this host would do with one packet; a fact that cannot be read says why. */
   readWay(request: WayRequest): Promise<WayFacts>;

@@ -29,8 +29,8 @@ export function formatStatus(status: Status, output: Exclude<Output, 'json'>, pa
   const shown = output === 'wide' ? troubles : troubles.slice(0, shownTroubles);
   const more = troubles.length - shown.length;
   const wrong = [...shown.flatMap(troubleFields), ...(more === 0 ? [] : [['', `${more} more, see -o wide`] as const])];
-  const isWell = status.ready && troubles.length === 0;
-  const line = `${paint(withoutControls(truthOf(status)), isWell ? 'good' : 'bad')}\n`;
+  const isWell = status.ready && status.health?.state !== 'impaired';
+  const line = `${paint(withoutControls(withoutCause(truthOf(status), status)), isWell ? 'good' : 'bad')}\n`;
   const facts = section([...factFields(status), ...(output === 'wide' ? wideFields(status) : [])], paint);
   if (output === 'table') return `${line}${section(wrong, paint)}${facts}`;
   const peers = status.peers.length === 0 ? '' : `\n${peerTable(peerListOf(status).items, 'wide', paint)}`;
@@ -39,6 +39,12 @@ export function formatStatus(status: Status, output: Exclude<Output, 'json'>, pa
     paint,
   );
   return `${line}${section(wrong, paint)}${facts}${peers}${rejected}${section(counterFields(status.datapath), paint)}`;
+}
+
+/** The causes stand below the line, each with its next step. */
+function withoutCause(truth: string, { problems: [first] }: Status): string {
+  const at = first === undefined ? -1 : truth.indexOf(`: ${first.slice(0, 40)}`);
+  return at < 0 ? truth : truth.slice(0, at);
 }
 
 /** The daemon's own line; for an older one, which says none, a line of the same form. */
@@ -54,23 +60,46 @@ export function truthOf(status: Status): string {
 
 /** Silent peers come with their own next step: what the daemon says of them among its problems is not said again. */
 function troublesOf(status: Status): readonly Trouble[] {
-  const silent = status.peers.filter(({ watched }) => watched?.state === 'silent');
-  const reasons = silent.flatMap(({ watched }) => watched?.reason ?? []);
+  const silent = silentTroubles(status.peers);
   const placed: readonly PlacedProblem[] =
     status.placedProblems.length > 0
       ? status.placedProblems
       : status.problems.map(text => ({ place: 'host', text }) as const);
-  const other = placed.filter(({ text }) => !reasons.some(reason => text.includes(reason)));
+  const other = placed.filter(({ text }) => !silent.some(({ covers }) => covers(text)));
   const refused = status.rejected.length;
   return [
-    ...other.map(({ place, text }, at) => ({ text, next: other[at + 1]?.place === place ? null : nextSteps[place] })),
-    ...silent.map(peer => ({
-      text: `${peerLabel(peer)}: ${peer.watched?.reason ?? 'it does not answer'}`,
-      next: peer.watched?.nextStep ?? null,
-    })),
+    ...other.map(({ place, text }, at) => {
+      const [cause = '', next = other[at + 1]?.place === place ? null : nextSteps[place]] = text.split('; next: ');
+      return { text: cause, next };
+    }),
+    ...silent,
     ...(status.datapath?.warnings ?? []).map(text => ({ text, next: null })),
     ...(refused === 0 ? [] : [refusedTrouble(refused)]),
   ];
+}
+
+interface SilentTrouble extends Trouble {
+  /** Whether a problem of the daemon says the same. */
+  readonly covers: (problem: string) => boolean;
+}
+
+/** Peers with one cause, such as this host's own firewall, are one trouble. */
+function silentTroubles(peers: readonly StatusPeer[]): readonly SilentTrouble[] {
+  const groups = new Map<string, StatusPeer[]>();
+  for (const peer of peers) {
+    if (peer.watched?.state !== 'silent') continue;
+    const reason = peer.watched.reason ?? 'it does not answer';
+    groups.set(reason, [...(groups.get(reason) ?? []), peer]);
+  }
+  return [...groups].map(([reason, [first, ...more]]) => {
+    const label = first ? peerLabel(first) : '';
+    const who = more.length === 0 ? label : `${more.length + 1} peers, such as ${label}`;
+    return {
+      text: `${who}: ${reason}`,
+      next: first?.watched?.nextStep ?? null,
+      covers: problem => problem.includes(reason) || /^\d+ more peers do not answer/.test(problem),
+    };
+  });
 }
 
 function refusedTrouble(count: number): Trouble {

@@ -2,6 +2,7 @@
  * The addon's ICMP sockets against the kernel, raw and ping, on a way of two hops of which the second carries 1300 bytes:
  * replies, errors with what they quote, DF; and the echo of `tartan ping` over both packages.
  */
+import { cpSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { describeIcmpError, formatEcho, readIcmp } from '../../src/host/icmp.js';
@@ -37,8 +38,8 @@ afterAll(() => spaces.close());
 type Step = { readonly to: string; readonly bytes: number; readonly df: boolean };
 
 /** Runs a script of the built program in host a, and returns what it printed. */
-async function inHost(script: string, raw: boolean): Promise<unknown> {
-  const node = [process.execPath, '--input-type=module', '-e', script];
+async function inHost(script: string, raw: boolean, options: readonly string[] = []): Promise<unknown> {
+  const node = [process.execPath, ...options, '--input-type=module', '-e', script];
   const command = raw ? node : ['setpriv', '--bounding-set=-net_raw', '--inh-caps=-all', ...node];
   return JSON.parse(await run(spaces.inside('a', command)));
 }
@@ -114,10 +115,22 @@ test('a raw socket hears errors about UDP of this host, with the ports', async (
   expect(heard).toEqual({ kind: 'error', type: 3, code: 3, protocol: 17, to: 8285 });
 });
 
+/** Node as it is where raw-socket did not build. */
+const withoutPackage = [
+  '--import',
+  `data:text/javascript,${encodeURIComponent(
+    `import { register } from 'node:module';
+    register('data:text/javascript,' + encodeURIComponent(
+      "export async function resolve(name, context, next) {" +
+      "if (name === 'raw-socket') throw new Error('not built'); return next(name, context); }"));`,
+  )}`,
+];
+
 test.each([
-  ['the package raw-socket, or the raw socket of the addon', true],
-  ['the ping socket of the addon', false],
-])('the echo of the tool asks by %s', async (_, raw) => {
+  ['the package raw-socket', true, []],
+  ['fault U5: the raw socket of the addon', true, withoutPackage],
+  ['fault U5: the ping socket of the addon', false, withoutPackage],
+])('the echo of the tool asks by %s', async (_, raw, options) => {
   const answers = await inHost(
     `import { openEcho } from ${JSON.stringify(join(root, 'dist/tool/echo.js'))};
     import { parseIpv4 } from ${JSON.stringify(join(root, 'dist/model/ip.js'))};
@@ -127,6 +140,7 @@ test.each([
     console.log(JSON.stringify(said.map(answer => answer.reason ?? typeof answer.rttMs)));
     process.exit(0);`,
     raw,
+    options,
   );
   expect(answers).toEqual([
     'number',
@@ -135,13 +149,22 @@ test.each([
   ]);
 });
 
-test('without a right to either kind of socket the error says what to do', async () => {
+test('fault U5: without a right to either kind of socket, and without an addon, the error says what to do', async () => {
   await run(spaces.inside('f', ['sysctl', '-q', '-w', 'net.ipv4.ping_group_range=1 0']));
-  const script = `import { openEcho } from ${JSON.stringify(join(root, 'dist/tool/echo.js'))};
-    await openEcho().catch(error => console.log(error.code, error.message));`;
-  const command = ['setpriv', '--bounding-set=-net_raw', '--inh-caps=-all', process.execPath];
-  const said = await run(spaces.inside('f', [...command, '--input-type=module', '-e', script]));
-  expect(said).toMatch(/^PERMISSION an ICMP socket is not permitted to this user: start the tool as root, or .*ping/);
+  const open = (file: string): string =>
+    `import { openEcho } from ${JSON.stringify(file)};
+    await openEcho().catch(error => console.log(error.message, '-', error.next));`;
+  const node = [process.execPath, ...withoutPackage, '--input-type=module', '-e'];
+  const denied = ['setpriv', '--bounding-set=-net_raw', '--inh-caps=-all', ...node];
+  const said = await run(spaces.inside('f', [...denied, open(join(root, 'dist/tool/echo.js'))]));
+  expect(said).toMatch(/^this user may open no ICMP socket - run it as root, or allow .*ping_group_range/);
+  // The program without what make builds.
+  const bare = join(spaces.directory, 'bare');
+  cpSync(join(root, 'dist'), join(bare, 'dist'), { recursive: true, filter: name => !name.endsWith('.node') });
+  cpSync(join(root, 'package.json'), join(bare, 'package.json'));
+  symlinkSync(join(root, 'node_modules'), join(bare, 'node_modules'));
+  const unbuilt = await run(spaces.inside('f', [...node, open(join(bare, 'dist/tool/echo.js'))]));
+  expect(unbuilt).toMatch(/^the addon of tartan does not load \(.*\), nor does .* \(not built\) - build the addon/);
 });
 
 test('packets of others, cut or odd ones are not read', () => {

@@ -129,6 +129,37 @@ describe('status', () => {
     expect(wide).toContain('endpoint    http://192.0.2.254:2379 silent: no answer within 3 s\n');
   });
 
+  it('peers with one cause are one trouble, and the daemon is not repeated', () => {
+    const reason = 'this host hears none of 3 peers: UDP 8285 does not come in';
+    const deaf = [3, 4, 5].map(silent).map(peer => {
+      return { ...peer, watched: peer.watched && { ...peer.watched, reason, nextStep: 'nft list ruleset' } };
+    });
+    const text = `${reason}; next: nft list ruleset`;
+    const narrow = 'packets of 1372 bytes reach 192.0.2.3; next: raise the MTU on the way';
+    const lines = formatStatus(
+      {
+        ...ill,
+        summary: `impaired, 0 of 3 peers answer, etcd answered 1 s ago: ${text} (and 2 more)`,
+        problems: [text, '4 more peers do not answer; next: tartan peers', narrow],
+        placedProblems: [text, '4 more peers do not answer; next: tartan peers', narrow].map(problem => {
+          return { place: 'peers', text: problem };
+        }),
+        peers: deaf,
+      },
+      'table',
+      plain,
+    ).split('\n');
+    expect(lines.slice(0, 7)).toEqual([
+      'impaired, 0 of 3 peers answer, etcd answered 1 s ago',
+      '',
+      'wrong  packets of 1372 bytes reach 192.0.2.3',
+      'next   raise the MTU on the way',
+      `wrong  3 peers, such as peer 10.5.3.0/24 (host-3, 192.0.2.2): ${reason}`,
+      'next   nft list ruleset',
+      '',
+    ]);
+  });
+
   it('of an older daemon: its problems, without a place', () => {
     const { placedProblems: _, ...older } = ill;
     const parsed = statusSchema.parse({ ...older, summary: undefined, health: { state: 'impaired', reasons: [] } });
@@ -164,7 +195,7 @@ describe('status', () => {
     };
     expect(formatStatus(nothing, 'table', plain)).toBe(
       [
-        'waiting-for-network: etcd does not answer',
+        'waiting-for-network',
         '',
         'wrong  etcd does not answer',
         'wrong  second?[2J',
