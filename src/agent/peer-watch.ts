@@ -141,7 +141,10 @@ export class PeerWatch {
       if (peer) due.add(peer);
     }
     this.#judge(due, census, scope, nowMs);
-    this.#strangers = this.#ports.datapath.strangers().filter(({ lastMs }) => nowMs - lastMs <= strangerMs);
+    // A host that sent before its lease was known here is none.
+    this.#strangers = this.#ports.datapath
+      .strangers()
+      .filter(({ address, lastMs }) => nowMs - lastMs <= strangerMs && !this.#byAddress.has(address));
     this.#problems = problemsOfPeers(census.active, census.pending, this.#strangers, { mtu: scope.mtu, nowMs });
   }
 

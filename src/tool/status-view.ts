@@ -42,7 +42,7 @@ export function formatStatus(status: Status, output: Exclude<Output, 'json'>, pa
 }
 
 /** The causes stand below the line, each with its next step. */
-function withoutCause(truth: string, { problems: [first] }: Status): string {
+export function withoutCause(truth: string, { problems: [first] }: Status): string {
   const at = first === undefined ? -1 : truth.indexOf(`: ${first.slice(0, 40)}`);
   return at < 0 ? truth : truth.slice(0, at);
 }

@@ -8,7 +8,7 @@ import { daemonStatus, type Call } from './commands.js';
 import { exitStatus, type ExitStatus } from './error.js';
 import { formatRate } from './peer-view.js';
 import { ratesOf, type DropRate, type PeerRate, type Rates } from './rates.js';
-import { truthOf } from './status-view.js';
+import { truthOf, withoutCause } from './status-view.js';
 import { formatTable, openPaint, withoutControls, type Column, type Paint } from './table.js';
 
 export interface TopOptions {
@@ -92,7 +92,7 @@ function formatRates(status: Status, rates: Rates, peers: number, paint: Paint):
 
 function truth(status: Status, paint: Paint): string {
   const isWell = status.ready && status.health?.state !== 'impaired';
-  return `${paint(withoutControls(truthOf(status)), isWell ? 'good' : 'bad')}\n`;
+  return `${paint(withoutControls(withoutCause(truthOf(status), status)), isWell ? 'good' : 'bad')}\n`;
 }
 
 const dropColumns: readonly Column<DropRate>[] = [

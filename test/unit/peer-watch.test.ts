@@ -243,6 +243,15 @@ describe('the watch of the peers', () => {
     expect([watch.warnings, watch.problems]).toEqual([[], []]);
   });
 
+  it('a host that sent before its lease was known is no stranger', async () => {
+    const { watch, silence, setStrangers } = bed(2);
+    setStrangers([{ address: parseIpv4('192.0.2.3'), packets: 1, lastMs: nowMs }]);
+    await watch.look();
+    expect(watch.warnings).toEqual([]);
+    await silence([0], 6);
+    expect(watch.problems).toEqual([expect.stringMatching(/^192\.0\.2\.2 is silent/)]);
+  });
+
   it('a peer stays what it was over a new table, and another owner of its subnet is another one', async () => {
     const { watch, scope, silence, states } = bed(2);
     await silence([0], 6);
