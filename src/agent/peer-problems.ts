@@ -33,8 +33,8 @@ function narrowPaths(active: readonly WatchedPeer[], mtu: number, nowMs: number)
     if (out === undefined) return [];
     const to = formatIpv4(peer.tunnel.endpoint);
     return [
-      `packets of ${out} bytes reach ${to}, the tunnel has ${mtu}: the path between carries less than ${mtu - out} bytes more; ` +
-        `next: raise the MTU on the way, or lower that of the interface on both hosts`,
+      `the path to ${to} carries packets of ${out} bytes, the tunnel has ${mtu}: longer ones are cut or refused; ` +
+        `next: raise the MTU of the links between, or lower that of the underlay on the hosts`,
     ];
   });
   return some(texts, 'paths carry less than the tunnel');

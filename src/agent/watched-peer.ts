@@ -9,6 +9,8 @@ import type { PeerWatched } from './status.js';
 /** A peer that something was sent to within this time is one that matters now. */
 const activeMs = 60_000;
 const givenUpAfter = 10;
+/** A search for the path MTU tries a length for two seconds: a value that stays longer is its result. */
+const searchMs = 5_000;
 /** A host that leaves so many echo requests without an answer does not answer. */
 const hostQuestions = 3;
 /** Another cause of the same silence is told after so long. */
@@ -54,6 +56,7 @@ export class WatchedPeer {
   /** Echo requests that count as sent packets and have not been seen in the measurement. */
   #ownPackets = 0;
   #changedMs = -Infinity;
+  #pathChangedMs = -Infinity;
   #unanswered = 0;
   #unansweredSinceMs: number | undefined;
   /** Questions that had been asked at the last answer. */
@@ -76,7 +79,9 @@ export class WatchedPeer {
   /** Bytes of the longest inner packet that reaches the peer, when that is less than the tunnel carries. */
   narrowTo(mtu: number, nowMs: number): number | undefined {
     const out = this.#measured?.pathMtuOut;
-    return out !== undefined && out < mtu && this.verdict.state === 'up' && this.isActive(nowMs) ? out : undefined;
+    const isSettled = nowMs - this.#pathChangedMs >= searchMs;
+    const isNarrow = out !== undefined && out < mtu && isSettled;
+    return isNarrow && this.verdict.state === 'up' && this.isActive(nowMs) ? out : undefined;
   }
 
   /** Owes an answer, so that time alone can change the verdict. Who never answered an echo is given up after some. */
@@ -127,6 +132,7 @@ export class WatchedPeer {
     const sinceMs = this.#lookedMs;
     this.#lookedMs = nowMs;
     if (now === before || (before && isSame(now, before))) return false;
+    if (now.pathMtuOut !== before?.pathMtuOut) this.#pathChangedMs = nowMs;
     this.#measured = now;
     this.#takeTraffic(now, before, nowMs - sinceMs);
     if (this.probed) this.#takeQuestions(now, before);
