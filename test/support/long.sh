@@ -1,7 +1,7 @@
 #!/bin/bash
 # `npm run test:long [-- PART...]`: what does not fit into ten minutes, in parts that can be run apart, each for up to an
 # hour. The last output of each is kept in test/long-output/PART.txt. Needs root.
-parts=(fuzz asan tsan rounds store churn faults upgrade soak docker metrics)
+parts=(fuzz asan tsan rounds store churn faults upgrade soak docker metrics web)
 self=${BASH_SOURCE[0]}
 # Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
 [ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "$self" "$@"
@@ -90,6 +90,7 @@ case $part in
 		step 'every alert by a real fault' vitest run --project long test/long/metrics.test.ts
 		step 'what it costs to be scraped' vitest run --project long test/long/metrics-cost.test.ts
 		;;
+	web) step 'five hundred hosts in a browser' vitest run --project long test/long/web.test.ts ;;
 	soak) step 'soak' bash test/support/soak.sh --minutes "${TARTAN_SOAK_MINUTES:-30}" --seed "${TARTAN_SOAK_SEED:-1}" ;;
 esac
 [ "$part" = fuzz ] || step 'nothing is left behind' bash test/support/traces.sh --compare "$scratch/before"

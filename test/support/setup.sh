@@ -2,7 +2,8 @@
 # Installs what the demo and the tests need and builds: `setup.sh all` (the default) or `setup.sh check` for what
 # `npm run check` needs. Quick and silent when nothing is missing, and then it needs no network and no root.
 # Nothing it installs starts or enables a service or registers an emulator: etcd and Docker are only unpacked, into
-# .cache/tools, and so are a compiler for arm64 and qemu, into .cache/cross, and Prometheus, into .cache/prometheus.
+# .cache/tools, and so are a compiler for arm64 and qemu, into .cache/cross, Prometheus, into
+# .cache/prometheus, and Chromium, into .cache/browser.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
@@ -10,6 +11,7 @@ want=${1:-all}
 tools=.cache/tools
 cross=.cache/cross
 prometheus=.cache/prometheus
+browser=.cache/browser
 
 say() { printf 'setup: %s\n' "$*"; }
 die() {
@@ -191,6 +193,9 @@ if [ "$want" = all ]; then
 	unpack $cross "${packages[@]}"
 	mapfile -t packages < <(prometheus_packages)
 	unpack $prometheus "${packages[@]}"
+	# Not every distribution has it as a package.
+	(unpack $browser chromium-headless-shell chromium-common) ||
+		say 'no Chromium of this distribution; the tests with it are skipped, the next set-up tries again'
 	bash test/support/engines.sh
 fi
 install_modules

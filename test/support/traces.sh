@@ -14,7 +14,7 @@ list() {
 		[ -n "$(find "$group" -name cgroup.procs -exec cat {} + 2>/dev/null)" ] || echo "control group $group"
 	done
 	# Without zombies: where process 1 reaps nobody, as in many containers, an orphan stays listed after its end.
-	ps -eo pid=,stat=,comm= | awk '$2 !~ /^Z/ && $3 ~ /^(etcd|dockerd|containerd|tartan-datapath|tartand|prometheus)$/ { print "process", $1, $3 }'
+	ps -eo pid=,stat=,comm= | awk '$2 !~ /^Z/ && $3 ~ /^(etcd|dockerd|containerd|tartan-datapath|tartand|prometheus|chromium-headle)$/ { print "process", $1, $3 }'
 	ps -eo pid=,stat=,args= | awk -v tree="$PWD/dist/" '$2 !~ /^Z/ && index($4, tree) == 1 { print "process", $1, $4 }'
 	nft list ruleset 2>/dev/null | sed 's/ counter packets [0-9]* bytes [0-9]*//; s/^/nft /'
 	for tables in iptables-legacy-save ip6tables-legacy-save; do
