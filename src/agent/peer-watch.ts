@@ -1,7 +1,7 @@
 /**
  * Watches the peers: reads what the data process has measured, asks those who answer no probes by ICMP echo, looks at the
  * kernel's neighbours and at ICMP errors for the cause of a silence, and judges. Only a peer of which something new is
- * known, or that owes an answer, is judged at each look; the others are judged in turn.
+ * known, or that owes an answer, is judged at each look; of the others, those without probes in turn.
  */
 import type { Clock } from '../lib/clock.js';
 import type { Datapath, Stranger } from '../datapath/datapath.js';
@@ -39,7 +39,7 @@ export interface WatchScope {
 const firstLookMs = 1_000;
 /** A look that takes long is followed by a rest of so many times that: at most 0.1 % of a processor. */
 const rest = { factor: 1_000, mostMs: 4_000 } as const;
-/** Peers that are judged in turn at each look. */
+/** Peers without probes that are judged in turn at each look. */
 const turn = 100;
 /** At most so many neighbours are looked up at each look, each once in this time. */
 const neighbours = { most: 10, everyMs: 3_000 } as const;
@@ -136,8 +136,9 @@ export class PeerWatch {
     this.#openIcmpWhenNeeded(census, nowMs);
     await this.#lookAtNeighbours(census.pending, nowMs);
     this.#askEchoes(census, nowMs);
-    for (let count = 0; count < Math.min(turn, this.#peers.length); count++) {
-      const peer = this.#peers[this.#next++ % this.#peers.length];
+    // Only of those can time alone change the verdict.
+    for (let count = 0; count < Math.min(turn, census.quiet.length); count++) {
+      const peer = census.quiet[this.#next++ % census.quiet.length];
       if (peer) due.add(peer);
     }
     this.#judge(due, census, scope, nowMs);
