@@ -81,6 +81,8 @@ export class PeerWatch {
   #icmp: PeerIcmp | undefined;
   #icmpNeededMs = -Infinity;
   #echoNext = 0;
+  /** Since the last look. */
+  readonly #answeredEcho = new Set<WatchedPeer>();
 
   /** @param scope undefined while nothing can be watched */
   constructor(ports: PeerWatchPorts, scope: () => WatchScope | undefined) {
@@ -132,7 +134,8 @@ export class PeerWatch {
     this.#seen = scope;
     const due = this.#measure(nowMs);
     const census = this.#census(nowMs);
-    for (const peer of census.pending) due.add(peer);
+    for (const peer of [...census.pending, ...this.#answeredEcho]) due.add(peer);
+    this.#answeredEcho.clear();
     this.#openIcmpWhenNeeded(census, nowMs);
     await this.#lookAtNeighbours(census.pending, nowMs);
     this.#askEchoes(census, nowMs);
@@ -166,6 +169,7 @@ export class PeerWatch {
       return [peer];
     });
     this.#bySubnet = found;
+    this.#answeredEcho.clear();
     this.#measured = [];
     this.#states = undefined;
     this.#byAddress = new Map();
@@ -265,6 +269,7 @@ export class PeerWatch {
     for (const peer of this.#byAddress.get(from) ?? []) {
       if (peer.tunnel.endpoint === from) peer.hostAnswered(nowMs);
       else peer.echoAnswered(nowMs);
+      this.#answeredEcho.add(peer);
     }
   }
 
