@@ -350,7 +350,7 @@ async function showHosts() {
   const picture = columns.length > tableHosts ? matrixCanvas(value) : [matrixTable(value)];
   return {
     ageSeconds,
-    nextMs: rows.length === 0 ? 1000 : 15_000,
+    nextMs: rows.length === 0 ? 1000 : rows.length > tableHosts ? 15_000 : 5000,
     cards: [
       ...(failure === null ? [] : [notice(`Hosts: ${failure}`, true)]),
       card('Who reaches whom', el('p', { className: 'summary' }, told.join(', ')), legend(rows), ...picture),
