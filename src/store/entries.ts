@@ -114,6 +114,8 @@ export function revisionOf(event: KeyEvent): bigint {
 export class LeaseTable {
   readonly #keys: Keys;
   #entries = new Map<string, Entry>();
+  /** The entries as a set of leases, in their order; undefined when it must be made. */
+  #listed: Pick<LeaseSet, 'leases' | 'rejected'> | undefined;
   #revision = 0n;
   #clusterId = '';
 
@@ -124,6 +126,7 @@ export class LeaseTable {
   /** @returns whether any entry differs from the ones before */
   replace(listing: Listing): boolean {
     const before = this.#entries;
+    this.#listed = undefined;
     this.#entries = new Map(listing.entries.map(kv => [nameBelow(this.#keys.subnets, kv.key), this.#read(kv, before)]));
     this.#revision = listing.revision;
     this.#clusterId = listing.clusterId;
@@ -136,10 +139,27 @@ export class LeaseTable {
     for (const event of events) {
       const key = event.kind === 'put' ? event.entry.key : event.key;
       const name = nameBelow(this.#keys.subnets, key);
-      if (event.kind === 'put') this.#entries.set(name, withoutContent(readEntry(this.#keys, event.entry)));
-      else this.#entries.delete(name);
+      if (event.kind === 'put') {
+        const entry = withoutContent(readEntry(this.#keys, event.entry));
+        this.#list(this.#entries.get(name), entry);
+        this.#entries.set(name, entry);
+      } else {
+        this.#list(this.#entries.get(name), undefined);
+        this.#entries.delete(name);
+      }
       this.#revision = revisionOf(event);
     }
+  }
+
+  /** Changes the list in one place: the lease stands where its entry before stood, or at the end. */
+  #list(before: Entry | undefined, entry: Entry | undefined): void {
+    const listed = this.#listed;
+    this.#listed = undefined;
+    if (!listed || entry?.kind === 'rejected' || before?.kind === 'rejected') return;
+    const leases = [...listed.leases];
+    const at = before ? leases.indexOf(before.lease) : leases.length;
+    leases.splice(at, before ? 1 : 0, ...(entry ? [entry.lease] : []));
+    this.#listed = { leases, rejected: listed.rejected };
   }
 
   /** Tells whether a listing has an entry that is older than ours, or another at the same revision. */
@@ -164,6 +184,7 @@ export class LeaseTable {
   /** Adds a lease that this node has written since the listing. */
   add(lease: Lease): void {
     const { subnet, revision } = lease;
+    this.#listed = undefined;
     this.#entries.set(formatLeaseKey(subnet), { kind: 'lease', key: subnet, occupied: subnet, revision, lease });
   }
 
@@ -177,13 +198,8 @@ export class LeaseTable {
   }
 
   snapshot(): LeaseSet {
-    const leases: Lease[] = [];
-    const rejected: RejectedEntry[] = [];
-    for (const entry of this.#entries.values()) {
-      if (entry.kind === 'rejected') rejected.push(entry.rejected);
-      else leases.push(entry.lease);
-    }
-    return { leases, rejected, revision: this.#revision };
+    this.#listed ??= listOf(this.#entries.values());
+    return { ...this.#listed, revision: this.#revision };
   }
 
   /** Returns the entry that the table has already, if the key is unchanged: it is not parsed again. */
@@ -192,6 +208,16 @@ export class LeaseTable {
     const same = known?.revision === kv.modRevision && (known.kind === 'rejected' || sameVersion(known.lease, kv));
     return known && same ? known : withoutContent(readEntry(this.#keys, kv));
   }
+}
+
+function listOf(entries: Iterable<Entry>): Pick<LeaseSet, 'leases' | 'rejected'> {
+  const leases: Lease[] = [];
+  const rejected: RejectedEntry[] = [];
+  for (const entry of entries) {
+    if (entry.kind === 'rejected') rejected.push(entry.rejected);
+    else leases.push(entry.lease);
+  }
+  return { leases, rejected };
 }
 
 /** Returns an entry that keeps no junk in memory. */
