@@ -33,8 +33,12 @@ export interface RoutedPeer {
 export interface PeerTable {
   /** The peers by the key of their subnet. */
   readonly routed: ReadonlyMap<PrefixKey, RoutedPeer>;
+  /** The leases of these peers, in the same order. */
+  readonly leases: readonly Lease[];
+  /** Those of the peers that the store does not have. */
+  readonly missing: readonly RoutedPeer[];
   readonly rejected: readonly RejectedEntry[];
-  /** What the table was made from, when no peer is missing: a set with few differences is then applied in small. */
+  /** What the table was made from: a set with few differences is applied in small. */
   readonly applied?: Applied;
   /** Until then no vanished peer is dropped, because most peers vanished together. CLOCK_BOOTTIME ms. */
   readonly frozenUntilMs: number;
@@ -43,8 +47,8 @@ export interface PeerTable {
 interface Applied {
   readonly set: WatchedSet;
   readonly self: LocalView;
-  /** The ranges of all leases of the set, made when they are needed. The next table takes them over and adds to them. */
-  ranges?: Prefixes;
+  /** The ranges of this host, of all leases of the set and of the missing peers. The next table takes them over. */
+  readonly ranges: Prefixes;
 }
 
 export interface ApplyContext {
@@ -54,7 +58,13 @@ export interface ApplyContext {
   readonly holdMs: number;
 }
 
-export const emptyPeerTable: PeerTable = { routed: new Map(), rejected: [], frozenUntilMs: -Infinity };
+export const emptyPeerTable: PeerTable = {
+  routed: new Map(),
+  leases: [],
+  missing: [],
+  rejected: [],
+  frozenUntilMs: -Infinity,
+};
 
 /** Peers that vanish within this time vanished together. */
 const togetherMs = 5_000;
@@ -75,7 +85,7 @@ export function savedPeerTable(leases: readonly Lease[], self: LocalView, holdDo
     const key = prefixKey(lease.subnet);
     return [key, { lease, epoch: undefined, missing: missing.get(key) }] as const;
   });
-  return { ...emptyPeerTable, routed: new Map(routed) };
+  return withRouted(emptyPeerTable, new Map(routed));
 }
 
 export function applyLeaseSet(table: PeerTable, set: WatchedSet, context: ApplyContext): PeerTable {
@@ -83,30 +93,83 @@ export function applyLeaseSet(table: PeerTable, set: WatchedSet, context: ApplyC
 }
 
 /**
- * Applies a set that differs from the one before by leases that were rewritten in place or that came into free ranges:
- * what such a lease is does not depend on the others. @returns undefined for every other difference
+ * Applies a set that differs from the one before by leases that were rewritten in place, that came into free ranges or
+ * that vanished: what such a lease is does not depend on the others. @returns undefined for every other difference
  */
-function applyFew(table: PeerTable, set: WatchedSet, { self }: ApplyContext): PeerTable | undefined {
+function applyFew(table: PeerTable, set: WatchedSet, context: ApplyContext): PeerTable | undefined {
+  const { self, holdMs } = context;
   const { applied } = table;
   if (applied?.set.epoch !== set.epoch || applied.self.publicIp !== self.publicIp) return undefined;
   if (!samePrefix(applied.self.subnet, self.subnet) || !sameItems(applied.set.rejected, set.rejected)) return undefined;
-  const before = applied.set.leases;
-  if (set.leases.length < before.length) return undefined;
-  const few: Lease[] = [];
-  for (const [i, lease] of set.leases.entries()) {
-    const old = before[i];
-    if (lease === old) continue;
-    if (few.length === fewMax || lease.released || refuseAlone(lease, self) !== undefined) return undefined;
+  const difference = compareSets(applied.set.leases, set.leases);
+  if (!difference) return undefined;
+  const { changed, gone } = difference;
+  if (holdMs === 0 && gone.length + table.missing.length > 0) return undefined;
+  for (const { lease, old } of changed) {
+    if (lease.released || refuseAlone(lease, self) !== undefined) return undefined;
     if (old ? !isRewritten(table, old, lease, set.epoch) : !takesFreeRange(applied, lease)) return undefined;
-    few.push(lease);
   }
+  const next = { ...table, applied: { ...applied, self, set } };
+  if (changed.length + gone.length === 0) return next;
+  const missing = missPeers(table, set, gone, context);
+  if (!missing) return undefined;
   const routed = new Map(table.routed);
-  for (const lease of few) routed.set(prefixKey(lease.subnet), { lease, epoch: set.epoch, missing: undefined });
-  return { ...table, routed, applied: { ...applied, self, set } };
+  const leases = [...table.leases];
+  for (const { lease, old } of changed) {
+    routed.set(prefixKey(lease.subnet), { lease, epoch: set.epoch, missing: undefined });
+    leases[old ? leases.indexOf(old) : leases.length] = lease;
+  }
+  for (const peer of missing) routed.set(prefixKey(peer.lease.subnet), peer);
+  return { ...next, routed, leases, missing: missing.length > 0 ? [...table.missing, ...missing] : table.missing };
 }
 
-function takesFreeRange(applied: Applied, { subnet }: Lease): boolean {
-  const ranges = (applied.ranges ??= rangesOf(applied.set, applied.self));
+interface Difference {
+  readonly changed: readonly { readonly lease: Lease; readonly old: Lease | undefined }[];
+  readonly gone: readonly Lease[];
+}
+
+/** @returns undefined when more than a few leases differ; what comes stands behind all that were there */
+function compareSets(before: readonly Lease[], now: readonly Lease[]): Difference | undefined {
+  const changed: { lease: Lease; old: Lease | undefined }[] = [];
+  const gone: Lease[] = [];
+  let at = 0;
+  // Every lease of the cluster passes here at each change: nothing else is done for those that did not change.
+  for (let i = 0; i < now.length; i++) {
+    const lease = now[i];
+    if (lease === before[at++] || !lease) continue;
+    for (at--; at < before.length && gone.length <= fewMax; at++) {
+      const old = before[at];
+      if (old === lease || (old && samePrefix(old.subnet, lease.subnet))) break;
+      if (old) gone.push(old);
+    }
+    const old = before[at++];
+    if (old !== lease) changed.push({ lease, old });
+    if (changed.length + gone.length > fewMax) return undefined;
+  }
+  if (before.length - at > fewMax) return undefined;
+  gone.push(...before.slice(at));
+  return changed.length + gone.length > fewMax ? undefined : { changed, gone };
+}
+
+/** @returns the peers of leases that vanished; undefined when that may let other leases in, or was a mass */
+function missPeers(
+  table: PeerTable,
+  { rejected, epoch }: WatchedSet,
+  gone: readonly Lease[],
+  { nowMs, holdMs }: ApplyContext,
+): readonly RoutedPeer[] | undefined {
+  if (gone.length === 0) return [];
+  if (table.rejected.length > rejected.length) return undefined;
+  const peers = gone.flatMap(lease => {
+    const peer = table.routed.get(prefixKey(lease.subnet));
+    return peer?.lease === lease ? { ...peer, missing: missingSince(peer, epoch, nowMs, holdMs) } : [];
+  });
+  const missing = [...table.missing, ...peers];
+  if (peers.length < gone.length || isMass(missing, table.leases.length - missing.length, nowMs)) return undefined;
+  return peers;
+}
+
+function takesFreeRange({ ranges }: Applied, { subnet }: Lease): boolean {
   if (ranges.overlapping(subnet)) return false;
   ranges.add(subnet);
   return true;
@@ -119,8 +182,8 @@ function isRewritten(table: PeerTable, old: Lease, lease: Lease, epoch: number):
   return samePrefix(old.subnet, lease.subnet) && mayReplace(before, lease, epoch);
 }
 
-function sameItems<T>(a: readonly T[], b: readonly T[]): boolean {
-  return a.length === b.length && a.every((item, i) => item === b[i]);
+export function sameItems<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a === b || (a.length === b.length && a.every((item, i) => item === b[i]));
 }
 
 function applyWhole(table: PeerTable, set: WatchedSet, context: ApplyContext): PeerTable {
@@ -134,22 +197,38 @@ function applyWhole(table: PeerTable, set: WatchedSet, context: ApplyContext): P
   const vanished = absent.filter(({ missing }) => holdMs > 0 || missing?.forgotten);
   for (const peer of vanished) routed.set(prefixKey(peer.lease.subnet), peer);
   const frozenUntilMs = isMass(vanished, vetted.peers.length, nowMs) ? nowMs + holdMs : table.frozenUntilMs;
-  const isWhole = [...routed.values()].every(({ missing }) => !missing);
-  return { routed, rejected: vetted.rejected, frozenUntilMs, ...(isWhole && { applied: { set, self } }) };
+  const ranges = vetted.taken;
+  for (const { subnet } of [self, ...set.leases, ...vanished.map(({ lease }) => lease)])
+    if (!ranges.has(subnet)) ranges.add(subnet);
+  return {
+    ...withRouted(table, routed),
+    rejected: vetted.rejected,
+    frozenUntilMs,
+    applied: { set, self, ranges },
+  };
 }
 
-function rangesOf({ leases }: WatchedSet, self: LocalView): Prefixes {
-  const ranges = new Prefixes();
-  ranges.add(self.subnet);
-  for (const { subnet } of leases) ranges.add(subnet);
-  return ranges;
+function withRouted(table: PeerTable, routed: ReadonlyMap<PrefixKey, RoutedPeer>): PeerTable {
+  const peers = [...routed.values()];
+  return {
+    rejected: table.rejected,
+    frozenUntilMs: table.frozenUntilMs,
+    routed,
+    leases: peers.map(({ lease }) => lease),
+    missing: peers.filter(({ missing }) => missing),
+  };
 }
 
 /** Drops the peers whose hold-down is over. @returns the same table when there are none */
 export function expirePeers(table: PeerTable, nowMs: number): PeerTable {
-  if (table.applied) return table;
-  const routed = [...table.routed].filter(([, peer]) => routedUntilMs(table, peer) > nowMs);
-  return routed.length === table.routed.size ? table : { ...table, routed: new Map(routed) };
+  const expired = table.missing.filter(peer => routedUntilMs(table, peer) <= nowMs);
+  if (expired.length === 0) return table;
+  const routed = new Map(table.routed);
+  for (const { lease } of expired) {
+    routed.delete(prefixKey(lease.subnet));
+    table.applied?.ranges.remove(lease.subnet);
+  }
+  return { ...withRouted(table, routed), ...(table.applied && { applied: table.applied }) };
 }
 
 /** Returns until when a peer stays routed, in CLOCK_BOOTTIME ms; Infinity for a peer that the store has. */

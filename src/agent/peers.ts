@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
-import { formatPrefix } from '../model/ip.js';
+import { formatPrefix, prefixKey } from '../model/ip.js';
 import type { Lease, RejectedEntry } from '../model/lease.js';
 import type { LocalView } from '../model/lease-set.js';
 import type { Node } from '../model/node.js';
@@ -15,8 +15,10 @@ import {
   expirePeers,
   routedUntilMs,
   applyLeaseSet,
+  sameItems,
   savedPeerTable,
   type PeerTable,
+  type RoutedPeer,
 } from './peer-table.js';
 
 export interface PeersOptions {
@@ -65,34 +67,36 @@ export class Peers {
 
   get shown(): readonly ShownPeer[] {
     const nowMs = this.#options.clock.now();
-    return [...this.#table.routed.values()].map(peer => {
-      const secondsLeft = Math.max(0, Math.round((routedUntilMs(this.#table, peer) - nowMs) / 1000));
-      const state = peer.missing?.forgotten ? 'forgotten' : 'held-down';
-      if (peer.missing) return { lease: peer.lease, state, secondsLeft };
-      return { lease: peer.lease, state: peer.epoch === undefined ? 'remembered' : 'live', secondsLeft: null };
-    });
+    return [...this.#table.routed.values()].map(peer => this.#show(peer, nowMs));
+  }
+
+  #show(peer: RoutedPeer, nowMs: number): ShownPeer {
+    const { lease, missing, epoch } = peer;
+    if (!missing) return { lease, state: epoch === undefined ? 'remembered' : 'live', secondsLeft: null };
+    const secondsLeft = Math.max(0, Math.round((routedUntilMs(this.#table, peer) - nowMs) / 1000));
+    return { lease, state: missing.forgotten ? 'forgotten' : 'held-down', secondsLeft };
   }
 
   /** The peers that are routed although the store does not have them. */
   get holdDowns(): readonly HoldDown[] {
-    if (this.#table.applied) return [];
-    return [...this.#table.routed.values()].flatMap(peer =>
-      peer.missing ? { subnet: peer.lease.subnet, untilMs: routedUntilMs(this.#table, peer) } : [],
-    );
+    return this.#table.missing.map(peer => ({
+      subnet: peer.lease.subnet,
+      untilMs: routedUntilMs(this.#table, peer),
+    }));
   }
 
   /** What is wrong with the peers, for people. */
   get problems(): readonly string[] {
-    if (this.#table.applied) return [];
     const frozen = this.#options.clock.now() < this.#table.frozenUntilMs;
     const vanished = frozen ? 'most peers vanished together, no route is removed' : 'vanished without a goodbye';
     return [...this.#stayProblem('held-down', vanished), ...this.#stayProblem('forgotten', forgottenText)];
   }
 
   #stayProblem(kind: ShownPeer['state'], what: string): readonly string[] {
-    // The store has all of them.
-    if (this.#table.applied) return [];
-    const left = this.shown.flatMap(({ state, secondsLeft }) => (state === kind ? (secondsLeft ?? 0) : []));
+    const left = this.#table.missing.flatMap(peer => {
+      const { state, secondsLeft } = this.#show(peer, this.#options.clock.now());
+      return state === kind ? (secondsLeft ?? 0) : [];
+    });
     if (left.length === 0) return [];
     return [
       `${left.length} of ${this.#table.routed.size} peers: ${what}; their routes stay for ${Math.max(...left)} s`,
@@ -139,14 +143,9 @@ export class Peers {
   }
 
   #setTable(table: PeerTable): void {
-    const { routed } = this.#table;
     this.#table = table;
-    const current = [...table.routed.values()].map(({ lease }) => lease);
-    const same =
-      routed.size === table.routed.size &&
-      [...table.routed].every(([key, { lease }]) => routed.get(key)?.lease === lease);
-    if (same) return;
-    this.#current = current;
+    if (sameItems(this.#current, table.leases)) return;
+    this.#current = table.leases;
     this.changes++;
   }
 
@@ -164,17 +163,17 @@ export class Peers {
 
   #logHeldDown(before: PeerTable): void {
     const { log, holdMs } = this.#options;
-    const { routed, frozenUntilMs } = this.#table;
-    const missing = [...routed].filter(([key, peer]) => peer.missing && !before.routed.get(key)?.missing);
-    const forgotten = missing.filter(([, peer]) => peer.missing?.forgotten);
+    const { frozenUntilMs } = this.#table;
+    const missing = this.#table.missing.filter(({ lease }) => !before.routed.get(prefixKey(lease.subnet))?.missing);
+    const forgotten = missing.filter(peer => peer.missing?.forgotten);
     if (forgotten.length > 0)
       log.warn('peers.forgotten', `${forgotten.length} peers: ${forgottenText}`, {
-        subnets: namesOf(forgotten.map(([, { lease }]) => lease)),
+        subnets: namesOf(forgotten.map(({ lease }) => lease)),
       });
-    const fresh = missing.filter(([, peer]) => !peer.missing?.forgotten);
+    const fresh = missing.filter(peer => !peer.missing?.forgotten);
     if (fresh.length === 0) return;
     const seconds = holdMs / 1000;
-    const fields = { subnets: namesOf(fresh.map(([, { lease }]) => lease)), seconds };
+    const fields = { subnets: namesOf(fresh.map(({ lease }) => lease)), seconds };
     log.warn(
       'peers.held-down',
       `${fresh.length} peers vanished without a goodbye: routed for ${seconds} s more`,

@@ -24,6 +24,8 @@ export interface LocalView {
 export interface VettedLeases {
   readonly peers: readonly Lease[];
   readonly rejected: readonly RejectedEntry[];
+  /** The ranges of the peers, for the caller to go on with. */
+  readonly taken: Prefixes;
 }
 
 export function vetLeases(set: LeaseSet, self: LocalView): VettedLeases {
@@ -42,7 +44,7 @@ export function vetLeases(set: LeaseSet, self: LocalView): VettedLeases {
       rejected.push({ key: formatLeaseKey(lease.subnet), revision: lease.revision, reason });
     }
   }
-  return { peers, rejected };
+  return { peers, rejected, taken };
 }
 
 /** Revisions are numbers in the comparison, because a bigint costs ten times as much; etcd counts far below 2^53. */
@@ -89,6 +91,15 @@ export class Prefixes {
       if (known.has(base)) return;
       known.add(base);
     }
+  }
+
+  /** What covers the prefix stays known: a later look-up may take longer, and finds the same. */
+  remove({ base, length }: Prefix): void {
+    this.#byLength.get(length)?.delete(base);
+  }
+
+  has({ base, length }: Prefix): boolean {
+    return this.#byLength.get(length)?.has(base) === true;
   }
 
   overlapping(prefix: Prefix): Prefix | undefined {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { applyLeaseSet, emptyPeerTable, type PeerTable } from '../../src/agent/peer-table.js';
-import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
+import { applyLeaseSet, emptyPeerTable, expirePeers, type PeerTable } from '../../src/agent/peer-table.js';
+import { comparePrefixes, parseIpv4, parsePrefix, type Prefix } from '../../src/model/ip.js';
 import type { Lease } from '../../src/model/lease.js';
 import { fakeLease } from '../support/fakes.js';
 
@@ -40,10 +40,17 @@ function change(leases: readonly Lease[], random: (below: number) => number, rev
   return next;
 }
 
-const without = ({ routed, rejected, frozenUntilMs }: PeerTable): PeerTable => ({ routed, rejected, frozenUntilMs });
+const without = (table: PeerTable): PeerTable => {
+  const { routed, leases, missing, rejected, frozenUntilMs } = table;
+  return { routed, leases, missing, rejected, frozenUntilMs };
+};
+const byKey = (a: { readonly subnet: Prefix }, b: { readonly subnet: Prefix }): number =>
+  comparePrefixes(a.subnet, b.subnet);
 const shown = (table: PeerTable): object => ({
   ...without(table),
   routed: [...table.routed].sort(([a], [b]) => Number(a) - Number(b)),
+  leases: [...table.leases].sort(byKey),
+  missing: [...table.missing].sort((a, b) => byKey(a.lease, b.lease)),
   rejected: [...table.rejected].sort((a, b) => (a.key < b.key ? -1 : 1)),
 });
 
@@ -66,8 +73,49 @@ test('fault C23: a set applied by its differences is what it is applied as a who
       table = applyLeaseSet(table, set, context);
       if (before.applied && table.rejected === before.rejected) inSmall++;
       twin = applyLeaseSet(without(twin), set, context);
+      expect(table.leases).toEqual([...table.routed.values()].map(({ lease }) => lease));
+      if (random(4) === 0) [table, twin] = [expirePeers(table, step * 1000), expirePeers(twin, step * 1000)];
       expect(shown(table), `seed ${seed}, step ${step}`).toEqual(shown(twin));
     }
   }
   expect(inSmall).toBeGreaterThan(100);
+});
+
+/** A lease that counts how often somebody looks at its subnet. */
+function watchedLease(number: number, looks: { count: number }): Lease {
+  const lease = fakeLease(
+    `10.5.${number >> 2}.${(number & 3) * 64}/26`,
+    `192.0.2.${2 + (number % 200)}`,
+    `node-${number}`,
+  );
+  return {
+    ...lease,
+    get subnet() {
+      looks.count++;
+      return lease.subnet;
+    },
+  };
+}
+
+test('fault C17: of many leases only those are looked at that came, changed or vanished, also while some are missing', () => {
+  const looks = { count: 0 };
+  const leases = Array.from({ length: 900 }, (_, i) => watchedLease(i + 8, looks));
+  let table = emptyPeerTable;
+  const apply = (set: readonly Lease[]): number => {
+    looks.count = 0;
+    const context = { self, nowMs: 1000, holdMs: 5000 };
+    table = applyLeaseSet(table, { leases: set, rejected: [], revision: 1n, epoch: 0 }, context);
+    return looks.count;
+  };
+  expect(apply(leases)).toBeGreaterThan(900);
+  const more = [...leases, watchedLease(1000, looks)];
+  expect(apply(more)).toBeLessThan(10);
+  const fewer = more.toSpliced(500, 1);
+  expect(apply(fewer)).toBeLessThan(10);
+  expect(table.missing.map(({ lease }) => lease)).toEqual([more[500]]);
+  expect(apply([...fewer, watchedLease(1001, looks)])).toBeLessThan(10);
+  looks.count = 0;
+  table = expirePeers(table, 6000);
+  expect(table.routed.size).toBe(901);
+  expect(looks.count).toBeLessThan(10);
 });
