@@ -209,7 +209,12 @@ export class Reconciler {
     const { datapath, log } = this.#ports;
     try {
       const plan = this.#plan();
-      if (!plan?.tunnel || isSameTunnel(plan.tunnel, this.#publishedTunnel)) return;
+      if (!plan?.tunnel) return;
+      if (isSameTunnel(plan.tunnel, this.#publishedTunnel)) {
+        // Another list of the same peers: the next look at it is a short one.
+        this.#publishedTunnel = plan.tunnel;
+        return;
+      }
       datapath.publish(plan.tunnel);
       this.#publishedTunnel = plan.tunnel;
       this.#publishProblem = undefined;
@@ -271,6 +276,7 @@ function isSameTunnel(a: readonly TunnelPeer[], b: Plan['tunnel']): boolean {
   if (a.length !== b?.length) return false;
   return a.every((peer, i) => {
     const other = b[i];
+    if (peer === other) return true;
     return (
       other?.identity === peer.identity &&
       other.endpoint === peer.endpoint &&

@@ -3,10 +3,11 @@
  * peer, whatever its BackendType, and packets go to the port that this host has configured.
  */
 import type { Lease } from '../model/lease.js';
-import { comparePrefixes, formatIpv4, formatPrefix } from '../model/ip.js';
+import { formatIpv4, formatPrefix } from '../model/ip.js';
 import { probeFeature, type HostPlan, type Plan, type TunnelPeer } from '../model/plan.js';
 import { TartanError } from '../lib/errors.js';
 import type { Backend, BackendContext } from './backend.js';
+import { TunnelPeers } from './tunnel-peers.js';
 
 /** The outer IPv4 header has 20 bytes, the UDP header 8. */
 const overheadBytes = 28;
@@ -26,19 +27,13 @@ export function udpBackend(context: BackendContext): Backend {
       `MTU ${node.interface.mtu} of ${node.interface.name} leaves no room for the tunnel, at least ${smallestMtu + overheadBytes} is needed`,
     );
   }
-  // A lease that did not change is the same peer object: whoever packs the table packs only what changed.
-  const known = new WeakMap<Lease, TunnelPeer>();
-  const peerOf = (lease: Lease): TunnelPeer => {
-    const peer = known.get(lease) ?? tunnelPeer(lease, port);
-    known.set(lease, peer);
-    return peer;
-  };
+  const tunnelPeers = new TunnelPeers(lease => tunnelPeer(lease, port));
   return {
     type: 'udp',
     mtu,
     announce: () => ({ type: 'udp', data: undefined }),
     plan: (self, peers, forwarding = false): Plan => ({
-      tunnel: [...peers].sort((a, b) => comparePrefixes(a.subnet, b.subnet)).map(peerOf),
+      tunnel: tunnelPeers.of(peers),
       host: hostPlan(context, self, mtu, forwarding),
     }),
   };

@@ -52,3 +52,29 @@ test('fault C17, fault C23: peers that come, move and leave at random', () => {
     expect(meaning(rows ?? { peers: new Uint32Array(), routes: new Uint32Array() }), `step ${step}`).toEqual(expected);
   }
 });
+
+test('fault C17: a peer that comes among many is packed alone', () => {
+  let looks = 0;
+  const watched = (number: number): TunnelPeer => {
+    const prefixes = [parsePrefix(`10.${number >> 8}.${number & 255}.0/24`)];
+    const look = (): typeof prefixes => {
+      looks++;
+      return prefixes;
+    };
+    return {
+      ...peer(1, 2),
+      identity: `n${number}`,
+      get prefixes() {
+        return look();
+      },
+    };
+  };
+  const peers = Array.from({ length: 1000 }, (_, i) => watched(2 * i));
+  let rows: NativeRows | undefined;
+  const published = new PublishedState({ peersMax: 2000, check: given => (rows = given) });
+  published.replace(peers, undefined);
+  looks = 0;
+  published.replace(peers.toSpliced(501, 0, watched(1001)), undefined);
+  expect(looks).toBeLessThan(20);
+  expect(rows?.routes.length).toBe(1001 * routeRowLength);
+});

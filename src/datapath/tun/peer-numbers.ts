@@ -102,23 +102,32 @@ interface Numbering extends PeerNumbers {
 
 function numberComers(numbers: Numbering, comers: readonly IdentityHash[], settled: Settled, max: number): PeerNumbers {
   const { inUse, freed } = numbers;
-  const taken = new Set(inUse.values());
-  let candidate = 0;
+  if (comers.length === 0) return numbers;
+  const taken = takenNumbers(inUse, max);
+  let candidate = -1;
   for (const identity of comers) {
-    while (candidate < max && (taken.has(candidate) || !isUsable(numbers, candidate, settled))) candidate++;
-    if (candidate === max) break;
+    do candidate = taken.indexOf(0, candidate + 1);
+    while (candidate >= 0 && !isUsable(numbers, candidate, settled));
+    if (candidate < 0) break;
     freed.delete(candidate);
-    inUse.set(identity, candidate++);
+    inUse.set(identity, candidate);
   }
   return numbers;
 }
 
 /** Whether a peer that was refused would get a number now. */
 export function hasUsableNumber(numbers: PeerNumbers, settled: Settled, max: number): boolean {
-  const taken = new Set(numbers.inUse.values());
-  for (let number = 0; number < max; number++)
-    if (!taken.has(number) && isUsable(numbers, number, settled)) return true;
+  const taken = takenNumbers(numbers.inUse, max);
+  for (let number = taken.indexOf(0); number >= 0; number = taken.indexOf(0, number + 1))
+    if (isUsable(numbers, number, settled)) return true;
   return false;
+}
+
+/** @returns 1 at the place of each number in use */
+function takenNumbers(inUse: PeerNumbers['inUse'], max: number): Uint8Array {
+  const taken = new Uint8Array(max);
+  for (const number of inUse.values()) taken[number] = 1;
+  return taken;
 }
 
 /**

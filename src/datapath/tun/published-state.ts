@@ -164,8 +164,12 @@ export class PublishedState {
     });
     if (added.length < come.length) return undefined;
     const comers = added.values();
-    const numbered = kept.flatMap(one => one ?? comers.next().value ?? []);
-    const rows = alterRows(this.#rows, [...moved, ...added], come.length === 0 ? undefined : numbered);
+    const numbered: NumberedPeer[] = [];
+    for (const one of kept) {
+      const next = one ?? comers.next().value;
+      if (next) numbered.push(next);
+    }
+    const rows = alterRows(this.#rows, [...moved, ...added], added);
     this.#rules.check(rows);
     for (const { peer, hash } of added) this.#hashes.set(peer.identity, hash);
     this.#numbers = numbers;
@@ -253,11 +257,18 @@ function matchPeers(before: readonly NumberedPeer[], peers: readonly TunnelPeer[
   let at = 0;
   for (const peer of peers) {
     const old = before[at];
+    if (old?.peer === peer) {
+      kept.push(old);
+      at++;
+      continue;
+    }
     const now = old && keptPeer(old, peer);
     kept.push(now);
     if (!now) come.push(peer);
-    else at++;
-    if (now && now !== old) moved.push(now);
+    else {
+      at++;
+      moved.push(now);
+    }
     if (moved.length + come.length > fewMax) return undefined;
   }
   return at === before.length ? { kept, moved, come } : undefined;
@@ -265,7 +276,6 @@ function matchPeers(before: readonly NumberedPeer[], peers: readonly TunnelPeer[
 
 /** @returns undefined when the peer is another one, or has other prefixes */
 function keptPeer(old: NumberedPeer, peer: TunnelPeer): NumberedPeer | undefined {
-  if (old.peer === peer) return old;
   return isSamePeer(peer, old.peer) ? { ...old, peer } : undefined;
 }
 

@@ -14,7 +14,7 @@ import {
   type NativeRows,
   type NativeTable,
 } from '../../lib/native.js';
-import { addressWords, comparePrefixes, familyOf, ipv4Number } from '../../model/ip.js';
+import { addressWords, comparePrefixes, familyOf, ipv4Number, type AnyPrefix } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
 import type { DatapathConfig } from '../datapath.js';
 import { identityWords, type IdentityHash } from './peer-numbers.js';
@@ -117,35 +117,81 @@ export function packTable(numbered: readonly NumberedPeer[]): NativeRows {
 }
 
 function packRoutes(numbered: readonly NumberedPeer[]): Uint32Array {
-  const sorted = numbered
+  const sorted = routesOf(numbered);
+  const routes = new Uint32Array(sorted.length * routeRowLength);
+  for (const [i, route] of sorted.entries()) writeRoute(routes, i * routeRowLength, route);
+  return routes;
+}
+
+interface NumberedRoute {
+  readonly prefix: AnyPrefix;
+  readonly number: number;
+}
+
+/** In the order of a table. */
+function routesOf(numbered: readonly NumberedPeer[]): readonly NumberedRoute[] {
+  return numbered
     .flatMap(({ peer, number }) => peer.prefixes.map(prefix => ({ prefix, number })))
     .sort((a, b) => comparePrefixes(a.prefix, b.prefix));
-  const routes = new Uint32Array(sorted.length * routeRowLength);
-  let at = 0;
-  for (const { prefix, number } of sorted) {
-    routes.set(addressWords(prefix.base), at);
-    routes[at + 4] = prefix.length;
-    routes[at + 5] = familyOf(prefix.base);
-    routes[at + 6] = number;
-    at += routeRowLength;
+}
+
+function writeRoute(routes: Uint32Array, at: number, { prefix, number }: NumberedRoute): void {
+  routes.set(addressWords(prefix.base), at);
+  routes[at + 4] = prefix.length;
+  routes[at + 5] = familyOf(prefix.base);
+  routes[at + 6] = number;
+}
+
+/** Returns the routes with those of some peers in between. */
+function insertRoutes(routes: Uint32Array, added: readonly NumberedPeer[]): Uint32Array {
+  const comers = routesOf(added);
+  const all = new Uint32Array(routes.length + comers.length * routeRowLength);
+  let [from, to] = [0, 0];
+  for (const route of comers) {
+    const end = placeOf(routes, from, route.prefix);
+    all.set(routes.subarray(from, end), to);
+    to += end - from;
+    from = end;
+    writeRoute(all, to, route);
+    to += routeRowLength;
   }
-  return routes;
+  all.set(routes.subarray(from), to);
+  return all;
+}
+
+/** @returns the place of the first route from there on that is behind the prefix */
+function placeOf(routes: Uint32Array, from: number, prefix: AnyPrefix): number {
+  let [low, high] = [from / routeRowLength, routes.length / routeRowLength];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (isBefore(routes.subarray(middle * routeRowLength), prefix)) low = middle + 1;
+    else high = middle;
+  }
+  return low * routeRowLength;
+}
+
+/** As comparePrefixes orders them. */
+function isBefore(row: Uint32Array, { base, length }: AnyPrefix): boolean {
+  const order = [familyOf(base), ...addressWords(base), length];
+  const words = [row[5] ?? 0, ...row.subarray(0, 5)];
+  const at = words.findIndex((word, i) => word !== order[i]);
+  return at >= 0 && (words[at] ?? 0) < (order[at] ?? 0);
 }
 
 /**
  * Returns the rows with those of some peers written anew.
- * @param numbered all peers, when some of them were not there before
+ * @param added those of them that were not there before
  */
 export function alterRows(
   rows: NativeRows,
   altered: readonly NumberedPeer[],
-  numbered: readonly NumberedPeer[] | undefined,
+  added: readonly NumberedPeer[],
 ): NativeRows {
   const length = altered.reduce((most, { number }) => Math.max(most, (number + 1) * peerRowLength), rows.peers.length);
   const peers = new Uint32Array(length);
   peers.set(rows.peers);
   for (const { peer, hash, number } of altered) peers.set(rowOf(peer, hash), number * peerRowLength);
-  return { peers, routes: numbered ? packRoutes(numbered) : rows.routes };
+  return { peers, routes: added.length > 0 ? insertRoutes(rows.routes, added) : rows.routes };
 }
 
 /** The rows of peers that were packed before: of many peers few are new. */
