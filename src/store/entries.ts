@@ -193,6 +193,10 @@ export class LeaseTable {
     return { revision: this.#revision, clusterId: this.#clusterId };
   }
 
+  get size(): number {
+    return this.#entries.size;
+  }
+
   entries(): readonly Entry[] {
     return [...this.#entries.values()];
   }

@@ -21,7 +21,10 @@ export interface ListWatchOptions {
   readonly range: KeyRange;
   readonly clock: Clock;
   readonly log: Log;
+  /** Between two lists of a range of a thousand entries at most. */
   readonly sweepMs: number;
+  /** How many entries the range has, as far as it is known; without it they are few. */
+  readonly size?: () => number;
   /** The position at which the caller has read the range: the watch begins after it, without a list. */
   readonly after?: Position | undefined;
   /** What the listing is, in a problem. */
@@ -108,14 +111,21 @@ async function listOnce(options: ListWatchOptions, last: Position | undefined): 
   return { revision, clusterId };
 }
 
+/**
+ * A range of more entries is listed so much more rarely: the lists of all hosts together then grow as the cluster does,
+ * and not as its square.
+ */
+const sweptEntries = 1_000;
+
 /** Watches until the sweep is due. The sweep ends the watch, and the list that follows covers the gap. */
 async function watchUntilSweep(
   options: ListWatchOptions,
   after: Position,
   onEvents: (events: readonly KeyEvent[]) => void,
 ): Promise<WatchEnd | 'sweep'> {
-  const { kv, range, clock, sweepMs, signal } = options;
+  const { kv, range, clock, signal } = options;
   const inner = new LinkedAbort(signal);
+  const sweepMs = options.sweepMs * Math.max(1, (options.size?.() ?? 0) / sweptEntries);
   const sweep = clock.sleep(sweepMs, inner.signal).then((): 'sweep' => 'sweep');
   const request = { range, revision: after.revision + 1n, clusterId: after.clusterId, onEvents };
   const watch = kv.watch(request, { signal: inner.signal });
@@ -133,7 +143,7 @@ const aDayMs = 86_400_000;
 
 interface RangeListener extends Pick<
   ListWatchOptions,
-  'range' | 'part' | 'after' | 'onEvents' | 'remember' | 'isSuspect' | 'onLife'
+  'range' | 'part' | 'after' | 'size' | 'onEvents' | 'remember' | 'isSuspect' | 'onLife'
 > {
   /** @returns whether the listing has anything new */
   readonly onListing: (listing: Listing, rewound: boolean) => boolean;
@@ -157,6 +167,7 @@ export async function* watchLeases(
     part: 'leases',
     onLife: context.watchLife.set,
     after: listed?.position,
+    size: () => table.size,
     // The table changes only by this watch, so it is as it was before the list.
     remember: () => listing => table.isNewerThan(listing),
     isSuspect: listing => table.sharesNothing(listing),
