@@ -231,7 +231,7 @@ export class Agent {
     const watch = {
       ...this.ports,
       network: session.network.network,
-      peers: () => this.peers.current.map(({ publicIp }) => publicIp),
+      peers: () => this.peers.current,
       move: (to: UnderlayAddress) => this.#moveTo(session, to, signal),
       onProblem: (problem: string | undefined) => (this.underlayProblem = problem),
     };

@@ -6,10 +6,10 @@ import type { Clock } from '../lib/clock.js';
 import { isTartanError, messageOf } from '../lib/errors.js';
 import { LogThrottle, type Log } from '../lib/log.js';
 import { Wake } from '../lib/wake.js';
-import { formatIpv4, type Ipv4, type Prefix } from '../model/ip.js';
+import { formatIpv4, type Prefix } from '../model/ip.js';
 import type { UnderlayAddress } from '../model/node.js';
 import type { LocalNode } from './local-node.js';
-import type { HostNetwork, Underlay } from '../host/host.js';
+import type { HostNetwork, PeerAddresses, Underlay } from '../host/host.js';
 
 export interface UnderlayWatch {
   readonly host: HostNetwork;
@@ -20,7 +20,7 @@ export interface UnderlayWatch {
   /** The network of this host, which must contain nothing of the underlay. */
   readonly network: Prefix;
   /** The addresses of the peers of now. */
-  readonly peers: () => readonly Ipv4[];
+  readonly peers: () => PeerAddresses;
   /** Moves the tunnel to another address. @throws when that fails; the watch then chooses and moves again */
   readonly move: (to: UnderlayAddress) => Promise<void>;
   /** Called after each check, with undefined when there is no problem. */

@@ -73,6 +73,9 @@ export interface HostNetwork {
   close(): Promise<void>;
 }
 
+/** Peers, of which only the addresses are read. */
+export type PeerAddresses = readonly { readonly publicIp: Ipv4 }[];
+
 /** The port to the interface that carries the tunnel. */
 export interface Underlay {
   /** Chooses by the options of the start. @throws TartanError HOST_REFUSED when no interface can carry the tunnel */
@@ -85,5 +88,5 @@ export interface Underlay {
    */
   refresh(network: Prefix): Promise<void>;
   /** Returns the same address with the MTU of now; undefined when the link does not have the address any more. */
-  current(of: UnderlayAddress, peers: readonly Ipv4[]): Promise<UnderlayAddress | undefined>;
+  current(of: UnderlayAddress, peers: PeerAddresses): Promise<UnderlayAddress | undefined>;
 }

@@ -189,16 +189,40 @@ describe('fault B6: the MTU is that of the link by which peers are reached', () 
     defaultRoute: async () => undefined,
   };
 
+  const near = { publicIp: parseIpv4('192.0.2.7') };
+  const far = { publicIp: parseIpv4('203.0.113.9') };
+
   test('an address of /32 on lo, with routed uplinks', async () => {
     expect(await choice({ iface: ['192.0.2.1'] }, routed)).toContain('lo 192.0.2.1 mtu 1400 ');
-    expect(await carrierMtu(routed, all, lo, at, [parseIpv4('203.0.113.9')])).toBe(9000);
-    expect(await carrierMtu(routed, all, lo, at, [parseIpv4('203.0.113.9'), parseIpv4('192.0.2.7')])).toBe(1400);
+    expect(await carrierMtu(routed, all, lo, at, [far])).toBe(9000);
+    expect(await carrierMtu(routed, all, lo, at, [far, near])).toBe(1400);
   });
 
   test('an address with a network: its own link, and less where peers are reached by a narrower one', async () => {
+    const own = parseIpv4('203.0.113.1');
     expect(await choice({ iface: ['eth1'] }, routed)).toContain('eth1 203.0.113.1 mtu 9000 ');
-    expect(await carrierMtu(routed, all, storage, parseIpv4('203.0.113.1'), [parseIpv4('203.0.113.9')])).toBe(9000);
-    expect(await carrierMtu(routed, all, storage, parseIpv4('203.0.113.1'), [parseIpv4('192.0.2.7')])).toBe(1400);
+    expect(await carrierMtu(routed, all, storage, own, [far])).toBe(9000);
+    expect(await carrierMtu(routed, all, storage, own, [near])).toBe(1400);
+  });
+
+  test('fault C17: of many peers few are looked at', async () => {
+    let looks = 0;
+    const peer = {
+      get publicIp() {
+        looks++;
+        return far.publicIp;
+      },
+    };
+    expect(
+      await carrierMtu(
+        routed,
+        all,
+        lo,
+        at,
+        Array.from({ length: 57_000 }, () => peer),
+      ),
+    ).toBe(9000);
+    expect(looks).toBeLessThanOrEqual(8);
   });
 });
 

@@ -3,7 +3,7 @@
  * by other links: an address of /32 on lo or on a dummy, with routed uplinks.
  */
 import { parseIpv4, type Ipv4 } from '../../model/ip.js';
-import type { HostInterface, HostNetwork } from '../host.js';
+import type { HostInterface, HostNetwork, PeerAddresses } from '../host.js';
 
 /** Stands for any peer while none is known (RFC 5737: nobody has it, so the default route leads there). */
 const anywhere = parseIpv4('198.51.100.1');
@@ -21,7 +21,7 @@ export async function carrierMtu(
   links: readonly HostInterface[],
   link: HostInterface,
   address: Ipv4,
-  peers: readonly Ipv4[],
+  peers: PeerAddresses,
 ): Promise<number> {
   const isRouted = hasOnlyRoutes(link, address);
   const targets = peers.length > 0 ? spread(peers) : isRouted ? [anywhere] : [];
@@ -42,7 +42,9 @@ function isLoopback({ name }: HostInterface): boolean {
   return name === 'lo';
 }
 
-function spread(peers: readonly Ipv4[]): readonly Ipv4[] {
+/** Looks at no more peers than it returns. */
+function spread(peers: PeerAddresses): readonly Ipv4[] {
   const step = Math.max(1, Math.ceil(peers.length / peersAsked));
-  return peers.filter((_, at) => at % step === 0);
+  const count = Math.ceil(peers.length / step);
+  return Array.from({ length: count }, (_, at) => peers[at * step]?.publicIp ?? anywhere);
 }
