@@ -12,7 +12,7 @@ import type { Group } from './groups.js';
 import { describeMachine, Quiet } from './machine.js';
 import { recordMachine } from './machines.js';
 import { parseOptions, usage, type BenchOptions } from './options.js';
-import { tree } from './process.js';
+import { Running, tree } from './process.js';
 import { formatText, writeReport, type Results } from './report.js';
 import { measure } from './rounds.js';
 import { measurePeers, measureUpdates } from './tables.js';
@@ -34,6 +34,8 @@ async function runBench(options: BenchOptions): Promise<void> {
   const [[ours, dist] = ['', '']] = options.choice.builds;
   const build = buildOf(dist);
   const groups: Group[] = [];
+  // They end with the namespace of the bench.
+  const loops = Array.from({ length: options.busy }, () => new Running(['sh', '-c', 'while :; do :; done']));
   const quiet = new Quiet(options.waitMs);
   const finish = (group: Group): void => {
     groups.push(group);
@@ -61,7 +63,8 @@ async function runBench(options: BenchOptions): Promise<void> {
     const { commandLine, rounds, seconds } = options;
     const { loads: foreignLoads, disturbed } = quiet;
     const share = `other work ran before ${(100 * disturbed).toFixed(0)} % of the tests`;
-    const warnings = disturbed > disturbedLimit ? [`${share}: repeat the run before believing a difference`] : [];
+    const alone = disturbed > disturbedLimit ? [`${share}: repeat the run before believing a difference`] : [];
+    const warnings = loops.length > 0 ? [`${loops.length} busy loops ran beside all of it`] : alone;
     const date = new Date().toISOString().slice(0, 10);
     return {
       commandLine,

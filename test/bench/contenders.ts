@@ -5,6 +5,7 @@
 import { commandContender } from './command-contender.js';
 import { address, link, peerOf, sides, type Lab } from './lab.js';
 import { configureTun, port, subnets, tunnel, udpMtu, underlayMtu, type Contender, type Overlay } from './overlay.js';
+import { setUnitPriority, type Priority } from './priority.js';
 import { program, Running } from './process.js';
 import { openTartan } from './tartan.js';
 
@@ -48,24 +49,32 @@ async function openPlain(lab: Lab): Promise<Overlay> {
   return { mtu: udpMtu, subnets, hosts: tunnel, pids };
 }
 
-async function openBuild(lab: Lab, dist: string): Promise<Overlay> {
+async function openBuild(lab: Lab, dist: string, priority?: Priority): Promise<Overlay> {
   const tartan = await openTartan(lab, dist);
+  if (priority) setUnitPriority(priority, [tartan.a.pid, tartan.b.pid]);
   return { mtu: udpMtu, subnets, hosts: tunnel, pids: [tartan.a.pid] };
 }
 
 export interface Choice {
   /** Our builds by name; the first is the one that ratios are about. */
   readonly builds: readonly (readonly [name: string, dist: string])[];
+  /** The first build with these priorities, too. */
+  readonly priorities: readonly Priority[];
   readonly commands: readonly (readonly [name: string, command: string])[];
   readonly without: readonly string[];
 }
 
 export function contendersOf(choice: Choice): readonly Contender[] {
+  const [[ours, dist] = ['', '']] = choice.builds;
   const all: readonly Contender[] = [
     { name: 'veth', open: openVeth },
     { name: 'vxlan', open: openVxlan },
     { name: 'plain', open: openPlain },
     ...choice.builds.map(([name, dist]) => ({ name, open: (lab: Lab) => openBuild(lab, dist) })),
+    ...choice.priorities.map(priority => ({
+      name: `${ours}-${priority}`,
+      open: (lab: Lab) => openBuild(lab, dist, priority),
+    })),
     ...choice.commands.map(([name, command]) => commandContender(name, command)),
   ];
   return all.filter(contender => !choice.without.includes(contender.name));

@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util';
 import { TartanError } from '../../src/lib/errors.js';
 import type { Choice } from './contenders.js';
 import { topologies, underlays, type Topology, type Underlay } from './lab.js';
+import { priorities } from './priority.js';
 import { tree } from './process.js';
 import { tests, type Test } from './tests.js';
 
@@ -23,6 +24,8 @@ export interface BenchOptions {
   readonly out: string;
   /** Whether the figures go into machines.json. */
   readonly record: boolean;
+  /** Loops that run beside everything and take all of a processor. */
+  readonly busy: number;
   readonly commandLine: string;
 }
 
@@ -37,6 +40,8 @@ const flags = {
   contender: { type: 'string', multiple: true },
   build: { type: 'string', multiple: true },
   without: { type: 'string' },
+  priority: { type: 'string' },
+  busy: { type: 'string' },
   out: { type: 'string' },
   record: { type: 'boolean' },
   help: { type: 'boolean' },
@@ -51,6 +56,8 @@ export const usage = `npm run bench -- [options]
   --underlay LIST          ${underlays.join(', ')}
   --contender NAME=COMMAND another flannel-style daemon (test/bench/README.md); repeatable
   --build NAME=DIST        another build of tartan, by its folder named dist; repeatable
+  --priority LIST          tartan also with what its unit sets: ${priorities.join(', ')} (both)
+  --busy N                 N busy loops beside everything (0)
   --without LIST           leave out contenders: veth, vxlan, plain, tartan or a name given
   --out DIR                for results.json, RESULTS.md and results.svg (test/bench/out)
   --record                 put the figures of this machine into test/bench/machines.json
@@ -64,10 +71,12 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
   const names = [...tests.map(test => test.name), ...tableTests];
   const quickNames = [...tests.filter(test => test.quick).map(test => test.name), ...tableTests];
   const only = listOf('only', values.only, names, quick ? quickNames : names);
+  const busy = values.busy === undefined ? 0 : numberOf('busy', values.busy, 0);
   const ours: readonly [string, string] = ['tartan', join(tree, 'dist')];
   return {
     choice: {
       builds: [ours, ...pairs('build', values.build).map(([name, dist]) => [name, resolve(dist)] as const)],
+      priorities: values.priority === undefined ? [] : listOf('priority', values.priority, priorities, priorities),
       commands: pairs('contender', values.contender),
       without: (values.without ?? '').split(','),
     },
@@ -78,7 +87,9 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
     updates: only.includes('updates'),
     rounds: numberOf('rounds', values.rounds, quick ? 2 : 5),
     seconds: numberOf('seconds', values.seconds, quick ? 1 : 2),
-    waitMs: quick ? 10_000 : 300_000,
+    // No machine is quiet beside busy loops.
+    waitMs: busy > 0 ? 0 : quick ? 10_000 : 300_000,
+    busy,
     record: values.record ?? false,
     out: resolve(values.out ?? join(tree, 'test/bench/out')),
     commandLine: ['npm run bench', ...(argv.length > 0 ? ['--'] : []), ...argv.map(quoted)].join(' '),

@@ -25,5 +25,10 @@ export BENCH_TREE=$PWD BENCH_ID=$$
 inside='mount -t tmpfs tmpfs /run && mkdir /run/netns && exec node "$BENCH_TREE/.cache/bench/test/bench/bench.js" "$@"'
 setpriv --pdeathsig KILL unshare --pid --mount-proc --mount --net --fork --kill-child=KILL sh -c "$inside" bench "$@" &
 bench=$!
-trap 'kill -KILL $bench 2> /dev/null; exit 130' INT TERM HUP
-wait $bench
+# The control groups of --priority are empty once its processes have ended.
+leave() { for group in /sys/fs/cgroup/{cpu/,}tartan-bench-"$BENCH_ID"-*; do [ ! -d "$group" ] || rmdir "$group"; done; }
+trap 'kill -KILL $bench 2> /dev/null; wait $bench 2> /dev/null || :; leave; exit 130' INT TERM HUP
+status=0
+wait $bench || status=$?
+leave
+exit $status

@@ -32,14 +32,15 @@ function bulkTest(name: string, label: string, quick: boolean, options: readonly
     name,
     quick,
     run: async (subject, seconds) => {
-      const { gbps, cpuSecondsPerGb, retransmits, outOfOrder, rssMb } = await bulk(subject, seconds, options);
-      return [gbps, cpuSecondsPerGb, retransmits, outOfOrder, rssMb];
+      const { gbps, cpuSecondsPerGb, retransmits, outOfOrder, dropped, rssMb } = await bulk(subject, seconds, options);
+      return [gbps, cpuSecondsPerGb, retransmits, outOfOrder, dropped, rssMb];
     },
     metrics: [
       ratioMetric(name, label, 'Gbit/s', 2),
       ratioMetric(`${name}-cpu`, `${label}, CPU`, 's/GB', 2),
       countMetric(`${name}-retransmits`, `${label}, retransmits`),
       countMetric(`${name}-out-of-order`, `${label}, out of order`),
+      countMetric(`${name}-dropped`, `${label}, dropped by full queues`),
       countMetric(`${name}-rss`, `${label}, RSS of the data process`, 'MB', 1),
     ],
   };

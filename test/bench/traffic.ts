@@ -1,5 +1,5 @@
 /** The traffic of the tests between the two ends of a lab, and what it cost. */
-import type { Lab } from './lab.js';
+import { sides, type Lab } from './lab.js';
 import { busySeconds, ends, ranSeconds, residentMb } from './machine.js';
 import type { Overlay } from './overlay.js';
 import { program, run, Running } from './process.js';
@@ -19,6 +19,8 @@ export interface Bulk {
   readonly retransmits: number;
   /** Segments that arrived before one sent earlier. */
   readonly outOfOrder: number;
+  /** Packets that no queue of the hosts had room for: those of links (the TUN's too) and of UDP sockets. */
+  readonly dropped: number;
   readonly rssMb: number;
 }
 
@@ -60,6 +62,7 @@ interface IperfReport {
 
 export async function bulk(subject: Subject, seconds: number, options: readonly string[]): Promise<Bulk> {
   const before = await tcpCounters(subject);
+  const droppedBefore = await droppedByQueues(subject.lab);
   const busyBefore = busySeconds();
   const text = await iperf(subject, seconds, options).output(seconds * 1000 + graceMs);
   const busy = busySeconds() - busyBefore;
@@ -73,6 +76,7 @@ export async function bulk(subject: Subject, seconds: number, options: readonly 
     cpuSecondsPerGb: busy / (bytes / 1e9),
     retransmits: after.retransmits - before.retransmits,
     outOfOrder: after.outOfOrder - before.outOfOrder,
+    dropped: (await droppedByQueues(subject.lab)) - droppedBefore,
     rssMb,
   };
 }
@@ -84,6 +88,22 @@ async function tcpCounters(subject: Subject): Promise<{ readonly retransmits: nu
   const sum = (protocol: string, name: string): number =>
     texts.reduce((total, text) => total + counter(text, protocol, name), 0);
   return { retransmits: sum('Tcp', 'RetransSegs'), outOfOrder: sum('TcpExt', 'TCPOFOQueue') };
+}
+
+async function droppedByQueues(lab: Lab): Promise<number> {
+  let dropped = 0;
+  for (const side of sides) {
+    const [links = '', snmp = ''] = await Promise.all(
+      ['dev', 'snmp'].map(file => lab.run(side, ['cat', `/proc/self/net/${file}`])),
+    );
+    // Bytes, packets, errors and drops of what was received, four more, then the same of what was sent.
+    for (const [, numbers = ''] of links.matchAll(/^ *\S+: *(.*)$/gm)) {
+      const fields = numbers.trim().split(/ +/).map(Number);
+      dropped += (fields[3] ?? 0) + (fields[11] ?? 0);
+    }
+    dropped += counter(snmp, 'Udp', 'RcvbufErrors');
+  }
+  return dropped;
 }
 
 /** A line of names and a line of values for each protocol. */
