@@ -1,7 +1,7 @@
 #!/bin/bash
 # `npm run test:long [-- PART...]`: what does not fit into ten minutes, in parts that can be run apart, each for up to an
 # hour. The last output of each is kept in test/long-output/PART.txt. Needs root.
-parts=(fuzz asan tsan rounds store churn faults upgrade soak docker metrics web)
+parts=(fuzz asan tsan rounds store scale churn faults upgrade soak docker metrics web)
 self=${BASH_SOURCE[0]}
 # Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
 [ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "$self" "$@"
@@ -60,6 +60,7 @@ case $part in
 		step 'a thousand hosts at once' env TARTAN_RACE_HOSTS=1000 vitest run --project contract test/contract/store-etcd-race.test.ts
 		step 'five thousand hosts' env TARTAN_HOSTS=5000 vitest run --project contract test/contract/store-etcd-scale.test.ts
 		;;
+	scale) step 'a host in a large cluster, and on a large host' vitest run --project long test/long/scale.test.ts ;;
 	churn)
 		base=$(git rev-parse --verify --short=7 "${TARTAN_BASE:-3deb625}^{commit}")
 		step "build of commit $base" bash test/support/earlier.sh "$base" ".cache/earlier/$base"
