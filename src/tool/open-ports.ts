@@ -11,6 +11,7 @@ import { Keys } from '../store/keys.js';
 import { releaseNode } from '../store/release.js';
 import { releaseReservation, reserve } from '../store/reservation.js';
 import { withdrawFeatures } from '../store/withdraw-features.js';
+import { evidencePort } from './bugreport/evidence.js';
 import { readDockerFacts } from './docker-facts.js';
 import { readDoctorFacts } from './doctor-facts.js';
 import { fixOwn } from './doctor-fix.js';
@@ -49,6 +50,7 @@ export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwardi
     terminal,
     readWay,
     doctor: { readFacts: readDoctorFacts, fix: fixOwn },
+    evidence: evidencePort,
     docker: { readFacts: readDockerFacts, readEngine, createNetwork: createEngineNetwork },
   };
 }

@@ -7,6 +7,7 @@ import type { Echo } from './echo.js';
 import type { Status } from '../agent/status.js';
 import type { EngineReading, NetworkRequest } from '../docker/engine.js';
 import type { DockerFacts } from '../docker/verify/facts.js';
+import type { Fact } from '../lib/fact.js';
 import type { Tombstone } from '../model/allocation.js';
 import type { DoctorFacts } from '../doctor/facts.js';
 import type { Prefix } from '../model/ip.js';
@@ -106,6 +107,15 @@ export interface DoctorPorts {
   fix(facts: DoctorFacts): readonly string[];
 }
 
+/** What `tartan bugreport` reads and writes. */
+export interface EvidencePort {
+  readFile(path: string): Fact<string | undefined>;
+  /** @returns what the program wrote @throws an Error with its last words, or ENOENT when there is no such program */
+  run(program: string, args: readonly string[]): Promise<string>;
+  /** Makes a file of mode 0600. @throws Error in Node's shape (EEXIST) */
+  writeNew(path: string, bytes: Buffer): void;
+}
+
 /** What a command that goes on needs of the terminal that it runs on. */
 export interface TerminalPort {
   size(): { readonly rows: number; readonly columns: number };
@@ -138,6 +148,7 @@ export interface ToolPorts extends SettingsPlaces {
   readonly docker: DockerPorts;
   readonly terminal: TerminalPort;
   readonly doctor: DoctorPorts;
+  readonly evidence: EvidencePort;
 }
 
 export interface ToolIo {

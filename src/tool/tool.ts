@@ -17,6 +17,7 @@ import { showPeers } from './peers.js';
 import { peerStates } from './peer-view.js';
 import type { ToolIo } from './ports.js';
 import { cleanUp, getConfig, showLeases, setConfig, showStatus, validateConfig, type Call } from './commands.js';
+import { writeBugReport } from './bugreport/bugreport.js';
 import { exitStatus, formatToolError, toolErrorOf, usageError, type ExitStatus, type ToolError } from './error.js';
 import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './settings.js';
 import { showTop } from './top.js';
@@ -75,6 +76,7 @@ function buildProgram(name: string, run: Run, io: ToolIo): Command {
   addDoctor(program, run);
   addTop(program, run);
   addTrace(program, run);
+  addBugReport(program, run);
   addPing(program, run);
   addLeaseList(program, 'leases', run);
   addLeaseCommands(program.command('lease').description('commands for leases'), run);
@@ -242,6 +244,16 @@ function readInterval(text: string): number {
   const seconds = /^\d{1,4}(\.\d{1,3})?$/.test(text) ? Number(text) : 0;
   if (seconds >= 0.1 && seconds <= 3600) return seconds;
   throw new InvalidArgumentError('expected seconds from 0.1 to 3600');
+}
+
+function addBugReport(parent: Command, run: Run): void {
+  const command = parent
+    .command('bugreport')
+    .description('write one archive with what helps to find a fault of this host, without passwords, tokens and keys')
+    .option('--output <file>', 'a new file that ends with .tar.gz or .tar (one of its own in this directory)');
+  addHost(addEtcdOptions(command)).action(() =>
+    run(command, (call, { output }) => writeBugReport(call, typeof output === 'string' ? output : undefined)),
+  );
 }
 
 function addPing(parent: Command, run: Run): void {

@@ -123,6 +123,10 @@ describe('fault U1: the commands of the README', () => {
     });
     expect(await typed('tartan status')).toContain('ready');
     await typed('tartan status --check');
+    expect(await typed('tartan bugreport --output /root/report.tar.gz')).toMatch(/^wrote .* \(mode 0600\)\n/);
+    const reported = await host.run(['sh', '-c', 'tar -xOf /root/report.tar.gz']);
+    for (const part of ['"kind": "Status"', '"daemon.ready"', '"kind": "LeaseList"', 'sysctls.txt: '])
+      expect(reported).toContain(part);
     expect(await typed('tartan events --since 1h')).toContain('Docker may start');
     expect(await typed('tartan peers')).toContain('192.0.2.1');
     expect(await typed('tartan top --count 1')).toContain('packets/s');

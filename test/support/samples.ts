@@ -112,6 +112,7 @@ export const noPorts: ToolPorts = {
     size: () => ({ rows: 24, columns: 80 }),
     onInterrupt: () => ({ signal: new AbortController().signal, release: () => {} }),
   },
+  evidence: { readFile: () => ({ known: true, value: undefined }), run: unexpected, writeNew: () => {} },
   doctor: { readFacts: unexpected, fix: () => [] },
   docker: { readFacts: unexpected, readEngine: unexpected, createNetwork: unexpected },
 };

@@ -110,6 +110,7 @@ async function run(line: string | readonly string[], calledAs = '/usr/bin/tartan
       terminal: noPorts.terminal,
       readWay: noPorts.readWay,
       doctor: noPorts.doctor,
+      evidence: noPorts.evidence,
       cleanup: async ({ flannel, runDir, stateDir }) =>
         answer(`cleanup ${flannel ? 'flannel' : `${runDir} ${stateDir}`}`, {
           removed: world.removed,

@@ -94,6 +94,7 @@ function openWorld(): ToolIo['ports'] {
     terminal: noPorts.terminal,
     readWay: noPorts.readWay,
     doctor: noPorts.doctor,
+    evidence: noPorts.evidence,
   };
 }
 
