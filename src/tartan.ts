@@ -7,8 +7,10 @@ if (refusal !== undefined) {
   process.exit(1);
 }
 const { cleanUpHost, withoutDaemon, withoutForwarding } = await import('./tool/cleanup.js');
-const { openProcessIo, openToolPorts } = await import('./tool/open-ports.js');
+const { openProcessIo, openToolPorts, writtenOut } = await import('./tool/open-ports.js');
 const { runTool } = await import('./tool/tool.js');
 // Not exitCode: a connection attempt that etcd never answers would keep a finished tool alive.
 const ports = openToolPorts({ cleanup: cleanUpHost, withoutForwarding, withoutDaemon });
-process.exit(await runTool(process.argv, openProcessIo(ports)));
+const status = await runTool(process.argv, openProcessIo(ports));
+await writtenOut();
+process.exit(status);

@@ -71,6 +71,13 @@ export function openProcessIo(ports: ToolPorts): ToolIo {
   };
 }
 
+/** Resolves when everything is written: process.exit() would drop what a slow reader of a pipe has not taken yet. */
+export async function writtenOut(
+  streams: readonly NodeJS.WritableStream[] = [process.stdout, process.stderr],
+): Promise<void> {
+  for (const stream of streams) await new Promise<void>(resolve => void stream.write('', () => resolve()));
+}
+
 const terminal: TerminalPort = {
   size: () => ({ rows: process.stdout.rows || 24, columns: process.stdout.columns || 80 }),
   onInterrupt,

@@ -1,6 +1,9 @@
 /** What the tool shows of two real hosts: status, peers, top on a terminal, ping with sizes, and the trace of faults. */
 import { expect, test } from 'vitest';
-import { start, ended, toolProgram, until, type Outcome } from '../support/tools.js';
+import { openStatusServer } from '../../src/admin/status-server.js';
+import { silentLog } from '../../src/lib/log.js';
+import { sampleStatus } from '../support/samples.js';
+import { attempt, start, ended, run, toolProgram, until, type Outcome } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const lab = useLab({ nodes: ['a', 'b'] }, opened => opened.bringUp());
@@ -100,6 +103,18 @@ test('trace: what takes a packet away is named, one after the other, and nothing
   await inject(nft('forward', 'oifname "tartan0" drop'), heal, 'firewall', /forward: nft inet t c: .*drop/);
   await inject(nft('output', 'udp sport 8285 drop'), heal, 'underlay', /drops the packets: nft inet t c/);
   expect(await trace(...way)).toMatchObject({ status: 0, lostAt: null });
+});
+
+test('a slow reader of a pipe gets all of a long output', async () => {
+  const [peer] = sampleStatus.peers;
+  const peers = peer ? Array.from({ length: 5000 }, () => peer) : [];
+  const { directory: runDir } = lab().spaces;
+  const server = await openStatusServer({ runDir, status: () => ({ ...sampleStatus, peers }), log: silentLog });
+  const words = [process.execPath, toolProgram, 'peers', '--run-dir', runDir].join(' ');
+  expect(Number(await run(['sh', '-c', `${words} | (sleep 1; wc -l)`]))).toBe(5001);
+  // Who wants no more is no error.
+  expect(await attempt(['sh', '-c', `${words} | head -n 1`])).toMatchObject({ status: 0, stderr: '' });
+  await server.close();
 });
 
 test('top keeps the screen of a terminal, and gives it back at Ctrl-C', async () => {
