@@ -92,7 +92,7 @@ test(
     );
     expect(cores).toBeLessThan(mostCores);
   },
-  turns * seconds * 4000,
+  turns * seconds * 8000,
 );
 
 const others = 4998;
