@@ -10,7 +10,7 @@
 /* Packets that follow each other, all to or from one peer. */
 struct peer_run {
 	uint32_t peer; /* its number */
-	uint32_t packets;
+	uint32_t packets; /* 0: those that were to be sent were refused */
 	uint64_t bytes; /* of inner packets */
 };
 

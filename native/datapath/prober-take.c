@@ -70,13 +70,14 @@ static void take_answer(struct probed_peer *peer, struct peer_block *b, const st
 
 	if (!is_answered(q, answer))
 		return;
-	peer->unanswered = peer->sequence - q->sequence;
+	const uint32_t later = (peer->sequence - q->sequence) & ~LONG_SEQUENCE;
+	peer->unanswered = later;
 	if (peer->unanswered == 0)
 		peer->next_ns = peer->asked_ns + ASK_ACTIVE_NS;
 	round_trips_add(&peer->trips, clock_since_ns(now, q->at_ns) / 1000);
 	set_statistic(b, peer_answered, statistic(b, peer_answered) + 1);
 	set_statistic(b, peer_answered_ns, now);
-	set_statistic(b, peer_history, statistic(b, peer_history) | UINT64_C(1) << (peer->sequence - q->sequence));
+	set_statistic(b, peer_history, statistic(b, peer_history) | UINT64_C(1) << later);
 	set_statistic(b, peer_rtt_p50_us, round_trips_percentile(&peer->trips, 50));
 	if (peer->trips.total >= ROUND_TRIPS_P99_MIN)
 		set_statistic(b, peer_rtt_p99_us, round_trips_percentile(&peer->trips, 99));

@@ -171,7 +171,9 @@ static void ask_long(struct worker *w, uint32_t number, struct probed_peer *p, u
  */
 static uint64_t search_path(struct worker *w, uint32_t number, struct probed_peer *p, struct peer_block *b)
 {
-	const size_t learnt = peer_blocks_path_mtu(w->counters, &w->routes, number, w->now_ns);
+	/* What data has learnt since the last turn may be too old for data by now. */
+	const uint64_t turn_ns = ASK_ACTIVE_NS + SECOND_NS;
+	const size_t learnt = peer_blocks_path_mtu(w->counters, &w->routes, number, w->now_ns - turn_ns);
 	const uint64_t answered_ns = statistic(b, peer_answered_ns);
 	const uint16_t length =
 		path_search_next(&p->path, (uint16_t)w->self.mtu, (uint32_t)learnt, answered_ns, w->now_ns);

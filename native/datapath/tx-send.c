@@ -45,6 +45,16 @@ static void count_sent(struct worker *w, uint32_t peer, size_t packets, size_t b
 	count_add(w->block, tx_ok, packets);
 }
 
+/* What was refused makes the pair active, too: the prober is to find out how much the network refuses. */
+static void count_refused(struct worker *w, uint32_t peer, enum counter why, size_t packets)
+{
+	const struct peer_run nothing = { .peer = peer };
+
+	if (peer_traffic_sent(w->counters, &w->routes, &nothing, w->now_ns))
+		prober_activate(w, peer);
+	count_add(w->block, why, packets);
+}
+
 static int send_one(const struct worker *w, const struct peer_endpoint *endpoint, const struct packet *p)
 {
 	struct sockaddr_in to = tx_batch_address(endpoint);
@@ -109,7 +119,7 @@ static bool send_fragment(struct worker *w, const struct peer_endpoint *endpoint
 	if (err == 0)
 		count_sent(w, endpoint->peer, 1, fragment->length);
 	else
-		count_add(w->block, counter_of(err), 1);
+		count_refused(w, endpoint->peer, counter_of(err), 1);
 	return true;
 }
 
@@ -151,7 +161,7 @@ static void send_too_long(struct worker *w, const struct peer_endpoint *endpoint
 			return;
 		}
 	}
-	count_add(w->block, tx_error_msgsize, 1);
+	count_refused(w, endpoint->peer, tx_error_msgsize, 1);
 }
 
 /* Sends a run packet by packet. If the first packet, which is as long as any, passes now, UDP_SEGMENT was the cause. */
@@ -172,7 +182,7 @@ static void send_singly(struct worker *w, const struct tx_batch *b, size_t i)
 		else if (err == EMSGSIZE)
 			send_too_long(w, &r->endpoint, &p, &is_reported);
 		else
-			count_add(w->block, counter_of(err), 1);
+			count_refused(w, r->endpoint.peer, counter_of(err), 1);
 	}
 }
 
@@ -188,7 +198,7 @@ static void handle_refused(struct worker *w, const struct tx_batch *b, size_t i,
 	else if (err == EMSGSIZE)
 		send_too_long(w, &r->endpoint, &first, &is_reported);
 	else
-		count_add(w->block, counter_of(err), r->packets);
+		count_refused(w, r->endpoint.peer, counter_of(err), r->packets);
 }
 
 void tx_send(struct worker *w, struct tx_batch *b)

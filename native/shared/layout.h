@@ -183,7 +183,7 @@ _Static_assert(sizeof(struct thread_block) == 2176, "a thread block has another 
  * The words of peer_block.statistics; an earlier build has zeros there. Times are CLOCK_BOOTTIME nanoseconds, 0: never.
  *
  *   sent, received   data packets and bytes of inner packets. Any thread adds
- *   sent_ns, received_ns   when the last of them passed, to a millisecond. Any thread
+ *   sent_ns, received_ns   when the last of them passed, or was refused by the kernel, to a millisecond. Any thread
  *   address_seen     address << 16 | port from which data came, if that is not the endpoint; 0. Any thread
  * All others are written under the lock of the prober (prober.h):
  *   asked, answered  questions and answers to them, those for the path MTU not counted, and when the last one was

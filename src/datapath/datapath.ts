@@ -51,11 +51,12 @@ export interface PeerMeasurement {
   /** As in TunnelPeer. */
   readonly identity: string;
   readonly heardMs: number | undefined;
-  /** When a packet was last sent to it, a question not counted. */
+  /** When a packet was last sent to it, or refused by the kernel; a question not counted. */
   readonly sentMs: number | undefined;
   /** Inner packets of others than the engine itself. */
   readonly sent: { readonly packets: number; readonly bytes: number };
   readonly received: { readonly packets: number; readonly bytes: number };
+  /** Questions and the answers to them, without those that search the path MTU. */
   readonly asked: number;
   readonly answered: number;
   readonly askedMs: number | undefined;
@@ -63,7 +64,10 @@ export interface PeerMeasurement {
   readonly roundTripUs: { readonly p50: number; readonly p99: number | undefined } | undefined;
   /** Of the last 32 questions at most. */
   readonly loss: number | undefined;
-  /** Bytes of the longest inner packet that has passed, each way. */
+  /**
+   * Bytes of the longest inner packet that is known to pass, each way; asked for while data passes. A narrower way in is
+   * known 95 s later at the latest, and then not at all while the peer asks for nothing.
+   */
   readonly pathMtuOut: number | undefined;
   readonly pathMtuIn: number | undefined;
   /** Where its packets come from, when that is not its endpoint. */
