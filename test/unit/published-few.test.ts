@@ -46,6 +46,12 @@ test('fault C17, fault C23: peers that come, move and leave at random', () => {
     );
     published.replace(sorted, undefined);
     const refused = new Set(published.refused);
+    expect(
+      published
+        .numbers()
+        .map(([identity]) => identity)
+        .toSorted(),
+    ).toEqual(sorted.flatMap(one => (refused.has(one) ? [] : one.identity)).toSorted());
     const expected = sorted
       .filter(one => !refused.has(one))
       .map(one => `${formatAddress(one.prefixes[0]?.base ?? ipv4FromNumber(0))} ${formatIpv4(one.endpoint)}`);
@@ -73,8 +79,10 @@ test('fault C17: a peer that comes among many is packed alone', () => {
   let rows: NativeRows | undefined;
   const published = new PublishedState({ peersMax: 2000, check: given => (rows = given) });
   published.replace(peers, undefined);
+  expect(published.numbers()).toBe(published.numbers());
   looks = 0;
   published.replace(peers.toSpliced(501, 0, watched(1001)), undefined);
   expect(looks).toBeLessThan(20);
   expect(rows?.routes.length).toBe(1001 * routeRowLength);
+  expect(published.numbers()).toHaveLength(1001);
 });

@@ -52,6 +52,8 @@ export class PublishedState {
   #numbers: PeerNumbers = noNumbers;
   /** Of the newest peers, by identity: only a new peer is hashed. */
   #hashes = new Map<string, IdentityHash>();
+  /** What `numbers` returns; it is asked for again and again, and changes with the peers only. */
+  #pairs: readonly (readonly [identity: string, number: number])[] | undefined;
   #refused: readonly TunnelPeer[] = [];
   /** The peers of the newest rows, in the order of the caller; none when some of them were refused. */
   #numbered: readonly NumberedPeer[] = [];
@@ -86,11 +88,12 @@ export class PublishedState {
   }
 
   /** The identity and the number of each peer that has one, once they were published by this daemon. */
-  *numbers(): Generator<readonly [identity: string, number: number]> {
-    for (const [identity, hash] of this.#hashes) {
+  numbers(): readonly (readonly [identity: string, number: number])[] {
+    this.#pairs ??= Array.from(this.#hashes).flatMap(([identity, hash]) => {
       const number = this.#numbers.inUse.get(hash);
-      if (number !== undefined) yield [identity, number];
-    }
+      return number === undefined ? [] : [[identity, number] as const];
+    });
+    return this.#pairs;
   }
 
   /** Whether the newest rows are not in this table yet. */
@@ -135,6 +138,7 @@ export class PublishedState {
     const rows = packTable(numbered);
     this.#rules.check(rows);
     this.#hashes = hashes;
+    this.#pairs = undefined;
     this.#numbers = numbers;
     this.#refused = refused;
     this.#numbered = refused.length === 0 ? numbered : [];
@@ -172,6 +176,7 @@ export class PublishedState {
     const rows = alterRows(this.#rows, [...moved, ...added], added);
     this.#rules.check(rows);
     for (const { peer, hash } of added) this.#hashes.set(peer.identity, hash);
+    if (added.length > 0) this.#pairs = undefined;
     this.#numbers = numbers;
     this.#numbered = numbered;
     return rows;

@@ -192,7 +192,7 @@ class TunEngine implements Datapath {
     const words = this.#supervisor.running?.table.measurements();
     if (!words) return [];
     const now = this.#clock.now();
-    return Array.from(this.#published.numbers(), ([identity, number]) => readMeasurement(identity, words, number, now));
+    return this.#published.numbers().map(([identity, number]) => readMeasurement(identity, words, number, now));
   }
 
   strangers(): readonly Stranger[] {
