@@ -38,6 +38,9 @@ export const runCommand: RunCommand = (file, args, input, signal) => {
     const env = childEnvironment();
     // A process group of its own: what the program has started ends with it.
     const child = spawn(file, [...args], { env, detached: true, stdio: ['pipe', 'pipe', 'pipe'] });
+    // A program that cannot be started, as for want of descriptors, may have no pipes: this event alone tells.
+    child.on('error', reject);
+    if (child.pid === undefined) return;
     const [output, words] = [new Output(child.stdout, outputBytes), new Output(child.stderr, errorBytes)];
     const settle = (error?: unknown): void => {
       clearTimeout(timer);
@@ -53,7 +56,7 @@ export const runCommand: RunCommand = (file, args, input, signal) => {
     const late = `${file}: no answer in ${timeoutMs / 1000} s, the program was ended: run '${[file, ...args].join(' ')}' and see what it waits for`;
     const timer = setTimeout(() => end(new Hang(late)), timeoutMs);
     signal.addEventListener('abort', abort, { once: true });
-    if (child.pid !== undefined) running.add(child.pid);
+    running.add(child.pid);
     child.on('error', settle);
     child.on('exit', () => setTimeout(() => running.delete(child.pid ?? 0), forgetMs).unref());
     child.on('close', (code, how) => {
