@@ -27,12 +27,20 @@ import type { AgentOptions, AgentPorts } from './ports.js';
 import { Reconciler, type Desired } from './reconciler.js';
 import { summaryLine } from './snapshot.js';
 import { StateWriter } from './state-file.js';
-import type { Phase } from './status.js';
+import type { Phase, PlacedProblem } from './status.js';
 import { watchUnderlay } from './underlay-watch.js';
 
 /** A running daemon moves the deadline of the data plane this far ahead, once per tick. */
 const forwardAheadMs = 15_000;
 const tickMs = 1_000;
+/** What an error that the agent waits for is about; all else is of the network document. */
+const problemPlaces: Partial<Record<ErrorCode, PlacedProblem['place']>> = {
+  STORE_UNAVAILABLE: 'store',
+  PERMISSION: 'store',
+  HOST_REFUSED: 'host',
+  DATAPATH_FAILED: 'data-plane',
+};
+
 const retryLimits = { firstMs: 500, capMs: 5_000 };
 
 /** Why the own lease has a status, and what follows. */
@@ -55,6 +63,7 @@ export class Agent {
   readonly options: AgentOptions;
   /** What the agent waits for, or how the network document differs from the running one. */
   problem: string | undefined;
+  problemPlace: PlacedProblem['place'] = 'network';
   underlayProblem: string | undefined;
   /** Why Docker cannot use its settings. */
   dockerProblems: readonly string[] = [];
@@ -324,7 +333,7 @@ export class Agent {
 
   #onNetworkProblem(problem: string | undefined): void {
     if (problem !== undefined && problem !== this.problem) this.ports.log.warn('network.differs', problem);
-    this.problem = problem;
+    [this.problem, this.problemPlace] = [problem, 'network'];
   }
 
   /** Runs before the loops end: packets of a subnet that another host owns must stop within a second. */
@@ -345,8 +354,8 @@ export class Agent {
     attempt: () => Promise<T>,
   ): Promise<T> {
     const { clock, log } = this.ports;
-    const onProblem = (message: string): void => {
-      this.problem = message;
+    const onProblem = ({ code, message }: TartanError): void => {
+      [this.problem, this.problemPlace] = [message, problemPlaces[code] ?? 'network'];
       this.#manager.tell();
     };
     const result = await retrying({ event, codes, limits: retryLimits, clock, log, signal, onProblem }, attempt);

@@ -137,7 +137,7 @@ function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly Pl
   const stopped = agent.phase === 'ready' && stats !== undefined && stats.pid === undefined;
   const process = stopped ? ['no data process runs: packets of the overlay are not carried'] : [];
   const places: readonly (readonly [PlacedProblem['place'], readonly (string | undefined)[]])[] = [
-    ['network', [agent.problem]],
+    [agent.problemPlace, [agent.problem]],
     ['underlay', [agent.underlayProblem]],
     ['store', agent.ports.store.problems],
     ['lease', [...lease, ...forgone, ...saved]],
@@ -162,8 +162,9 @@ function datapathOf(stats: DatapathStats, strangers: readonly string[]): StatusD
   const { engine, pid = null, threads, generationPublished, generationAdopted } = stats;
   const { counters, respawns, handovers, features } = stats;
   const warnings = [...stats.warnings, ...strangers];
+  const warningKinds = [...stats.warningKinds, ...strangers.map(() => 'stranger' as const)];
   const process = { engine, pid, threads, generationPublished, generationAdopted };
-  return { ...process, counters, respawns, handovers, features, warnings };
+  return { ...process, counters, respawns, handovers, features, warnings, warningKinds };
 }
 
 function secondsLeft(deadlineMs: number, nowMs: number): number | null {

@@ -125,6 +125,11 @@ const datapath = z.object({
   /** An older daemon leaves this member out. */
   features: z.array(z.string()).readonly().default([]),
   warnings: z.array(z.string()).readonly(),
+  /** The kind of each warning, in the same order. An older daemon leaves this member out. */
+  warningKinds: z
+    .array(z.enum(['kernel', 'account', 'room', 'spoofed', 'build', 'stranger']))
+    .readonly()
+    .optional(),
   counters: z.record(z.string(), z.number()).readonly(),
 });
 

@@ -25,6 +25,12 @@ export interface DatapathConfig {
   readonly checkDestination: boolean;
 }
 
+/**
+ * `kernel`: it gives less than was asked for; `account`: the user of the data process; `room`: peers that found none;
+ * `spoofed`: packets whose source is not their sender's; `build`: a data process of another build goes on.
+ */
+export type WarningKind = 'kernel' | 'account' | 'room' | 'spoofed' | 'build';
+
 export interface DatapathStats {
   readonly engine: 'tun';
   /** undefined while no data process runs. */
@@ -42,6 +48,8 @@ export interface DatapathStats {
   readonly features: readonly string[];
   /** What the kernel gave less of than requested, or does not offer. */
   readonly warnings: readonly string[];
+  /** The kind of each warning, in the same order. */
+  readonly warningKinds: readonly WarningKind[];
   /** What keeps packets from being carried as published, one line each. */
   readonly problems: readonly string[];
 }

@@ -27,8 +27,8 @@ export interface RetryOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly signal: AbortSignal;
-  /** Receives the message of each failed attempt. */
-  readonly onProblem: (message: string) => void;
+  /** Receives the error of each failed attempt. */
+  readonly onProblem: (error: TartanError) => void;
 }
 
 /** Repeats `attempt` until it succeeds; LogThrottle decides which failures are logged. */
@@ -41,7 +41,7 @@ export async function retrying<T>(options: RetryOptions, attempt: () => Promise<
     } catch (error) {
       options.signal.throwIfAborted();
       if (!(error instanceof TartanError) || !options.codes.includes(error.code)) throw error;
-      options.onProblem(error.message);
+      options.onProblem(error);
       // An error of another code is logged at once, however long the loop has waited.
       if (error.code !== lastCode) {
         throttle.reset();

@@ -150,6 +150,7 @@ export class FakeDatapath implements Datapath {
       handovers: 0,
       features: [],
       warnings: [],
+      warningKinds: [],
       problems: this.problems,
     };
   }

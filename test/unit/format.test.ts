@@ -49,6 +49,7 @@ const status: Status = {
     respawns: 0,
     features: [],
     warnings: [],
+    warningKinds: [],
     counters: { txPackets: 12, rxPackets: 0, dropNoRoute: 3 },
   },
 };

@@ -89,7 +89,7 @@ it('a retry heals what it expects and throws the rest', async () => {
     clock: bootClock,
     log: silentLog,
     signal: new AbortController().signal,
-    onProblem: (text: string) => problems.push(text),
+    onProblem: ({ message }: TartanError) => problems.push(message),
   } as const;
   let count = 0;
   const result = await retrying(options, async () => {

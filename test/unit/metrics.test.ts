@@ -20,6 +20,7 @@ const datapath: NonNullable<Status['datapath']> = {
   handovers: 2,
   features: ['udp_gro'],
   warnings: ['small buffer'],
+  warningKinds: ['kernel'],
   counters: { tx_ok: 10, tx_bytes: 1000, rx_ok: 9, rx_bytes: 900, tx_noroute: 3, rx_spoof_src: 4, rx_port: 5 },
 };
 

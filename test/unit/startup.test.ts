@@ -130,6 +130,7 @@ describe('a start while etcd is silent', () => {
       answer();
       await vi.waitFor(() => expect(snapshot(agent, 'x').problems).toContain('etcd refuses user x'));
       expect(snapshot(agent, 'x').problems).toContain('network, subnet and peers are those of the state file');
+      expect(snapshot(agent, 'x').placedProblems[0]).toEqual({ place: 'store', text: 'etcd refuses user x' });
       expect(datapath.calls).not.toContain('fence true');
       expect(agent.ports.state.read('n')).toMatchObject({ state: { saved: { ttlSeconds: 60 } } });
       ask();

@@ -14,7 +14,15 @@ import type { NativeCounters, NativeTable } from '../../lib/native.js';
 import { defaultHang, Supervisor, type HangLimits } from '../../lib/supervisor.js';
 import { formatIpv4, formatPrefix, ipv4FromNumber } from '../../model/ip.js';
 import type { TunnelPeer } from '../../model/plan.js';
-import type { Datapath, DatapathConfig, DatapathStats, Generation, PeerMeasurement, Stranger } from '../datapath.js';
+import type {
+  Datapath,
+  DatapathConfig,
+  DatapathStats,
+  Generation,
+  PeerMeasurement,
+  Stranger,
+  WarningKind,
+} from '../datapath.js';
 import { defaultLanes, DescriptorSet, openTunnel, type TunnelOptions } from './descriptors.js';
 import { killUnreachable } from './find-process.js';
 import { DataProcessKind, type HandoverOptions } from './handover.js';
@@ -166,6 +174,17 @@ class TunEngine implements Datapath {
     const difference = running?.buildDifference;
     const counters = { ...this.#kind.totals.plus(current), ...this.#descriptors.drops };
     const adopted = this.#generationIn(running, current);
+    const other = `data process ${running?.pid}: ${difference}; ${this.#handoverProblem}`;
+    const warnings = [
+      ...kindOf('kernel', [...this.#descriptors.warnings, ...(current ? refusalsOf(current) : [])]),
+      ...kindOf('account', this.#kind.warnings),
+      ...kindOf(
+        'room',
+        [this.#refusal, this.#writeProblem].filter(text => text !== undefined),
+      ),
+      ...kindOf('spoofed', this.#spoofs.texts(counters, this.#clock.now())),
+      ...kindOf('build', difference === undefined ? [] : [other]),
+    ];
     return {
       engine: 'tun',
       pid: running?.pid,
@@ -176,14 +195,8 @@ class TunEngine implements Datapath {
       respawns: this.#supervisor.respawns,
       handovers: this.#supervisor.handovers,
       features: current?.features ?? [],
-      warnings: [
-        ...this.#descriptors.warnings,
-        ...this.#kind.warnings,
-        ...(current ? refusalsOf(current) : []),
-        ...[this.#refusal, this.#writeProblem].filter(text => text !== undefined),
-        ...this.#spoofs.texts(counters, this.#clock.now()),
-        ...(difference === undefined ? [] : [`data process ${running?.pid}: ${difference}; ${this.#handoverProblem}`]),
-      ],
+      warnings: warnings.map(([, text]) => text),
+      warningKinds: warnings.map(([kind]) => kind),
       problems: this.#problems(adopted),
     };
   }
@@ -320,6 +333,10 @@ class TunEngine implements Datapath {
       return true;
     }
   }
+}
+
+function kindOf(kind: WarningKind, texts: readonly string[]): readonly (readonly [WarningKind, string])[] {
+  return texts.map(text => [kind, text]);
 }
 
 const refusals: Readonly<Record<string, string>> = {
