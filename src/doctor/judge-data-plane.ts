@@ -93,15 +93,55 @@ function judgeDrops(before: Status, after: Status | undefined, { dataProcess }: 
   });
 }
 
+type WarningKind = NonNullable<NonNullable<Status['datapath']>['warningKinds']>[number];
+
+const warningWords: Readonly<
+  Record<WarningKind, readonly [id: string, cause: string, expected: string, repair: string]>
+> = {
+  kernel: [
+    'kernel-gives-less',
+    'the kernel, its settings, or the container that tartand runs in',
+    'all that the data plane can use; packets pass without it, only slower or less sure',
+    'do what it says; else run tartand with CAP_NET_ADMIN and CAP_BPF, outside of an unprivileged container',
+  ],
+  account: [
+    'account',
+    'no user of its own for the data process',
+    'an account tartan-datapath',
+    'systemd-sysusers config/sysusers.d/tartan.conf, then systemctl restart tartand',
+  ],
+  room: [
+    'no-room',
+    'memory, or the numbers of peers, are used up',
+    'room for every peer',
+    'free -m, then systemctl restart tartand',
+  ],
+  spoofed: [
+    'spoofed-packets',
+    'containers or clients that send by an address outside of the subnet of this host, or of theirs',
+    'a source in the subnet of the host that sends',
+    'masquerade them on the host that they come by',
+  ],
+  stranger: [
+    'stranger',
+    'a host whose address is translated on the way, whose lease names another one, or that has no lease',
+    'packets from addresses that leases name',
+    'start tartand on that host with --public-ip, the address that others see',
+  ],
+  build: [
+    'data-process-build',
+    'tartan was installed anew, and the next data process could not take over',
+    'a data process of the build of tartand',
+    'systemctl restart tartand',
+  ],
+};
+
 function judgeWarnings({ datapath }: Status): readonly Finding[] {
-  return (datapath?.warnings ?? []).map(found =>
-    diagnosis('warning', 'data-plane-warning', {
-      found,
-      cause: 'the kernel, or the container that tartand runs in, gives less than was asked for',
-      expected: 'all that the data plane can use; packets pass without it, only slower or less sure',
-      repair: 'do what it says; where it says nothing, run tartand as root outside of a container',
-    }),
-  );
+  return (datapath?.warnings ?? []).map((found, at) => {
+    // A daemon that tells no kinds tells most of the kernel.
+    const [id, cause, expected, repair] = warningWords[datapath?.warningKinds?.[at] ?? 'kernel'];
+    return diagnosis('warning', id, { found, cause, expected, repair });
+  });
 }
 
 function judgeStarved({ dataProcess }: OwnFacts): readonly Finding[] {

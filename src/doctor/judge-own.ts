@@ -59,12 +59,13 @@ function judgeDaemon(facts: DoctorFacts, toolVersion: string): readonly Finding[
 function whyAway({ daemon, lastFailure }: OwnFacts): { readonly cause: string; readonly repair: string } {
   if (!daemon.known) return { cause: `the process is not known: ${daemon.why}`, repair: 'sudo tartan doctor' };
   const found = daemon.value;
-  const failure = lastFailure === undefined ? '' : `; the last one ended with: ${lastFailure}`;
-  if (!found)
+  if (!found && lastFailure !== undefined)
     return {
-      cause: `no tartand runs here${failure}`,
-      repair: 'systemctl restart tartand && journalctl -u tartand -n 30',
+      cause: `no tartand runs here; the last one ended with: ${lastFailure}`,
+      repair: 'do what it says, then systemctl restart tartand',
     };
+  if (!found)
+    return { cause: 'no tartand runs here', repair: 'systemctl restart tartand && journalctl -u tartand -n 30' };
   const { pid, state } = found;
   if (state === 'T' || state === 't')
     return { cause: `process ${pid} is stopped by a signal or a debugger`, repair: `kill -CONT ${pid}` };

@@ -69,13 +69,17 @@ function judgeOne(peer: StatusPeer): Finding {
   });
 }
 
-/** What the daemon says of peers beside those that are named already. */
+/** What the daemon says of peers beside those that findings of their own name. */
 function judgeTold(status: Status, silent: readonly StatusPeer[]): readonly Finding[] {
-  return problemsAt(status, ['peers']).filter(
-    ({ found }) =>
-      !silent.some(({ publicIp, subnet, hostName }) =>
-        [publicIp, subnet, hostName].some(name => name !== null && hasWord(found, name)),
-      ),
+  const named = [...silent, ...narrowPeers(status).map(({ peer }) => peer)];
+  return problemsAt(status, ['peers']).filter(({ found }) => !named.some(peer => tells(found, peer)));
+}
+
+function tells(text: string, { publicIp, subnet, hostName, watched }: StatusPeer): boolean {
+  const reason = watched?.reason ?? null;
+  return (
+    (reason !== null && text.startsWith(reason)) ||
+    [publicIp, subnet, hostName].some(name => name !== null && hasWord(text, name))
   );
 }
 
@@ -83,22 +87,27 @@ function hasWord(text: string, word: string): boolean {
   return text.split(/[\s,:;()]+/).includes(word);
 }
 
-function judgePaths({ peers, docker }: Status): readonly Finding[] {
-  const wanted = docker?.mtu;
-  if (wanted === undefined) return [];
-  const narrow = peers.flatMap(peer => {
+/** Peers to or from which the path carries less than containers may send. */
+function narrowPeers({ peers, docker }: Status): readonly { readonly peer: StatusPeer; readonly least: number }[] {
+  return peers.flatMap(peer => {
     const { out, in: inward } = peer.watched?.pathMtu ?? { out: null, in: null };
     const least = Math.min(out ?? Infinity, inward ?? Infinity);
-    return least < wanted ? [{ peer, least }] : [];
+    return least < (docker?.mtu ?? 0) ? [{ peer, least }] : [];
   });
-  return narrow.slice(0, namedMax).map(({ peer, least }) =>
-    diagnosis('warning', 'path-mtu', {
-      found: `the path to ${nameOf(peer)} carries packets of ${least} bytes, containers may send ${wanted}`,
-      cause: 'a link on the way has a smaller MTU than the interface of the tunnel',
-      expected: `${wanted} bytes`,
-      repair: `set the MTU of the interface to ${least + 28} on both hosts, then systemctl restart docker`,
-    }),
-  );
+}
+
+function judgePaths(status: Status): readonly Finding[] {
+  const wanted = status.docker?.mtu ?? 0;
+  return narrowPeers(status)
+    .slice(0, namedMax)
+    .map(({ peer, least }) =>
+      diagnosis('warning', 'path-mtu', {
+        found: `the path to ${nameOf(peer)} carries packets of ${least} bytes, containers may send ${wanted}`,
+        cause: 'a link on the way has a smaller MTU than the interface of the tunnel',
+        expected: `${wanted} bytes`,
+        repair: `set the MTU of the interface to ${least + 28} on both hosts, then systemctl restart docker`,
+      }),
+    );
 }
 
 function judgeAddresses({ peers }: Status): readonly Finding[] {

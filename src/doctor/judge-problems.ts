@@ -34,7 +34,7 @@ const words: Readonly<Record<PlacedProblem['place'], PlaceWords>> = {
     severity: 'error',
     cause: 'etcd, or the way to it',
     expected: 'an answer of etcd',
-    repair: 'tartan status -o wide names each endpoint; etcdctl endpoint health on the host of etcd',
+    repair: 'do what it says; tartan status -o wide shows which endpoint answers',
   },
   lease: {
     id: 'lease-problem',

@@ -76,9 +76,10 @@ function judgeEndpoints({ store }: Status): readonly Finding[] {
     );
 }
 
-function judgeEnd({ lease, store }: Status): readonly Finding[] {
+function judgeEnd({ lease, store, placedProblems }: Status): readonly Finding[] {
   if (!lease || lease.deadlineSeconds === null || lease.deadlineSeconds > endingSeconds) return [];
-  const isAway = lease.state !== 'held' || (store?.answeredSeconds ?? 0) >= silentSeconds;
+  const isTold = placedProblems.some(({ place }) => place === 'store');
+  const isAway = lease.state !== 'held' || isTold || (store?.answeredSeconds ?? 0) >= silentSeconds;
   if (!isAway || lease.state === 'lost') return [];
   return [
     diagnosis('error', 'lease-ending', {

@@ -147,6 +147,7 @@ const dropWords: Readonly<Record<OuterDrop['what'], readonly [id: string, what: 
   in: ['udp-in-dropped', 'packets of the tunnel that come in', 'to be accepted'],
   new: ['udp-new-dropped', 'packets of peers that this host has not sent to lately', 'to be accepted without a state'],
   out: ['udp-out-dropped', 'packets of the tunnel that go out', 'to be accepted'],
+  forward: ['forward-dropped-by-rule', 'packets between containers of two hosts', 'to be accepted before'],
   icmp: [
     'icmp-dropped',
     'ICMP errors that tell a path MTU',
@@ -159,9 +160,9 @@ function judgeDrops(status: Status, { drops }: UnderlayFindings): readonly Findi
   return drops.value.map(({ what, rule, repair, peers }) => {
     const [id, which, expected] = dropWords[what];
     const isAll = peers.length === 0 || peers.length >= Math.min(status.peers.length, 16);
-    const severity = what === 'in' || what === 'out' ? 'error' : 'warning';
+    const severity = what !== 'new' && what !== 'icmp' ? 'error' : 'warning';
     return diagnosis(severity, id, {
-      found: `${rule} ${which}${isAll ? '' : `, those of ${listed(peers.map(formatIpv4))}`} (UDP port ${status.backend?.port ?? '-'})`,
+      found: `${rule} ${which}${isAll ? '' : `, those of ${listed(peers.map(formatIpv4))}`}${what === 'icmp' || what === 'forward' ? '' : ` (UDP port ${status.backend?.port ?? '-'})`}`,
       cause: 'the firewall of this host',
       expected,
       repair,

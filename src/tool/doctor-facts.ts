@@ -70,7 +70,13 @@ async function readDrops(status: Status | undefined, peers: readonly StatusPeer[
   const port = status?.backend?.port;
   if (!status?.interface || typeof port !== 'number' || !status.datapath) return known([]);
   const { name: device, address } = status.interface;
-  const tunnel = { device, address: parseIpv4(address), port, peers: peers.map(peer => parseIpv4(peer.publicIp)) };
+  const { network, lease, docker } = status;
+  const overlay =
+    network !== null && lease && docker?.forward
+      ? { link: tunnelDevice, network: parsePrefix(network), subnet: parsePrefix(lease.subnet) }
+      : undefined;
+  const addresses = peers.map(peer => parseIpv4(peer.publicIp));
+  const tunnel = { device, address: parseIpv4(address), port, peers: addresses, overlay };
   const signal = AbortSignal.timeout(factLimitMs);
   const drops = await inTime('the packet filter rules', readOuterDrops(tunnel, runCommand, signal));
   return drops.known ? drops.value : drops;

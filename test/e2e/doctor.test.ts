@@ -16,7 +16,7 @@ test('nothing is found while all is well, within the time', async () => {
   const fromMs = performance.now();
   await expectWell(a);
   // Three seconds on a machine that does nothing else.
-  expect(performance.now() - fromMs).toBeLessThan(10_000);
+  expect(performance.now() - fromMs).toBeLessThan(20_000);
   await expectWell(b);
 });
 

@@ -39,6 +39,7 @@ export const sampleDatapath: NonNullable<Status['datapath']> = {
   handovers: 0,
   features: [],
   warnings: [],
+  warningKinds: [],
   counters: { rx_dropped: 0, tx_dropped: 0 },
 };
 

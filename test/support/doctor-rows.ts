@@ -338,9 +338,24 @@ export const rows: readonly Row[] = [
   ['warning', 'send-drops', /tx_dropped/, withDatapath({}, { counters: { tx_dropped: 7 } })],
   [
     'warning',
-    'data-plane-warning',
+    'kernel-gives-less',
     /smaller/,
-    withDatapath({ warnings: ['the receive buffer is smaller than requested'] }),
+    withDatapath({ warnings: ['a buffer is smaller'], warningKinds: ['kernel'] }),
+  ],
+  ['warning', 'kernel-gives-less', /smaller/, withDatapath({ warnings: ['a buffer is smaller'] })],
+  ['warning', 'account', /sysusers/, withDatapath({ warnings: ['of nobody'], warningKinds: ['account'] })],
+  ['warning', 'no-room', /free -m/, withDatapath({ warnings: ['no number is free'], warningKinds: ['room'] })],
+  [
+    'warning',
+    'spoofed-packets',
+    /masquerade/,
+    withDatapath({ warnings: ['dropped as spoofed'], warningKinds: ['spoofed'] }),
+  ],
+  [
+    'warning',
+    'data-process-build',
+    /took? over|take over/,
+    withDatapath({ warnings: ['another build'], warningKinds: ['build'] }),
   ],
   ['note', 'starved', /80 %/, { own: { ...own, dataProcess: known({ ...wellProcess, starved: known(0.8) }) } }],
   [

@@ -16,13 +16,19 @@ export class LabEtcd {
     this.endpoint = `http://${address}:2379`;
   }
 
-  /** Starts it, again with the data it had. */
-  async start(): Promise<void> {
+  /**
+   * Starts it, again with the data it had.
+   * @param more words of its command line
+   * @param scheme of what hosts ask; etcdctl here asks without TLS
+   */
+  async start(more: readonly string[] = [], scheme: 'http' | 'https' = 'http'): Promise<void> {
     const peer = 'http://127.0.0.1:2380';
     const args = [
       ['--name', 'lab', '--data-dir', join(this.#namespaces.directory, 'etcd'), '--log-level', 'warn'],
-      ['--listen-client-urls', 'http://0.0.0.0:2379', '--advertise-client-urls', this.endpoint, '--logger', 'zap'],
+      ['--listen-client-urls', scheme === 'http' ? 'http://0.0.0.0:2379' : `${local},${this.#hostUrl(scheme)}`],
+      ['--advertise-client-urls', this.endpoint, '--logger', 'zap'],
       ['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `lab=${peer}`],
+      more,
     ].flat();
     const child = startService(
       this.#namespaces.inside('e', ['etcd', ...args]),
@@ -30,6 +36,10 @@ export class LabEtcd {
     );
     this.#child = child;
     await until('etcd healthy', async () => (await this.#ctl(['endpoint', 'health'])).status === 0);
+  }
+
+  #hostUrl(scheme: string): string {
+    return this.endpoint.replace('http:', `${scheme}:`);
   }
 
   async kill(): Promise<void> {

@@ -169,7 +169,12 @@ export class LabHost {
 
   /** The operator's tool on this host. */
   tool(...args: readonly string[]): Promise<Outcome> {
-    return attempt(this.inside([process.execPath, toolProgram, ...args, ...this.#where(args[0])]));
+    return this.toolBehind([], ...args);
+  }
+
+  /** @param before a command that runs the tool */
+  toolBehind(before: readonly string[], ...args: readonly string[]): Promise<Outcome> {
+    return attempt(this.inside([...before, process.execPath, toolProgram, ...args, ...this.#where(args[0])]));
   }
 
   /** Options by which a command of the tool finds this host's daemon or the lab's etcd. */

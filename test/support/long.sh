@@ -1,7 +1,7 @@
 #!/bin/bash
 # `npm run test:long [-- PART...]`: what does not fit into ten minutes, in parts that can be run apart, each for up to an
 # hour. The last output of each is kept in test/long-output/PART.txt. Needs root.
-parts=(fuzz asan tsan rounds store scale churn faults upgrade soak docker metrics web)
+parts=(fuzz asan tsan rounds store scale churn faults upgrade soak docker metrics web diagnosis)
 self=${BASH_SOURCE[0]}
 # Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
 [ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "$self" "$@"
@@ -87,6 +87,7 @@ case $part in
 		step 'the demo' npm run -s demo
 		step 'twenty restarts' env TARTAN_RESTARTS=20 vitest run --project e2e test/e2e/docker-restarts.test.ts
 		;;
+	diagnosis) step 'every fault that people call about' env TARTAN_DIAGNOSIS=all vitest run --project e2e test/e2e/diagnosis.test.ts ;;
 	metrics)
 		step 'every alert by a real fault' vitest run --project long test/long/metrics.test.ts
 		step 'what it costs to be scraped' vitest run --project long test/long/metrics-cost.test.ts

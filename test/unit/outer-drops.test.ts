@@ -1,7 +1,7 @@
 /** Which rules of this host surely drop packets of the tunnel, and that a rule which may not is never told. */
 import { describe, expect, test } from 'vitest';
-import { readOuterDrops, type OuterDrop } from '../../src/host/firewall/outer-drops.js';
-import { parseIpv4 } from '../../src/model/ip.js';
+import { readOuterDrops, type OuterDrop, type OuterTunnel } from '../../src/host/firewall/outer-drops.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { docker20, docker28 } from '../support/firewall-texts.js';
 
 const tunnel = {
@@ -16,9 +16,13 @@ function save(rules: string, policy = 'ACCEPT'): string {
 }
 
 /** @param table what `nft -j list table inet t` writes */
-async function drops(saved: string | undefined, table?: object): Promise<readonly OuterDrop[]> {
+async function drops(
+  saved: string | undefined,
+  table?: object,
+  overlay?: OuterTunnel['overlay'],
+): Promise<readonly OuterDrop[]> {
   const read = await readOuterDrops(
-    tunnel,
+    { ...tunnel, overlay },
     async (file, args) => {
       const absent = Object.assign(new Error(file), { code: 'ENOENT' });
       if (file === 'iptables-save' && saved !== undefined) return saved;
@@ -79,6 +83,26 @@ describe('iptables', () => {
 
   test.each([docker20, docker28])('rules of Docker drop nothing of the tunnel', async saved => {
     expect(await drops(saved)).toEqual([]);
+  });
+});
+
+describe('what the tunnel carries, by iptables', () => {
+  const overlay = { link: 'tartan0', network: parsePrefix('10.5.0.0/16'), subnet: parsePrefix('10.5.1.0/24') };
+  const ours = '-A FORWARD -d 10.5.0.0/16 -o tartan0 -j ACCEPT\n-A FORWARD -s 10.5.0.0/16 -i tartan0 -j ACCEPT';
+  const forward = async (rules: string): Promise<readonly string[]> =>
+    (await drops(save(rules), undefined, overlay)).map(({ what, rule }) => `${what} ${rule}`);
+
+  test('a rule before ours drops, one behind them does not', async () => {
+    expect(await forward(ours)).toEqual([]);
+    expect(await forward(`${ours}\n-A FORWARD -j DROP`)).toEqual([]);
+    const [drop, ...more] = await forward(`-A FORWARD -i tartan0 -j REJECT\n${ours}`);
+    expect([drop, more]).toEqual(["forward iptables filter FORWARD: its rule '-i tartan0 -j REJECT' drops", []]);
+    expect(await forward(`-A FORWARD -p tcp --dport 80 -j DROP\n${ours}`)).toEqual([]);
+  });
+
+  test('without rules of ours the policy drops, and the repair names the link', async () => {
+    const [drop] = await drops(save(''), undefined, overlay);
+    expect(drop).toMatchObject({ what: 'forward', repair: 'iptables -t filter -I FORWARD -i tartan0 -j ACCEPT' });
   });
 });
 
@@ -149,5 +173,7 @@ test('without a program that lists rules nothing is said to be well', async () =
   const absent = async (file: string): Promise<never> => {
     throw Object.assign(new Error(file), { code: 'ENOENT' });
   };
-  expect(await readOuterDrops(tunnel, absent, new AbortController().signal)).toMatchObject({ known: false });
+  expect(await readOuterDrops({ ...tunnel, overlay: undefined }, absent, new AbortController().signal)).toMatchObject({
+    known: false,
+  });
 });

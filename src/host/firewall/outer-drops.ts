@@ -1,6 +1,7 @@
 /**
  * Finds rules of this host that drop what the tunnel lives on: the UDP packets of its peers, both ways, and the ICMP
- * errors that tell a path MTU. It only lists, and never changes anything.
+ * errors that tell a path MTU. Of what it carries, rules of iptables are judged here; those of nftables are conflicts of
+ * each pass (foreign-tables.ts). It only lists, and never changes anything.
  */
 import { factValue, known, unknown, type Fact } from '../../lib/fact.js';
 import { parsePrefix, type Ipv4, type Prefix } from '../../model/ip.js';
@@ -19,11 +20,13 @@ export interface OuterTunnel {
   readonly address: Ipv4;
   readonly port: number;
   readonly peers: readonly Ipv4[];
+  /** The tunnel's own link, and what it carries; undefined: that is not asked. */
+  readonly overlay?: { readonly link: string; readonly network: Prefix; readonly subnet: Prefix } | undefined;
 }
 
 export interface OuterDrop {
-  /** `new`: only packets of a peer that nothing was sent to lately. */
-  readonly what: 'in' | 'new' | 'out' | 'icmp';
+  /** `new`: only packets of a peer that nothing was sent to lately; `forward`: packets of containers. */
+  readonly what: 'in' | 'new' | 'out' | 'icmp' | 'forward';
   /** The table, the chain and the rule, for people. */
   readonly rule: string;
   /** A command that accepts the packets. */
@@ -51,10 +54,12 @@ export async function readOuterDrops(
   run: RunCommand,
   signal: AbortSignal,
 ): Promise<Fact<readonly OuterDrop[]>> {
-  const judges = await openFilterJudges(run, signal);
+  const judges = await listJudges(run, signal);
   if (!judges.known) return judges;
+  const { saved, nft } = judges.value;
   const found: OuterDrop[] = [];
-  for (const question of questionsOf(tunnel)) for (const judge of judges.value) await ask(question, judge, found);
+  for (const question of questionsOf(tunnel)) for (const judge of [...saved, ...nft]) await ask(question, judge, found);
+  for (const question of forwarded(tunnel)) for (const judge of saved) await ask(question, judge, found);
   return known(merge(found));
 }
 
@@ -63,6 +68,17 @@ export async function readOuterDrops(
  * @returns a judge for each; unknown where a program that lists rules fails, as for want of a right
  */
 export async function openFilterJudges(run: RunCommand, signal: AbortSignal): Promise<Fact<readonly FilterJudge[]>> {
+  const judges = await listJudges(run, signal);
+  return judges.known ? known([...judges.value.saved, ...judges.value.nft]) : judges;
+}
+
+/** Those of iptables, and those of nftables. */
+interface Judges {
+  readonly saved: readonly FilterJudge[];
+  readonly nft: readonly FilterJudge[];
+}
+
+async function listJudges(run: RunCommand, signal: AbortSignal): Promise<Fact<Judges>> {
   const [saved, tables] = await Promise.all([
     programFact(() => saveRules('iptables', run, signal)),
     programFact(() => listTables(run, signal)),
@@ -74,13 +90,14 @@ export async function openFilterJudges(run: RunCommand, signal: AbortSignal): Pr
   const names = tables.value ?? [];
   const other =
     saved.value === undefined ? known(undefined) : await listOtherVariant(saved.value, ipv4Tables(names), run, signal);
-  return known([
-    ...(saved.value === undefined ? [] : [savedJudge('iptables', saved.value)]),
-    ...(factValue(other) === undefined
-      ? []
-      : [savedJudge(factValue(other)?.program ?? 'iptables', factValue(other)?.text ?? '')]),
-    ...(await nftJudges(names, saved.value, run, signal)),
-  ]);
+  const variant = factValue(other);
+  return known({
+    saved: [
+      ...(saved.value === undefined ? [] : [savedJudge('iptables', saved.value)]),
+      ...(variant === undefined ? [] : [savedJudge(variant.program, variant.text)]),
+    ],
+    nft: await nftJudges(names, saved.value, run, signal),
+  });
 }
 
 function questionsOf({ device, address, port, peers }: OuterTunnel): readonly Question[] {
@@ -102,6 +119,20 @@ function questionsOf({ device, address, port, peers }: OuterTunnel): readonly Qu
       { what: 'icmp', peer, packets: arriving(error) },
     ];
   });
+}
+
+/** A new connection between containers of two hosts, both ways. */
+function forwarded({ overlay }: OuterTunnel): readonly Question[] {
+  if (!overlay) return [];
+  const { link, network, subnet } = overlay;
+  const [tunnel, other] = [{ is: link }, { isNot: link }];
+  // No service listens there, so what is accepted by port is not accepted.
+  const connection = { transport: { protocol: 'tcp', port: 49_151 }, state: 'new', hook: 'forward' } as const;
+  const packets = [
+    { ...connection, from: tunnel, to: other, source: network, destination: subnet },
+    { ...connection, from: other, to: tunnel, source: subnet, destination: network },
+  ];
+  return [{ what: 'forward', peer: undefined, packets }];
 }
 
 async function ask({ what, peer, packets }: Question, judge: FilterJudge, found: OuterDrop[]): Promise<void> {
@@ -141,7 +172,8 @@ function savedRepair(program: IptablesProgram, { table }: SavedDrop, packet: Jud
   return `${program} -t ${table} -I ${chain} ${savedMatch(packet)} -j ACCEPT`;
 }
 
-function savedMatch({ transport, hook }: JudgedPacket): string {
+function savedMatch({ transport, hook, from, to }: JudgedPacket): string {
+  if (hook === 'forward') return from && 'is' in from ? `-i ${from.is}` : `-o ${to && 'is' in to ? to.is : ''}`;
   if (transport.protocol === 'icmp') return '-p icmp --icmp-type fragmentation-needed';
   return `-p udp --${hook === 'input' || hook === 'prerouting' ? 'dport' : 'sport'} ${transport.port}`;
 }

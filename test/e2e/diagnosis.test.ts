@@ -1,0 +1,42 @@
+/**
+ * The faults that people call about, each injected, named by `tartan status` and `tartan doctor` with its cause and the
+ * next step, and healed. `TARTAN_DIAGNOSIS=all` (npm run test:long -- diagnosis) runs every row, else a selection.
+ */
+import { describe, onTestFailed, test } from 'vitest';
+import { useLab } from '../support/use-lab.js';
+import { diagnoseRow, lastSeen, type DiagnosisRow } from './diagnosis/row.js';
+import { dockerRows } from './diagnosis/docker-rows.js';
+import { ownRows } from './diagnosis/own-rows.js';
+import { storeRows } from './diagnosis/store-rows.js';
+import { slowRows, underlayRows } from './diagnosis/underlay-rows.js';
+
+const runsAll = process.env['TARTAN_DIAGNOSIS'] === 'all';
+const chosen = (rows: readonly DiagnosisRow[]): readonly DiagnosisRow[] =>
+  rows.filter(({ isQuick = false }) => runsAll || isQuick);
+
+describe('between hosts', () => {
+  const lab = useLab({ nodes: ['a', 'b', 'c'] }, opened => opened.bringUp());
+
+  test.each(chosen([...underlayRows, ...ownRows, ...slowRows]))('$id $what', async row => {
+    onTestFailed(() => void process.stderr.write(`${lastSeen}\n`));
+    await diagnoseRow(lab(), row);
+  });
+});
+
+describe('the store', () => {
+  const lab = useLab({ nodes: ['a'] }, opened => opened.bringUp());
+
+  test.each(chosen(storeRows))('$id $what', async row => {
+    onTestFailed(() => void process.stderr.write(`${lastSeen}\n`));
+    await diagnoseRow(lab(), row);
+  });
+});
+
+describe('Docker', () => {
+  const lab = useLab({ nodes: ['a'], docker: true }, opened => opened.bringUp());
+
+  test.each(chosen(dockerRows))('$id $what', async row => {
+    onTestFailed(() => void process.stderr.write(`${lastSeen}\n`));
+    await diagnoseRow(lab(), row);
+  });
+});
