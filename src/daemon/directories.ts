@@ -1,8 +1,8 @@
 /** The directories of a network on this host: lock, sockets and data process in one, saved state in the other. */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { lockRunDir } from '../cli/lock.js';
 import { messageOf, TartanError } from '../lib/errors.js';
+import { makeDirectories } from '../lib/file.js';
 import { defaultNetworkName } from '../model/network.js';
 
 export interface Directories {
@@ -27,8 +27,8 @@ export function directoriesOf(network: string, { runDir, stateDir }: Directories
  */
 export function openDirectories({ runDir, stateDir }: Directories): () => void {
   try {
-    mkdirSync(runDir, { recursive: true, mode: 0o755 });
-    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    makeDirectories(runDir, 0o755);
+    makeDirectories(stateDir, 0o700);
   } catch (cause) {
     throw new TartanError('CONFIG_INVALID', `cannot make ${runDir} or ${stateDir} (${messageOf(cause)})`, { cause });
   }

@@ -16,6 +16,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -28,6 +29,23 @@ export interface Owner {
 }
 
 /**
+ * Makes the directory and those above it that are missing. Node's own `recursive` never returns where the parent is there
+ * and the kernel says ENOENT all the same, as below /proc.
+ * @throws Error in Node's shape (EACCES, ENOTDIR, EROFS)
+ */
+export function makeDirectories(path: string, mode: number): void {
+  try {
+    mkdirSync(path, { mode });
+  } catch (error) {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
+    const parent = dirname(path);
+    if (errnoOf(error) !== 'ENOENT' || statSync(parent, { throwIfNoEntry: false })) throw error;
+    makeDirectories(parent, mode);
+    makeDirectories(path, mode);
+  }
+}
+
+/**
  * @param mode the exact permission bits, independent of the umask
  * @param owner the owner of the new file, by default that of this process
  * @returns false when the file already had this content and was not written
@@ -36,7 +54,7 @@ export interface Owner {
 export function writeFileAtomic(path: string, content: string, mode: number, owner?: Owner): boolean {
   if (readBounded(path, Buffer.byteLength(content) + 1) === content) return false;
   const directory = dirname(path);
-  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  makeDirectories(directory, 0o755);
   const temporary = join(directory, `.${basename(path)}.${process.pid}`);
   rmSync(temporary, { force: true });
   try {

@@ -1,7 +1,11 @@
 import { EventEmitter } from 'node:events';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, it, vi } from 'vitest';
 import { bootClock } from '../../src/lib/clock.js';
 import { exitCodeOf, TartanError } from '../../src/lib/errors.js';
+import { makeDirectories } from '../../src/lib/file.js';
 import { openLog, LogThrottle, silentLog } from '../../src/lib/log.js';
 import { backoffMs, retrying } from '../../src/lib/retry.js';
 import { LinkedAbort, Scope } from '../../src/lib/scope.js';
@@ -126,4 +130,21 @@ it('a lifetime of its own leaves the warning of Node about listeners on', () => 
   const before = EventEmitter.defaultMaxListeners;
   new LinkedAbort().end();
   expect(EventEmitter.defaultMaxListeners).toBe(before);
+});
+
+it('makes the directories that are missing, and says why it cannot', () => {
+  const base = mkdtempSync(join(tmpdir(), 'tartan-file-'));
+  try {
+    const wanted = join(base, 'a', 'b', 'c');
+    makeDirectories(wanted, 0o700);
+    makeDirectories(wanted, 0o700);
+    expect(statSync(wanted).mode & 0o777).toBe(0o700);
+    writeFileSync(join(base, 'file'), '');
+    expect(() => makeDirectories(join(base, 'file', 'd'), 0o700)).toThrow(/ENOTDIR/);
+    expect(() => makeDirectories(join(base, 'file'), 0o700)).toThrow(/EEXIST/);
+    // Node's own recursive mkdir never returns there.
+    expect(() => makeDirectories('/proc/tartan/run', 0o700)).toThrow(/ENOENT/);
+  } finally {
+    rmSync(base, { recursive: true });
+  }
 });

@@ -6,9 +6,10 @@
  * The reasons for a handover are another configuration or build (`start`), another layout as soon as there are peers
  * (`publish`), and a deleted link or a damaged table (`check`).
  */
-import { existsSync, mkdirSync, realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { bootClock, HeldTime, type Clock } from '../../lib/clock.js';
 import { TartanError, messageOf } from '../../lib/errors.js';
+import { makeDirectories } from '../../lib/file.js';
 import type { Log } from '../../lib/log.js';
 import type { NativeCounters, NativeTable } from '../../lib/native.js';
 import { defaultHang, Supervisor, type HangLimits } from '../../lib/supervisor.js';
@@ -49,7 +50,7 @@ export interface DatapathOptions extends HandoverOptions {
  * @throws TartanError DUPLICATE_NODE, PERMISSION, DATAPATH_FAILED
  */
 export async function openDatapath(options: DatapathOptions): Promise<Datapath> {
-  mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
+  makeDirectories(options.runDir, 0o755);
   // The kernel shows the real path in /proc/<pid>/maps.
   const runDir = realpathSync(options.runDir);
   const resolved = { ...options, runDir, lanes: options.lanes ?? defaultLanes() };
