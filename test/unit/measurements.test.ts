@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { readMeasurement } from '../../src/datapath/tun/measurements.js';
+import { Measurements, readMeasurement } from '../../src/datapath/tun/measurements.js';
 import { measurementRowLength } from '../../src/lib/native.js';
 import { formatIpv4 } from '../../src/model/ip.js';
 
@@ -69,4 +69,27 @@ it('tells the loss of the last questions, without one that may still be answered
   expect(lossOf({ ...history(4, 0b1110), ...waiting })).toBe(0);
   expect(lossOf({ ...history(1, 0), ...waiting })).toBeUndefined();
   expect(lossOf({ ...history(4, 0b1110), 9: now - 1000, 10: now - 2000 })).toBe(0.25);
+});
+
+it('gives the same object for a peer of which nothing has changed (fault C17)', () => {
+  const measurements = new Measurements();
+  const numbers = [
+    ['p', 1],
+    ['q', 0],
+  ] as const;
+  const [first, quiet] = measurements.read(rowsOf({ 16: 5 }), numbers, now);
+  expect(measurements.read(rowsOf({ 16: 5 }), numbers, now)).toEqual([first, quiet]);
+  const [again, stillQuiet] = measurements.read(rowsOf({ 16: 5 }), numbers, now);
+  expect([again === first, stillQuiet === quiet]).toEqual([true, true]);
+  const [heard] = measurements.read(rowsOf({ 16: 6 }), numbers, now);
+  expect(heard).toMatchObject({ identity: 'p', heardMs: 6 });
+  // Another peer has the number.
+  expect(measurements.read(rowsOf({ 16: 6 }), [['r', 1]], now)[0]).toMatchObject({ identity: 'r', heardMs: 6 });
+});
+
+it('reads anew a peer that owes an answer: a question is lost by time alone', () => {
+  const measurements = new Measurements();
+  const asked = rowsOf({ 9: now - 500, ...history(1, 0) });
+  expect(measurements.read(asked, [['p', 1]], now)[0]?.loss).toBeUndefined();
+  expect(measurements.read(asked, [['p', 1]], now + 600)[0]?.loss).toBe(1);
 });

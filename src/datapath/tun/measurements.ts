@@ -52,6 +52,42 @@ export function readMeasurement(identity: string, words: Float64Array, number: n
   };
 }
 
+/** Keeps the last reading: of most peers among many nothing new is known, and they cost no object. */
+export class Measurements {
+  #words: Float64Array = new Float64Array();
+  /** By number. */
+  #read: (PeerMeasurement | undefined)[] = [];
+
+  /** @returns in the order of `numbers`, the same objects for peers of which nothing has changed */
+  read(
+    words: Float64Array,
+    numbers: readonly (readonly [identity: string, number: number])[],
+    nowMs: number,
+  ): readonly PeerMeasurement[] {
+    const [before, last] = [this.#words, this.#read];
+    this.#words = words;
+    this.#read = [];
+    return numbers.map(([identity, number]) => {
+      const kept = last[number];
+      const isKept = kept?.identity === identity && isSameRow(words, before, number) && !owesAnswer(words, number);
+      return (this.#read[number] = isKept ? kept : readMeasurement(identity, words, number, nowMs));
+    });
+  }
+}
+
+function isSameRow(words: Float64Array, before: Float64Array, number: number): boolean {
+  const start = number * measurementRowLength;
+  for (let place = start; place < start + measurementRowLength; place++)
+    if (words[place] !== before[place]) return false;
+  return true;
+}
+
+/** The loss then changes with time alone. */
+function owesAnswer(words: Float64Array, number: number): boolean {
+  const start = number * measurementRowLength;
+  return (words[start + at.answeredMs] ?? 0) < (words[start + at.askedMs] ?? 0);
+}
+
 /**
  * The part of the last questions that was not answered.
  * @param history their number above 32 bits of which bit 0 says that the newest was answered

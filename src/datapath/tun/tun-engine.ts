@@ -27,7 +27,7 @@ import type {
 import { defaultLanes, DescriptorSet, openTunnel, type TunnelOptions } from './descriptors.js';
 import { killUnreachable } from './find-process.js';
 import { DataProcessKind, type HandoverOptions } from './handover.js';
-import { readMeasurement } from './measurements.js';
+import { Measurements } from './measurements.js';
 import { adoptProcess, type DataProcess } from './process.js';
 import { PublishedState } from './published-state.js';
 import { SpoofWarning } from './spoof-warning.js';
@@ -73,6 +73,7 @@ class TunEngine implements Datapath {
   readonly #kind: DataProcessKind;
   readonly #supervisor: Supervisor<DataProcess>;
   readonly #spoofs: SpoofWarning;
+  readonly #measurements = new Measurements();
   readonly #checkTimer: NodeJS.Timeout;
   #writeTimer: NodeJS.Timeout | undefined;
   /** Of the generation that the threads use, which is not the newest. */
@@ -205,8 +206,7 @@ class TunEngine implements Datapath {
   measure(): readonly PeerMeasurement[] {
     const words = this.#supervisor.running?.table.measurements();
     if (!words) return [];
-    const now = this.#clock.now();
-    return this.#published.numbers().map(([identity, number]) => readMeasurement(identity, words, number, now));
+    return this.#measurements.read(words, this.#published.numbers(), this.#clock.now());
   }
 
   strangers(): readonly Stranger[] {
