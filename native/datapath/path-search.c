@@ -63,15 +63,21 @@ void path_search_failed(struct path_search *s, uint16_t bytes, uint64_t now)
 		rest(s, now);
 }
 
-/* The usual lengths of outer packets: Ethernet, PPPoE, tunnels, and the least of IPv6 and IPv4. */
+/*
+ * The usual lengths of outer packets: Ethernet, PPPoE, tunnels, and the least of IPv6 and IPv4. The middle one of those
+ * that may pass; 0: none is left.
+ */
 static uint16_t usual_between(uint32_t passes, uint32_t fails)
 {
 	static const uint16_t usual[] = { 8951, 1500, 1492, 1480, 1476, 1450, 1420, 1400, 1380, 1280, 576 };
+	const uint32_t count = sizeof usual / sizeof usual[0];
+	uint32_t first = 0, end = 0;
 
-	for (uint32_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
-		if (usual[i] - OUTER < fails)
-			return usual[i] - OUTER > passes ? (uint16_t)(usual[i] - OUTER) : 0;
-	return 0;
+	while (first < count && usual[first] - OUTER >= fails)
+		first++;
+	for (end = first; end < count && usual[end] - OUTER > passes; end++)
+		;
+	return first < end ? (uint16_t)(usual[(first + end) / 2] - OUTER) : 0;
 }
 
 static uint16_t length_to_try(const struct path_search *s, uint32_t learnt)

@@ -3,7 +3,7 @@
  * caller sends the questions and tells what became of them.
  *
  *   first the longest packet of the tunnel; if that fails, what was known to pass before; if that fails too or nothing was
- *   known, the usual lengths from above, and at last the length to the byte by halves
+ *   known, the middle one of the usual lengths that are left, and at last the length to the byte by halves
  *
  * What was found is asked again after PATH_SEARCH_REST_NS. A length fails when the kernel refuses it, or when two
  * questions of it have no answer while the peer answers short ones.
@@ -14,11 +14,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PATH_SEARCH_REST_NS UINT64_C(30000000000)
-#define PATH_SEARCH_ANSWER_NS UINT64_C(1000000000)
+#define PATH_SEARCH_REST_NS UINT64_C(15000000000)
+#define PATH_SEARCH_ANSWER_NS UINT64_C(500000000)
 #define PATH_SEARCH_TRIES 2u
 /* So often what is known is enough; then a search looks whether the path has become somewhat wider. */
-#define PATH_SEARCH_ROUNDS 10u
+#define PATH_SEARCH_ROUNDS 20u
 
 enum path_search_step { PATH_ASKS_LONGEST, PATH_ASKS_KNOWN, PATH_SEARCHES };
 

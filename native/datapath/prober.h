@@ -4,7 +4,7 @@
  * any thread that receives takes questions and answers (prober-take.c).
  *
  *   active pair   asked when it becomes active, after 1 s and 2 s more while it does not answer, then each 5 s
- *                 with a long question beside it where the path MTU is searched for, each 30 s (path-search.h)
+ *                 with a long question beside it where the path MTU is searched for, each 15 s (path-search.h)
  *   all others    in turn, one question a second for the whole host; who does not answer is asked twice more at once
  */
 #ifndef TARTAN_PROBER_H

@@ -150,8 +150,7 @@ test('fault D21: a path that loses long packets without a word is found out', as
   nft('b', ...inputChain, 'rule inet blocked in udp dport 8285 meta length > 1490 drop');
   // To another peer nothing is known of the path.
   await publish('a', probeFeature, 'another');
-  const found = await until('a length that passes', pinged, ({ pathMtuOut }) => pathMtuOut !== undefined, 15_000);
-  expect(found.pathMtuOut).toBeGreaterThanOrEqual(1452);
+  const found = await until('a length that passes', pinged, ({ pathMtuOut = 0 }) => pathMtuOut >= 1452, 15_000);
   expect(found.pathMtuOut).toBeLessThanOrEqual(1462);
   expect(found.loss).toBe(0);
   nft('b');

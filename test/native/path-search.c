@@ -47,7 +47,7 @@ static void finds_every_length(struct suite *s)
 	}
 }
 
-static void needs_one_question_each_half_minute(struct suite *s)
+static void needs_one_question_each_quarter_minute(struct suite *s)
 {
 	struct path_search search = { 0 };
 	struct path path = { .carries = 1472, .now = 5000 * SECOND };
@@ -55,17 +55,17 @@ static void needs_one_question_each_half_minute(struct suite *s)
 	pass(s, &search, &path, 1472, 1);
 	CHECK(s, search.passes == 1472 && path.questions == 1);
 	pass(s, &search, &path, 1472, 300);
-	CHECK(s, path.questions == 11);
-	/* A narrower path is found within the half minute and a few seconds, and then costs two a round and the longest. */
+	CHECK(s, path.questions == 21);
+	/* A narrower path is found within the quarter minute and a few seconds, and then costs two a round and the longest. */
 	path.carries = 1372;
-	pass(s, &search, &path, 1472, 60);
+	pass(s, &search, &path, 1472, 25);
 	CHECK(s, search.passes == 1372);
 	path.questions = 0;
 	pass(s, &search, &path, 1472, 120);
-	CHECK(s, search.passes == 1372 && path.questions <= 12);
+	CHECK(s, search.passes == 1372 && path.questions <= 24);
 	/* A wider one, to the whole or in part. */
 	path.carries = 1472;
-	pass(s, &search, &path, 1472, 35);
+	pass(s, &search, &path, 1472, 18);
 	CHECK(s, search.passes == 1472);
 	path.carries = 1372;
 	pass(s, &search, &path, 1472, 60);
@@ -102,7 +102,7 @@ static void is_not_misled(struct suite *s)
 	path.is_dead = true;
 	path.questions = 0;
 	pass(s, &search, &path, 1472, 300);
-	CHECK(s, search.passes == 1472 && search.step == PATH_ASKS_LONGEST && path.questions <= 11);
+	CHECK(s, search.passes == 1472 && search.step == PATH_ASKS_LONGEST && path.questions <= 21);
 	path.is_dead = false;
 	pass(s, &search, &path, 1472, 40);
 	CHECK(s, search.passes == 1472);
@@ -130,7 +130,7 @@ int main(void)
 	struct suite s = { .name = "path-search", .random = 37 };
 
 	finds_every_length(&s);
-	needs_one_question_each_half_minute(&s);
+	needs_one_question_each_quarter_minute(&s);
 	believes_the_kernel(&s);
 	is_not_misled(&s);
 	follows_the_tunnel(&s);
