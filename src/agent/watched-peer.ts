@@ -9,8 +9,8 @@ import type { PeerWatched } from './status.js';
 /** A peer that something was sent to within this time is one that matters now. */
 const activeMs = 60_000;
 const givenUpAfter = 10;
-/** A search for the path MTU tries a length for two seconds: a value that stays longer is its result. */
-const searchMs = 5_000;
+/** A search for the path MTU tries a length for one second: a value that stays longer is its result. */
+const searchMs = 3_000;
 /** A host that leaves so many echo requests without an answer does not answer. */
 const hostQuestions = 3;
 /** Another cause of the same silence is told after so long. */
@@ -243,7 +243,8 @@ export class WatchedPeer {
         ? { p50: m.roundTripUs.p50 / 1000, p99: m.roundTripUs.p99 === undefined ? null : m.roundTripUs.p99 / 1000 }
         : null,
       loss: m?.loss ?? null,
-      pathMtu: { out: m?.pathMtuOut ?? null, in: m?.pathMtuIn ?? null },
+      // Nobody asks for the path of a pair without traffic, so what is known of it grows old.
+      pathMtu: { out: this.isActive(nowMs) ? (m?.pathMtuOut ?? null) : null, in: m?.pathMtuIn ?? null },
       addressSeen: seen ? `${formatIpv4(seen.address)}:${seen.port}` : null,
       sent: m?.sent ?? { packets: 0, bytes: 0 },
       received: m?.received ?? { packets: 0, bytes: 0 },

@@ -218,7 +218,7 @@ describe('the watch of the peers', () => {
   });
 
   it('fault D20: a path that carries less than the tunnel is a problem of an active pair, with both numbers', async () => {
-    const { watch, change, answer } = bed(1);
+    const { watch, change, answer, leases } = bed(1);
     answer(0);
     change(0, { sentMs: nowMs, sent: { packets: 1, bytes: 1400 }, pathMtuOut: 1372 });
     await watch.look();
@@ -229,9 +229,21 @@ describe('the watch of the peers', () => {
     expect(watch.problems).toEqual([
       expect.stringMatching(/^the path to 192\.0\.2\.2 carries packets of 1372 bytes, the tunnel has 1472/),
     ]);
+    expect(leases.map(lease => watch.describe(lease)?.pathMtu.out)).toEqual([1372]);
     change(0, { pathMtuOut: 1472 });
     await watch.look();
     expect(watch.problems).toEqual([]);
+  });
+
+  it('what is known of the path to a peer without traffic is not told: nobody asks for it any more', async () => {
+    const { watch, change, answer, leases } = bed(1);
+    answer(0);
+    change(0, { sentMs: nowMs, sent: { packets: 1, bytes: 1400 }, pathMtuOut: 1372 });
+    await watch.look();
+    nowMs += 61_000;
+    answer(0);
+    await watch.look();
+    expect(leases.map(lease => watch.describe(lease)?.pathMtu.out)).toEqual([null]);
   });
 
   it('fault B9: a stranger is a warning, and a problem with a likely peer while one is silent', async () => {
