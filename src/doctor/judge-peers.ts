@@ -11,6 +11,12 @@ import { problemsAt } from './judge-problems.js';
 const goneSeconds = 86_400;
 /** Findings that name one peer each; the rest is a sum. */
 const namedMax = 8;
+const strangerWords = {
+  id: 'stranger',
+  cause: 'the address of a host is translated on the way, or its lease names another one',
+  expected: 'packets from addresses that leases name',
+  repair: 'start tartand on that host with --public-ip, the address that others see',
+};
 
 export function judgePeers({ status: fact }: DoctorFacts): readonly Check[] {
   const status = factValue(fact);
@@ -72,7 +78,14 @@ function judgeOne(peer: StatusPeer): Finding {
 /** What the daemon says of peers beside those that findings of their own name. */
 function judgeTold(status: Status, silent: readonly StatusPeer[]): readonly Finding[] {
   const named = [...silent, ...narrowPeers(status).map(({ peer }) => peer)];
-  return problemsAt(status, ['peers']).filter(({ found }) => !named.some(peer => tells(found, peer)));
+  return problemsAt(status, ['peers'])
+    .filter(({ found }) => isOfStranger(found) || !named.some(peer => tells(found, peer)))
+    .map(finding => (isOfStranger(finding.found) ? { ...finding, ...strangerWords } : finding));
+}
+
+/** Tells of an address that no lease names; the silent peer in it is the likely one (agent/peer-problems.ts). */
+function isOfStranger(text: string): boolean {
+  return text.includes(', which no lease names, ');
 }
 
 function tells(text: string, { publicIp, subnet, hostName, watched }: StatusPeer): boolean {

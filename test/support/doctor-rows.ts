@@ -320,6 +320,14 @@ export const rows: readonly Row[] = [
   ],
   ['note', 'peer-backend', /says vxlan/, withStatus({ peers: [watchedPeer({}, { backend: 'vxlan' })] })],
   ['note', 'peer-unwatched', /flannel/, withStatus({ peers: [watchedPeer({ state: 'unwatched' })] })],
+  [
+    'warning',
+    'stranger',
+    /198\.18\.9\.9.*perhaps of 192\.0\.2\.2.*translated/s,
+    withProblem('peers', '3 packets from 198.18.9.9, which no lease names, dropped: perhaps of 192.0.2.2 (host-b)', {
+      peers: [watchedPeer({ state: 'silent', reason: 'does not answer ARP', nextStep: 'arping 192.0.2.2' })],
+    }),
+  ],
   ['warning', 'peers-problem', /vanished/, withProblem('peers', '1 of 1 peers: vanished without a goodbye')],
   ['error', 'data-plane-problem', /no data process runs/, withProblem('data-plane', 'no data process runs')],
   ['error', 'data-process-away', /restart tartand/, { status: away, own: { ...own, dataProcess: known(undefined) } }],
