@@ -16,6 +16,8 @@ export interface DiagnosisRow {
   /** The host that is asked. */
   readonly on: string;
   readonly inject: (lab: Lab) => Promise<Heal>;
+  /** Traffic from a to this host until doctor finds nothing again: nobody asks for the path of an idle pair. */
+  readonly trafficTo?: string;
   /** Words in the first lines of `tartan status`; undefined: the status is not where this shows. */
   readonly status?: RegExp;
   /** What comes before the command of doctor, to change its view of the host. */
@@ -41,6 +43,15 @@ const firstLines = 14;
 const table: string[] = [];
 
 export async function diagnoseRow(lab: Lab, row: DiagnosisRow): Promise<void> {
+  const flow = row.trafficTo && (await lab.flow(lab.node('a'), lab.node(row.trafficTo), 50));
+  try {
+    await diagnose(lab, row);
+  } finally {
+    if (flow) await flow.stop();
+  }
+}
+
+async function diagnose(lab: Lab, row: DiagnosisRow): Promise<void> {
   const host = lab.node(row.on);
   const heal = await row.inject(lab);
   try {
@@ -53,7 +64,7 @@ export async function diagnoseRow(lab: Lab, row: DiagnosisRow): Promise<void> {
         async () => words.test(textOf(await host.status())),
         row.statusLimitMs ?? statusLimitMs,
       );
-      seen = `${((performance.now() - fromMs) / 1000).toFixed(1)} s`;
+      seen = secondsSince(fromMs);
       const { stdout } = await host.tool('status');
       expect(headOf(stdout)).toMatch(words);
     }
@@ -70,7 +81,9 @@ export async function diagnoseRow(lab: Lab, row: DiagnosisRow): Promise<void> {
     lastSeen = JSON.stringify(report.findings);
     return namesOf(report).every(name => left.includes(name));
   };
+  const healedMs = performance.now();
   await until(`doctor finds nothing after ${row.id}`, end, row.healLimitMs ?? healLimitMs);
+  process.stdout.write(`${row.id}: doctor finds nothing ${secondsSince(healedMs)} after healing\n`);
 }
 
 /** What doctor says of the fault in its first lines; undefined while it says nothing of it. */
@@ -94,6 +107,10 @@ export let lastSeen = '';
 function textOf({ problems, summary, peers, datapath }: Status): string {
   const reasons = peers.flatMap(({ watched }) => watched?.reason ?? []);
   return [summary, ...problems, ...reasons, ...(datapath?.warnings ?? [])].join('\n');
+}
+
+function secondsSince(fromMs: number): string {
+  return `${((performance.now() - fromMs) / 1000).toFixed(1)} s`;
 }
 
 function headOf(text: string): string {
