@@ -184,7 +184,7 @@ export class LabHost {
     if (['status', 'docker', 'peers', 'top', 'ping', 'trace'].includes(command ?? '')) return runDir;
     if (command === 'cleanup' || command === 'events' || command === 'doctor')
       return [...runDir, '--state-dir', this.stateDir];
-    return command === 'config' ? etcd : [...etcd, ...runDir, '--state-dir', this.stateDir];
+    return command === 'config' || command === 'lease' ? etcd : [...etcd, ...runDir, '--state-dir', this.stateDir];
   }
 
   async pingFromContainer(address: string, count = 1): Promise<boolean> {

@@ -1,9 +1,11 @@
 /** D32 to D46: the host and tartan itself. What only the tool must see is put over its view in a mount namespace. */
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Lab } from '../../support/lab.js';
-import { run } from '../../support/tools.js';
-import type { DiagnosisRow } from './row.js';
+import { setTimeout as delay } from 'node:timers/promises';
+import { keyPrefix, type Lab } from '../../support/lab.js';
+import { treeOf } from '../../support/other-version.js';
+import { root, run } from '../../support/tools.js';
+import type { DiagnosisRow, Heal } from './row.js';
 
 /** A command in whose view something is mounted over. */
 const mounted = (script: string): readonly string[] => ['unshare', '-m', 'sh', '-c', `${script} && exec "$@"`, 'sh'];
@@ -21,6 +23,40 @@ function wrote(lab: Lab, name: string, text: string): string {
   const path = join(lab.spaces.directory, name);
   writeFileSync(path, text);
   return path;
+}
+
+/** The data process is stopped most of the time, each time for less than tartand takes for hung, under a flood. */
+async function stopAndGo(lab: Lab, letter: string): Promise<Heal> {
+  const pid = await lab.node(letter).datapathPid();
+  const flow = await lab.flow(lab.node('a'), lab.node(letter), 30_000);
+  const stop = (): void => void process.kill(pid, 'SIGSTOP');
+  stop();
+  const timer = setInterval(() => {
+    process.kill(pid, 'SIGCONT');
+    setTimeout(stop, 300);
+  }, 4_000);
+  return async () => {
+    clearInterval(timer);
+    await delay(400);
+    process.kill(pid, 'SIGCONT');
+    await flow.stop();
+  };
+}
+
+/** Our tree, whose data process cannot start. */
+function treeWithoutDataProcess(lab: Lab): string {
+  const tree = join(lab.spaces.directory, 'tree');
+  cpSync(join(root, 'dist'), join(tree, 'dist'), { recursive: true });
+  for (const name of ['node_modules', 'package.json']) symlinkSync(join(root, name), join(tree, name));
+  copyFileSync('/bin/false', join(tree, 'dist/tartan-datapath'));
+  return tree;
+}
+
+async function restartAs(lab: Lab, letter: string, tree: string): Promise<void> {
+  const host = lab.node(letter);
+  await host.stopDaemon();
+  host.program = join(tree, 'dist/tartand.js');
+  await host.bringUp();
 }
 
 export const ownRows: readonly DiagnosisRow[] = [
@@ -106,5 +142,51 @@ export const ownRows: readonly DiagnosisRow[] = [
       return () => setLimit(pid, before);
     },
     doctor: ['descriptors-used-up', /LimitNOFILE/],
+  },
+  {
+    id: 'D42',
+    what: 'data process of another build',
+    on: 'c',
+    status: /of build .* did not start/,
+    async inject(lab) {
+      await restartAs(lab, 'c', await treeOf('other build'));
+      await restartAs(lab, 'c', treeWithoutDataProcess(lab));
+      return () => restartAs(lab, 'c', root);
+    },
+    doctor: ['data-process-build', /of build .* did not start.*could not take over.*restart tartand/],
+  },
+  {
+    id: 'D44',
+    what: 'more comes than the data process takes',
+    on: 'b',
+    inject: lab => stopAndGo(lab, 'b'),
+    doctor: ['receive-drops', /drops datagrams of peers now: \d+ during this check.*buffers or its processors/],
+  },
+  {
+    id: 'D46',
+    what: 'a peer of another version, which answers no questions',
+    on: 'a',
+    peers: /unwatched/,
+    async inject(lab) {
+      const key = `${keyPrefix}/subnets/10.5.250.0-24`;
+      await lab.etcd.put(key, '{"PublicIP":"192.0.2.99","BackendType":"udp"}');
+      return () => lab.etcd.delete(key);
+    },
+    // It says no goodbye, so its routes stay for a minute.
+    healLimitMs: 75_000,
+    doctor: ['peer-unwatched', /192\.0\.2\.99.*cannot be asked.*flannel, or a tartan of an earlier version/],
+  },
+];
+
+/** On a host that is as an unprivileged container, and stays so. */
+export const unprivilegedRows: readonly DiagnosisRow[] = [
+  {
+    id: 'D43',
+    what: 'the kernel gives less than was asked for (unprivileged container)',
+    on: 'x',
+    status: /CAP_BPF|CAP_NET_ADMIN/,
+    inject: async () => async () => {},
+    doctor: ['kernel-gives-less', /CAP_BPF.*container/],
+    left: ['kernel-gives-less'],
   },
 ];

@@ -2,7 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { keyPrefix, type Lab } from '../../support/lab.js';
+import type { LabHost } from '../../support/lab-host.js';
 import { run } from '../../support/tools.js';
+import type { FaultEtcd } from '../faults/etcd.js';
 import type { DiagnosisRow, Heal } from './row.js';
 
 async function restart(lab: Lab, flags: Readonly<Record<string, string>>): Promise<void> {
@@ -89,6 +91,11 @@ async function fill(lab: Lab): Promise<Heal> {
     await etcd.ctl(['alarm', 'disarm']);
     await back(lab);
   };
+}
+
+async function settle(host: LabHost, words: readonly string[]): Promise<void> {
+  const { status, stderr } = await host.tool('lease', ...words);
+  if (status !== 0) throw new Error(stderr);
 }
 
 export const storeRows: readonly DiagnosisRow[] = [
@@ -200,4 +207,52 @@ export const storeRows: readonly DiagnosisRow[] = [
     },
     doctor: ['lease-lost', /lost.*another host.*restart tartand/],
   },
+  {
+    id: 'D37',
+    what: 'the subnet reserved for another host',
+    on: 'a',
+    status: /lost|reserved/,
+    async inject(lab) {
+      await restart(lab, { 'on-lost': 'degraded' });
+      const a = lab.node('a');
+      await a.daemon.waitForEvent('daemon.ready');
+      const { subnet } = a;
+      const pid = (await a.status()).daemon?.pid ?? 0;
+      // The tool asks the host, and refuses while that answers.
+      process.kill(pid, 'SIGSTOP');
+      try {
+        await settle(a, ['release', '--force', subnet]);
+        await settle(a, ['reserve', subnet, '--public-ip', '192.0.2.77']);
+      } finally {
+        process.kill(pid, 'SIGCONT');
+      }
+      return async () => {
+        await a.tool('lease', 'release', '--force', subnet);
+        await back(lab);
+      };
+    },
+    doctor: ['lease-lost', /lost.*reserved it elsewhere.*restart tartand/],
+  },
 ];
+
+/** @param etcd the three members that the host of the lab uses */
+export function memberRows(etcd: () => FaultEtcd): readonly DiagnosisRow[] {
+  return [
+    {
+      id: 'D3',
+      what: 'the member of etcd that is used is cut off from the two others',
+      on: 'a',
+      async inject(lab) {
+        const { store } = await lab.node('a').status();
+        const used = store?.endpoints.find(({ state }) => state === 'answers')?.url;
+        const member = etcd().members.find(({ endpoint }) => endpoint === used);
+        if (!member) throw new Error(`no member is used: ${JSON.stringify(store)}`);
+        await member.partition();
+        return () => run(lab.spaces.inside('e', ['nft', 'delete table inet partition']));
+      },
+      // Who is not in use is asked once a minute.
+      healLimitMs: 70_000,
+      doctor: ['endpoint-silent', /192\.0\.2\.254:\d+.*this member of etcd is down or cut off/],
+    },
+  ];
+}
