@@ -21,15 +21,19 @@ const lab = useLab({ nodes: ['a', 'b'] }, async opened => {
   await opened.bringUp();
 });
 
-async function received(): Promise<Counters> {
-  return receivedOf(await lab().node('a').counters());
+/** Without the questions and answers of the real host b, which come when they want; a vector that is one is asked for. */
+async function received(probes = false): Promise<Counters> {
+  const all = receivedOf(await lab().node('a').counters());
+  return Object.fromEntries(Object.entries(all).filter(([name]) => probes || name !== 'rx_probe'));
 }
 
 test.each(arriving)('$id $name: $counter', async vector => {
-  const before = await received();
+  const isProbe = vector.counter === 'rx_probe';
+  const before = await received(isProbe);
   await inject(lab().spaces, 'b', [datagramOf(vector)]);
-  await until('the packet is counted', async () => totalOf(await received()) > totalOf(before));
-  const changed = difference(await received(), before);
+  await until('the packet is counted', async () => totalOf(await received(isProbe)) > totalOf(before));
+  const changed = difference(await received(isProbe), before);
+  if (isProbe) return expect(Object.keys(changed)).toEqual(['rx_probe']);
   expect(changed).toEqual(beside.has(vector.counter) ? { rx_ok: 1, [vector.counter]: 1 } : { [vector.counter]: 1 });
 });
 
@@ -56,7 +60,7 @@ test('another source port of a member passes and is counted beside', async () =>
 test('a flood of them loses nothing of the good flow, and every packet is in one counter', async () => {
   const before = await received();
   const flow = await lab().flow(lab().node('b'), lab().node('a'));
-  const bad = arriving.filter(({ id }) => id !== 'P51').map(datagramOf);
+  const bad = arriving.filter(({ id, counter }) => id !== 'P51' && counter !== 'rx_probe').map(datagramOf);
   for (let round = 0; round < 20; round++) await inject(lab().spaces, 'b', bad);
   const report = await flow.stop();
   expect(report).toMatchObject({ lost: 0, duplicates: 0 });

@@ -7,7 +7,8 @@
  *   push DST PORT BYTES [BYTES A SECOND]
  *                             one TCP connection with pseudo-random bytes and their checksum; SIGTERM ends it early
  *   serve PORT                prints "ready"; takes one such connection and reports what came and from whom
- *   notified PATH             prints "ready"; then the first datagram that comes to that Unix socket (sd_notify(3))
+ *   notified PATH             prints "ready"; then the first datagram that comes to that Unix socket and says READY
+ *                             (sd_notify(3))
  *   inject                    lines "SRC SPORT DST DPORT HEX" on stdin become UDP datagrams with that outer source
  */
 #include <arpa/inet.h>
@@ -365,10 +366,12 @@ static int notified(const char *path)
 		fail("probe: bind");
 	printf("ready\n");
 	fflush(stdout);
-	ssize_t n = recv(fd, text, sizeof text - 1, 0);
-	if (n < 0)
-		fail("probe: recv");
-	text[n] = 0;
+	do {
+		ssize_t n = recv(fd, text, sizeof text - 1, 0);
+		if (n < 0)
+			fail("probe: recv");
+		text[n] = 0;
+	} while (strncmp(text, "READY=", 6));
 	printf("%s\n", text);
 	return 0;
 }

@@ -65,8 +65,9 @@ async function diagnose(lab: Lab, row: DiagnosisRow): Promise<void> {
         row.statusLimitMs ?? statusLimitMs,
       );
       seen = secondsSince(fromMs);
-      const { stdout } = await host.tool('status');
-      expect(headOf(stdout)).toMatch(words);
+      // A daemon that starts goes on meanwhile.
+      const head = async (): Promise<string> => headOf((await host.tool('status')).stdout);
+      await until(`${row.id} in the first lines: ${words}`, async () => words.test(await head()), statusLimitMs);
     }
     const found = await until(`${row.id} by doctor`, () => foundBy(row, lab), 25_000);
     if (row.peers) expect((await host.tool('peers')).stdout).toMatch(row.peers);
