@@ -119,7 +119,8 @@ test('a slow reader of a pipe gets all of a long output', async () => {
 
 test('top keeps the screen of a terminal, and gives it back at Ctrl-C', async () => {
   const a = lab().node('a');
-  const words = [process.execPath, toolProgram, 'top', '-i', '0.2', '--run-dir', a.runDir].join(' ');
+  // Without the exec a shell may stay between, which the interrupt ends too.
+  const words = ['exec', process.execPath, toolProgram, 'top', '-i', '0.2', '--run-dir', a.runDir].join(' ');
   const running = start(a.inside(['script', '-qec', words, '/dev/null']));
   let seen = '';
   running.stdout.on('data', part => (seen += String(part)));
