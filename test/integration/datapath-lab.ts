@@ -4,7 +4,7 @@
  *   [a] tartan0 10.5.1.0 - 192.0.2.1 ---- veth ---- 192.0.2.2 - tartan0 10.5.2.0 [b]
  */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, openSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdtempSync, openSync, readFileSync, readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -212,8 +212,10 @@ export class Lab {
 
   /** Data processes of the host, zombies not counted. */
   dataProcesses(host: Host): readonly number[] {
-    const pids = run('ip', 'netns', 'pids', this.namespace(host)).split('\n').filter(Boolean).map(Number);
-    return pids.filter(pid => isRunning(pid) && nameOf(pid) === 'tartan-datapath');
+    // ip netns pids takes longer than two of them live beside each other.
+    const own = statSync(`/run/netns/${this.namespace(host)}`).ino;
+    const pids = readdirSync('/proc').filter(name => nameOf(name) === 'tartan-datapath' && namespaceOf(name) === own);
+    return pids.map(Number).filter(isRunning);
   }
 
   linkIndex(host: Host): number {
@@ -258,7 +260,12 @@ export class Lab {
   }
 }
 
-function nameOf(pid: number): string {
+/** The inode of its network namespace; undefined when it has ended. */
+function namespaceOf(pid: string): number | undefined {
+  return statSync(`/proc/${pid}/ns/net`, { throwIfNoEntry: false })?.ino;
+}
+
+function nameOf(pid: string): string {
   try {
     return readFileSync(`/proc/${pid}/comm`, 'latin1').trimEnd();
   } catch {

@@ -3,7 +3,7 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 export PATH="$PWD/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 passed=0 failed=0 skipped=0 ended= running=
-step_limit=${TARTAN_STEP_LIMIT:-480}
+step_limit=${TARTAN_STEP_LIMIT:-900}
 declare -a failures=()
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/tartan-steps.XXXXXX")
 trap at_exit EXIT
