@@ -69,9 +69,11 @@ export interface HostFacts {
   readonly conntrack: Fact<{ readonly count: number; readonly max: number } | undefined>;
   /** Percent of the last ten seconds in which something waited for a processor (PSI); undefined: not told. */
   readonly pressure: Fact<number | undefined>;
-  /** Programs that manage links and have taken ours: `systemd-networkd`. */
-  readonly linkManagers: readonly string[];
+  /** Programs that manage links and have taken ours. */
+  readonly linkManagers: readonly LinkManager[];
 }
+
+export type LinkManager = 'systemd-networkd' | 'NetworkManager';
 
 export interface SettingFacts {
   /** With dots for slashes: `net.ipv4.conf.tartan0.forwarding`. */

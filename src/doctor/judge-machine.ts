@@ -3,7 +3,7 @@ import type { Finding } from '../docker/verify/finding.js';
 import { factValue } from '../lib/fact.js';
 import type { Status } from '../agent/status.js';
 import { check, diagnosis, uncheckedIf, type Check } from './check.js';
-import type { DoctorFacts, HostFacts, UnderlayFindings } from './facts.js';
+import type { DoctorFacts, HostFacts, LinkManager, UnderlayFindings } from './facts.js';
 import { problemsAt } from './judge-problems.js';
 
 export function judgeMachine({ status: fact, host, underlay }: DoctorFacts): readonly Check[] {
@@ -75,14 +75,20 @@ function judgeConntrack({ conntrack }: HostFacts): readonly Finding[] {
   ];
 }
 
+const unmanage: Readonly<Record<LinkManager, string>> = {
+  'systemd-networkd':
+    "printf '[Match]\\nName=tartan0\\n[Link]\\nUnmanaged=yes\\n' > /etc/systemd/network/05-tartan.network && networkctl reload",
+  NetworkManager:
+    "printf '[keyfile]\\nunmanaged-devices+=interface-name:tartan0\\n' > /etc/NetworkManager/conf.d/90-tartan.conf && nmcli general reload",
+};
+
 function judgeManagers({ linkManagers }: HostFacts): readonly Finding[] {
   return linkManagers.map(name =>
     diagnosis('warning', 'link-managed', {
       found: `${name} manages tartan0`,
       cause: 'a .network file or a profile of it matches the link: it may take its address and its routes away',
       expected: 'tartan0 unmanaged',
-      repair:
-        "printf '[Match]\\nName=tartan0\\n[Link]\\nUnmanaged=yes\\n' > /etc/systemd/network/05-tartan.network && networkctl reload",
+      repair: unmanage[name],
     }),
   );
 }

@@ -2,7 +2,7 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { release } from 'node:os';
 import { linkSysctls } from '../backend/udp.js';
-import type { HostFacts, SettingFacts } from '../doctor/facts.js';
+import type { HostFacts, LinkManager, SettingFacts } from '../doctor/facts.js';
 import { errnoOf } from '../lib/errors.js';
 import { factValue, known, unknown, type Fact } from '../lib/fact.js';
 import { readTextFile } from '../lib/file.js';
@@ -61,9 +61,15 @@ function readPressure(): HostFacts['pressure'] {
   return known(average === undefined ? undefined : Number(average));
 }
 
-/** systemd-networkd writes one file for each link (sd_network_link_get_setup_state). */
-function linkManagers(index: number): readonly string[] {
-  const text = factValue(readTextFile(`/run/systemd/netif/links/${index}`)) ?? '';
-  const state = /^ADMIN_STATE=(\w+)$/m.exec(text)?.[1];
-  return state === 'configuring' || state === 'configured' || state === 'failed' ? ['systemd-networkd'] : [];
+/** Both write one file for each link: systemd-networkd its setup state, NetworkManager the profile that it has activated. */
+function linkManagers(index: number): readonly LinkManager[] {
+  const networkd = factValue(readTextFile(`/run/systemd/netif/links/${index}`)) ?? '';
+  const other = factValue(readTextFile(`/run/NetworkManager/devices/${index}`)) ?? '';
+  return [
+    ...(/^ADMIN_STATE=(configuring|configured|failed)$/m.test(networkd) ? (['systemd-networkd'] as const) : []),
+    // A link that it only shows has no profile.
+    ...(/^managed=(true|managed)$/m.test(other) && /^connection-uuid=./m.test(other)
+      ? (['NetworkManager'] as const)
+      : []),
+  ];
 }

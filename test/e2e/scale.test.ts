@@ -114,7 +114,8 @@ test(`a host among ${peers} others: few calls, all routes within 10 s, no long p
   expect(ms).toBeLessThan(10_000);
   // The network document, and in one page each what is held and what is leased.
   expect(asked('Range')).toBe(3);
-  expect(asked('Txn')).toBe(1);
+  // The claim, and a read of the proof that may fall due meanwhile.
+  expect(asked('Txn')).toBeLessThanOrEqual(2);
   expect(asked('LeaseKeepAlive')).toBeLessThanOrEqual(1);
   // A processor shared with others does less in the same time: 100 ms alone were 221 ms beside 18 programs.
   expect(blocked.ownMs).toBeLessThan(400);

@@ -428,6 +428,7 @@ export const rows: readonly Row[] = [
     { host: { ...host, conntrack: known({ count: 950, max: 1000 }) } },
   ],
   ['warning', 'link-managed', /Unmanaged=yes/, { host: { ...host, linkManagers: ['systemd-networkd'] } }],
+  ['warning', 'link-managed', /unmanaged-devices/, { host: { ...host, linkManagers: ['NetworkManager'] } }],
   ['note', 'processor-pressure', /95 %/, { host: { ...host, pressure: known(95) } }],
   [
     'error',

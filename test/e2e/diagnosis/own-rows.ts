@@ -1,5 +1,15 @@
 /** D32 to D46: the host and tartan itself. What only the tool must see is put over its view in a mount namespace. */
-import { copyFileSync, cpSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { keyPrefix, type Lab } from '../../support/lab.js';
@@ -39,6 +49,38 @@ async function stopAndGo(lab: Lab, letter: string): Promise<Heal> {
     clearInterval(timer);
     await delay(400);
     process.kill(pid, 'SIGCONT');
+    await flow.stop();
+  };
+}
+
+/** The wall clock that tartand sees is set forward; its other clocks go on. */
+async function setClock(lab: Lab, letter: string): Promise<Heal> {
+  const host = lab.node(letter);
+  const library = join(lab.spaces.directory, 'set-clock.so');
+  await run(['gcc', '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', library, join(root, 'test/support/set-clock.c')]);
+  const environment = { LD_PRELOAD: library, SET_CLOCK: wrote(lab, 'clock', '0') };
+  await host.stopDaemon();
+  await host.startDaemon({}, environment).waitForEvent('daemon.ready');
+  wrote(lab, 'clock', '3600');
+  return async () => {
+    await host.stopDaemon();
+    await host.bringUp();
+  };
+}
+
+/** The data process may run for a twentieth of the time, under a flood (cgroups(7), CPU bandwidth control). */
+async function starve(lab: Lab, letter: string): Promise<Heal> {
+  const pid = await lab.node(letter).datapathPid();
+  const parent = ['/sys/fs/cgroup/cpu', '/sys/fs/cgroup'].find(path => existsSync(join(path, 'cgroup.procs'))) ?? '';
+  const group = join(parent, `tartan-test-${process.pid}`);
+  mkdirSync(group);
+  if (existsSync(join(group, 'cpu.max'))) writeFileSync(join(group, 'cpu.max'), '5000 100000');
+  else writeFileSync(join(group, 'cpu.cfs_quota_us'), '5000');
+  writeFileSync(join(group, 'cgroup.procs'), String(pid));
+  const flow = await lab.flow(lab.node('a'), lab.node(letter), 30_000);
+  return async () => {
+    writeFileSync(join(parent, 'cgroup.procs'), String(pid));
+    rmdirSync(group);
     await flow.stop();
   };
 }
@@ -107,6 +149,13 @@ export const ownRows: readonly DiagnosisRow[] = [
     doctor: ['daemon-away', /another live host|node id|identity/],
   },
   {
+    id: 'D38',
+    what: 'clock set forward by an hour',
+    on: 'a',
+    inject: lab => setClock(lab, 'a'),
+    doctor: ['clock-set', /set forward by 3600 s.*time server.*timedatectl/],
+  },
+  {
     id: 'D39',
     what: 'disk full',
     on: 'a',
@@ -161,6 +210,13 @@ export const ownRows: readonly DiagnosisRow[] = [
     on: 'b',
     inject: lab => stopAndGo(lab, 'b'),
     doctor: ['receive-drops', /drops datagrams of peers now: \d+ during this check.*buffers or its processors/],
+  },
+  {
+    id: 'D45',
+    what: 'starved of processor',
+    on: 'b',
+    inject: lab => starve(lab, 'b'),
+    doctor: ['starved', /waited for a processor \d+ %.*more processors, or limit/],
   },
   {
     id: 'D46',

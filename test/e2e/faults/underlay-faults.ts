@@ -19,7 +19,14 @@ export const underlayFaults: readonly Fault[] = [
         await lab.stay(200);
       }
     },
-    heal: async lab => onSwitch(lab, 'link', 'set', `p${lab.victim.letter}`, 'up'),
+    heal: async lab => {
+      await onSwitch(lab, 'link', 'set', `p${lab.victim.letter}`, 'up');
+      // A connection that lost packets sends them again at its own pace: till then a lease that is held may become unknown.
+      const healedMs = performance.now();
+      const heard = async (): Promise<boolean> =>
+        ((await lab.victim.status()).store?.answeredSeconds ?? Infinity) + 1 < (performance.now() - healedMs) / 1000;
+      await until('etcd is heard again', heard, 5000);
+    },
   },
   {
     name: 'the tunnel device set down',
