@@ -90,7 +90,7 @@ case $part in
 	diagnosis) step 'every fault that people call about' env TARTAN_DIAGNOSIS=all vitest run --project e2e test/e2e/diagnosis.test.ts ;;
 	metrics)
 		step 'every alert by a real fault' vitest run --project long test/long/metrics.test.ts
-		step 'what it costs to be scraped' vitest run --project long test/long/metrics-cost.test.ts
+		step 'what it costs to be looked at' vitest run --project long test/long/look-cost.test.ts
 		;;
 	web) step 'five hundred hosts in a browser' vitest run --project long test/long/web.test.ts ;;
 	soak) step 'soak' bash test/support/soak.sh --minutes "${TARTAN_SOAK_MINUTES:-30}" --seed "${TARTAN_SOAK_SEED:-1}" ;;

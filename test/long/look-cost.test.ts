@@ -1,5 +1,5 @@
 /**
- * What it costs to be scraped each second: TCP between two hosts with and without it, by turns (A B A B), and the
+ * What it costs to be looked at each second: TCP between two hosts with and without it, by turns (A B A B), and the
  * processor time of tartand. The throughput means something on a quiet machine only, so the bound is on the processor:
  * where data plane and daemon share the cores, what one takes the other has not.
  */
@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { keyPrefix } from '../support/lab.js';
 import type { LabHost } from '../support/lab-host.js';
 import { metricsFlags, metricsPort } from '../support/prometheus.js';
-import { start, type Running } from '../support/tools.js';
+import { start, toolProgram, until, type Running } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const turns = Number(process.env['TARTAN_TURNS'] ?? 10);
@@ -69,26 +69,59 @@ function medianOf(turnsOf: readonly Turn[], what: keyof Turn): number {
   return turnsOf.map(each => each[what]).toSorted((a, b) => a - b)[turnsOf.length >> 1] ?? NaN;
 }
 
-test(
-  'to be scraped each second takes less than one percent',
-  async () => {
+/** `tartan top` of each host. */
+function watchTop(hosts: readonly LabHost[]): readonly Running[] {
+  return hosts.map(host => {
+    const top = start(host.inside([process.execPath, toolProgram, 'top', '-i', '1', '--run-dir', host.runDir]));
+    top.stdout.resume();
+    return top;
+  });
+}
+
+const webAsker = `
+const ask = () => ['host', 'matrix', 'leases'].forEach(part =>
+  fetch('http://127.0.0.1:8286/data/' + part).then(answer => answer.text()));
+ask();
+setInterval(ask, 1000);
+`;
+
+/** `tartan web` of one host, and what its page asks for. */
+async function openPage([host]: readonly LabHost[]): Promise<readonly Running[]> {
+  if (!host) return [];
+  const places = ['--run-dir', host.runDir, '--state-dir', host.stateDir];
+  const web = start(host.inside([process.execPath, toolProgram, 'web', ...places]));
+  let said = '';
+  for (const stream of [web.stdout, web.stderr]) stream.on('data', part => (said += String(part)));
+  await until('the page is open', () => said.includes('8286'));
+  return [web, start(host.inside([process.execPath, '-e', webAsker]))];
+}
+
+const looks = {
+  '/metrics': async (hosts: readonly LabHost[]) => [scrape(hosts)],
+  'tartan top': async (hosts: readonly LabHost[]) => watchTop(hosts),
+  'tartan web': openPage,
+} as const;
+
+test.each(Object.entries(looks))(
+  '%s each second takes less than one percent',
+  async (name, look) => {
     const [a, b] = [node('a'), node('b')];
     await turn(a, b);
     const without: Turn[] = [];
-    const scraped: Turn[] = [];
+    const looked: Turn[] = [];
     for (let at = 0; at < turns; at++) {
       without.push(await turn(a, b));
-      const asking = scrape([a, b]);
-      scraped.push(await turn(a, b));
-      asking.kill();
+      const lookers = await look([a, b]);
+      looked.push(await turn(a, b));
+      for (const looker of lookers) looker.kill();
     }
-    const bits = medianOf(scraped, 'bitsPerSecond') / medianOf(without, 'bitsPerSecond');
-    const cores = (medianOf(scraped, 'cores') - medianOf(without, 'cores')) / lab().hosts.length;
+    const bits = medianOf(looked, 'bitsPerSecond') / medianOf(without, 'bitsPerSecond');
+    const cores = (medianOf(looked, 'cores') - medianOf(without, 'cores')) / lab().hosts.length;
     const listed = (all: readonly Turn[]): string => all.map(each => (each.bitsPerSecond / 1e9).toFixed(2)).join(' ');
     process.stdout.write(
-      `scraped each second, medians of ${turns} turns: ${(bits * 100).toFixed(2)} % of the throughput, ` +
+      `${name} each second, medians of ${turns} turns: ${(bits * 100).toFixed(2)} % of the throughput, ` +
         `${(cores * 100).toFixed(2)} % of a core more for each daemon\n` +
-        `Gbit/s without ${listed(without)}, scraped ${listed(scraped)}\n`,
+        `Gbit/s without ${listed(without)}, with it ${listed(looked)}\n`,
     );
     expect(cores).toBeLessThan(mostCores);
   },
