@@ -68,8 +68,6 @@ function linkManagers(index: number): readonly LinkManager[] {
   return [
     ...(/^ADMIN_STATE=(configuring|configured|failed)$/m.test(networkd) ? (['systemd-networkd'] as const) : []),
     // A link that it only shows has no profile.
-    ...(/^managed=(true|managed)$/m.test(other) && /^connection-uuid=./m.test(other)
-      ? (['NetworkManager'] as const)
-      : []),
+    ...(/^connection-uuid=./m.test(other) ? (['NetworkManager'] as const) : []),
   ];
 }

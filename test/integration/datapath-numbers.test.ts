@@ -3,11 +3,10 @@
  * number is zeroed before another peer gets it, and where numbers or memory end, the peers that are there go on.
  */
 import { fstatSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { peerRowLength } from '../../src/lib/native.js';
 import { treeOf } from '../support/other-version.js';
-import { root, run } from '../support/tools.js';
+import { makePreload } from '../support/tools.js';
 import { Lab, bothUp, pidOf, respawned, until, withTableOf, type Daemon } from './datapath-lab.js';
 
 let lab: Lab;
@@ -154,9 +153,8 @@ test('more peers than numbers: new ones are refused and named, the others go on,
 });
 
 test('a full memory: the error is told and the older table stays; with memory the newest one follows by itself', async () => {
-  const library = `${lab.runDir('a')}-full-memory.so`;
+  const library = await makePreload('test/support/full-memory.c', `${lab.runDir('a')}-full-memory.so`);
   const full = `${lab.runDir('a')}-is-full`;
-  await run(['gcc', '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', library, join(root, 'test/support/full-memory.c')]);
   const through = ['env', `LD_PRELOAD=${library}`, `FULL_MEMORY=${full}`];
   const { a: daemon } = await bothUp(lab, {}, { through });
   const pid = await pidOf(daemon);

@@ -160,7 +160,8 @@ test('a daemon killed at any instant of a hand-over: the next one goes on, and n
   const seen = new Set<string>();
   for (let round = 0; round < 20; round++) {
     const tree = trees[(round + 1) % 2] ?? root;
-    const [earlier = 0] = lab.dataProcesses('a');
+    const [earlier] = lab.dataProcesses('a');
+    if (earlier === undefined) throw new Error('no data process runs');
     const victim = lab.daemon('a', { tree });
     await victim.call('open', open());
     // Chance rarely meets both of them: in the last rounds the earlier one does not hand over before it is met.

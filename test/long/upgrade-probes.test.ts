@@ -14,15 +14,16 @@ const lab = useLab({ nodes: ['a', 'b', 'c'] }, async opened => {
 const notBare = 'udp port 8285 and udp[8] & 0xf0 != 0x40';
 
 test('0 datagrams but bare packets to a host of an earlier commit, under traffic', async () => {
-  const [a, b, c] = ['a', 'b', 'c'].map(letter => lab().node(letter));
-  if (!a || !b || !c) throw new Error('three hosts');
-  const captures = [];
-  for (const { letter } of [b, c]) captures.push(await Capture.open(lab().spaces, letter, 'eth0', notBare));
+  const [a, b, c] = [lab().node('a'), lab().node('b'), lab().node('c')];
+  const [atEarlier, atOurs] = [
+    await Capture.open(lab().spaces, 'b', 'eth0', notBare),
+    await Capture.open(lab().spaces, 'c', 'eth0', notBare),
+  ];
   const bare = await Capture.open(lab().spaces, 'b', 'eth0', 'udp port 8285 and udp[8] & 0xf0 = 0x40');
   const flows = [await lab().flow(a, b, 100), await lab().flow(b, a, 100), await lab().flow(a, c, 100)];
   await delay(20_000);
   for (const flow of flows) expect((await flow.stop()).lost).toBe(0);
-  const [earlier = [], ours = []] = [await captures[0]?.stop(), await captures[1]?.stop()];
+  const [earlier, ours] = [await atEarlier.stop(), await atOurs.stop()];
   const packets = await bare.stop();
   process.stdout.write(
     `bare packets at the earlier: ${packets.length}; others: ${earlier.length}, at ours ${ours.length}\n`,

@@ -103,6 +103,12 @@ export async function attempt(command: readonly string[], o: RunOptions = {}): P
   });
 }
 
+/** Compiles a C file of the tree into a library to be preloaded (ld.so(8)). @returns its path */
+export async function makePreload(source: string, library: string): Promise<string> {
+  await run(['gcc', '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', library, join(root, source)]);
+  return library;
+}
+
 /** Runs to the end and must succeed; its standard output. */
 export async function run(command: readonly string[], o: RunOptions = {}): Promise<string> {
   const { status, stdout, stderr } = await attempt(command, o);

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { keyPrefix, type Lab } from '../../support/lab.js';
 import { treeOf } from '../../support/other-version.js';
-import { root, run } from '../../support/tools.js';
+import { makePreload, root, run } from '../../support/tools.js';
 import type { DiagnosisRow, Heal } from './row.js';
 
 /** A command in whose view something is mounted over. */
@@ -56,8 +56,7 @@ async function stopAndGo(lab: Lab, letter: string): Promise<Heal> {
 /** The wall clock that tartand sees is set forward; its other clocks go on. */
 async function setClock(lab: Lab, letter: string): Promise<Heal> {
   const host = lab.node(letter);
-  const library = join(lab.spaces.directory, 'set-clock.so');
-  await run(['gcc', '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', library, join(root, 'test/support/set-clock.c')]);
+  const library = await makePreload('test/support/set-clock.c', join(lab.spaces.directory, 'set-clock.so'));
   const environment = { LD_PRELOAD: library, SET_CLOCK: wrote(lab, 'clock', '0') };
   await host.stopDaemon();
   await host.startDaemon({}, environment).waitForEvent('daemon.ready');
@@ -71,13 +70,13 @@ async function setClock(lab: Lab, letter: string): Promise<Heal> {
 /** The data process may run for a twentieth of the time, under a flood (cgroups(7), CPU bandwidth control). */
 async function starve(lab: Lab, letter: string): Promise<Heal> {
   const pid = await lab.node(letter).datapathPid();
+  const flow = await lab.flow(lab.node('a'), lab.node(letter), 30_000);
   const parent = ['/sys/fs/cgroup/cpu', '/sys/fs/cgroup'].find(path => existsSync(join(path, 'cgroup.procs'))) ?? '';
   const group = join(parent, `tartan-test-${process.pid}`);
   mkdirSync(group);
   if (existsSync(join(group, 'cpu.max'))) writeFileSync(join(group, 'cpu.max'), '5000 100000');
   else writeFileSync(join(group, 'cpu.cfs_quota_us'), '5000');
   writeFileSync(join(group, 'cgroup.procs'), String(pid));
-  const flow = await lab.flow(lab.node('a'), lab.node(letter), 30_000);
   return async () => {
     writeFileSync(join(parent, 'cgroup.procs'), String(pid));
     rmdirSync(group);
