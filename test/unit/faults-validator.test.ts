@@ -223,7 +223,7 @@ describe('I9: what a daemon may cost', () => {
   ];
   it.each<[Partial<ProcessState>, string]>([
     [{ residentBytes: 1001 }, 'more than 1000 bytes of memory'],
-    [{ descriptors: 11 }, 'more than 10 descriptors'],
+    [{ descriptors: 11 }, '11 descriptors, more than 10'],
     [{ cpuMs: 5001 }, 'more than 50 % of a core'],
     [{ logBytes: 1001 }, 'logs more than 100 bytes a second'],
   ])('%o', (later, what) => {

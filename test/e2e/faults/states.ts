@@ -1,5 +1,5 @@
 /** The state log of one host: every 100 ms what its daemon says, what stands in its kernel and what it costs. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -139,10 +139,23 @@ function readProcess(host: LabHost): ProcessState | null {
       pid,
       cpuMs: ((userTicks + systemTicks) * 1000) / ticksPerSecond,
       residentBytes: pages * 4096,
-      descriptors: readdirSync(`/proc/${pid}/fd`).length,
+      descriptors: countDescriptors(pid),
       logBytes: statSync(join(host.spaces.directory, `${host.letter}.log`)).size,
     };
   } catch {
     return null;
   }
+}
+
+/** Node opens the files of all modules at once while it loads them: those are not the daemon's. */
+function countDescriptors(pid: number): number {
+  const directory = `/proc/${pid}/fd`;
+  return readdirSync(directory).filter(name => {
+    try {
+      return !/\.[cm]?js$/.test(readlinkSync(join(directory, name)));
+    } catch {
+      // The daemon closed it between the two calls.
+      return false;
+    }
+  }).length;
 }

@@ -43,8 +43,6 @@ interface Left {
 }
 
 const subnetsKey = /\/subnets\/([^/]*)$/;
-/** Node opens the files of all modules at once when it begins. */
-const loadingMs = 1000;
 const averageOverMs = 10_000;
 const togetherMs = 5_000;
 
@@ -225,12 +223,12 @@ class Replay {
     const { residentBytes, descriptors, logBytesPerSecond, cpuShare } = this.#bounds;
     if (process.residentBytes > residentBytes)
       this.#break('I9', atMs, `${host}: more than ${residentBytes} bytes of memory`);
+    if (process.descriptors > descriptors)
+      this.#break('I9', atMs, `${host}: ${process.descriptors} descriptors, more than ${descriptors}`);
     const trail = (this.#trail.get(host) ?? []).filter(({ process: { pid } }) => pid === process.pid);
     trail.push({ atMs, process });
     this.#trail.set(host, trail);
     const [first] = trail;
-    if (first && atMs - first.atMs >= loadingMs && process.descriptors > descriptors)
-      this.#break('I9', atMs, `${host}: more than ${descriptors} descriptors`);
     if (!first || atMs - first.atMs < averageOverMs) return;
     trail.shift();
     const ms = atMs - first.atMs;
