@@ -191,6 +191,8 @@ export class Agent {
       underlayMtu: node.interface.mtu,
       checkSource,
       checkDestination,
+      engine: 'user',
+      vni: 1,
     };
   }
 

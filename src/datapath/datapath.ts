@@ -1,5 +1,6 @@
 /** The port to the engine that carries packets. */
-import type { TunnelPeer } from '../model/plan.js';
+import type { KernelOffer } from '../model/features.js';
+import type { EngineChoice, TunnelPeer } from '../model/plan.js';
 import type { Ipv4, Prefix } from '../model/ip.js';
 
 /** The number of a published route table; 0 is the empty table of a new data process. */
@@ -23,6 +24,18 @@ export interface DatapathConfig {
   /** Drop inner packets whose source or destination does not match their sender; on unless an option disables it. */
   readonly checkSource: boolean;
   readonly checkDestination: boolean;
+  readonly engine: EngineChoice;
+  /** VXLAN network identifier of the kernel engine, 24 bits. */
+  readonly vni: number;
+}
+
+/** `unavailable`: it was asked for, and this host cannot; `on` also while it only receives. */
+export interface KernelEngineStats {
+  readonly state: 'off' | 'on' | 'unavailable';
+  /** Why it is unavailable. */
+  readonly reason?: string;
+  /** Peers whose packets go by the kernel now. */
+  readonly peers: number;
 }
 
 /**
@@ -52,6 +65,7 @@ export interface DatapathStats {
   readonly warningKinds: readonly WarningKind[];
   /** What keeps packets from being carried as published, one line each. */
   readonly problems: readonly string[];
+  readonly kernel: KernelEngineStats;
 }
 
 /** What the data process has measured of one peer. Times are CLOCK_BOOTTIME milliseconds; undefined: never, not known. */
@@ -80,6 +94,10 @@ export interface PeerMeasurement {
   readonly pathMtuIn: number | undefined;
   /** Where its packets come from, when that is not its endpoint. */
   readonly addressSeen: { readonly address: Ipv4; readonly port: number } | undefined;
+  /** The engine that packets to it go by. */
+  readonly engine: 'user' | 'kernel';
+  /** Why not by the kernel, when both hosts could. */
+  readonly engineReason?: string;
 }
 
 /** An address that no lease names and that datagrams come from. */
@@ -100,6 +118,8 @@ export interface Datapath {
   readonly pid: number | undefined;
   /** Whether the data process answers probes: the one that runs, or the next one. */
   readonly answersProbes: boolean;
+  /** Where the kernel engine receives; undefined where it does not, and `stats().kernel` says why. */
+  readonly kernelOffer: KernelOffer | undefined;
   /** The deadline that `forwardUntil` set last, also in the daemon before when a process was adopted; else 0. */
   readonly forwardUntilMs: number;
   /**

@@ -5,6 +5,7 @@
  */
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import type { NativeKernelCalls } from './native-kernel.js';
 
 export interface NativeTun {
   readonly fd: number;
@@ -177,7 +178,7 @@ export interface NativeLimits {
 
 export type NativeCapability = 'CAP_NET_ADMIN' | 'CAP_SETGID' | 'CAP_SETUID';
 
-export interface NativeAddon {
+export interface NativeAddon extends NativeKernelCalls {
   readonly build: string;
   readonly limits: NativeLimits;
   /** The layout version of the shared memories and the hello, as in NativeHello.version. */

@@ -6,13 +6,18 @@
  */
 import { jsonMembers, spliceMember } from './json.js';
 
+/** Where a kernel engine receives: its UDP port, and its VXLAN network identifier of 24 bits. */
+export interface KernelOffer {
+  readonly port: number;
+  readonly vni: number;
+}
+
 export interface Features {
   /** The version of the probe that it answers. */
   readonly probe?: 1;
   /** Bare IPv6 packets in the tunnel. */
   readonly inner6?: 1;
-  /** The tunnel of the kernel engine: its UDP port, and a VXLAN network identifier of 24 bits. */
-  readonly kernel?: { readonly port: number; readonly vni: number };
+  readonly kernel?: KernelOffer;
   /** What other backends of this host publish, by backend name. */
   readonly backends?: Readonly<Record<string, object>>;
 }

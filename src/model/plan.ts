@@ -2,6 +2,7 @@
  * The plan of a node: the state that its host must have, as whole sets that are compared by value. A backend makes the
  * plan from the own lease and the peers. The reconciler makes the host equal to the plan. Nothing here does I/O.
  */
+import type { KernelOffer } from './features.js';
 import { formatIpv4, formatPrefix, type AnyPrefix, type Ipv4, type Prefix } from './ip.js';
 
 /** Packets to `prefixes` go to `endpoint`:`port` in UDP. */
@@ -14,7 +15,12 @@ export interface TunnelPeer {
   readonly port: number;
   /** Bits of what the peer can receive beside bare IPv4 packets: `probeFeature`. */
   readonly features: number;
+  /** Its kernel engine, where ours may send to it: both have the same port and VNI. */
+  readonly kernel?: KernelOffer;
 }
+
+/** What may carry packets between hosts of tartan: only the data process, or the kernel where both hosts can. */
+export type EngineChoice = 'user' | 'kernel' | 'auto';
 
 /** The peer answers probes; FEATURE_PROBE of native/shared/layout.h. */
 export const probeFeature = 1;

@@ -78,6 +78,8 @@ async function open(): Promise<Datapath> {
     mtu: 1472,
     checkSource: true,
     checkDestination: true,
+    engine: 'user',
+    vni: 1,
   });
   datapath.publish(peersOf(1));
   datapath.forwardUntil(2 ** 45);

@@ -164,6 +164,8 @@ export class Lab {
       mtu: 1472,
       checkSource: true,
       checkDestination: true,
+      engine: 'user',
+      vni: 1,
     };
   }
 

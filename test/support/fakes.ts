@@ -1,8 +1,14 @@
 /** Fakes that record calls as text, for the agent's and the reconciler's unit tests. */
-import type { Datapath, DatapathConfig, PeerMeasurement, Stranger } from '../../src/datapath/datapath.js';
+import type {
+  Datapath,
+  DatapathConfig,
+  DatapathStats,
+  PeerMeasurement,
+  Stranger,
+} from '../../src/datapath/datapath.js';
 import type { HostNetwork } from '../../src/host/host.js';
 import { formatIpv4, formatPrefix, parseIpv4, parsePrefix, type Ipv4 } from '../../src/model/ip.js';
-import { noFeatures } from '../../src/model/features.js';
+import { noFeatures, type KernelOffer } from '../../src/model/features.js';
 import { Wake } from '../../src/lib/wake.js';
 import { leaseValueOf, type Lease } from '../../src/model/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/model/network.js';
@@ -101,6 +107,8 @@ export class FakeDatapath implements Datapath {
   readonly device = 'tartan0';
   readonly adopted = false;
   answersProbes = true;
+  kernelOffer: KernelOffer | undefined;
+  kernel: DatapathStats['kernel'] = { state: 'off', peers: 0 };
   forwardUntilMs = 0;
   problems: readonly string[] = [];
   started: DatapathConfig | undefined;
@@ -152,6 +160,7 @@ export class FakeDatapath implements Datapath {
       warnings: [],
       warningKinds: [],
       problems: this.problems,
+      kernel: this.kernel,
     };
   }
 

@@ -384,7 +384,14 @@ it('fault D17: a peer that answers no question is told in the status, with the c
     { packets: 0, bytes: 0 },
     { packets: 4, bytes: 400 },
   ];
-  const blank = { heardMs: undefined, answeredMs: undefined, roundTripUs: undefined, loss: 1, addressSeen: undefined };
+  const blank = {
+    heardMs: undefined,
+    answeredMs: undefined,
+    roundTripUs: undefined,
+    loss: 1,
+    addressSeen: undefined,
+    engine: 'user' as const,
+  };
   const measured = {
     ...blank,
     pathMtuOut: undefined,

@@ -81,6 +81,8 @@ const config: DatapathConfig = {
   mtu: 1472,
   checkSource: true,
   checkDestination: true,
+  engine: 'user',
+  vni: 1,
 };
 
 test('peers become rows under their numbers, and sorted routes to them', () => {

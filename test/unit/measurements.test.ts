@@ -31,6 +31,7 @@ it('knows nothing of a peer whose row is empty, or that has none', () => {
     pathMtuOut: undefined,
     pathMtuIn: undefined,
     addressSeen: undefined,
+    engine: 'user',
   };
   expect(readMeasurement('p', rowsOf({}), 1, now)).toEqual(nothing);
   expect(readMeasurement('p', rowsOf({}), 7, now)).toEqual(nothing);

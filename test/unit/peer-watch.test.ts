@@ -38,6 +38,7 @@ const blank: Omit<PeerMeasurement, 'identity'> = {
   pathMtuOut: undefined,
   pathMtuIn: undefined,
   addressSeen: undefined,
+  engine: 'user',
 };
 
 function bed(count: number, probed = true) {

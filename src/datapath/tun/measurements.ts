@@ -49,6 +49,7 @@ export function readMeasurement(identity: string, words: Float64Array, number: n
     pathMtuOut: known(at.pathMtuOut),
     pathMtuIn: known(at.pathMtuIn),
     addressSeen: seen === 0 ? undefined : { address: ipv4FromNumber(Math.floor(seen / 0x10000)), port: seen % 0x10000 },
+    engine: 'user',
   };
 }
 

@@ -121,6 +121,10 @@ class TunEngine implements Datapath {
     return this.#supervisor.running?.buildDifference === undefined;
   }
 
+  get kernelOffer(): undefined {
+    return undefined;
+  }
+
   get forwardUntilMs(): number {
     return this.#published.forwardUntil;
   }
@@ -200,6 +204,7 @@ class TunEngine implements Datapath {
       warnings: warnings.map(([, text]) => text),
       warningKinds: warnings.map(([kind]) => kind),
       problems: this.#problems(adopted),
+      kernel: { state: 'off', peers: 0 },
     };
   }
 
