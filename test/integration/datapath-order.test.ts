@@ -53,7 +53,7 @@ test.each([
     // Across the silence order is a matter of time only (addon/steering.c), and this machine may be starved.
     expect(report).toMatchObject({ duplicates: 0, reordered: 0 });
     // Of a full queue packets may be lost; with none of most rounds it would be another test.
-    expect(report['received']).toBeGreaterThan((datagrams * rounds) / 3);
+    expect(report['received']).toBeGreaterThan((datagrams * rounds) / 5);
   }
   expect((await a.state()).features).toContain('sparse_apart');
 });

@@ -71,8 +71,9 @@ test('fault C17: a pass that no event asked for reads none of it, and routes of 
     expect(host.rings).toBe(before);
   }, 10_000);
   const before = host.rings;
-  batch(routeLines('del', 0, 2_000));
-  batch(routeLines('add', 0, 2_000));
+  // Few enough for the socket's buffer: lost events ring for whatever they were.
+  batch(routeLines('del', 0, 200));
+  batch(routeLines('add', 0, 200));
   await host.interfaces();
   expect(host.rings).toBe(before);
   lab.run('ip route add blackhole 10.5.77.0/24');
