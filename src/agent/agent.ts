@@ -7,16 +7,17 @@
  *                        \______ no answer, sound saved state ______^
  */
 import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/errors.js';
+import { Serial } from '../lib/serial.js';
 import { retrying } from '../lib/retry.js';
 import { aborted } from '../lib/scope.js';
 import type { Backend } from '../backend/backend.js';
 import type { DatapathConfig } from '../datapath/datapath.js';
-import { featuresOf, type Features } from '../model/features.js';
 import { formatPrefix } from '../model/ip.js';
 import type { UnderlayAddress } from '../model/node.js';
 import type { LocalView } from '../model/lease-set.js';
-import type { NetworkConfig } from '../model/network.js';
+import { vniOf, type NetworkConfig } from '../model/network.js';
 import type { OwnLease } from '../store/store.js';
+import { EngineSwitch } from './engine-switch.js';
 import { ProvisionalLease, Startup, type Session } from './startup.js';
 import { unconfirmedLimitMs } from './saved-state.js';
 import { watchNetwork } from './network-watch.js';
@@ -59,6 +60,7 @@ export class Agent {
   readonly peers: Peers;
   readonly reconciler: Reconciler;
   readonly watch: PeerWatch;
+  readonly engine: EngineSwitch;
   readonly ports: AgentPorts;
   readonly options: AgentOptions;
   /** What the agent waits for, or how the network document differs from the running one. */
@@ -74,8 +76,8 @@ export class Agent {
   readonly #writer: StateWriter;
   readonly #beganWithMs: number;
   readonly #manager: ManagerLine;
-  /** What the lease was last told to say. */
-  #announced: Features | undefined;
+  /** The data plane is given one configuration at a time. */
+  readonly #starts = new Serial();
 
   constructor(ports: AgentPorts, options: AgentOptions) {
     this.ports = ports;
@@ -84,6 +86,7 @@ export class Agent {
     this.reconciler = new Reconciler(ports, options.networkName, () => this.#desired());
     this.#beganWithMs = ports.wallNow() - ports.clock.now();
     this.watch = new PeerWatch(ports, () => this.#watchScope());
+    this.engine = new EngineSwitch(ports, options.engine);
     this.#manager = new ManagerLine(ports, () => summaryLine(this, 'coarse'));
     this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.ttlSeconds);
   }
@@ -120,11 +123,13 @@ export class Agent {
   async #start(signal: AbortSignal): Promise<Session> {
     const startup = new Startup(this.ports, this.options, {
       setPhase: phase => this.#setPhase(phase),
+      announces: (network, state) => this.engine.begin(network, state),
       prepared: ({ network, backend }) => ([this.network, this.backend] = [network, backend]),
       retrying: (event, codes, attempt) => this.#retrying(event, signal, codes, attempt),
     });
     const { session, saved } = await startup.run(signal);
     [this.network, this.backend, this.ownLease] = [session.network, session.backend, session.ownLease];
+    if (this.unconfirmed) this.engine.begin(session.network, saved);
     if (saved) this.peers.loadSavedPeers(saved, this.#localView(session), this.ports.node.current);
     if (this.unconfirmed) this.peers.useSavedPeers();
     this.#observe(session.ownLease);
@@ -169,7 +174,7 @@ export class Agent {
     await this.#retrying('datapath.waiting', signal, ['DATAPATH_FAILED'], async () => {
       if (!this.hasTunnel) return this.ports.datapath.stop();
       this.#moveForwardUntil(ownLease);
-      await this.ports.datapath.start(this.#datapathConfig({ network, backend, ownLease }, this.ports.node.current));
+      await this.#giveDatapath({ network, backend, ownLease });
       // The lease was lost during the start: the data plane stays fenced.
       signal.throwIfAborted();
       this.ports.datapath.fence(false);
@@ -177,6 +182,18 @@ export class Agent {
     });
     this.#isDatapathStarted = true;
     this.reconciler.ringHost();
+  }
+
+  /** @param move to another underlay address; it is done when the data plane leaves from there */
+  async #giveDatapath(session: Session, move?: UnderlayAddress): Promise<void> {
+    const { node, datapath } = this.ports;
+    const backend = move ? session.backend : (this.backend ?? session.backend);
+    const config = this.#datapathConfig({ ...session, backend }, move ?? node.current);
+    await datapath.start(config);
+    this.engine.given(config.engine);
+    if (!move) return;
+    node.move(move);
+    this.backend = backend;
   }
 
   #datapathConfig({ network, backend, ownLease }: Session, node: UnderlayAddress): DatapathConfig {
@@ -191,8 +208,8 @@ export class Agent {
       underlayMtu: node.interface.mtu,
       checkSource,
       checkDestination,
-      engine: 'user',
-      vni: 1,
+      engine: this.engine.asked,
+      vni: vniOf(network.backend),
     };
   }
 
@@ -223,8 +240,11 @@ export class Agent {
       this.ports.underlay.check(network.network);
       this.options.chooseBackend({ ...this.options, node: this.ports.node.current, network });
     };
-    const onProblem = (problem: string | undefined): void => this.#onNetworkProblem(problem);
-    return watchNetwork(this.ports.store, session.network, signal, check, onProblem);
+    return watchNetwork(this.ports.store, session.network, signal, {
+      check,
+      onProblem: problem => this.#onNetworkProblem(problem),
+      onEngine: engine => this.#onEngine(engine),
+    });
   }
 
   async #watchLeases(session: Session, signal: AbortSignal): Promise<void> {
@@ -256,8 +276,8 @@ export class Agent {
     const { publicIp, interface: link } = node.current;
     underlay.check(network.network);
     const backend = this.options.chooseBackend({ ...this.options, node: { ...node.current, ...to }, network });
-    if (this.hasTunnel) await this.ports.datapath.start(this.#datapathConfig({ network, backend, ownLease }, to));
-    node.move(to);
+    if (this.hasTunnel) await this.#starts.run(() => this.#giveDatapath({ network, backend, ownLease }, to));
+    else node.move(to);
     this.#writer.moved(network, ownLease, this.unconfirmed);
     this.backend = backend;
     this.reconciler.ring();
@@ -312,10 +332,12 @@ export class Agent {
     this.#needsForwarding = needsForwarding;
   }
 
-  async #tick({ network, ownLease }: Session, signal: AbortSignal): Promise<void> {
+  async #tick(session: Session, signal: AbortSignal): Promise<void> {
+    const { network, ownLease } = session;
     for (;;) {
       this.#moveForwardUntil(ownLease);
-      this.#announceFeatures(ownLease);
+      if (this.engine.announce(this.unconfirmed ? undefined : ownLease, this.hasTunnel)) this.reconciler.ring();
+      if (this.hasTunnel) this.engine.keepAsked(() => this.#starts.run(() => this.#giveDatapath(session)));
       if (this.peers.expire()) this.reconciler.ring();
       if (!this.unconfirmed) this.#writer.writeWhenDue(network, ownLease);
       await this.ports.clock.sleep(tickMs, signal);
@@ -331,6 +353,14 @@ export class Agent {
         ? now + 2 ** 40
         : ownLease.renewedAtMs + unconfirmedLimitMs(this.options.ttlSeconds);
     this.ports.datapath.forwardUntil(Math.max(unattendedUntilMs, now + forwardAheadMs));
+  }
+
+  #onEngine(document: NetworkConfig['engine']): void {
+    if (!this.engine.follow(document)) return;
+    const { wanted, userReason } = this.engine;
+    const why = userReason ?? `the network document leaves it to --engine=${wanted}`;
+    this.ports.log.info('engine.changed', `packets go by engine ${wanted} where they can: ${why}`, { engine: wanted });
+    this.reconciler.ring();
   }
 
   #onNetworkProblem(problem: string | undefined): void {
@@ -365,21 +395,6 @@ export class Agent {
     return result;
   }
 
-  /** Writes nothing when the lease says so already. Called each tick: another data process may run. */
-  #announceFeatures(ownLease: OwnLease): void {
-    const { datapath, log } = this.ports;
-    if (this.unconfirmed || !datapath.pid) return;
-    const features = featuresOf({ answersProbes: this.hasTunnel && datapath.answersProbes });
-    if (this.#announced && features.probe === this.#announced.probe) return;
-    this.#announced = features;
-    if (features.probe === ownLease.lease.features.probe) return;
-    const kept = { ...ownLease.lease.features };
-    delete kept.probe;
-    ownLease.update({ features: { ...kept, ...features } }).catch((error: unknown) => {
-      log.debug('lease.not-updated', messageOf(error));
-    });
-  }
-
   #watchScope(): WatchScope | undefined {
     const { backend, peers, ports, reconciler } = this;
     const { tunnel } = reconciler;
@@ -392,7 +407,7 @@ export class Agent {
       backend: this.backend,
       self: this.ownLease.lease,
       peers: this.peers.current,
-      forwarding: this.#needsForwarding,
+      needs: { forwarding: this.#needsForwarding, kernel: this.engine.use },
     };
   }
 

@@ -4,27 +4,33 @@ import { formatPrefix } from '../model/ip.js';
 import { formatBackend, type NetworkConfig } from '../model/network.js';
 import type { LeaseStore } from '../store/store.js';
 
-/**
- * Ends by abort only.
- * @param check throws a TartanError CONFIG_INVALID for a document that this host cannot run
- * @param onProblem receives the difference after each change, undefined when there is none
- */
+export interface NetworkListener {
+  /** @throws TartanError CONFIG_INVALID for a document that this host cannot run */
+  check(network: NetworkConfig): void;
+  /** The difference after each change, undefined when there is none. */
+  onProblem(problem: string | undefined): void;
+  /** The only member that is followed without a restart; called after each change of a sound document. */
+  onEngine(engine: NetworkConfig['engine']): void;
+}
+
+/** Ends by abort only. */
 export async function watchNetwork(
   store: LeaseStore,
   running: NetworkConfig,
   signal: AbortSignal,
-  check: (network: NetworkConfig) => void,
-  onProblem: (problem: string | undefined) => void,
+  listener: NetworkListener,
 ): Promise<void> {
   let problem: string | undefined;
   for await (const _ of store.networkChanges(running, { signal })) {
     try {
-      problem = judge(await store.network({ signal }), running, check);
+      const now = await store.network({ signal });
+      problem = judge(now, running, network => listener.check(network));
+      listener.onEngine(now.engine);
     } catch (error) {
       signal.throwIfAborted();
       if (isTartanError(error, 'CONFIG_INVALID')) problem = invalid(error.message);
     }
-    onProblem(problem);
+    listener.onProblem(problem);
   }
 }
 
@@ -48,7 +54,7 @@ function invalid(why: string): string {
   return `config_invalid: ${why}; the last good document is kept`;
 }
 
-/** Names each member that differs: the range alone may be the same. */
+/** Names each member that differs and is not followed: the range alone may be the same. */
 function difference(now: NetworkConfig, running: NetworkConfig): readonly string[] {
   const [after, before] = [membersOf(now), membersOf(running)];
   return [...after].flatMap(([name, value]) =>

@@ -67,6 +67,7 @@ export interface AgentOptions {
   };
   readonly checkSource: boolean;
   readonly checkDestination: boolean;
+  readonly engine: BackendContext['engine'];
   /** @throws TartanError CONFIG_INVALID for a backend this version does not run */
   readonly chooseBackend: (context: BackendContext) => Backend;
 }

@@ -8,7 +8,7 @@ import { backoffMs } from '../lib/retry.js';
 import { messageOf } from '../lib/errors.js';
 import { LogThrottle, type Log } from '../lib/log.js';
 import { Wake } from '../lib/wake.js';
-import type { Backend } from '../backend/backend.js';
+import type { Backend, PlanNeeds } from '../backend/backend.js';
 import type { Datapath } from '../datapath/datapath.js';
 import type { Diversion, HostNetwork } from '../host/host.js';
 import type { Lease } from '../model/lease.js';
@@ -20,8 +20,7 @@ export interface Desired {
   readonly backend: Backend;
   readonly self: Lease;
   readonly peers: readonly Lease[];
-  /** The whole host must forward. */
-  readonly forwarding: boolean;
+  readonly needs: Required<PlanNeeds>;
 }
 
 export interface ReconcilerPorts {
@@ -196,11 +195,12 @@ export class Reconciler {
       from?.backend === desired.backend &&
       from.self === desired.self &&
       from.peers === desired.peers &&
-      from.forwarding === desired.forwarding;
+      from.needs.forwarding === desired.needs.forwarding &&
+      from.needs.kernel === desired.needs.kernel;
     if (!this.#made || !isSame)
       this.#made = {
         from: desired,
-        plan: desired.backend.plan(desired.self, desired.peers, desired.forwarding),
+        plan: desired.backend.plan(desired.self, desired.peers, desired.needs),
       };
     return this.#made.plan;
   }
@@ -282,6 +282,7 @@ function isSameTunnel(a: readonly TunnelPeer[], b: Plan['tunnel']): boolean {
       other.endpoint === peer.endpoint &&
       other.port === peer.port &&
       other.features === peer.features &&
+      (other.kernel === undefined) === (peer.kernel === undefined) &&
       peer.prefixes.length === other.prefixes.length &&
       peer.prefixes.every((prefix, at) => samePrefix(prefix, other.prefixes[at] ?? prefix))
     );

@@ -5,7 +5,7 @@
 import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/errors.js';
 import { Listeners } from '../lib/listeners.js';
 import type { Backend } from '../backend/backend.js';
-import { featuresOf } from '../model/features.js';
+import type { Features } from '../model/features.js';
 import { formatPrefix, samePrefix } from '../model/ip.js';
 import type { Lease } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
@@ -22,6 +22,8 @@ export interface Session {
 
 export interface StartupListener {
   setPhase(phase: Phase): void;
+  /** Returns what the lease is to say. @param saved by this host, whether or not it is used */
+  announces(network: NetworkConfig, saved: SavedState | undefined): Features;
   /** Called when the network is known and the lease is not. */
   prepared(known: Omit<Session, 'ownLease'>): void;
   /** Repeats `attempt` until it succeeds; errors of other codes are thrown. */
@@ -70,7 +72,7 @@ export class Startup {
   }
 
   async #acquireSession(previous: readonly PreviousSubnet[], signal: AbortSignal): Promise<Session> {
-    const { store, log, node, datapath } = this.#ports;
+    const { store, log, node } = this.#ports;
     const { ttlSeconds } = this.#options;
     this.#listener.setPhase('waiting-for-network');
     // A host that can stand on its saved state goes on asking where etcd refuses it; another one has nothing to offer.
@@ -91,7 +93,7 @@ export class Startup {
             node: node.current,
             network,
             backend: backend.announce(),
-            features: featuresOf(datapath),
+            features: this.#listener.announces(network, this.#saved),
             ttlSeconds,
             previous,
           },

@@ -2,14 +2,26 @@
 import type { BackendInfo, Lease } from '../model/lease.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { Node } from '../model/node.js';
-import type { Plan } from '../model/plan.js';
+import type { EngineChoice, Plan } from '../model/plan.js';
 
 export interface BackendContext {
   readonly network: NetworkConfig;
   readonly node: Node;
   readonly ipMasquerade: 'off' | 'on' | 'not-fully-random';
   readonly forwardRules: boolean;
+  /** Of the flag; that of the network document is in `network`. */
+  readonly engine: EngineChoice;
 }
+
+/** What the plan depends on beside the leases. */
+export interface PlanNeeds {
+  /** The whole host must forward, because Docker needs that and does not enable it. */
+  readonly forwarding?: boolean;
+  /** Whether our kernel engine only receives, or may send too. */
+  readonly kernel?: KernelUse;
+}
+
+export type KernelUse = 'off' | 'receives' | 'sends';
 
 export interface Backend {
   readonly type: string;
@@ -17,9 +29,6 @@ export interface Backend {
   readonly mtu: number;
   /** Returns what the lease tells the peers about this backend. */
   announce(): BackendInfo;
-  /**
-   * Returns the plan. The function is pure, and the order of `peers` does not matter.
-   * @param forwarding whether the whole host must forward, because Docker needs that and does not enable it
-   */
-  plan(self: Lease, peers: readonly Lease[], forwarding?: boolean): Plan;
+  /** Returns the plan. The function is pure, and the order of `peers` does not matter. */
+  plan(self: Lease, peers: readonly Lease[], needs?: PlanNeeds): Plan;
 }

@@ -2,15 +2,17 @@
  * The udp backend: it sends bare inner packets in UDP, as flannel's udp backend does. Every lease of the network is a
  * peer, whatever its BackendType, and packets go to the port that this host has configured.
  */
+import { whyNotKernel, type KernelOffer } from '../model/features.js';
 import type { Lease } from '../model/lease.js';
 import { formatIpv4, formatPrefix } from '../model/ip.js';
-import { probeFeature, type HostPlan, type Plan, type TunnelPeer } from '../model/plan.js';
+import { vniOf } from '../model/network.js';
+import { kernelPort, probeFeature, type HostPlan, type Plan, type TunnelPeer } from '../model/plan.js';
 import { TartanError } from '../lib/errors.js';
-import type { Backend, BackendContext } from './backend.js';
+import type { Backend, BackendContext, PlanNeeds } from './backend.js';
 import { TunnelPeers } from './tunnel-peers.js';
 
-/** The outer IPv4 header has 20 bytes, the UDP header 8. */
-const overheadBytes = 28;
+/** The outer IPv4 header has 20 bytes, the UDP header 8; that of VXLAN-GPE of the kernel engine 8 more. */
+const overheadBytes = { user: 28, kernel: 36 } as const;
 /** RFC 791: every host must accept a datagram of 68 bytes without fragmentation. */
 const smallestMtu = 68;
 export const udpDevice = 'tartan0';
@@ -20,33 +22,40 @@ const unreachableMetric = 4096;
 export function udpBackend(context: BackendContext): Backend {
   const { node } = context;
   const { port } = context.network.backend;
-  const mtu = node.interface.mtu - overheadBytes;
+  // By the document at the start of the daemon: its Engine is followed live, and containers keep the MTU they began with.
+  const isUserOnly = context.engine === 'user' || context.network.engine === 'user';
+  const overhead = overheadBytes[isUserOnly ? 'user' : 'kernel'];
+  const mtu = node.interface.mtu - overhead;
   if (mtu < smallestMtu) {
     throw new TartanError(
       'HOST_REFUSED',
-      `MTU ${node.interface.mtu} of ${node.interface.name} leaves no room for the tunnel, at least ${smallestMtu + overheadBytes} is needed`,
+      `MTU ${node.interface.mtu} of ${node.interface.name} leaves no room for the tunnel, at least ${smallestMtu + overhead} is needed`,
     );
   }
-  const tunnelPeers = new TunnelPeers(lease => tunnelPeer(lease, port));
+  const ours = { port: kernelPort, vni: vniOf(context.network.backend) };
+  const userPeers = new TunnelPeers(lease => tunnelPeer(lease, port));
+  const kernelPeers = new TunnelPeers(lease => tunnelPeer(lease, port, ours));
   return {
     type: 'udp',
     mtu,
     announce: () => ({ type: 'udp', data: undefined }),
-    plan: (self, peers, forwarding = false): Plan => ({
-      tunnel: tunnelPeers.of(peers),
-      host: hostPlan(context, self, mtu, forwarding),
+    plan: (self, peers, { forwarding = false, kernel = 'off' } = {}): Plan => ({
+      tunnel: (kernel === 'sends' ? kernelPeers : userPeers).of(peers),
+      host: hostPlan(context, self, mtu, { forwarding, kernel }),
     }),
   };
 }
 
 /** A node keeps its identity when it moves. flannel's leases name no node: there another address is another peer. */
-function tunnelPeer({ subnet, nodeId, publicIp, features }: Lease, port: number): TunnelPeer {
+function tunnelPeer(lease: Lease, port: number, ours?: KernelOffer): TunnelPeer {
+  const { subnet, nodeId, publicIp, features } = lease;
   return {
     identity: `${formatPrefix(subnet)} ${nodeId ?? formatIpv4(publicIp)}`,
     prefixes: [subnet],
     endpoint: publicIp,
     port,
     features: features.probe === 1 ? probeFeature : 0,
+    ...(ours && whyNotKernel(features, ours) === undefined && { kernel: ours }),
   };
 }
 
@@ -68,7 +77,8 @@ export const linkSysctls: HostPlan['sysctls'] = [
   [`net.ipv6.conf.${udpDevice}.disable_ipv6`, '1'],
 ];
 
-function hostPlan(context: BackendContext, self: Lease, mtu: number, forwarding: boolean): HostPlan {
+function hostPlan(context: BackendContext, self: Lease, mtu: number, needs: Required<PlanNeeds>): HostPlan {
+  const { forwarding } = needs;
   const { network, nftables } = context.network;
   return {
     links: [{ name: udpDevice, make: { kind: 'tun' }, mtu, address: { base: self.subnet.base, length: 32 } }],

@@ -12,6 +12,7 @@ import type { LogLevel } from '../lib/log.js';
 import { logFormats, type WantedLogFormat } from '../lib/log-output.js';
 import { formatIpv4, isUnicastHost, readIpv4, shown, type Ipv4 } from '../model/ip.js';
 import { nodeIdPattern } from '../model/node.js';
+import type { EngineChoice } from '../model/plan.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 import { parseEtcdOptions, type ParsedEtcdOptions } from '../cli/etcd-options.js';
 import { findFlag, flags, type Flag, type FlagName } from '../cli/flags.js';
@@ -57,6 +58,7 @@ export interface DaemonOptions {
   readonly onLost: 'exit' | 'degraded';
   readonly checkSource: boolean;
   readonly checkDestination: boolean;
+  readonly engine: EngineChoice;
   readonly reuseQuarantined: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: WantedLogFormat;
@@ -128,6 +130,7 @@ function readOptions(values: FlagValues): DaemonOptions {
     onLost: readOnLost(values),
     checkSource: !values.boolean('no-source-check'),
     checkDestination: !values.boolean('no-destination-check'),
+    engine: readEngine(values),
     reuseQuarantined: values.boolean('reuse-quarantined'),
     logLevel: readLogLevel(values),
     logFormat: readLogFormat(values),
@@ -264,6 +267,13 @@ function readMasquerade(values: FlagValues): DaemonOptions['ipMasquerade'] {
 function readOnLost(values: FlagValues): DaemonOptions['onLost'] {
   const text = values.text('on-lost');
   if (text !== 'exit' && text !== 'degraded') throw values.refusal('on-lost', text, 'exit or degraded');
+  return text;
+}
+
+function readEngine(values: FlagValues): EngineChoice {
+  const text = values.text('engine');
+  if (text !== 'user' && text !== 'kernel' && text !== 'auto')
+    throw values.refusal('engine', text, 'user, kernel or auto');
   return text;
 }
 

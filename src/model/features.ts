@@ -18,6 +18,8 @@ export interface Features {
   /** Bare IPv6 packets in the tunnel. */
   readonly inner6?: 1;
   readonly kernel?: KernelOffer;
+  /** Its member `kernel` is of a form that this version does not understand. Never written. */
+  readonly isKernelUnread?: true;
   /** What other backends of this host publish, by backend name. */
   readonly backends?: Readonly<Record<string, object>>;
 }
@@ -25,8 +27,23 @@ export interface Features {
 export const noFeatures: Features = {};
 
 /** What a host with this data plane announces. */
-export function featuresOf({ answersProbes }: { readonly answersProbes: boolean }): Features {
-  return answersProbes ? { probe: 1 } : noFeatures;
+export function featuresOf(datapath: {
+  readonly answersProbes: boolean;
+  readonly kernelOffer: KernelOffer | undefined;
+}): Features {
+  const { answersProbes, kernelOffer: kernel } = datapath;
+  return { ...(answersProbes && { probe: 1 }), ...(kernel && { kernel }) };
+}
+
+/** Returns why packets to a host of these features cannot go by our kernel engine; undefined where they can. */
+export function whyNotKernel({ kernel, isKernelUnread }: Features, ours: KernelOffer): string | undefined {
+  if (isKernelUnread) return 'its lease announces the kernel engine in a form that this version does not understand';
+  if (!kernel) return 'it does not announce the kernel engine';
+  if (kernel.port !== ours.port)
+    return `it receives on UDP port ${kernel.port}, and our kernel link sends to port ${ours.port} only`;
+  if (kernel.vni !== ours.vni)
+    return `its VNI is ${kernel.vni} and ours ${ours.vni}: restart the host that has not the network document's Backend.VNI`;
+  return undefined;
 }
 
 /** @param value the JSON value of the member, undefined where it is absent */
@@ -39,13 +56,14 @@ export function parseFeatures(value: unknown): Features {
     ...(members.get('probe') === 1 && { probe: 1 }),
     ...(members.get('inner6') === 1 && { inner6: 1 }),
     ...(kernel && { kernel }),
+    ...(!kernel && members.has('kernel') && { isKernelUnread: true as const }),
     ...(backends && { backends }),
   };
 }
 
 /** Returns the JSON value of the member, undefined where nothing is in it. The order of its members is always the same. */
 export function formatFeatures(features: Features): Features | undefined {
-  const sound = parseFeatures(features);
+  const { isKernelUnread: _, ...sound } = parseFeatures(features);
   return Object.keys(sound).length > 0 ? sound : undefined;
 }
 

@@ -13,24 +13,15 @@ const documentMembers = [
   'EnableIPv4',
   'EnableIPv6',
   'EnableNFTables',
+  'Engine',
   'IPv6Network',
   'IPv6SubnetLen',
   'IPv6SubnetMin',
   'IPv6SubnetMax',
 ];
-const udpMembers = ['Type', 'Port'];
+const udpMembers = ['Type', 'Port', 'VNI'];
 /** Those of flannel's other backends. */
-const otherBackendMembers = [
-  'VNI',
-  'MTU',
-  'GBP',
-  'Learning',
-  'DirectRouting',
-  'MacPrefix',
-  'PSK',
-  'Mode',
-  'ListenPort',
-];
+const otherBackendMembers = ['MTU', 'GBP', 'Learning', 'DirectRouting', 'MacPrefix', 'PSK', 'Mode', 'ListenPort'];
 
 /** @param text JSON that parsed to this object */
 export function noteMembers(text: string, document: unknown): readonly string[] {
@@ -54,7 +45,7 @@ function noteUnknown(document: unknown): readonly string[] {
 
 function noteUdpMember(name: string): readonly string[] {
   if (name.toLowerCase() === 'mtu')
-    return ['Backend.MTU has no effect: udp has no member MTU, the MTU is that of the interface less 28'];
+    return ['Backend.MTU has no effect: udp has no member MTU, the MTU follows from that of the interface'];
   if (includes(otherBackendMembers, name)) return [`Backend.${shown(name)} has no effect: udp has no such member`];
   return noteMisspelt('Backend.', name, udpMembers);
 }

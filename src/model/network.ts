@@ -42,6 +42,8 @@ export interface NetworkConfig {
   readonly backend: BackendConfig;
   /** The member EnableNFTables: packet filter rules go to nftables. */
   readonly nftables: boolean;
+  /** The member Engine: `user` switches the kernel engine off on all hosts, `auto` leaves it to the flag of each. */
+  readonly engine: 'user' | 'auto';
   /** One log line for each value that was accepted and is unusual. */
   readonly warnings: readonly string[];
 }
@@ -49,6 +51,8 @@ export interface NetworkConfig {
 /** The name, on its hosts, of the network that a daemon serves when it is told no name. */
 export const defaultNetworkName = 'default';
 export const defaultUdpPort = 8285;
+const defaultVni = 1;
+const vniMax = 0xffffff;
 const maxBytes = 64 * 1024;
 /** flannel's backends (pkg/backend). */
 const backendTypes = ['udp', 'vxlan', 'host-gw', 'wireguard', 'ipip', 'ipsec', 'alloc', 'extension', 'tencent-vpc'];
@@ -59,16 +63,18 @@ export function parseNetworkConfig(text: string): NetworkConfig {
   refuseFractions(text);
   refuseFamilies(members);
   const nftables = readBoolean(members, 'EnableNFTables', false);
+  const engine = readEngine(members.get('engine'));
   const warnings = [...noteMembers(text, JSON.parse(text))];
   const network = readNetwork(members.get('network'), warnings);
   const subnetLength = readSubnetLength(members.get('subnetlen'), network);
   const { subnetMin, subnetMax } = readRange(members, network, subnetLength);
-  return { network, subnetLength, subnetMin, subnetMax, backend: readBackend(members), nftables, warnings };
+  const backend = readBackend(members);
+  return { network, subnetLength, subnetMin, subnetMax, backend, nftables, engine, warnings };
 }
 
 /** Returns a document that parses to this network again, without the warnings. */
 export function formatNetworkConfig(config: NetworkConfig): string {
-  const { network, subnetLength, subnetMin, subnetMax, backend, nftables } = config;
+  const { network, subnetLength, subnetMin, subnetMax, backend, nftables, engine } = config;
   return JSON.stringify({
     Network: formatPrefix(network),
     SubnetLen: subnetLength,
@@ -76,14 +82,22 @@ export function formatNetworkConfig(config: NetworkConfig): string {
     SubnetMax: formatIpv4(subnetMax),
     Backend: formatBackend(backend),
     ...(nftables && { EnableNFTables: true }),
+    ...(engine === 'user' && { Engine: 'user' }),
   });
 }
 
-/** Returns the member `Backend`. Of the udp backend only the port means something. */
-export function formatBackend({ type, port, members }: BackendConfig): object {
-  if (type === 'udp') return { Type: type, Port: port };
+/** Returns the member `Backend`. Of the udp backend only the port and the VNI mean something. */
+export function formatBackend(backend: BackendConfig): object {
+  const { type, port, members } = backend;
+  const vni = vniOf(backend);
+  if (type === 'udp') return { Type: type, Port: port, ...(vni !== defaultVni && { VNI: vni }) };
   const sorted = [...members].sort(([a], [b]) => (a < b ? -1 : 1));
   return { Type: type, ...(port > 0 && { Port: port }), ...Object.fromEntries(sorted) };
+}
+
+/** Returns the VXLAN network identifier of the member `Backend`, 24 bits; flannel's vxlan has the same default. */
+export function vniOf({ members }: BackendConfig): number {
+  return readNumber(members, 'VNI', vniMax) || defaultVni;
 }
 
 /** Returns how many subnets may be leased; `subnetAt(config, 0)` is the first of them. */
@@ -118,6 +132,13 @@ function readBoolean(members: JsonObject, name: string, fallback: boolean): bool
   if (value === undefined || value === null) return fallback;
   if (typeof value !== 'boolean') throw invalid(name, value, 'true or false');
   return value;
+}
+
+function readEngine(value: unknown): NetworkConfig['engine'] {
+  if (value === undefined || value === null) return 'auto';
+  const engine = typeof value === 'string' ? value.toLowerCase() : undefined;
+  if (engine === 'user' || engine === 'auto') return engine;
+  throw invalid('Engine', value, '"user" (no host uses the kernel engine) or "auto" (each host by its flag)');
 }
 
 function refuseFamilies(members: JsonObject): void {
@@ -193,8 +214,8 @@ function readBackend(members: JsonObject): BackendConfig {
   if (!backendTypes.includes(type)) throw invalid('Backend.Type', value ?? null, '"udp"');
   const port = readNumber(backend, 'Port', 65535);
   const own = new Map([...backend].filter(([name]) => name !== 'type' && name !== 'port'));
+  readNumber(backend, 'VNI', vniMax);
   if (type === 'udp') return { type, port: port || defaultUdpPort, members: own };
-  readNumber(backend, 'VNI', 0xffffff);
   readNumber(backend, 'MTU', 65535);
   return { type, port, members: own };
 }

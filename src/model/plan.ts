@@ -19,6 +19,9 @@ export interface TunnelPeer {
   readonly kernel?: KernelOffer;
 }
 
+/** The UDP port of the kernel engine: that of VXLAN-GPE (IANA). */
+export const kernelPort = 4790;
+
 /** What may carry packets between hosts of tartan: only the data process, or the kernel where both hosts can. */
 export type EngineChoice = 'user' | 'kernel' | 'auto';
 

@@ -75,6 +75,7 @@ export function make(options: Partial<AgentOptions> = {}, needsForwarding = fals
       docker: { subnetLength: 0, config: 'env', daemonJsonFile: '/etc/docker/daemon.json' },
       checkSource: true,
       checkDestination: true,
+      engine: 'user',
       chooseBackend,
       ...options,
     },

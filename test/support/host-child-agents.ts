@@ -99,6 +99,7 @@ async function start(network: (typeof networks)[number], number: number): Promis
       docker: { subnetLength: 0, config: 'env', daemonJsonFile: '/nonexistent' },
       checkSource: true,
       checkDestination: true,
+      engine: 'user',
       chooseBackend: isBlue ? vxlanBackend : chooseBackend,
     },
   );

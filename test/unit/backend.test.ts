@@ -12,6 +12,7 @@ function context(document: string, mtu = 1500): Parameters<typeof chooseBackend>
     node: { id: 'n', bootId: 'b', publicIp: address, interface: { name: 'eth0', address, mtu } },
     ipMasquerade: 'off',
     forwardRules: true,
+    engine: 'user' as const,
   };
 }
 
@@ -45,11 +46,41 @@ it('the udp plan as text', () => {
 });
 
 it('switches forwarding on for the whole host only when it is asked to, and before all else', () => {
-  const plan = chooseBackend(context('{"Network":"10.5.0.0/16"}')).plan(self, [], true);
+  const plan = chooseBackend(context('{"Network":"10.5.0.0/16"}')).plan(self, [], { forwarding: true });
   expect(plan.host.sysctls.map(setting => setting.join('=')).slice(0, 2)).toEqual([
     'net.ipv4.ip_forward=1',
     'net.ipv4.conf.tartan0.forwarding=1',
   ]);
+});
+
+const engines = ['user', 'kernel', 'auto'] as const;
+
+it.each([
+  [undefined, [1472, 1464, 1464]],
+  ['user', [1472, 1472, 1472]],
+  ['auto', [1472, 1464, 1464]],
+])('Engine %s of the document and the flag give the tunnel its MTU', (engine, mtus) => {
+  const document = JSON.stringify({ Network: '10.5.0.0/16', Engine: engine });
+  expect(engines.map(flag => chooseBackend({ ...context(document), engine: flag }).mtu)).toEqual(mtus);
+});
+
+it('gives peers their kernel engine where both hosts have one port and VNI, and only while ours may send', () => {
+  const backend = chooseBackend({
+    ...context('{"Network":"10.5.0.0/16","Backend":{"Type":"udp","VNI":7}}'),
+    engine: 'auto',
+  });
+  const lease = fakeLease('10.5.2.0/24', '192.0.2.2');
+  const features = [
+    { kernel: { port: 4790, vni: 7 } },
+    { kernel: { port: 4790, vni: 1 } },
+    { kernel: { port: 4789, vni: 7 } },
+    { isKernelUnread: true as const },
+    {},
+  ];
+  const kernels = (kernel: 'off' | 'receives' | 'sends'): unknown[] =>
+    features.map(one => backend.plan(self, [{ ...lease, features: one }], { kernel }).tunnel?.[0]?.kernel);
+  expect(kernels('sends')).toEqual([{ port: 4790, vni: 7 }, undefined, undefined, undefined, undefined]);
+  for (const kernel of ['receives', 'off'] as const) expect(new Set(kernels(kernel))).toEqual(new Set([undefined]));
 });
 
 it('asks only hosts whose lease says that they answer probes', () => {

@@ -35,7 +35,7 @@ function configReaction(text: string): string {
       etcdAddresses: [],
       connected: [],
     });
-    chooseBackend({ network, node, ipMasquerade: 'off', forwardRules: true });
+    chooseBackend({ network, node, ipMasquerade: 'off', forwardRules: true, engine: 'user' });
     const { port } = network.backend;
     return `accepted ${formatPrefix(network.network)} /${network.subnetLength} port ${port}${network.warnings.length > 0 ? ' warned' : ''}`;
   } catch (error) {

@@ -1,6 +1,12 @@
 /** The member `features` of a lease: read with care, written only when something is in it, withdrawn by a splice. */
 import { describe, expect, it } from 'vitest';
-import { formatFeatures, parseFeatures, withoutFeatures, type Features } from '../../src/model/features.js';
+import {
+  formatFeatures,
+  parseFeatures,
+  whyNotKernel,
+  withoutFeatures,
+  type Features,
+} from '../../src/model/features.js';
 import { formatLeaseValue, parseLeaseValue } from '../../src/model/lease.js';
 
 const vxlan = { VNI: 1, VtepMAC: '02:00:00:00:00:01' };
@@ -37,10 +43,16 @@ describe('what is absent or not understood it cannot, that alone', () => {
     [{ ...whole, later: { x: 1 } }, whole],
     [{ kernel: { port: 4790, vni: 0xffffff, more: 1 } }, { kernel: { port: 4790, vni: 0xffffff } }],
     ...[{ port: 4790 }, { vni: 1 }, { port: 0, vni: 1 }, { port: 65_536, vni: 1 }, { port: 4790, vni: -1 }].map(
-      (kernel): [unknown, Features] => [{ probe: 1, kernel }, { probe: 1 }],
+      (kernel): [unknown, Features] => [
+        { probe: 1, kernel },
+        { probe: 1, isKernelUnread: true },
+      ],
     ),
     ...[{ port: '4790', vni: 1 }, { port: 4790.5, vni: 1 }, { port: 4790, vni: 0x1000000 }, 2, null, [4790, 1]].map(
-      (kernel): [unknown, Features] => [{ inner6: 1, kernel }, { inner6: 1 }],
+      (kernel): [unknown, Features] => [
+        { inner6: 1, kernel },
+        { inner6: 1, isKernelUnread: true },
+      ],
     ),
     [
       { backends: { vxlan, 'host-gw': {}, wireguard: 1, ipip: null, 'a b': {}, '': {} } },
@@ -55,7 +67,9 @@ describe('what is absent or not understood it cannot, that alone', () => {
   ])('%j', (value, expected) => {
     expect(parseFeatures(value)).toEqual(expected);
     expect(Object.values(parseFeatures(value))).not.toContain(undefined);
-    expect(parseFeatures(formatFeatures(parseFeatures(value)))).toEqual(expected);
+    // What was not understood is not written again.
+    const { isKernelUnread: _, ...written } = expected;
+    expect(parseFeatures(formatFeatures(parseFeatures(value)))).toEqual(written);
   });
 });
 
@@ -79,8 +93,10 @@ describe('in a lease', () => {
   });
 
   it('no value of them refuses the lease', () => {
-    for (const features of ['0', '"x"', '[]', '{"probe":{"kernel":null}}', '{"kernel":{"port":1e400,"vni":1}}'])
+    for (const features of ['0', '"x"', '[]', '{"probe":{"kernel":null}}'])
       expect(parseLeaseValue(`{"PublicIP":"192.0.2.1","features":${features}}`).features).toEqual({});
+    const huge = '{"PublicIP":"192.0.2.1","features":{"kernel":{"port":1e400,"vni":1}}}';
+    expect(parseLeaseValue(huge).features).toEqual({ isKernelUnread: true });
   });
 
   it('are withdrawn without a change of anything else', () => {
@@ -90,4 +106,16 @@ describe('in a lease', () => {
       '{"PublicIP":"192.0.2.1" ,"x":"\xff","x":1e400}',
     );
   });
+});
+
+it.each<[Features, RegExp | undefined]>([
+  [{ kernel: { port: 4790, vni: 1 } }, undefined],
+  [{}, /does not announce the kernel engine/],
+  [{ isKernelUnread: true }, /in a form that this version does not understand/],
+  [{ kernel: { port: 4791, vni: 1 } }, /receives on UDP port 4791, and our kernel link sends to port 4790/],
+  [{ kernel: { port: 4790, vni: 7 } }, /its VNI is 7 and ours 1: .*Backend\.VNI/],
+])('says why packets to %j cannot go by the kernel', (features, reason) => {
+  const why = whyNotKernel(features, { port: 4790, vni: 1 });
+  if (reason) expect(why).toMatch(reason);
+  else expect(why).toBeUndefined();
 });

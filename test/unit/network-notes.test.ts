@@ -75,7 +75,8 @@ describe('fault B11: where a document stops being JSON', () => {
     [`{${network},"MTU":1400}`, 'MTU has no effect where it stands: it is a member of Backend'],
     [`{${network},"Backend":{"Type":"udp","MTU":1400}}`, 'udp has no member MTU'],
     [`{${network},"Backend":{"Type":"UDP","mtu":1400}}`, 'udp has no member MTU'],
-    [`{${network},"Backend":{"Type":"udp","VNI":1}}`, 'Backend.VNI has no effect: udp has no such member'],
+    [`{${network},"Backend":{"Type":"udp","PSK":"x"}}`, 'Backend.PSK has no effect: udp has no such member'],
+    [`{${network},"Engin":"user"}`, 'Engin has no effect, did you mean Engine?'],
     [`{${network},"Backend":{"Type":"udp","Prot":8286}}`, 'Backend.Prot has no effect, did you mean Port?'],
   ])('fault B11: a note on %s', (text, note) => {
     expect(notes(text)).toEqual([expect.stringContaining(note)]);

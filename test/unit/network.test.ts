@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { isTartanError } from '../../src/lib/errors.js';
 import { formatIpv4, formatPrefix, parsePrefix } from '../../src/model/ip.js';
-import { formatNetworkConfig, isLeasable, parseNetworkConfig, subnetAt, subnetCount } from '../../src/model/network.js';
+import {
+  formatNetworkConfig,
+  vniOf,
+  isLeasable,
+  parseNetworkConfig,
+  subnetAt,
+  subnetCount,
+} from '../../src/model/network.js';
 
 function summary(document: object | string): string {
   const config = parseNetworkConfig(typeof document === 'string' ? document : JSON.stringify(document));
@@ -91,6 +98,22 @@ describe('the network document as flannel reads it', () => {
     expect(formatNetworkConfig(udp)).toContain('"Backend":{"Type":"udp","Port":8285}}');
     const vxlan = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"VNI":7,"Type":"vxlan","GBP":true}}');
     expect(formatNetworkConfig(vxlan)).toContain('"Backend":{"Type":"vxlan","gbp":true,"vni":7}}');
+  });
+
+  it.each([
+    ['{"Network":"10.5.0.0/16"}', 'auto', 1],
+    ['{"Network":"10.5.0.0/16","Engine":"USER","Backend":{"Type":"udp","VNI":7}}', 'user', 7],
+    ['{"Network":"10.5.0.0/16","engine":"auto","Backend":{"Type":"udp","VNI":0}}', 'auto', 1],
+  ])('the engine and the VNI of %s, also through a document of our own', (text, engine, vni) => {
+    const config = parseNetworkConfig(text);
+    for (const one of [config, parseNetworkConfig(formatNetworkConfig(config))])
+      expect([one.engine, vniOf(one.backend)]).toEqual([engine, vni]);
+  });
+
+  it.each(['"kernel"', '""', '1', '["user"]'])('refuses Engine %s, and says what it may be', engine => {
+    expect(() => parseNetworkConfig(`{"Network":"10.5.0.0/16","Engine":${engine}}`)).toThrow(
+      /Engine is .*, expected "user" \(no host uses the kernel engine\) or "auto"/,
+    );
   });
 
   it('EnableNFTables is kept, also through a document of our own', () => {

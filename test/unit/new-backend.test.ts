@@ -47,7 +47,10 @@ afterEach(async () => {
 
 function choose(number: number, text = document): Backend {
   const network = parseNetworkConfig(text);
-  return chooseBackend({ network, node: nodeOf(number), ipMasquerade: 'off', forwardRules: true }, table);
+  return chooseBackend(
+    { network, node: nodeOf(number), ipMasquerade: 'off', forwardRules: true, engine: 'user' },
+    table,
+  );
 }
 
 async function acquire(kv: MemoryKv, number: number, subnet: string) {

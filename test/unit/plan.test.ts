@@ -15,8 +15,9 @@ function planOf(number: number, device: string): HostPlan {
     node: { id: 'n', bootId: 'b', publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } },
     ipMasquerade: 'on',
     forwardRules: true,
+    engine: 'user' as const,
   });
-  const { host } = backend.plan(fakeLease(`10.${number}.1.0/24`, '192.0.2.1', 'n'), [], true);
+  const { host } = backend.plan(fakeLease(`10.${number}.1.0/24`, '192.0.2.1', 'n'), [], { forwarding: true });
   return JSON.parse(JSON.stringify(host).replaceAll('tartan0', device)) as HostPlan;
 }
 

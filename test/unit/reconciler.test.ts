@@ -13,6 +13,7 @@ const backend = chooseBackend({
   node: { id: 'n', bootId: 'b', publicIp: address, interface: { name: 'eth0', address, mtu: 1500 } },
   ipMasquerade: 'off',
   forwardRules: true,
+  engine: 'user' as const,
 });
 const self = fakeLease('10.5.1.0/24', '192.0.2.1', 'n');
 const stop = new AbortController();
@@ -29,7 +30,7 @@ function start(
     backend: plans(),
     self,
     peers: peers(),
-    forwarding: false,
+    needs: { forwarding: false, kernel: 'off' },
   }));
   passes = 0;
   reconciler.run(60_000, AbortSignal.any([signal.signal, stop.signal]), () => void passes++).catch(() => {});
@@ -101,7 +102,7 @@ it('a host that refuses keeps no route from the data plane and is tried again', 
     backend,
     self,
     peers: [],
-    forwarding: false,
+    needs: { forwarding: false, kernel: 'off' },
   }));
   passes = 0;
   reconciler.run(60_000, signal.signal, () => void passes++).catch(() => {});
