@@ -16,6 +16,7 @@ import { Running, tree } from './process.js';
 import { formatText, writeReport, type Results } from './report.js';
 import { measure } from './rounds.js';
 import { measurePeers, measureUpdates } from './tables.js';
+import { testsAt } from './tests.js';
 
 /** Share of moments. */
 const disturbedLimit = 0.1;
@@ -51,8 +52,10 @@ async function runBench(options: BenchOptions): Promise<void> {
     say,
     quiet,
   };
-  for (const topology of options.tests.length > 0 ? options.topologies : []) {
-    for (const underlay of options.underlays) finish(await measure(underlay, topology, common));
+  for (const topology of options.topologies) {
+    for (const underlay of options.underlays) {
+      if (testsAt(options.tests, topology, underlay).length > 0) finish(await measure(underlay, topology, common));
+    }
   }
   if (options.peers.length > 0) finish(await measurePeers(options.peers, common));
   if (options.updates) finish(await measureUpdates(common));

@@ -1,8 +1,9 @@
 /**
- * Any other daemon in flannel's style, given by `--contender 'name=command'`. The command runs by `sh -c` on both hosts
+ * Any other daemon in flannel's style, given by `--contender 'name=command'`. The command runs by `sh -c` on each host
  * until it is ended, with these variables, and must write the subnet file in flannel's form when packets can flow.
+ * Behind the bridge there are three hosts, and what belongs to the peer has two values with a space between.
  *
- *   BENCH_SIDE           a or b                           BENCH_INTERFACE      link of the underlay
+ *   BENCH_SIDE           a, b or c                        BENCH_INTERFACE      link of the underlay
  *   BENCH_ADDRESS        of this host on the underlay     BENCH_PEER_ADDRESS   of the other host
  *   BENCH_SUBNET         to be used unless it leases one  BENCH_PEER_SUBNET    the other host's
  *   BENCH_NETWORK        of all subnets                   BENCH_SUBNET_FILE    where FLANNEL_SUBNET and _MTU belong
@@ -12,8 +13,8 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isExecutable } from '../../src/lib/file.js';
-import { address, addressIn, link, network, peerOf, sides, type Lab, type Side } from './lab.js';
-import { subnets, type Contender, type Overlay } from './overlay.js';
+import { address, addressIn, link, network, type Lab, type Side } from './lab.js';
+import { subnets, tunnel, type Contender, type Overlay } from './overlay.js';
 import { Running, run, tree } from './process.js';
 
 const startLimitMs = 20_000;
@@ -26,37 +27,39 @@ export function commandContender(name: string, command: string): Contender {
   return { name, open: lab => openCommand(lab, name, command) };
 }
 
-async function openCommand(lab: Lab, name: string, command: string): Promise<Overlay> {
+/** Ready when every host has written its subnet file. */
+export async function openCommand(lab: Lab, name: string, command: string): Promise<Overlay> {
   // In the private /run (run.sh): gone with the bench.
   const directory = `/run/contender-${labs++}`;
   const etcd = command.includes('BENCH_ETCD') ? await openEtcd(lab, directory) : undefined;
-  const started = sides.map(side => {
+  const started = lab.sides.map(side => {
     const own = join(directory, side);
     mkdirSync(own, { recursive: true });
-    const env = { ...variables(side, own), ...(etcd === undefined ? {} : { BENCH_ETCD: etcd }) };
+    const env = { ...variables(lab, side, own), ...(etcd === undefined ? {} : { BENCH_ETCD: etcd }) };
     return { side, file: env.BENCH_SUBNET_FILE, process: new Running(lab.on(side, ['sh', '-c', command]), { env }) };
   });
-  const found = { a: '', b: '' };
+  const found: Record<Side, string> = { ...subnets };
+  const hosts: Record<Side, string> = { ...tunnel };
   let mtu = 0;
   for (const { side, file, process } of started) {
     const text = await written(file, process, name);
     const [, base = '', length = ''] = /^FLANNEL_SUBNET="?([\d.]+)\/(\d+)"?$/m.exec(text) ?? [];
     found[side] = `${addressIn(base, 0)}/${length}`;
+    hosts[side] = addressIn(base, 0);
     mtu = Number(/^FLANNEL_MTU="?(\d+)"?$/m.exec(text)?.[1]);
   }
-  const hosts = { a: addressIn(found.a, 0), b: addressIn(found.b, 0) };
   return { mtu, subnets: found, hosts, pids: await pidsOf(lab, etcd) };
 }
 
-function variables(side: Side, directory: string) {
-  const peer = peerOf[side];
+function variables(lab: Lab, side: Side, directory: string) {
+  const peers = lab.peersOf(side);
   return {
     BENCH_SIDE: side,
     BENCH_INTERFACE: link,
     BENCH_ADDRESS: address[side],
-    BENCH_PEER_ADDRESS: address[peer],
+    BENCH_PEER_ADDRESS: peers.map(peer => address[peer]).join(' '),
     BENCH_SUBNET: subnets[side],
-    BENCH_PEER_SUBNET: subnets[peer],
+    BENCH_PEER_SUBNET: peers.map(peer => subnets[peer]).join(' '),
     BENCH_NETWORK: network,
     BENCH_DIRECTORY: directory,
     BENCH_SUBNET_FILE: join(directory, 'subnet.env'),
@@ -79,7 +82,7 @@ async function pidsOf(lab: Lab, etcd: string | undefined): Promise<readonly numb
   return pids.filter(pid => !readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('--listen-peer-urls'));
 }
 
-/** On host a, reached by both over the underlay; it holds the network document that flannel's udp backend wants. */
+/** On host a, reached by all over the underlay; it holds the network document that flannel's udp backend wants. */
 async function openEtcd(lab: Lab, directory: string): Promise<string> {
   const endpoint = `http://${address.a}:${etcdPort}`;
   const urls = ['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint];

@@ -1,8 +1,10 @@
 /*
- * Request and response, one at a time, in UDP: how long a round trip takes, asked as often as it can be.
+ * Request and response, one at a time, in UDP: how long a round trip takes. Asked as often as it can be, or with a pause
+ * after each answer: who asks without one is no quiet flow. One without an answer counts as long as it was waited for.
  *
- *   echo serve PORT                             prints "ready", answers for ever
- *   echo ask ADDRESS PORT WARM-UP-MS SECONDS    prints one line of JSON: count, lost, p50, p99 and max in microseconds
+ *   echo serve PORT                                        prints "ready", answers for ever
+ *   echo ask ADDRESS PORT WARM-UP-MS SECONDS [PAUSE-US]    prints one line of JSON: count, lost, and p50, p99, p999 and
+ *                                                          max in microseconds
  */
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -66,19 +68,21 @@ static bool answered(int fd, uint64_t number)
 	return false;
 }
 
-static void ask(int fd, struct trips *t, uint64_t from_ns, uint64_t until_ns)
+static void ask(int fd, struct trips *t, uint64_t from_ns, uint64_t until_ns, long pause_us)
 {
+	const struct timespec pause = { .tv_sec = pause_us / 1000000, .tv_nsec = pause_us % 1000000 * 1000 };
 	uint64_t words[BYTES / sizeof(uint64_t)] = { 0 };
 
 	for (uint64_t begin = ns_now(); begin < until_ns && t->count < SAMPLES_MAX; begin = ns_now()) {
 		words[0]++;
 		bool arrived = send(fd, words, sizeof words, 0) > 0 && answered(fd, words[0]);
+		uint64_t took_ns = ns_now() - begin;
+		if (pause_us > 0)
+			nanosleep(&pause, NULL);
 		if (begin < from_ns)
 			continue;
-		if (arrived)
-			t->ns[t->count++] = (uint32_t)(ns_now() - begin);
-		else
-			t->lost++;
+		t->ns[t->count++] = (uint32_t)took_ns;
+		t->lost += !arrived;
 	}
 }
 
@@ -105,8 +109,8 @@ int main(int argc, char **argv)
 		address.sin_port = htons((uint16_t)atoi(argv[2]));
 		return serve(fd, &address);
 	}
-	if (argc != 6 || strcmp(argv[1], "ask") != 0 || inet_pton(AF_INET, argv[2], &address.sin_addr) != 1) {
-		fputs("usage: echo serve PORT | echo ask ADDRESS PORT WARM-UP-MS SECONDS\n", stderr);
+	if ((argc != 6 && argc != 7) || strcmp(argv[1], "ask") != 0 || inet_pton(AF_INET, argv[2], &address.sin_addr) != 1) {
+		fputs("usage: echo serve PORT | echo ask ADDRESS PORT WARM-UP-MS SECONDS [PAUSE-US]\n", stderr);
 		return 64;
 	}
 	address.sin_port = htons((uint16_t)atoi(argv[3]));
@@ -116,9 +120,9 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	uint64_t from_ns = ns_now() + (uint64_t)atol(argv[4]) * 1000000u;
-	ask(fd, &t, from_ns, from_ns + (uint64_t)(atof(argv[5]) * 1e9));
+	ask(fd, &t, from_ns, from_ns + (uint64_t)(atof(argv[5]) * 1e9), argc == 7 ? atol(argv[6]) : 0);
 	qsort(t.ns, t.count, sizeof t.ns[0], by_size);
-	printf("{\"count\":%zu,\"lost\":%" PRIu64 ",\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f}\n", t.count, t.lost,
-	       percentile_us(&t, 0.5), percentile_us(&t, 0.99), percentile_us(&t, 1));
+	printf("{\"count\":%zu,\"lost\":%" PRIu64 ",\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f}\n", t.count,
+	       t.lost, percentile_us(&t, 0.5), percentile_us(&t, 0.99), percentile_us(&t, 0.999), percentile_us(&t, 1));
 	return 0;
 }

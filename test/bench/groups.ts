@@ -16,6 +16,8 @@ export interface Group {
   readonly id: string;
   readonly title: string;
   readonly columns: readonly string[];
+  /** Which contenders are not there, and why. */
+  readonly absent?: readonly string[];
   /** The pairs whose ratios are shown, by column. */
   readonly ratios: readonly (readonly [over: string, under: string])[];
   readonly series: readonly Series[];
@@ -41,6 +43,15 @@ export class Collector {
 export function inTurn<T>(items: readonly T[], round: number): readonly T[] {
   const first = round % Math.max(1, items.length);
   return [...items.slice(first), ...items.slice(0, first)];
+}
+
+/** What all others are compared with, where it is measured. */
+const measure = 'vxlan';
+
+/** Every other column over vxlan; ours over every other one without it. */
+export function ratiosOf(columns: readonly string[], ours: string): Group['ratios'] {
+  if (columns.includes(measure)) return columns.filter(name => name !== measure).map(name => [name, measure]);
+  return columns.includes(ours) ? columns.filter(name => name !== ours).map(name => [ours, name]) : [];
 }
 
 export function median(values: readonly number[]): number {

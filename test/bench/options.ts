@@ -7,7 +7,7 @@ import type { Choice } from './contenders.js';
 import { topologies, underlays, type Topology, type Underlay } from './lab.js';
 import { priorities } from './priority.js';
 import { tree } from './process.js';
-import { tests, type Test } from './tests.js';
+import { tests, testsAt, type Test } from './tests.js';
 
 export interface BenchOptions {
   readonly choice: Choice;
@@ -72,6 +72,10 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
   const quickNames = [...tests.filter(test => test.quick).map(test => test.name), ...tableTests];
   const only = listOf('only', values.only, names, quick ? quickNames : names);
   const busy = values.busy === undefined ? 0 : numberOf('busy', values.busy, 0);
+  const chosenTests = tests.filter(test => only.includes(test.name));
+  const chosenTopologies = listOf('topology', values.topology, topologies, topologies);
+  const chosenUnderlays = listOf('underlay', values.underlay, underlays, quick ? ['wire'] : underlays);
+  if (values.only !== undefined) checkPlaces(chosenTests, chosenTopologies, chosenUnderlays);
   const ours: readonly [string, string] = ['tartan', join(tree, 'dist')];
   return {
     choice: {
@@ -80,9 +84,9 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
       commands: pairs('contender', values.contender),
       without: (values.without ?? '').split(','),
     },
-    topologies: listOf('topology', values.topology, topologies, topologies),
-    underlays: listOf('underlay', values.underlay, underlays, quick ? ['wire'] : underlays),
-    tests: tests.filter(test => only.includes(test.name)),
+    topologies: chosenTopologies,
+    underlays: chosenUnderlays,
+    tests: chosenTests,
     peers: only.includes('peers') ? (quick ? [2, 65_536] : [2, 64, 1024, 16_384, 65_536]) : [],
     updates: only.includes('updates'),
     rounds: numberOf('rounds', values.rounds, quick ? 2 : 5),
@@ -94,6 +98,18 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
     out: resolve(values.out ?? join(tree, 'test/bench/out')),
     commandLine: ['npm run bench', ...(argv.length > 0 ? ['--'] : []), ...argv.map(quoted)].join(' '),
   };
+}
+
+/** @throws TartanError USAGE when one of the tests runs nowhere of that */
+function checkPlaces(some: readonly Test[], where: readonly Topology[], across: readonly Underlay[]): void {
+  const runs = (test: Test, topology: Topology) =>
+    across.some(underlay => testsAt([test], topology, underlay).length > 0);
+  const lost = some.find(test => !where.some(topology => runs(test, topology)));
+  if (!lost) return;
+  const places = topologies.flatMap(topology => underlays.map(underlay => [topology, underlay] as const));
+  const fit = places.filter(([topology, underlay]) => testsAt([lost], topology, underlay).length > 0);
+  const hints = fit.map(([topology, underlay]) => `--topology ${topology} --underlay ${underlay}`);
+  throw new TartanError('USAGE', `--only: '${lost.name}' does not run there, but with ${hints.join(' or ')}`);
 }
 
 /** As a shell takes it. */

@@ -12,14 +12,18 @@ export interface Overlay {
   readonly pids: readonly number[];
 }
 
+/** Why a contender is not measured where it cannot be. */
+export class Absent extends Error {}
+
 export interface Contender {
   readonly name: string;
+  /** @throws Absent */
   readonly open: (lab: Lab) => Promise<Overlay>;
 }
 
 export const underlayMtu = 1500;
-export const subnets = { a: '10.5.1.0/24', b: '10.5.2.0/24' } as const;
-export const tunnel = { a: '10.5.1.0', b: '10.5.2.0' } as const;
+export const subnets = { a: '10.5.1.0/24', b: '10.5.2.0/24', c: '10.5.3.0/24' } as const;
+export const tunnel = { a: '10.5.1.0', b: '10.5.2.0', c: '10.5.3.0' } as const;
 export const port = 8285;
 /** IPv4 and UDP headers in front of the inner packet. */
 export const udpMtu = underlayMtu - 28;

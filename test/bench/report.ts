@@ -27,7 +27,9 @@ const ratioDigits = 2;
 const plainRemark = "plain is 1.7 to 1.9 times as fast as flannel's own udp proxy: it is no measure of flannel";
 
 export function formatText(results: Results): string {
-  const tables = results.groups.map(group => `\n${group.title}\n${aligned(rowsOf(group))}`);
+  const tables = results.groups.map(group =>
+    [`\n${group.title}`, ...(group.absent ?? []), aligned(rowsOf(group))].join('\n'),
+  );
   const outcomes = judge(results.groups, results.ours);
   const goals = outcomes.length > 0 ? [`\nGoals\n${aligned(goalRows(outcomes))}`] : [];
   return [...factsOf(results), ...tables, ...goals].join('\n');
@@ -41,7 +43,13 @@ export function writeReport(results: Results, directory: string): void {
 }
 
 function formatMarkdown(results: Results): string {
-  const tables = results.groups.flatMap(group => [`## ${group.title}`, '', ...piped(rowsOf(group)), '']);
+  const tables = results.groups.flatMap(group => [
+    `## ${group.title}`,
+    '',
+    ...(group.absent ?? []).flatMap(line => [line, '']),
+    ...piped(rowsOf(group)),
+    '',
+  ]);
   const outcomes = judge(results.groups, results.ours);
   const goals = outcomes.length > 0 ? ['## Goals', '', ...piped(goalRows(outcomes)), ''] : [];
   const facts = factsOf(results).map(fact => `- ${fact}`);

@@ -2,11 +2,11 @@
  * The main groups: all contenders of one topology and underlay stand side by side, and take turns at every test of
  * every round (A B A B), so that whatever changes on the machine meets all of them.
  */
-import { Collector, inTurn, type Group } from './groups.js';
+import { Collector, inTurn, ratiosOf, type Group } from './groups.js';
 import { addressIn, Lab, type Topology, type Underlay } from './lab.js';
 import type { Quiet } from './machine.js';
-import type { Contender } from './overlay.js';
-import type { Test } from './tests.js';
+import { Absent, type Contender } from './overlay.js';
+import { testsAt, type Test } from './tests.js';
 import { openServers, reach, type Subject } from './traffic.js';
 
 export interface RoundOptions {
@@ -26,27 +26,35 @@ const titles = {
   whole: 'super-packets cross whole',
   wire: 'MTU-sized frames cross',
   nocsum: 'MTU-sized frames cross, no checksum offload',
+  bridge: 'three hosts behind a bridge, MTU-sized frames cross',
 } as const;
 
-/** The contender's own lab, with traffic crossing. */
-export async function openSubject(contender: Contender, underlay: Underlay, topology: Topology): Promise<Subject> {
+/** The contender's own lab, with traffic crossing. @throws Absent */
+async function openSubject(contender: Contender, underlay: Underlay, topology: Topology): Promise<Subject> {
   const lab = await Lab.open(contender.name.replace(/\W/g, ''), underlay, topology);
-  const overlay = await contender.open(lab);
-  if (topology === 'container') await lab.addContainers(overlay.subnets, overlay.mtu);
-  const target = topology === 'container' ? addressIn(overlay.subnets.b, 2) : overlay.hosts.b;
-  const subject = { name: contender.name, lab, overlay, target };
-  await openServers(lab);
-  await reach(subject);
-  return subject;
+  try {
+    const overlay = await contender.open(lab);
+    if (topology === 'container') await lab.addContainers(overlay.subnets, overlay.mtu);
+    const target = topology === 'container' ? addressIn(overlay.subnets.b, 2) : overlay.hosts.b;
+    const subject = { name: contender.name, lab, overlay, target };
+    await openServers(lab);
+    await reach(subject);
+    return subject;
+  } catch (error) {
+    await lab.close();
+    throw error;
+  }
 }
 
 export async function measure(underlay: Underlay, topology: Topology, options: RoundOptions): Promise<Group> {
   const collector = new Collector();
   const subjects: Subject[] = [];
+  const absent: string[] = [];
+  const tests = testsAt(options.tests, topology, underlay);
   try {
-    for (const contender of options.contenders) subjects.push(await openSubject(contender, underlay, topology));
+    for (const contender of options.contenders) await open(contender);
     for (let round = 1; round <= options.rounds; round++) {
-      for (const test of options.tests) {
+      for (const test of tests) {
         for (const subject of inTurn(subjects, round))
           await once(subject, test, `${topology}/${underlay} round ${round}`);
       }
@@ -54,15 +62,25 @@ export async function measure(underlay: Underlay, topology: Topology, options: R
   } finally {
     for (const { lab } of subjects) await lab.close();
   }
-  const columns = options.contenders.map(({ name }) => name);
-  const others = columns.filter(name => name !== options.ours);
+  const columns = subjects.map(({ name }) => name);
   return {
     id: `${topology}/${underlay}`,
     title: `${titles[topology]}, ${titles[underlay]}`,
     columns,
-    ratios: columns.includes(options.ours) ? others.map(name => [options.ours, name] as const) : [],
+    absent,
+    ratios: ratiosOf(columns, options.ours),
     series: collector.series,
   };
+
+  async function open(contender: Contender): Promise<void> {
+    try {
+      subjects.push(await openSubject(contender, underlay, topology));
+    } catch (error) {
+      if (!(error instanceof Absent)) throw error;
+      absent.push(`${contender.name} is absent: ${error.message}`);
+      options.say(`${topology}/${underlay} ${absent.at(-1)}`);
+    }
+  }
 
   async function once(subject: Subject, test: Test, where: string): Promise<void> {
     await options.quiet.wait();

@@ -3,7 +3,7 @@ import { Collector, inTurn, percentile, type Group } from './groups.js';
 import { Lab } from './lab.js';
 import { tunnel, udpMtu, subnets } from './overlay.js';
 import type { RoundOptions } from './rounds.js';
-import { openTartan, type Tartan } from './tartan.js';
+import { openTartan, type TartanHost } from './tartan.js';
 import { countMetric, ratioMetric } from './tests.js';
 import { bulk, datagrams, openServers, reach, type Subject } from './traffic.js';
 
@@ -21,15 +21,19 @@ const most = countMetric('updates-max', 'adopted after, most', 'ms', 2);
 const lost = countMetric('updates-lost', 'tables not adopted');
 const unrouted = countMetric('updates-unrouted', 'packets without a route');
 
-async function withTartan<T>(dist: string, work: (subject: Subject, tartan: Tartan) => Promise<T>): Promise<T> {
+async function withTartan<T>(
+  dist: string,
+  work: (subject: Subject, near: TartanHost, far: TartanHost) => Promise<T>,
+): Promise<T> {
   const lab = await Lab.open('table', 'wire', 'host');
   try {
-    const tartan = await openTartan(lab, dist);
-    const overlay = { mtu: udpMtu, subnets, hosts: tunnel, pids: [tartan.a.pid] };
+    const [near, far] = await openTartan(lab, dist);
+    if (!near || !far) throw new Error('a lab of fewer than two hosts');
+    const overlay = { mtu: udpMtu, subnets, hosts: tunnel, pids: [near.pid] };
     const subject: Subject = { name: 'tartan', lab, overlay, target: tunnel.b };
     await openServers(lab);
     await reach(subject);
-    return await work(subject, tartan);
+    return await work(subject, near, far);
   } finally {
     await lab.close();
   }
@@ -37,13 +41,13 @@ async function withTartan<T>(dist: string, work: (subject: Subject, tartan: Tart
 
 export async function measurePeers(sizes: readonly number[], options: TableOptions): Promise<Group> {
   const collector = new Collector();
-  await withTartan(options.dist, async (subject, tartan) => {
+  await withTartan(options.dist, async (subject, near, far) => {
     for (let round = 1; round <= options.rounds; round++) {
       for (const size of inTurn(sizes, round)) {
-        await Promise.all([tartan.a.fill(size), tartan.b.fill(size)]);
+        await Promise.all([near.fill(size), far.fill(size)]);
         await options.quiet.wait();
         const { gbps } = await bulk(subject, options.seconds, []);
-        const { deliveredKpps } = await datagrams(subject, options.seconds, 64);
+        const { deliveredKpps } = await datagrams(subject, options.seconds, { bytes: 64 });
         collector.add(tcp, String(size), gbps);
         collector.add(udp, String(size), deliveredKpps);
         options.say(`peers round ${round} ${size}: ${gbps.toFixed(2)} Gbit/s, ${deliveredKpps.toFixed(0)} kpps`);
@@ -64,14 +68,14 @@ export async function measurePeers(sizes: readonly number[], options: TableOptio
 /** A change every 10 ms, while one TCP flow each way takes what it can get. */
 export async function measureUpdates(options: TableOptions): Promise<Group> {
   const collector = new Collector();
-  await withTartan(options.dist, async (subject, tartan) => {
+  await withTartan(options.dist, async (subject, near) => {
     for (let round = 1; round <= options.rounds; round++) {
       await options.quiet.wait();
-      const before = await tartan.a.counters();
+      const before = await near.counters();
       const load = bulk(subject, options.seconds + 1, ['--bidir']);
-      const { lateMs, lost: notAdopted } = await tartan.a.update(options.seconds, everyMs);
+      const { lateMs, lost: notAdopted } = await near.update(options.seconds, everyMs);
       await load;
-      const after = await tartan.a.counters();
+      const after = await near.counters();
       collector.add(count, options.ours, lateMs.length);
       collector.add(p50, options.ours, percentile(lateMs, 0.5));
       collector.add(p99, options.ours, percentile(lateMs, 0.99));

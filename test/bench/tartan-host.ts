@@ -1,6 +1,6 @@
 /**
- * One host's end of our data plane, run inside the host's namespace: `tartan-host.js SIDE DIST RUN-DIRECTORY`. It
- * starts the engine of the build in DIST with one peer and answers calls, one line of JSON for each.
+ * One host's end of our data plane, run inside the host's namespace: `tartan-host.js SIDE PEERS DIST RUN-DIRECTORY`. It
+ * starts the user-space engine of the build in DIST with its peers and answers calls, one line of JSON for each.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -30,17 +30,22 @@ type Engine = Pick<typeof engine, 'openDatapath'>;
 const port = 8285;
 const giveUpMs = 1000;
 const fillLimitMs = 20_000;
-const own = { a: '10.5.1.0/24', b: '10.5.2.0/24' };
-const outer = { a: '192.0.2.1', b: '192.0.2.2' };
+const own = { a: '10.5.1.0/24', b: '10.5.2.0/24', c: '10.5.3.0/24' };
+const outer = { a: '192.0.2.1', b: '192.0.2.2', c: '192.0.2.3' };
 /** Room for 65,536 other subnets and as many other hosts, to whom nothing is ever sent (RFC 2544, RFC 1918). */
 const firstSubnet = parseIpv4('10.128.0.0');
 const firstHost = parseIpv4('198.18.0.0');
 const subnetBits = 6;
 const cell = new Int32Array(new SharedArrayBuffer(4));
 
-const [side, dist = '', runDir = ''] = process.argv.slice(2);
-if (side !== 'a' && side !== 'b') throw new Error(`'${side}' is not a or b`);
-const peer = side === 'a' ? 'b' : 'a';
+const [side, peers, dist = '', runDir = ''] = process.argv.slice(2);
+const ownSide = sideOf(side);
+const peerSides = (peers ?? '').split(',').map(sideOf);
+
+function sideOf(word: string | undefined): keyof typeof own {
+  if (word === 'a' || word === 'b' || word === 'c') return word;
+  throw new Error(`'${word}' is not a, b or c`);
+}
 
 /** The peer with the members by which earlier builds know it: a route, whose endpoint was a hop before. */
 function tunnelPeer(subnet: Prefix, endpoint: Ipv4): TunnelPeer {
@@ -48,14 +53,14 @@ function tunnelPeer(subnet: Prefix, endpoint: Ipv4): TunnelPeer {
   return { identity: formatPrefix(subnet), prefixes: [subnet], endpoint, port, features: 0, ...earlier };
 }
 
-/** The peer and as many others as the table wants. */
-function peersOf(count: number): TunnelPeer[] {
-  const peers = [tunnelPeer(parsePrefix(own[peer]), parseIpv4(outer[peer]))];
-  for (let i = 0; peers.length < count; i++) {
+/** The peers and as many others as the table wants. */
+function tableOf(count: number): TunnelPeer[] {
+  const table = peerSides.map(peer => tunnelPeer(parsePrefix(own[peer]), parseIpv4(outer[peer])));
+  for (let i = 0; table.length < count; i++) {
     const subnet = { base: nth(firstSubnet, i * 2 ** subnetBits), length: 32 - subnetBits };
-    peers.push(tunnelPeer(subnet, nth(firstHost, i)));
+    table.push(tunnelPeer(subnet, nth(firstHost, i)));
   }
-  return peers;
+  return table;
 }
 
 function nth(first: Ipv4, offset: number): Ipv4 {
@@ -68,10 +73,10 @@ async function open(): Promise<Datapath> {
   // Another build of these sources: what it exports is what they do, in another folder before.
   const { openDatapath } = (await import(url)) as Engine;
   const datapath = await openDatapath({ runDir, device: 'tartan0', log: silentLog });
-  const address = parseIpv4(outer[side === 'a' ? 'a' : 'b']);
+  const address = parseIpv4(outer[ownSide]);
   await datapath.start({
     network: parsePrefix('10.0.0.0/8'),
-    subnet: parsePrefix(own[side === 'a' ? 'a' : 'b']),
+    subnet: parsePrefix(own[ownSide]),
     publicIp: address,
     bindAddress: address,
     port,
@@ -81,7 +86,7 @@ async function open(): Promise<Datapath> {
     engine: 'user',
     vni: 1,
   });
-  datapath.publish(peersOf(1));
+  datapath.publish(tableOf(1));
   datapath.forwardUntil(2 ** 45);
   return datapath;
 }
@@ -105,7 +110,7 @@ async function update(seconds: number, everyMs: number): Promise<Lateness> {
   const end = performance.now() + seconds * 1000;
   for (let turn = 0, next = performance.now(); next < end; turn++) {
     while (performance.now() < next) Atomics.wait(cell, 0, 0, next - performance.now());
-    const late = await adopted(datapath.publish(peersOf(2 + (turn % 2))), giveUpMs);
+    const late = await adopted(datapath.publish(tableOf(2 + (turn % 2))), giveUpMs);
     if (late === undefined) lost++;
     else lateMs.push(late);
     next = Math.max(next + everyMs, performance.now());
@@ -116,7 +121,7 @@ async function update(seconds: number, everyMs: number): Promise<Lateness> {
 async function answer(call: HostCall): Promise<object> {
   switch (call.call) {
     case 'fill':
-      if ((await adopted(datapath.publish(peersOf(call.routes)), fillLimitMs)) !== undefined) return {};
+      if ((await adopted(datapath.publish(tableOf(call.routes)), fillLimitMs)) !== undefined) return {};
       throw new Error(`a table of ${call.routes} routes was not adopted in ${fillLimitMs} ms`);
     case 'update':
       return update(call.seconds, call.everyMs);

@@ -4,7 +4,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { sides, type Lab, type Side } from './lab.js';
+import type { Lab, Side } from './lab.js';
 import { configureTun } from './overlay.js';
 import { Running, tree } from './process.js';
 import type { HostCall, Lateness } from './tartan-host.js';
@@ -24,7 +24,8 @@ export class TartanHost {
 
   static async open(lab: Lab, side: Side, dist: string, runDir: string): Promise<TartanHost> {
     const script = join(tree, '.cache/bench/test/bench/tartan-host.js');
-    const process = new Running(lab.on(side, ['node', script, side, dist, runDir]));
+    const command = ['node', script, side, lab.peersOf(side).join(','), dist, runDir];
+    const process = new Running(lab.on(side, command));
     return new TartanHost(process, JSON.parse(await process.line(/^\{/)));
   }
 
@@ -49,19 +50,18 @@ export class TartanHost {
   }
 }
 
-export type Tartan = Readonly<Record<Side, TartanHost>>;
-
 let labs = 0;
 
-export async function openTartan(lab: Lab, dist: string): Promise<Tartan> {
+/** @returns the ends in the order of the lab's hosts */
+export async function openTartan(lab: Lab, dist: string): Promise<readonly TartanHost[]> {
   // In the private /run (run.sh): gone with the bench.
   const directory = `/run/tartan-bench-${labs++}`;
-  const open = async (side: Side): Promise<TartanHost> => {
+  const opened: TartanHost[] = [];
+  for (const side of lab.sides) {
     const runDir = join(directory, side);
     mkdirSync(runDir, { recursive: true });
-    return TartanHost.open(lab, side, dist, runDir);
-  };
-  const tartan = { a: await open('a'), b: await open('b') };
-  for (const side of sides) await configureTun(lab, side, 'tartan0');
-  return tartan;
+    opened.push(await TartanHost.open(lab, side, dist, runDir));
+  }
+  for (const side of lab.sides) await configureTun(lab, side, 'tartan0');
+  return opened;
 }

@@ -1,5 +1,8 @@
 /** The tests: what is sent, and what is kept of it under which name. */
-import { bulk, datagrams, roundTrips, type RoundTripOptions, type Subject } from './traffic.js';
+import type { Topology, Underlay } from './lab.js';
+import { besideFlood, besideFlows, floods, mixed, type Flood } from './neighbours.js';
+import { bulk, datagrams, iperf, graceMs, roundTrips, warmUpMs } from './traffic.js';
+import type { DatagramOptions, RoundTrips, Subject } from './traffic.js';
 
 export interface Metric {
   readonly name: string;
@@ -14,6 +17,8 @@ export interface Test {
   readonly name: string;
   /** Whether `--quick` runs it. */
   readonly quick: boolean;
+  /** Where it runs; everywhere without it. */
+  readonly fits?: (topology: Topology, underlay: Underlay) => boolean;
   /** One value for each of its metrics, in their order. */
   readonly run: (subject: Subject, seconds: number) => Promise<readonly number[]>;
   readonly metrics: readonly Metric[];
@@ -46,20 +51,23 @@ function bulkTest(name: string, label: string, quick: boolean, options: readonly
   };
 }
 
-function datagramTest(bytes: number, quick: boolean): Test {
-  const name = `udp${bytes}`;
-  const label = `UDP ${bytes} B`;
+function datagramTest(name: string, label: string, quick: boolean, options: DatagramOptions): Test {
   return {
     name,
     quick,
     run: async (subject, seconds) => {
-      const { deliveredKpps, lostPercent, reordered } = await datagrams(subject, seconds, bytes);
-      return [deliveredKpps, lostPercent, reordered];
+      const { deliveredKpps, lostPercent, reordered, machineSecondsPerMillion } = await datagrams(
+        subject,
+        seconds,
+        options,
+      );
+      return [deliveredKpps, lostPercent, reordered, machineSecondsPerMillion];
     },
     metrics: [
       ratioMetric(name, `${label} delivered`, 'kpps'),
       countMetric(`${name}-lost`, `${label} lost`, '%', 1),
       countMetric(`${name}-reordered`, `${label} reordered`),
+      ratioMetric(`${name}-cpu`, `${label}, CPU`, 's/million', 2),
     ],
   };
 }
@@ -78,8 +86,7 @@ const offeredTest: Test = {
     const { deliveredKpps, lostPercent, cpuSecondsPerMillion } = await datagrams(
       subject,
       Math.min(seconds, shortSeconds),
-      1400,
-      offeredRate,
+      { bytes: 1400, rate: offeredRate },
     );
     return [deliveredKpps, lostPercent, cpuSecondsPerMillion];
   },
@@ -90,31 +97,115 @@ const offeredTest: Test = {
   ],
 };
 
-function roundTripTest(name: string, label: string, options: RoundTripOptions): Test {
+const valuesOfTrips = ({ p50, p99, p999, count, lost }: RoundTrips): readonly number[] => [
+  p50,
+  p99,
+  p999,
+  (100 * lost) / Math.max(1, count),
+];
+
+function tripMetrics(name: string, label: string): readonly Metric[] {
+  return [
+    ratioMetric(`${name}-p50`, `${label} p50`, 'us'),
+    ratioMetric(`${name}-p99`, `${label} p99`, 'us'),
+    ratioMetric(`${name}-p999`, `${label} p99.9`, 'us'),
+    countMetric(`${name}-lost`, `${label} lost`, '%', 1),
+  ];
+}
+
+function idleTest(name: string, label: string, together: boolean): Test {
   return {
     name,
     quick: true,
+    run: async (subject, seconds) =>
+      valuesOfTrips(await roundTrips(subject, Math.min(seconds, shortSeconds), { warmUpMs: 50, together })),
+    metrics: tripMetrics(name, label),
+  };
+}
+
+/** While one TCP flow goes the same way. */
+const loadedTest: Test = {
+  name: 'rtt-loaded',
+  quick: true,
+  run: async (subject, seconds) => {
+    const load = iperf(subject, Math.ceil(seconds + warmUpMs / 1000), []);
+    const trips = await roundTrips(subject, seconds, { warmUpMs });
+    await load.output(seconds * 1000 + graceMs);
+    return valuesOfTrips(trips);
+  },
+  metrics: tripMetrics('rtt-loaded', 'round trip under TCP'),
+};
+
+/** Frames of the MTU between containers: where neighbours are. */
+function withNeighbours(topology: Topology, underlay: Underlay): boolean {
+  return topology === 'container' && (underlay === 'wire' || underlay === 'bridge');
+}
+
+function floodTest(flood: Flood): Test {
+  const name = `beside-${flood.name}`;
+  return {
+    name,
+    quick: false,
+    fits: (topology, underlay) => withNeighbours(topology, underlay) && (!flood.third || underlay === 'bridge'),
     run: async (subject, seconds) => {
-      const length = options.loaded ? seconds : Math.min(seconds, shortSeconds);
-      const { p50Us, p99Us, lost } = await roundTrips(subject, length, options);
-      return [p50Us, p99Us, lost];
+      const beside = await besideFlood(subject, seconds, flood);
+      return [beside.gbps, ...valuesOfTrips(beside), beside.floodKpps];
     },
     metrics: [
-      ratioMetric(`${name}-p50`, `${label} p50`, 'us'),
-      ratioMetric(`${name}-p99`, `${label} p99`, 'us'),
-      countMetric(`${name}-lost`, `${label} lost`),
+      ratioMetric(name, `TCP beside ${flood.label}`, 'Gbit/s', 2),
+      ...tripMetrics(name, `quiet flow beside ${flood.label}`),
+      ratioMetric(`${name}-flood`, `of these ${flood.label} delivered`, 'kpps'),
     ],
   };
+}
+
+const flowsTest: Test = {
+  name: 'beside-flows',
+  quick: false,
+  fits: withNeighbours,
+  run: async (subject, seconds) => {
+    const beside = await besideFlows(subject, seconds);
+    return [beside.gbps, ...valuesOfTrips(beside), beside.cpuPercent];
+  },
+  metrics: [
+    ratioMetric('beside-flows', '30 TCP flows of 60 Mbit/s', 'Gbit/s', 2),
+    ...tripMetrics('beside-flows', 'quiet flow beside 30 TCP flows'),
+    ratioMetric('beside-flows-cpu', '30 TCP flows of 60 Mbit/s, CPU', '%'),
+  ],
+};
+
+const mixedTest: Test = {
+  name: 'mixed',
+  quick: false,
+  run: async (subject, seconds) => {
+    const { gbps, deliveredKpps, lostPercent } = await mixed(subject, seconds);
+    return [gbps, deliveredKpps, lostPercent];
+  },
+  metrics: [
+    ratioMetric('mixed', 'TCP with 20 kpps of UDP 64 B', 'Gbit/s', 2),
+    ratioMetric('mixed-udp', 'UDP 64 B with TCP delivered', 'kpps', 1),
+    countMetric('mixed-lost', 'UDP 64 B with TCP lost', '%', 1),
+  ],
+};
+
+/** Those of them that run there. */
+export function testsAt(some: readonly Test[], topology: Topology, underlay: Underlay): readonly Test[] {
+  return some.filter(({ fits }) => fits?.(topology, underlay) ?? true);
 }
 
 export const tests: readonly Test[] = [
   bulkTest('tcp1', 'TCP 1 flow', true, []),
   bulkTest('tcp4', 'TCP 4 flows', false, ['-P', '4']),
+  bulkTest('tcp16', 'TCP 16 flows', false, ['-P', '16']),
   bulkTest('tcp-both', 'TCP both ways', false, ['--bidir']),
-  datagramTest(64, true),
-  datagramTest(1400, false),
+  datagramTest('udp64', 'UDP 64 B', true, { bytes: 64 }),
+  datagramTest('udp64-4', 'UDP 64 B of 4 senders', false, { bytes: 64, senders: 4 }),
+  datagramTest('udp1400', 'UDP 1400 B', false, { bytes: 1400 }),
   offeredTest,
-  roundTripTest('rtt', 'round trip idle, ends on two processors', { loaded: false, together: false }),
-  roundTripTest('rtt-together', 'round trip idle, ends on one processor', { loaded: false, together: true }),
-  roundTripTest('rtt-loaded', 'round trip under TCP', { loaded: true, together: false }),
+  mixedTest,
+  idleTest('rtt', 'round trip idle, ends on two processors', false),
+  idleTest('rtt-together', 'round trip idle, ends on one processor', true),
+  loadedTest,
+  ...floods.map(floodTest),
+  flowsTest,
 ];

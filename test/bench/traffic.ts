@@ -1,5 +1,5 @@
 /** The traffic of the tests between the two ends of a lab, and what it cost. */
-import { sides, type Lab } from './lab.js';
+import { addressIn, type Lab } from './lab.js';
 import { busySeconds, ends, ranSeconds, residentMb } from './machine.js';
 import type { Overlay } from './overlay.js';
 import { program, run, Running } from './process.js';
@@ -28,12 +28,13 @@ export interface Bulk {
 export const congestionControl = 'cubic';
 
 const iperfPort = 5201;
-const flowPort = 5301;
+/** The first of as many as there are senders. */
+export const flowPort = 5301;
 /** By whether its server shares the processor of the asker. */
 const echoPorts = { apart: 5401, together: 5402 };
-const graceMs = 15_000;
-/** Of the load before round trips under it count. */
-const warmUpMs = 500;
+export const graceMs = 15_000;
+/** Of the load before what goes beside it counts. */
+export const warmUpMs = 500;
 
 /** The servers that tests talk to, on side b. */
 export async function openServers(lab: Lab): Promise<void> {
@@ -44,13 +45,17 @@ export async function openServers(lab: Lab): Promise<void> {
   for (const echo of echoes) await new Running(echo).line(/^ready$/);
 }
 
-/** @throws Error when the other end does not answer in time */
-export async function reach(subject: Subject): Promise<void> {
-  const ping = ['ping', '-n', '-q', '-i', '0.2', '-c', '1', '-w', '10', subject.target];
-  await run(subject.lab.at('a', ping));
+/** @throws Error when a host does not answer another one in time */
+export async function reach({ lab, overlay }: Subject): Promise<void> {
+  for (const side of lab.sides) {
+    for (const peer of lab.peersOf(side)) {
+      const target = lab.topology === 'container' ? addressIn(overlay.subnets[peer], 2) : overlay.hosts[peer];
+      await run(lab.at(side, ['ping', '-n', '-q', '-i', '0.2', '-c', '1', '-w', '10', target]));
+    }
+  }
 }
 
-function iperf(subject: Subject, seconds: number, options: readonly string[]): Running {
+export function iperf(subject: Subject, seconds: number, options: readonly string[]): Running {
   const times = ['-p', String(iperfPort), '-t', String(seconds), '-J', '-C', congestionControl];
   return new Running(subject.lab.at('a', ['iperf3', '-c', subject.target, ...times, ...options]));
 }
@@ -58,6 +63,16 @@ function iperf(subject: Subject, seconds: number, options: readonly string[]): R
 /** The parts of iperf3's report that are used. */
 interface IperfReport {
   readonly end: Readonly<Record<string, { readonly bytes: number; readonly bits_per_second: number } | undefined>>;
+}
+
+/** @returns bits a second, and bytes, of what arrived in both directions together */
+export function receivedBy(text: string): { readonly gbps: number; readonly bytes: number } {
+  const { end } = JSON.parse(text) as IperfReport;
+  const received = [end['sum_received'], end['sum_received_bidir_reverse']].filter(sum => sum !== undefined);
+  return {
+    gbps: received.reduce((sum, one) => sum + one.bits_per_second, 0) / 1e9,
+    bytes: received.reduce((sum, one) => sum + one.bytes, 0),
+  };
 }
 
 export async function bulk(subject: Subject, seconds: number, options: readonly string[]): Promise<Bulk> {
@@ -68,11 +83,9 @@ export async function bulk(subject: Subject, seconds: number, options: readonly 
   const busy = busySeconds() - busyBefore;
   const rssMb = residentMb(subject.overlay.pids);
   const after = await tcpCounters(subject);
-  const { end } = JSON.parse(text) as IperfReport;
-  const received = [end['sum_received'], end['sum_received_bidir_reverse']].filter(sum => sum !== undefined);
-  const bytes = received.reduce((sum, one) => sum + one.bytes, 0);
+  const { gbps, bytes } = receivedBy(text);
   return {
-    gbps: received.reduce((sum, one) => sum + one.bits_per_second, 0) / 1e9,
+    gbps,
     cpuSecondsPerGb: busy / (bytes / 1e9),
     retransmits: after.retransmits - before.retransmits,
     outOfOrder: after.outOfOrder - before.outOfOrder,
@@ -92,7 +105,7 @@ async function tcpCounters(subject: Subject): Promise<{ readonly retransmits: nu
 
 async function droppedByQueues(lab: Lab): Promise<number> {
   let dropped = 0;
-  for (const side of sides) {
+  for (const side of lab.sides) {
     const [links = '', snmp = ''] = await Promise.all(
       ['dev', 'snmp'].map(file => lab.run(side, ['cat', `/proc/self/net/${file}`])),
     );
@@ -115,67 +128,102 @@ export function counter(text: string, protocol: string, name: string): number {
   return Number(values[names.indexOf(name)] ?? 0);
 }
 
+export interface FlowPath {
+  /** The command as it runs at that end. */
+  readonly sender: (command: readonly string[]) => readonly string[];
+  readonly receiver: (command: readonly string[]) => readonly string[];
+  readonly target: string;
+  readonly port: number;
+}
+
+export interface FlowReport {
+  readonly sent: number;
+  readonly received: number;
+  readonly reordered: number;
+  readonly seconds: number;
+  /** Of both ends, in seconds. */
+  readonly cpu: number;
+}
+
+/** @param rate of datagrams a second; as many as one sender can without it */
+export async function sendFlow(path: FlowPath, seconds: number, bytes: number, rate?: number): Promise<FlowReport> {
+  const receiver = new Running(path.receiver([program('flow'), 'receive', String(path.port)]));
+  await receiver.line(/^ready$/);
+  const paced = rate === undefined ? [] : [String(rate)];
+  const args = ['send', path.target, String(path.port), String(bytes), String(seconds), ...paced];
+  const sender = new Running(path.sender([program('flow'), ...args]));
+  const { sent, cpu } = JSON.parse(await sender.output(seconds * 1000 + graceMs)) as Pick<FlowReport, 'sent' | 'cpu'>;
+  receiver.signal('SIGTERM');
+  const report = JSON.parse(await receiver.output(graceMs)) as Omit<FlowReport, 'sent'>;
+  return { ...report, sent, seconds: Math.max(report.seconds, seconds), cpu: cpu + report.cpu };
+}
+
+export interface DatagramOptions {
+  readonly bytes: number;
+  /** Of each sender, in datagrams a second; as many as it can without it. */
+  readonly rate?: number;
+  readonly senders?: number;
+}
+
 export interface Datagrams {
   readonly deliveredKpps: number;
   readonly lostPercent: number;
   readonly reordered: number;
-  /** Of both ends and of all that runs on the hosts, for a million that were delivered. */
+  /** Of both ends and of all processes on their hosts, for a million that were delivered. */
   readonly cpuSecondsPerMillion: number;
+  /** Of the whole machine: what interrupts carry belongs to no process. */
+  readonly machineSecondsPerMillion: number;
 }
 
-/** @param rate of datagrams a second; as many as one sender can without it */
-export async function datagrams(subject: Subject, seconds: number, bytes: number, rate?: number): Promise<Datagrams> {
-  const daemons = [...(await subject.lab.pids('a')), ...(await subject.lab.pids('b'))];
+export async function datagrams(subject: Subject, seconds: number, options: DatagramOptions): Promise<Datagrams> {
+  const { lab, target } = subject;
+  const { bytes, rate, senders = 1 } = options;
+  const daemons = [...(await lab.pids('a')), ...(await lab.pids('b'))];
   const ranBefore = ranSeconds(daemons);
-  const receiver = new Running(subject.lab.at('b', [program('flow'), 'receive', String(flowPort)]));
-  await receiver.line(/^ready$/);
-  const paced = rate === undefined ? [] : [String(rate)];
-  const args = ['send', subject.target, String(flowPort), String(bytes), String(seconds), ...paced];
-  const sender = new Running(subject.lab.at('a', [program('flow'), ...args]));
-  const { sent, cpu } = JSON.parse(await sender.output(seconds * 1000 + graceMs)) as {
-    readonly sent: number;
-    readonly cpu: number;
+  const busyBefore = busySeconds();
+  const flow = (number: number): Promise<FlowReport> => {
+    // One sender stays at its end; of several each other one is at the receivers' processor.
+    const sender = (command: readonly string[]) => lab.at('a', command, number % 2 === 0 ? ends.a : ends.b);
+    const receiver = (command: readonly string[]) => lab.at('b', command);
+    return sendFlow({ sender, receiver, target, port: flowPort + number }, seconds, bytes, rate);
   };
-  receiver.signal('SIGTERM');
-  const report = JSON.parse(await receiver.output(graceMs)) as {
-    readonly received: number;
-    readonly reordered: number;
-    readonly seconds: number;
-    readonly cpu: number;
-  };
-  const ran = ranSeconds(daemons) - ranBefore + cpu + report.cpu;
+  const reports = await Promise.all(Array.from({ length: senders }, (_, i) => flow(i)));
+  const busy = busySeconds() - busyBefore;
+  const sum = (of: (report: FlowReport) => number): number => reports.reduce((all, report) => all + of(report), 0);
+  const [sent, received] = [sum(report => report.sent), sum(report => report.received)];
+  const millions = Math.max(1, received) / 1e6;
   return {
-    deliveredKpps: report.received / Math.max(report.seconds, seconds) / 1000,
-    lostPercent: (100 * (sent - report.received)) / sent,
-    reordered: report.reordered,
-    cpuSecondsPerMillion: ran / (Math.max(1, report.received) / 1e6),
+    deliveredKpps: received / Math.max(...reports.map(report => report.seconds)) / 1000,
+    lostPercent: (100 * (sent - received)) / sent,
+    reordered: sum(report => report.reordered),
+    cpuSecondsPerMillion: (ranSeconds(daemons) - ranBefore + sum(report => report.cpu)) / millions,
+    machineSecondsPerMillion: busy / millions,
   };
 }
 
+/** In microseconds; one that was not answered counts as long as it was waited for (echo.c). */
 export interface RoundTrips {
-  readonly p50Us: number;
-  readonly p99Us: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly p999: number;
+  readonly count: number;
   readonly lost: number;
 }
 
-export interface RoundTripOptions {
-  /** While one TCP flow goes the same way. */
-  readonly loaded: boolean;
+export interface AskOptions {
+  /** Before they count. */
+  readonly warmUpMs: number;
+  /** After each answer. */
+  readonly pauseUs?: number;
   /** Both ends on one processor. */
-  readonly together: boolean;
+  readonly together?: boolean;
 }
 
 /** One after another. */
-export async function roundTrips(
-  subject: Subject,
-  seconds: number,
-  { loaded, together }: RoundTripOptions,
-): Promise<RoundTrips> {
-  const load = loaded ? iperf(subject, Math.ceil(seconds + warmUpMs / 1000), []) : undefined;
-  const port = echoPorts[together ? 'together' : 'apart'];
-  const args = ['ask', subject.target, String(port), String(loaded ? warmUpMs : 50), String(seconds)];
+export async function roundTrips(subject: Subject, seconds: number, options: AskOptions): Promise<RoundTrips> {
+  const port = echoPorts[options.together ? 'together' : 'apart'];
+  const pause = options.pauseUs === undefined ? [] : [String(options.pauseUs)];
+  const args = ['ask', subject.target, String(port), String(options.warmUpMs), String(seconds), ...pause];
   const text = await run(subject.lab.at('a', [program('echo'), ...args]), {}, seconds * 1000 + graceMs);
-  await load?.output(seconds * 1000 + graceMs);
-  const trips = JSON.parse(text) as { readonly p50: number; readonly p99: number; readonly lost: number };
-  return { p50Us: trips.p50, p99Us: trips.p99, lost: trips.lost };
+  return JSON.parse(text) as RoundTrips;
 }

@@ -3,13 +3,13 @@
  * super-packets whole, frames of the MTU that are merged again, the same without checksum offload.
  */
 import { describe, expect, test } from 'vitest';
-import { underlays } from '../bench/lab.js';
+import { directUnderlays } from '../bench/lab.js';
 import { datagrams, messages } from './speed-parts.js';
 import { expectAll, expectNoTrouble, sendFile, useSpeedLab } from './speed-lab.js';
 
 const fileBytes = 200_000_000;
 
-describe.each(underlays)('underlay %s', underlay => {
+describe.each(directUnderlays)('underlay %s', underlay => {
   const lab = useSpeedLab({ underlay, a: 'fast', b: 'fast' });
 
   test('files both ways at once arrive whole', async () => {
