@@ -34,6 +34,7 @@ static napi_value init(napi_env env, napi_value exports)
 	tun_init(env, exports);
 	udp_init(env, exports);
 	steering_init(env, exports);
+	kernel_path_init(env, exports);
 	table_init(env, exports);
 	adopt_init(env, exports);
 	netlink_init(env, exports);

@@ -19,6 +19,7 @@
 void tun_init(napi_env env, napi_value exports);
 void udp_init(napi_env env, napi_value exports);
 void steering_init(napi_env env, napi_value exports);
+void kernel_path_init(napi_env env, napi_value exports);
 void table_init(napi_env env, napi_value exports);
 void adopt_init(napi_env env, napi_value exports);
 void netlink_init(napi_env env, napi_value exports);

@@ -22,7 +22,7 @@ bool ok(napi_env env, napi_status status)
 
 napi_value throw_errno(napi_env env, int err, const char *syscall, const char *subject)
 {
-	char text[512];
+	char text[1536];
 	napi_value code, message, error, number;
 
 	snprintf(text, sizeof text, "%s: %s, %s%s%s%s", errno_name(err), strerror(err), syscall,

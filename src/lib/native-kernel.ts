@@ -10,6 +10,9 @@ export type NativeKernelProgram = 'outbound' | 'inbound';
 export type NativePairState = 'refuse' | 'user' | 'kernel';
 
 export interface NativeKernelConfig {
+  /** The cluster network; what goes to its broadcast is dropped. */
+  readonly network: number;
+  readonly networkLength: number;
   readonly subnet: number;
   readonly subnetLength: number;
   /** VXLAN network identifier, 24 bits. */
@@ -29,7 +32,7 @@ export interface NativeKernelPeer {
   readonly remote: number;
   readonly local: number;
   readonly state: NativePairState;
-  /** Bytes of the longest outer packet by the route to it; 0: that of the link. */
+  /** Bytes of the longest outer packet by the MTU of the route to it; 0: no limit known. */
   readonly mtu: number;
   /** The first four numbers of its row (NativeRows). */
   readonly identity: Uint32Array;
@@ -44,9 +47,13 @@ export interface NativeKernelTraffic {
   readonly receivedBytes: number;
   readonly heardNs: bigint;
   readonly sentNs: bigint;
-  /** When it last answered a question on the kernel path, and the sequence of that answer. */
+  /**
+   * When it last answered a question on the kernel path, with the sequence and the opaque of that answer. Only who heard
+   * the question knows the opaque.
+   */
   readonly answeredNs: bigint;
   readonly answeredSequence: number;
+  readonly answeredOpaque: bigint;
 }
 
 /** The loaded programs and their maps. A peer is named by its number. */
@@ -67,7 +74,17 @@ export interface NativeKernelPath {
   traffic(): readonly NativeKernelTraffic[];
   /** The sums over all processors, by counter name. */
   counters(): Record<string, number>;
-  /** Runs a program on one packet (BPF_PROG_TEST_RUN). @returns its TC_ACT_ number, and the packet as it left it */
+  /**
+   * Whether an outer packet leaves from the `local` of its peer (Linux 6.0). Before that it leaves from the address that
+   * the route has.
+   */
+  choosesSource(): boolean;
+  /**
+   * Runs a program on one packet (BPF_PROG_TEST_RUN), which counts as a real one does. Throws EPROTONOSUPPORT for `inbound`
+   * where `choosesSource` is false: no tunnel key can be made there.
+   * @param tunnelKey how it came out of the tunnel; without it, it came out of none
+   * @returns its TC_ACT_ number, and the packet as it left it
+   */
   test(
     program: NativeKernelProgram,
     packet: Uint8Array,

@@ -3,7 +3,7 @@
 # `npm run check` needs. Quick and silent when nothing is missing, and then it needs no network and no root.
 # Nothing it installs starts or enables a service or registers an emulator: etcd and Docker are only unpacked, into
 # .cache/tools, and so are a compiler for arm64 and qemu, into .cache/cross, Prometheus, into
-# .cache/prometheus, and Chromium, into .cache/browser.
+# .cache/prometheus, Chromium, into .cache/browser, and the compiler of the BPF programs, into .cache/clang.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
@@ -12,6 +12,7 @@ tools=.cache/tools
 cross=.cache/cross
 prometheus=.cache/prometheus
 browser=.cache/browser
+clang=.cache/clang
 
 say() { printf 'setup: %s\n' "$*"; }
 die() {
@@ -106,6 +107,11 @@ cross_packages() {
 
 prometheus_packages() { have prometheus && have promtool || echo prometheus; }
 
+# For the step that compiles the BPF programs anew: another version makes other bytecode.
+clang_packages() {
+	clang-14 --version 2>/dev/null | grep -qF 'clang version 14.0.6' || printf '%s\n' clang-14 libclang-common-14-dev
+}
+
 # unpack DIRECTORY PACKAGE...
 unpack() {
 	[ $# -gt 1 ] || return 0
@@ -196,6 +202,9 @@ if [ "$want" = all ]; then
 	# Not every distribution has it as a package.
 	(unpack $browser chromium-headless-shell chromium-common) ||
 		say 'no Chromium of this distribution; the tests with it are skipped, the next set-up tries again'
+	mapfile -t packages < <(clang_packages)
+	(unpack $clang "${packages[@]}") ||
+		say 'no clang 14 of this distribution; the step that compares the bytecode will fail'
 	bash test/support/engines.sh
 fi
 install_modules

@@ -7,6 +7,7 @@ fuzz_seconds=5
 setup all
 bash test/support/traces.sh >"$scratch/before"
 check_steps
+step 'bytecode is what clang makes' node native/bpf/generate.mjs --check
 if [ "$(uname -m)" = x86_64 ]; then
 	native 'native arm64' make -s -C native arm64
 	native 'native without AVX2' make -s -C native no-avx2

@@ -3,6 +3,7 @@
  * process never sees Node-API, that no C files use each other in a circle, that no retired name comes back, and that no C
  * function or file grows past what can be read at once (the linter watches TypeScript).
  */
+import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -96,6 +97,20 @@ describe('layering', () => {
   });
 });
 
+test('the bytecode is of the sources that are there: npm run generate-bpf after a change', () => {
+  const text = readFileSync(join(root, 'native/bpf/kernel-programs.h'), 'utf8');
+  const named = [...text.matchAll(/^ \* ([0-9a-f]{64}) (\S+)$/gm)];
+  const files = sources('native/bpf', /\.[ch]$/).filter(file => basename(file) !== 'kernel-programs.h');
+  expect(named.map(([, , file]) => `native/${file}`)).toEqual(expect.arrayContaining([...files]));
+  for (const [, digest, file = ''] of named)
+    expect(
+      createHash('sha256')
+        .update(readFileSync(join(root, 'native', file)))
+        .digest('hex'),
+      file,
+    ).toBe(digest);
+});
+
 test('no files of different folders of src import each other in a circle', () => {
   const files = sources('src', /\.ts$/).filter(file => !file.endsWith('.d.ts'));
   const folder = (file: string): string => file.split('/').slice(0, 2).join('/');
@@ -136,14 +151,14 @@ test('fault N16: no union is given its value by an initialiser, which may leave 
   const given = /union(?:\s+\w+)?(?:\s*\{[^}]*\})?\s+\w+(?:\[\w*\])?\s*=/;
   expect('	union bpf_attr a = { .map_type = 1 };').toMatch(given);
   expect('	union {\n\t\tchar space[8];\n\t} control = { 0 };').toMatch(given);
-  const files = sources('native', /^native\/(addon|datapath|shared)\/.*\.[ch]$/);
+  const files = sources('native', /^native\/(addon|bpf|datapath|shared)\/.*\.[ch]$/);
   const texts = files.map(file => ({ file, text: readFileSync(join(root, file), 'utf8') }));
   expect(texts.filter(({ text }) => given.test(text)).map(({ file }) => file)).toEqual([]);
 });
 
 describe('retired names', () => {
   const files = [
-    ...sources('native', /^native\/(addon|datapath|shared)\/.*\.[ch]$/),
+    ...sources('native', /^native\/(addon|bpf|datapath|shared)\/.*\.[ch]$/),
     ...sources('test', /^test\/(native|fuzz)\/.*\.[ch]$/),
   ];
 
@@ -160,7 +175,7 @@ describe('retired names', () => {
 });
 
 describe('lengths', () => {
-  const files = sources('native', /^native\/(addon|datapath|shared)\/.*\.[ch]$/);
+  const files = sources('native', /^native\/(addon|bpf|datapath|shared)\/.*\.[ch]$/);
 
   test('no C function is longer than 60 lines', () => {
     const functions = files.flatMap(functionsOf);
