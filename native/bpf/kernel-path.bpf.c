@@ -27,13 +27,18 @@ struct crossing {
 	uint32_t longest; /* bytes of the longest inner packet */
 };
 
+static inline uint32_t segments(const struct __sk_buff *skb)
+{
+	return skb->gso_segs > 1 ? skb->gso_segs : 1;
+}
+
 /* False if the headers of the segments cannot be told. */
 static inline bool measure(struct __sk_buff *skb, const struct view *v, struct crossing *c)
 {
 	uint8_t offset = 0;
 	uint32_t headers;
 
-	*c = (struct crossing){ .packets = 1, .bytes = v->length, .longest = v->length };
+	*c = (struct crossing){ .packets = segments(skb), .bytes = v->length, .longest = v->length };
 	if (skb->gso_size == 0)
 		return true;
 	headers = v->header_bytes;
@@ -43,10 +48,7 @@ static inline bool measure(struct __sk_buff *skb, const struct view *v, struct c
 		return false;
 	else
 		headers += offset >> 4 << 2;
-	if (skb->gso_segs > 1) {
-		c->packets = skb->gso_segs;
-		c->bytes += (c->packets - 1) * headers;
-	}
+	c->bytes += (c->packets - 1) * headers;
 	c->longest = skb->gso_size + headers;
 	return true;
 }
@@ -231,7 +233,7 @@ static inline int take_probe(struct __sk_buff *skb, const struct view *v, const 
 
 static inline int receive(struct __sk_buff *skb, const uint32_t start)
 {
-	const uint32_t packets = skb->gso_segs > 1 ? skb->gso_segs : 1;
+	const uint32_t packets = segments(skb);
 	struct kernel_counters *n = counters();
 	struct bpf_tunnel_key key = { 0 };
 	struct sender s = { .key = &key };
