@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 _Static_assert(KERNEL_PEERS_MAX == PEERS_MAX, "the kernel engine has another number of peers");
@@ -196,6 +197,27 @@ static int remove_endpoint(const struct kernel_path *path, uint32_t address, uin
 	return bpf_map_put(map, &address, &e);
 }
 
+void kernel_path_record(struct kernel_path *path, uint32_t number)
+{
+	volatile uint32_t *state = &path->peers[number].state;
+
+	__atomic_store_n(state, (*state & KERNEL_STATE_MASK) | KERNEL_RECORDS, __ATOMIC_RELEASE);
+}
+
+void kernel_path_set_state(struct kernel_path *path, uint32_t number, enum kernel_state state)
+{
+	volatile struct kernel_peer *peer = &path->peers[number];
+	const bool moves = (peer->state & KERNEL_RECORDS) != 0 && (peer->state & KERNEL_STATE_MASK) != state;
+	struct timespec now;
+
+	if ((peer->state & ~KERNEL_MOVES) == state)
+		return;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	peer->moved_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	/* In one word, so that no packet sees the one without the other. */
+	__atomic_store_n(&peer->state, state | (moves ? KERNEL_MOVES : 0), __ATOMIC_RELEASE);
+}
+
 int kernel_path_set_peer(struct kernel_path *path, uint32_t number, const struct kernel_peer *peer)
 {
 	volatile struct kernel_peer *p = &path->peers[number];
@@ -211,7 +233,8 @@ int kernel_path_set_peer(struct kernel_path *path, uint32_t number, const struct
 	p->mtu = peer->mtu;
 	for (int i = 0; i < 4; i++)
 		p->identity[i] = peer->identity[i];
-	__atomic_store_n(&p->state, peer->state, __ATOMIC_RELEASE);
+	if ((p->state & KERNEL_STATE_MASK) != peer->state)
+		kernel_path_set_state(path, number, peer->state);
 	return before != 0 && before != peer->remote ? remove_endpoint(path, before, number) : 0;
 }
 

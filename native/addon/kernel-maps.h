@@ -41,6 +41,9 @@ bool kernel_path_chooses_source(struct kernel_path *path, bool *chooses, struct 
 
 /* Return 0 or an errno. The number is below KERNEL_PEERS_MAX. */
 int kernel_path_set_peer(struct kernel_path *path, uint32_t number, const struct kernel_peer *peer);
+/* `outbound` notes from now on which flows send to the peer, so that the next change of its state keeps their order. */
+void kernel_path_record(struct kernel_path *path, uint32_t number);
+void kernel_path_set_state(struct kernel_path *path, uint32_t number, enum kernel_state state);
 int kernel_path_clear_peer(struct kernel_path *path, uint32_t number);
 int kernel_path_set_prefix(struct kernel_path *path, struct kernel_prefix prefix, uint32_t number);
 int kernel_path_remove_prefix(struct kernel_path *path, struct kernel_prefix prefix);

@@ -183,7 +183,18 @@ static napi_value set_state_method(napi_env env, napi_callback_info info)
 	struct kernel_path *p = path_of(env, info, 2, argv);
 
 	if (p && read_peer_number(env, argv[0], &number) && read_state(env, argv[1], &state))
-		__atomic_store_n(&p->peers[number].state, state, __ATOMIC_RELEASE);
+		kernel_path_set_state(p, number, state);
+	return NULL;
+}
+
+static napi_value record_method(napi_env env, napi_callback_info info)
+{
+	napi_value argv[1];
+	uint32_t number;
+	struct kernel_path *p = path_of(env, info, 1, argv);
+
+	if (p && read_peer_number(env, argv[0], &number))
+		kernel_path_record(p, number);
 	return NULL;
 }
 
@@ -381,6 +392,7 @@ static void add_methods(napi_env env, napi_value object)
 	add_function(env, object, "setFence", set_fence_method);
 	add_function(env, object, "setPeer", set_peer_method);
 	add_function(env, object, "setState", set_state_method);
+	add_function(env, object, "recordFlows", record_method);
 	add_function(env, object, "clearPeer", clear_peer_method);
 	add_function(env, object, "setPrefix", set_prefix_method);
 	add_function(env, object, "removePrefix", remove_prefix_method);

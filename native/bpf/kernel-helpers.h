@@ -39,7 +39,7 @@ static long (*const redirect)(uint32_t, uint64_t) = (void *)BPF_FUNC_redirect;
 
 /* The loader puts addresses of maps in the place of these names, and that of its only value for `config`. */
 extern const struct kernel_config config;
-extern const struct map peers_map, prefixes_map, endpoints_map, traffic_map, counters_map;
+extern const struct map peers_map, prefixes_map, endpoints_map, traffic_map, counters_map, flows_map;
 
 static inline uint16_t swap16(uint16_t v)
 {

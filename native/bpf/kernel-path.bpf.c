@@ -119,6 +119,36 @@ static inline int send_probe(struct __sk_buff *skb, const struct view *v, const 
 	return to_peer(skb, v, peer);
 }
 
+/* The flow of a pair that changes its engine: whether it has its former way still. See KERNEL_RECORDS. */
+static inline bool lingers(struct __sk_buff *skb, const struct view *v, const struct kernel_peer *peer, bool records)
+{
+	struct kernel_flow flow = { .source = v->source, .destination = v->destination, .protocol = v->protocol };
+	const uint64_t now = boot_ns();
+
+	if (!records && now - peer->moved_ns > KERNEL_MOVE_NS)
+		return false;
+	if (v->protocol == IPPROTO_TCP && v->fragment == 0)
+		load_bytes(skb, v->start + v->header_bytes, &flow.ports, sizeof flow.ports);
+	uint64_t *last_ns = look_up(&flows_map, &flow);
+	if (records && last_ns == NULL)
+		update(&flows_map, &flow, &now, BPF_ANY);
+	if (last_ns == NULL || (!records && now - *last_ns > KERNEL_PAUSE_NS))
+		return false;
+	*last_ns = now;
+	return !records;
+}
+
+/* Whether the packet goes to the peer by the kernel. */
+static inline bool by_kernel(struct __sk_buff *skb, const struct view *v, const struct kernel_peer *peer)
+{
+	const uint32_t state = peer->state;
+	const bool kernel = (state & KERNEL_STATE_MASK) == KERNEL_KERNEL;
+
+	if ((state & (KERNEL_RECORDS | KERNEL_MOVES)) == 0)
+		return kernel;
+	return kernel != lingers(skb, v, peer, (state & KERNEL_RECORDS) != 0);
+}
+
 static inline int send(struct __sk_buff *skb, const uint32_t start)
 {
 	struct kernel_counters *n = counters();
@@ -132,7 +162,7 @@ static inline int send(struct __sk_buff *skb, const uint32_t start)
 	if (peer == NULL)
 		return TC_ACT_UNSPEC;
 	const uint8_t kind = probe_kind(skb, &v);
-	if (peer->state != KERNEL_KERNEL && kind == 0)
+	if (kind == 0 && !by_kernel(skb, &v, peer))
 		return TC_ACT_UNSPEC;
 	const bool measured = measure(skb, &v, &c);
 	const uint64_t now = boot_ns();
@@ -170,6 +200,11 @@ struct sender {
 	bool bound; /* the inner source is of that peer, and so is the outer address */
 };
 
+static inline bool is_heard(const struct kernel_peer *peer, uint32_t remote)
+{
+	return peer->remote == remote && (peer->state & KERNEL_STATE_MASK) != KERNEL_REFUSE;
+}
+
 /* Whether the sender is a member. `source` is NULL if the inner source cannot be read. */
 static inline bool is_member(struct sender *s, const uint32_t *source)
 {
@@ -178,7 +213,7 @@ static inline bool is_member(struct sender *s, const uint32_t *source)
 	if (s->key->tunnel_id != config.vni || remote == config.local)
 		return false;
 	s->peer = source != NULL ? find_peer(*source, &s->number) : NULL;
-	s->bound = s->peer != NULL && s->peer->remote == remote && s->peer->state != KERNEL_REFUSE;
+	s->bound = s->peer != NULL && is_heard(s->peer, remote);
 	if (s->bound)
 		return true;
 	const struct kernel_endpoint *e = look_up(&endpoints_map, &remote);
@@ -186,7 +221,7 @@ static inline bool is_member(struct sender *s, const uint32_t *source)
 		return false;
 	s->number = e->peer;
 	s->peer = look_up(&peers_map, &s->number);
-	return s->peer != NULL && s->peer->remote == remote && s->peer->state != KERNEL_REFUSE;
+	return s->peer != NULL && is_heard(s->peer, remote);
 }
 
 /* The checks of the inner addresses and of fragments; rx_ok if the packet may pass. The stack checks the rest. */

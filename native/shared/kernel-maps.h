@@ -15,7 +15,8 @@
 	X(prefixes, BPF_MAP_TYPE_HASH, sizeof(struct kernel_prefix), 4, KERNEL_PEERS_MAX, BPF_F_NO_PREALLOC) \
 	X(endpoints, BPF_MAP_TYPE_HASH, 4, sizeof(struct kernel_endpoint), KERNEL_PEERS_MAX, BPF_F_NO_PREALLOC) \
 	X(traffic, BPF_MAP_TYPE_PERCPU_HASH, 4, sizeof(struct kernel_traffic), KERNEL_PEERS_MAX, BPF_F_NO_PREALLOC) \
-	X(counters, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct kernel_counters), 1, 0)
+	X(counters, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct kernel_counters), 1, 0) \
+	X(flows, BPF_MAP_TYPE_LRU_HASH, sizeof(struct kernel_flow), 8, KERNEL_FLOWS_MAX, 0)
 
 enum kernel_map {
 #define KERNEL_MAP_ENUM(name, type, key, value, entries, flags) kernel_map_##name,
@@ -26,6 +27,8 @@ enum kernel_map {
 
 #define KERNEL_PEERS_MAX 65536u
 #define KERNEL_LENGTHS_MAX 4u
+/* Flows of pairs that are about to change their engine. One that was forgotten may be reordered once. */
+#define KERNEL_FLOWS_MAX 16384u
 /* UDP port of both ends of a probe, inside the tunnel. */
 #define KERNEL_PROBE_PORT 8285u
 /* Bytes of the outer IPv4, UDP and VXLAN-GPE headers. */
@@ -56,6 +59,16 @@ enum kernel_state {
 	KERNEL_USER,   /* packets to it go to the user-space engine; what comes from it is taken */
 	KERNEL_KERNEL, /* packets to it are taken, too */
 };
+#define KERNEL_STATE_MASK 0xffu
+/*
+ * Beside a state, so that a pair keeps the order of its flows when it changes its engine. While it records, `outbound`
+ * notes the flows that send. While it moves, which is KERNEL_MOVE_NS long, a noted flow goes on by the way of the state
+ * before until it has paused for KERNEL_PAUSE_NS, in which what is under way there arrives; new flows follow the state.
+ */
+#define KERNEL_RECORDS 0x100u
+#define KERNEL_MOVES 0x200u
+#define KERNEL_MOVE_NS 2000000000u
+#define KERNEL_PAUSE_NS 20000000u
 
 /* How many probes of one peer are answered, by the rule of datapath/answer-limit.h. Its writer is `inbound`. */
 struct kernel_answers {
@@ -67,13 +80,25 @@ struct kernel_answers {
 
 /* The peer of a number. */
 struct kernel_peer {
-	uint32_t state; /* enum kernel_state */
+	uint32_t state; /* enum kernel_state, with KERNEL_RECORDS or KERNEL_MOVES */
 	uint32_t remote; /* outer addresses: of the peer, */
 	uint32_t local;  /* and of this host towards it */
 	uint32_t mtu;    /* bytes of the longest outer packet by the MTU of the route; 0: no limit known */
 	uint32_t identity[4]; /* as in struct peer of layout.h */
 	struct kernel_answers answers;
-	uint32_t reserved[4];
+	uint64_t moved_ns; /* CLOCK_BOOTTIME; since when it moves */
+	uint32_t reserved[2];
+};
+
+/*
+ * The key of a flow; as in addon/steering.c it has the ports of TCP only. The value is when it last sent by the way of the
+ * former state, CLOCK_BOOTTIME nanoseconds; outbound writes it.
+ */
+struct kernel_flow {
+	uint32_t source;
+	uint32_t destination;
+	uint32_t ports; /* as in the packet */
+	uint32_t protocol;
 };
 
 /* The key of a peer's prefix. The value is the number of the peer. */

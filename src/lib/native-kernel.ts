@@ -67,6 +67,12 @@ export interface NativeKernelPath {
   setFence(lost: boolean): void;
   setPeer(number: number, peer: NativeKernelPeer): void;
   setState(number: number, state: NativePairState): void;
+  /**
+   * Has `outbound` note which flows send to the peer, so that its next `setState` keeps their order: for two seconds after
+   * it a flow goes on as before until it has paused for 20 ms. To be called two seconds before. Without it all flows
+   * change at once; `setState` with the state that is there ends the noting.
+   */
+  recordFlows(number: number): void;
   clearPeer(number: number): void;
   setPrefix(address: number, length: number, peerNumber: number): void;
   removePrefix(address: number, length: number): void;

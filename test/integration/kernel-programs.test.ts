@@ -310,6 +310,63 @@ function udpChecksum(bytes: Buffer): number {
   return ~sum & 0xffff;
 }
 
+describe('a pair that changes its engine', () => {
+  const flow = (host: number): number => path.test('outbound', packet(`10.5.1.${host}`, '10.5.2.9')).verdict;
+  /** Sends until the way changes; this machine may pause by itself. @returns the longest pause and the whole, milliseconds */
+  const sendUntil = (verdict: number, began: number): { readonly pause: number; readonly whole: number } => {
+    for (let last = began, pause = 0; ;) {
+      const changed = flow(10) === verdict;
+      const now = performance.now();
+      pause = Math.max(pause, now - last);
+      last = now;
+      if (changed) return { pause, whole: now - began };
+    }
+  };
+
+  test.each([
+    ['user', 'kernel', next, redirected],
+    ['kernel', 'user', redirected, next],
+  ] as const)('from %s to %s: a flow that sends goes on as before until it has paused', (from, to, before, after) => {
+    path.setState(0, from);
+    path.recordFlows(0);
+    const began = performance.now();
+    expect([flow(10), flow(11)]).toEqual([before, before]);
+    path.setState(0, to);
+    const ways = [flow(10), flow(11)];
+    if (performance.now() - began < 20) expect(ways).toEqual([before, before]);
+    expect(flow(12)).toBe(after);
+    const { pause, whole } = sendUntil(after, began);
+    expect(pause > 19 || (whole > 1900 && whole < 2100 + pause), `${pause} of ${whole}`).toBe(true);
+    expect([flow(10), flow(11)]).toEqual([after, after]);
+  });
+
+  test('without notes, with a change of mind, and after a later change, all flows change at once', () => {
+    path.setState(0, 'user');
+    flow(10);
+    path.setState(0, 'kernel');
+    expect(flow(10)).toBe(redirected);
+    path.recordFlows(0);
+    flow(10);
+    path.setState(0, 'kernel');
+    path.setState(0, 'user');
+    expect(flow(10)).toBe(next);
+    path.recordFlows(0);
+    flow(10);
+    path.setPeer(0, kernelPeer(fromPeer.remote, { state: 'user', mtu: 1400 }));
+    path.setState(0, 'kernel');
+    path.setState(0, 'user');
+    path.setState(0, 'kernel');
+    expect(flow(10)).toBe(redirected);
+  });
+
+  test('while it records and while it moves it is heard, and it never is when refused', () => {
+    path.recordFlows(0);
+    expect(inbound(towardsUs)).toEqual(taken);
+    path.setState(0, 'refuse');
+    expect(inbound(towardsUs)).toEqual([dropped, counted('rx_not_member')]);
+  });
+});
+
 describe('the loader', () => {
   /** As tartand's unit has them: CAP_PERFMON is not among them. */
   const unit = ['--bounding-set', '-all,+bpf,+net_admin', '--inh-caps', '-all'];
