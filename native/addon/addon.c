@@ -22,6 +22,7 @@ static bool add_limits(napi_env env, napi_value exports)
 	add_number(env, limits, "flagNoSourceCheck", FLAG_NO_SOURCE_CHECK);
 	add_number(env, limits, "flagNoDestinationCheck", FLAG_NO_DESTINATION_CHECK);
 	add_number(env, limits, "featureProbe", FEATURE_PROBE);
+	add_number(env, limits, "peerEngineKernel", PEER_ENGINE_KERNEL);
 	return ok(env, napi_set_named_property(env, exports, "limits", limits));
 }
 

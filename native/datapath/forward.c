@@ -4,6 +4,7 @@
  */
 #include "forward.h"
 #include "probe.h"
+#include "tcp-udp.h"
 
 static enum verdict drop(struct outcome *out, enum counter why)
 {
@@ -51,16 +52,27 @@ static enum verdict refuse(struct outcome *out, enum counter why, struct icmp_er
 	return icmp_may_reply(p, h) ? REPLY_ICMP : DROP;
 }
 
-static enum verdict refuse_size(struct outcome *out, const struct packet *p, const struct self *self,
-				const struct route *r)
+enum verdict forward_refuse_size(struct packet *p, size_t longest, const struct self *self, const struct route *r,
+				 struct outcome *out)
 {
 	const struct icmp_error too_long = {
 		.type = ICMP_UNREACHABLE,
 		.code = ICMP_CODE_FRAGMENTATION_NEEDED,
-		.mtu = (uint16_t)self->mtu, /* below the packet's length, which fits 16 bits */
+		.mtu = (uint16_t)longest, /* below the packet's length, which fits 16 bits */
 	};
 
 	return refuse(out, tx_oversize, too_long, p, self, r);
+}
+
+/*
+ * The longest packet with DF. What is too long for the kernel engine alone is not sent either: its sender would go on
+ * so, and all of its packets would take the slow path.
+ */
+static size_t longest_with_df(const struct self *self, const struct peer *peer)
+{
+	const uint32_t by_kernel = self->longest_received - KERNEL_EXTRA_BYTES;
+
+	return peer->engine == PEER_ENGINE_KERNEL && by_kernel < self->mtu ? by_kernel : self->mtu;
 }
 
 enum verdict forward_outbound(struct packet *p, size_t segment_bytes, const struct self *self,
@@ -91,10 +103,11 @@ enum verdict forward_outbound(struct packet *p, size_t segment_bytes, const stru
 		return refuse(out, tx_noroute, net_unreachable, p, self, NULL);
 	if (h->ttl <= 1)
 		return refuse(out, tx_ttl, time_exceeded, p, self, r);
-	if (h->dont_fragment && (segment_bytes == 0 ? p->length : segment_bytes) > self->mtu)
-		return refuse_size(out, p, self, r);
-	ipv4_decrement_ttl(p);
 	const struct peer *peer = route_table_peer(routes, r);
+	const size_t longest = longest_with_df(self, peer);
+	if (h->dont_fragment && (segment_bytes == 0 ? p->length : segment_bytes) > longest)
+		return forward_refuse_size(p, longest, self, r, out);
+	ipv4_decrement_ttl(p);
 	out->endpoint = (struct peer_endpoint){ .address = peer->endpoint4, .port = peer->port4, .peer = r->peer };
 	return SEND_TO_PEER;
 }

@@ -57,6 +57,13 @@ struct outcome {
 enum verdict forward_outbound(struct packet *p, size_t segment_bytes, const struct self *self,
 			      const struct route_table *routes, struct outcome *out);
 
+/*
+ * The same for a packet with DF to which SEND_TO_PEER was said, and that is longer than the path carries: REPLY_ICMP with
+ * the `longest` inner packet, or DROP. `r` may be NULL.
+ */
+enum verdict forward_refuse_size(struct packet *p, size_t longest, const struct self *self, const struct route *r,
+				 struct outcome *out);
+
 /* From the underlay: WRITE_TO_TUN (length trimmed), TAKE_PROBE or DROP; never a reply. */
 enum verdict forward_inbound(struct packet *p, const struct outer *outer, const struct self *self,
 			     const struct route_table *routes, struct outcome *out);

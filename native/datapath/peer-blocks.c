@@ -98,3 +98,8 @@ void peer_blocks_learn_path_mtu(struct counters_file *c, const struct route_tabl
 	atomic_store_explicit(&b->path_mtu, (uint32_t)(bytes + OUTER_BYTES), memory_order_relaxed);
 	atomic_store_explicit(&b->path_mtu_until_s, seconds(now_ns) + PATH_MTU_SECONDS, memory_order_relaxed);
 }
+
+size_t peer_blocks_extra(const struct route_table *t, uint32_t number)
+{
+	return number < t->peer_count && t->slot->peers[number].engine == PEER_ENGINE_KERNEL ? KERNEL_EXTRA_BYTES : 0;
+}

@@ -26,4 +26,7 @@ size_t peer_blocks_path_mtu(const struct counters_file *counters, const struct r
 void peer_blocks_learn_path_mtu(struct counters_file *counters, const struct route_table *table, uint32_t number,
 				size_t bytes, uint64_t now_ns);
 
+/* Bytes by which packets that go to the peer by the kernel engine must be shorter than ours; 0 where none do. */
+size_t peer_blocks_extra(const struct route_table *table, uint32_t number);
+
 #endif

@@ -33,12 +33,20 @@ static void note_length(struct peer_block *b, size_t arrived, uint64_t now_ns)
 		set_statistic(b, peer_path_mtu_in, (now_s + PATH_IN_SECONDS) << 16 | arrived);
 }
 
+/* Questions of a peer that may send by the kernel engine are longer by what that adds, and its packets are not. */
+static size_t inner_arrived(const struct worker *w, uint32_t sender, size_t arrived)
+{
+	const size_t extra = peer_blocks_extra(&w->routes, sender);
+
+	return arrived > PROBE_BYTES + extra ? arrived - extra : arrived;
+}
+
 static void take_question(struct worker *w, struct probed_peer *peer, struct peer_block *b,
-			  const struct probe *question, size_t arrived, const struct outer *outer)
+			  const struct probe *question, size_t arrived, const struct outer *outer, uint32_t sender)
 {
 	const uint32_t random = (uint32_t)(prober_random(w->prober) >> 32);
 
-	note_length(b, arrived, w->now_ns);
+	note_length(b, inner_arrived(w, sender, arrived), w->now_ns);
 	if (answer_limit_take(&peer->limit, (uint32_t)(w->now_ns / SECOND_NS), random))
 		send_answer(w, question, arrived, outer);
 	else
@@ -55,12 +63,12 @@ static bool is_answered(struct question *q, const struct probe *answer)
 }
 
 static void take_long_answer(struct worker *w, struct probed_peer *peer, struct peer_block *b,
-			     const struct probe *answer)
+			     const struct probe *answer, uint32_t sender)
 {
 	if (!is_answered(&peer->long_question, answer) || answer->arrived != peer->path.asking)
 		return;
 	path_search_passed(&peer->path, answer->arrived, w->now_ns);
-	set_statistic(b, peer_path_mtu_out, peer->path.passes);
+	set_statistic(b, peer_path_mtu_out, inner_bytes(peer->path.passes, peer_blocks_extra(&w->routes, sender)));
 }
 
 static void take_answer(struct probed_peer *peer, struct peer_block *b, const struct probe *answer)
@@ -94,9 +102,9 @@ void prober_take(struct worker *w, const struct packet *p, const struct outer *o
 	struct probed_peer *peer = prober_peer(w, sender);
 	peer_traffic_heard(block, w->now_ns);
 	if (probe.kind == PROBE_QUESTION)
-		take_question(w, peer, block, &probe, p->length, outer);
+		take_question(w, peer, block, &probe, p->length, outer, sender);
 	else if ((probe.sequence & LONG_SEQUENCE) != 0)
-		take_long_answer(w, peer, block, &probe);
+		take_long_answer(w, peer, block, &probe, sender);
 	else
 		take_answer(peer, block, &probe);
 	pthread_mutex_unlock(&w->prober->lock);

@@ -165,6 +165,14 @@ static void ask_long(struct worker *w, uint32_t number, struct probed_peer *p, u
 	path_search_failed(&p->path, length, w->now_ns);
 }
 
+/* As long on the path as the longest packet by the kernel engine, where packets to the peer go so. */
+static uint16_t longest_question(const struct worker *w, size_t extra)
+{
+	const size_t longest = w->self.mtu + extra;
+
+	return (uint16_t)(extra == 0 || longest <= w->self.longest_received ? longest : w->self.longest_received);
+}
+
 /*
  * Asks for the path MTU if it is time, and tells whether a short question is needed beside it: without its answer nobody
  * knows whether the long one was lost for its length. Returns when to come again.
@@ -175,16 +183,17 @@ static uint64_t search_path(struct worker *w, uint32_t number, struct probed_pee
 	const uint64_t turn_ns = ASK_ACTIVE_NS + SECOND_NS;
 	const size_t learnt = peer_blocks_path_mtu(w->counters, &w->routes, number, w->now_ns - turn_ns);
 	const uint64_t answered_ns = statistic(b, peer_answered_ns);
-	const uint16_t length =
-		path_search_next(&p->path, (uint16_t)w->self.mtu, (uint32_t)learnt, answered_ns, w->now_ns);
+	const size_t extra = peer_blocks_extra(&w->routes, number);
+	const uint16_t length = path_search_next(&p->path, longest_question(w, extra), (uint32_t)learnt, answered_ns,
+						 w->now_ns);
 
 	if (length > 0) {
 		if (p->next_ns > w->now_ns)
 			ask(w, number, p, b);
 		ask_long(w, number, p, length);
 	}
-	if (statistic(b, peer_path_mtu_out) != p->path.passes)
-		set_statistic(b, peer_path_mtu_out, p->path.passes);
+	if (statistic(b, peer_path_mtu_out) != inner_bytes(p->path.passes, extra))
+		set_statistic(b, peer_path_mtu_out, inner_bytes(p->path.passes, extra));
 	if (p->path.next_ns > w->now_ns)
 		return p->path.next_ns;
 	/* A length that was refused is followed by the next one. A silent peer is asked as any silent peer. */

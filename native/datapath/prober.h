@@ -91,6 +91,12 @@ uint64_t prober_random(struct prober *prober);
 /* Returns 0 or an errno. */
 int prober_send(const struct worker *worker, uint32_t address, uint16_t port, const struct packet *p);
 
+/* Of what passed as a question: the bytes of the longest inner packet that passes. */
+static inline uint64_t inner_bytes(uint64_t passed, size_t extra)
+{
+	return passed > extra ? passed - extra : 0;
+}
+
 static inline uint64_t statistic(const struct peer_block *b, enum peer_statistic name)
 {
 	return atomic_load_explicit(&b->statistics[name], memory_order_relaxed);

@@ -20,6 +20,8 @@
 
 /* What the underlay adds to an inner packet: an IPv4 and a UDP header. */
 #define OUTER_BYTES (IPV4_HEADER_BYTES + UDP_HEADER_BYTES)
+/* What the kernel engine adds beside that: a VXLAN-GPE header (draft-ietf-nvo3-vxlan-gpe section 3.1). */
+#define KERNEL_EXTRA_BYTES 8u
 
 #define TCP_FIN 0x01u
 #define TCP_SYN 0x02u

@@ -102,7 +102,7 @@ static bool report_path_mtu(struct worker *w, const struct peer_endpoint *endpoi
 	struct icmp_error needed = {
 		.type = ICMP_UNREACHABLE,
 		.code = ICMP_CODE_FRAGMENTATION_NEEDED,
-		.mtu = (uint16_t)longest,
+		.mtu = (uint16_t)(longest - peer_blocks_extra(&w->routes, endpoint->peer)),
 	};
 	icmp_reply_send(w, &needed, p, h);
 	return true;

@@ -106,6 +106,23 @@ static size_t longest_piece(const struct worker *w, const struct outcome *out)
 	return path < w->self.mtu ? path : w->self.mtu;
 }
 
+/*
+ * What is too long for the kernel engine by the learnt path comes to us. If it fits our shorter header it is answered
+ * nevertheless, and not sent: its sender would go on so (forward.c). The underlay refuses what is longer.
+ */
+static enum verdict judge_path(const struct worker *w, struct packet *p, size_t segment_bytes, struct outcome *out)
+{
+	const size_t extra = peer_blocks_extra(&w->routes, out->endpoint.peer);
+	const size_t bytes = segment_bytes == 0 ? p->length : segment_bytes;
+
+	if (extra == 0 || !out->header.dont_fragment)
+		return SEND_TO_PEER;
+	size_t path = peer_blocks_path_mtu(w->counters, &w->routes, out->endpoint.peer, w->now_ns);
+	if (bytes > path || bytes + extra <= path)
+		return SEND_TO_PEER;
+	return forward_refuse_size(p, path - extra, &w->self, NULL, out);
+}
+
 /* Room for a packet of `bytes` in the batch. It may flush, which leaves the packet that is being cut where it is. */
 static struct packet take_room(struct tx *t, size_t bytes)
 {
@@ -196,7 +213,10 @@ static void handle_packet(struct tx *t, size_t bytes)
 		count_add(w->block, tx_bad_len, 1);
 		return;
 	}
-	switch (forward_outbound(&p, tso.segment_bytes, &w->self, &w->routes, &out)) {
+	enum verdict verdict = forward_outbound(&p, tso.segment_bytes, &w->self, &w->routes, &out);
+	if (verdict == SEND_TO_PEER)
+		verdict = judge_path(w, &p, tso.segment_bytes, &out);
+	switch (verdict) {
 	case SEND_TO_PEER:
 		add_packet(t, &tso, &p, &out); /* counted when it is sent */
 		return;

@@ -76,14 +76,18 @@ struct peer {
 	uint16_t port4; /* UDP ports of the peer */
 	uint16_t port6;
 	uint32_t features; /* FEATURE_PROBE */
-	uint8_t policy; /* reserved with all below: 0 so far */
-	uint8_t engine;
-	uint16_t reserved;
+	uint8_t policy; /* reserved: 0 so far */
+	uint8_t engine; /* PEER_ENGINE_USER or PEER_ENGINE_KERNEL; an earlier build has 0 */
+	uint16_t reserved; /* with all below: 0 so far */
 	uint32_t pair[4];
 };
 
 /* Bits of peer.features: what a peer can receive beyond bare IPv4 packets. */
 #define FEATURE_PROBE 1u
+
+/* peer.engine: packets to the peer go by the data process alone, or by the kernel engine where they are not too long. */
+#define PEER_ENGINE_USER 0u
+#define PEER_ENGINE_KERNEL 1u
 
 /* The words of a slot before its arrays. */
 struct route_slot_head {

@@ -174,6 +174,8 @@ export interface NativeLimits {
   readonly flagNoDestinationCheck: number;
   /** Bit of a peer row's features. */
   readonly featureProbe: number;
+  /** A peer row's engine. */
+  readonly peerEngineKernel: number;
 }
 
 export type NativeCapability = 'CAP_NET_ADMIN' | 'CAP_SETGID' | 'CAP_SETUID';

@@ -19,8 +19,14 @@ export interface TunnelPeer {
   readonly kernel?: KernelOffer;
 }
 
+/** Packets to the peer may go by the kernel engine; PEER_ENGINE_KERNEL of native/shared/layout.h. */
+export const peerEngineKernel = 1;
+
 /** The UDP port of the kernel engine: that of VXLAN-GPE (IANA). */
 export const kernelPort = 4790;
+
+/** The name of the kernel link. */
+export const kernelDevice = 'tartan-k';
 
 /** What may carry packets between hosts of tartan: only the data process, or the kernel where both hosts can. */
 export type EngineChoice = 'user' | 'kernel' | 'auto';
@@ -107,6 +113,19 @@ export interface FirewallPlan {
   readonly masquerade: 'off' | 'on' | 'not-fully-random' | 'elsewhere';
   /** The network document asks for nftables: rules go there wherever they work there. */
   readonly nftables: boolean;
+  /** What the engine kernel needs while it receives. */
+  readonly kernel?: KernelRulesPlan;
+}
+
+/**
+ * What comes in by the kernel link goes to the tunnel's device, or nowhere: the host itself takes nothing from it. Its
+ * outer packets are not tracked, because each inner flow has a source port, and an entry that never gets an answer.
+ */
+export interface KernelRulesPlan {
+  readonly link: string;
+  /** Of the outer packets, on this host. */
+  readonly local: Ipv4;
+  readonly port: number;
 }
 
 export interface HostPlan {

@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { expect, test } from 'vitest';
 import { native, type NativeRows, type NativeTable } from '../../src/lib/native.js';
-import { probeFeature } from '../../src/model/plan.js';
+import { peerEngineKernel, probeFeature } from '../../src/model/plan.js';
 import { useScratch } from './datapath-lab.js';
 
 const endpoint = 0xc0000202;
@@ -139,6 +139,7 @@ test('publish switches and keeps what the rows say; control words and identity c
 test('a full table is taken: 65536 peers with a route of either family each; one more of either is not', () => {
   const { peersMax, routesMax, featureProbe } = native().limits;
   expect([peersMax, routesMax, featureProbe]).toEqual([65_536, 65_536, probeFeature]);
+  expect(native().limits.peerEngineKernel).toBe(peerEngineKernel);
   withTable(table => {
     const full = manyRows(65_536, true);
     expect(publish(table, full)).toBe(1);

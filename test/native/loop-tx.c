@@ -97,6 +97,79 @@ static void tx_too_long_for_the_path(struct suite *s)
 	lab_close(l);
 }
 
+/* Publishes the first peer as one of the kernel engine; what was learnt of it stays. */
+static void become_kernel_peer(struct suite *s, struct lab *l)
+{
+	const uint32_t generation = atomic_load(&l->file->generation) + 1;
+	struct route_slot *slot = &l->file->slot[generation % 2];
+
+	*slot = l->file->slot[(generation - 1) % 2];
+	slot->head.generation = generation;
+	slot->peers[0].engine = PEER_ENGINE_KERNEL;
+	slot->head.checksum = fixture_checksum(slot);
+	atomic_store(&l->file->generation, generation);
+	ring(l);
+	for (int ms = 0; ms < WAIT_MS && atomic_load(&l->block->generation) != generation; ms++)
+		poll(NULL, 0, 1);
+	CHECK(s, atomic_load(&l->block->generation) == generation);
+}
+
+/*
+ * The learnt path carries 1400 bytes with ours and 1392 with the kernel engine's header. What fits ours alone is answered
+ * and not sent, what has no DF passes, and a peer without the kernel engine gets all that fits.
+ */
+static void tx_too_long_for_the_kernel_path(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	uint8_t got[2048];
+	const struct recipe narrow = { .source = OURS, .destination = THEIRS, .total = 1393, .fragment = FRAGMENT_DF };
+	const struct recipe fits = { .source = OURS, .destination = THEIRS, .total = 1392, .fragment = FRAGMENT_DF };
+	const struct recipe without = { .source = OURS, .destination = THEIRS, .total = 1393 };
+
+	CHECK(s, becomes(l, tx_ok));
+	while (read(l->peer, got, sizeof got) > 0)
+		;
+	const uint64_t before = count(l, tx_ok);
+	atomic_store(&l->counters->peer[0].path_mtu, 1400 + 28);
+	atomic_store(&l->counters->peer[0].path_mtu_until_s, UINT32_MAX);
+	tun_put(l, &narrow);
+	CHECK(s, take(l->peer, got, sizeof got) == 1393);
+	become_kernel_peer(s, l);
+	tun_put(l, &narrow);
+	CHECK(s, take(l->tun_outside, got, sizeof got) == VNET_HEADER_BYTES + 28 + 28);
+	struct packet reply = { .bytes = got + VNET_HEADER_BYTES, .length = 56 };
+	CHECK(s, packet_u16(&reply, 20) == 0x0304 && packet_u32(&reply, 24) == 1392);
+	CHECK(s, packet_u32(&reply, IPV4_AT_SOURCE) == ADDRESS(10, 5, 1, 1));
+	tun_put(l, &fits);
+	CHECK(s, take(l->peer, got, sizeof got) == 1392);
+	tun_put(l, &without);
+	CHECK(s, take(l->peer, got, sizeof got) == 1393);
+	CHECK(s, reaches(l, tx_ok, tx_oversize, before + 4));
+	CHECK(s, count(l, tx_oversize) == 1 && count(l, tx_ok) == before + 3 && count(l, icmp_sent) == 1);
+	lab_close(l);
+}
+
+/* Of what the kernel refuses, too: the path is 32000 bytes, and the kernel engine adds 36 to a packet. */
+static void tx_refused_for_the_kernel_path(struct suite *s)
+{
+	struct lab *l = lab_open(loop_tx);
+	const struct recipe r = { .source = OURS, .destination = THEIRS, .total = 65520, .fragment = FRAGMENT_DF };
+	uint8_t *bytes = calloc(1, VNET_HEADER_BYTES + 65535);
+	struct packet p = packet_make(bytes + VNET_HEADER_BYTES, &r);
+
+	atomic_store(&l->file->underlay_mtu, 65535 + 100);
+	atomic_store(&l->file->mtu, 65535);
+	CHECK(s, becomes(l, tx_ok));
+	become_kernel_peer(s, l);
+	CHECK(s, write(l->tun_outside, bytes, VNET_HEADER_BYTES + p.length) > 0);
+	CHECK(s, reaches(l, tx_error_msgsize, tx_error_msgsize, 1));
+	CHECK(s, take(l->tun_outside, bytes, 65535) == VNET_HEADER_BYTES + 28 + 28);
+	struct packet reply = { .bytes = bytes + VNET_HEADER_BYTES, .length = 56 };
+	CHECK(s, packet_u16(&reply, 20) == 0x0304 && packet_u32(&reply, 24) == 32000 - 36);
+	free(bytes);
+	lab_close(l);
+}
+
 /*
  * The path becomes wider between the refusal and the question for its MTU: the question carries the packet. Of a socket
  * pair the kernel ignores the address.
@@ -137,6 +210,8 @@ int main(void)
 	tx_error_is_of_one_peer(&s);
 	tx_refuses_offloads(&s);
 	tx_too_long_for_the_path(&s);
+	tx_too_long_for_the_kernel_path(&s);
+	tx_refused_for_the_kernel_path(&s);
 	question_sends_the_packet(&s);
 	return suite_end(&s);
 }

@@ -328,6 +328,32 @@ static void asks_for_the_path_mtu(struct suite *s)
 	lab_close(l);
 }
 
+/* A question to a peer of the kernel engine is as long on the path as its packets, and what is noted is the packet. */
+static void asks_for_the_kernel_path(struct suite *s)
+{
+	struct lab *l = open_at_rest(1);
+	_Atomic uint64_t *words = l->counters->peer[0].statistics;
+	const struct outer outer = { .source = PEER_IP, .port = 1 };
+	const struct probe question = { .kind = PROBE_QUESTION, .prefix = ADDRESS(10, 5, 0, 0), .prefix_length = 29 };
+	struct probe probe;
+	uint8_t bytes[MTU];
+	struct packet p = { .bytes = bytes, .length = 1400 };
+
+	l->file->slot[0].peers[0].engine = PEER_ENGINE_KERNEL;
+	l->w->self.mtu = MTU - 8;
+	l->w->self.longest_received = MTU;
+	long_questions = 0;
+	send_data(l, 0);
+	prober_ask(l->w);
+	CHECK(s, next_question(l, &probe) == PROBE_BYTES && next_question(l, &probe) < 0 && long_questions == 1);
+	give_answer(l, &long_question, 0, MTU);
+	CHECK(s, words[peer_path_mtu_out] == MTU - 8);
+	probe_write(&p, &question);
+	prober_take(l->w, &p, &outer, 0);
+	CHECK(s, (words[peer_path_mtu_in] & 0xffff) == 1392);
+	lab_close(l);
+}
+
 /* What arrives of the peer's long questions is its path to us, for as long as it goes on asking. */
 static void knows_what_arrives(struct suite *s)
 {
@@ -422,6 +448,7 @@ int main(void)
 	forgets_who_had_the_number(&s);
 	sleeps_until_something_is_due(&s);
 	asks_for_the_path_mtu(&s);
+	asks_for_the_kernel_path(&s);
 	knows_what_arrives(&s);
 	tells_percentiles(&s);
 	gives_the_earliest(&s);

@@ -13,7 +13,7 @@ import {
   type NativeTable,
 } from '../../src/lib/native.js';
 import { parseAnyPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
-import type { TunnelPeer } from '../../src/model/plan.js';
+import { peerEngineKernel, type TunnelPeer } from '../../src/model/plan.js';
 
 const none = new Uint32Array(0);
 
@@ -102,6 +102,10 @@ test('peers become rows under their numbers, and sorted routes to them', () => {
     [0x0a054d00, 0, 0, 0, 24, 4, 1],
   ];
   expect([...routes]).toEqual(sorted.flat());
+  const byKernel = published.replace([{ ...peer(9, 9), kernel: { port: 4790, vni: 1 } }], table.native);
+  expect(byKernel).toBe(2);
+  published.writeRows(table.native);
+  expect(table.live.peers[13]).toBe(peerEngineKernel);
 });
 
 test('equal peers keep their generation', () => {

@@ -15,7 +15,7 @@ import {
   type NativeTable,
 } from '../../lib/native.js';
 import { addressWords, comparePrefixes, familyOf, ipv4Number, type AnyPrefix } from '../../model/ip.js';
-import type { TunnelPeer } from '../../model/plan.js';
+import { peerEngineKernel, type TunnelPeer } from '../../model/plan.js';
 import type { DatapathConfig } from '../datapath.js';
 import { identityWords, type IdentityHash } from './peer-numbers.js';
 
@@ -203,8 +203,9 @@ function rowOf(peer: TunnelPeer, hash: IdentityHash): Uint32Array {
   return row;
 }
 
-function peerRow({ endpoint, port, features }: TunnelPeer, hash: IdentityHash): readonly number[] {
-  return [...identityWords(hash), 0, 0, 0, 0, ipv4Number(endpoint), port, 0, features, 0, 0, 0, 0, 0, 0];
+function peerRow({ endpoint, port, features, kernel }: TunnelPeer, hash: IdentityHash): readonly number[] {
+  const engine = kernel ? peerEngineKernel : 0;
+  return [...identityWords(hash), 0, 0, 0, 0, ipv4Number(endpoint), port, 0, features, 0, engine, 0, 0, 0, 0];
 }
 
 export function sameRows(a: NativeRows, b: NativeRows): boolean {
