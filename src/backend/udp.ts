@@ -6,7 +6,7 @@ import { whyNotKernel, type KernelOffer } from '../model/features.js';
 import type { Lease } from '../model/lease.js';
 import { formatIpv4, formatPrefix } from '../model/ip.js';
 import { vniOf } from '../model/network.js';
-import { kernelPort, probeFeature, type HostPlan, type Plan, type TunnelPeer } from '../model/plan.js';
+import { kernelDevice, kernelPort, probeFeature, type HostPlan, type Plan, type TunnelPeer } from '../model/plan.js';
 import { TartanError } from '../lib/errors.js';
 import type { Backend, BackendContext, PlanNeeds } from './backend.js';
 import { TunnelPeers } from './tunnel-peers.js';
@@ -78,7 +78,8 @@ export const linkSysctls: HostPlan['sysctls'] = [
 ];
 
 function hostPlan(context: BackendContext, self: Lease, mtu: number, needs: Required<PlanNeeds>): HostPlan {
-  const { forwarding } = needs;
+  const { forwarding, kernel } = needs;
+  const local = context.node.interface.address;
   const { network, nftables } = context.network;
   return {
     links: [{ name: udpDevice, make: { kind: 'tun' }, mtu, address: { base: self.subnet.base, length: 32 } }],
@@ -104,6 +105,7 @@ function hostPlan(context: BackendContext, self: Lease, mtu: number, needs: Requ
         forward: context.forwardRules,
         masquerade: context.ipMasquerade,
         nftables,
+        ...(kernel !== 'off' && { kernel: { link: kernelDevice, local, port: kernelPort } }),
       },
     ],
   };

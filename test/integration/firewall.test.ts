@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { parsePrefix } from '../../src/model/ip.js';
 import { engineStart } from '../support/docker-rules.js';
-import { kinds, planOf, type Kind } from '../support/firewall-texts.js';
+import { kernelRules, kinds, planOf, type Kind } from '../support/firewall-texts.js';
 import { HostLab, type HostPrograms, type RemoteHost } from '../support/host-lab.js';
 
 let lab: HostLab;
@@ -93,6 +93,32 @@ describe.each(kinds)('%s', kind => {
       expect(await host.cleanup()).toEqual({ changes: [], conflicts: [] });
     }
   });
+});
+
+/** What is there of the engine kernel, whoever lists it. */
+function kernelLines(kind: Kind): readonly string[] {
+  const text =
+    kind === 'nftables'
+      ? lab.run('nft --numeric list table ip tartan')
+      : lab.run(`iptables-${kind === 'legacy' ? 'legacy' : 'nft'} -t raw -S`);
+  return text.split('\n').filter(line => /tartan-k|4790|TARTAN-MADE-OUTPUT|hook output/.test(line));
+}
+
+test.each(kinds)('%s: the rules of the engine kernel come and go with it, and cleanup leaves none', async kind => {
+  const host = await openHost(kind === 'legacy' ? { legacy: true } : undefined);
+  const bare = lab.filters();
+  await host.apply('default', planOf(kind));
+  const without = lab.filters();
+  await host.apply('default', planOf(kind, { kernel: kernelRules }));
+  expect(kernelLines(kind).filter(line => /notrack/.test(line))).toHaveLength(2);
+  expect(kernelLines(kind).filter(line => /"?tartan-k"? .*drop/i.test(line))).toHaveLength(1);
+  expect((await host.apply('default', planOf(kind, { kernel: kernelRules }))).changes).toEqual([]);
+  await host.apply('default', planOf(kind));
+  expect(kernelLines(kind)).toEqual([]);
+  expect(lab.filters()).toBe(without);
+  await host.apply('default', planOf(kind, { kernel: kernelRules }));
+  await host.cleanup();
+  expect(lab.filters()).toBe(bare);
 });
 
 describe('events', () => {

@@ -2,7 +2,7 @@
 import { restoreText } from '../../src/host/firewall/restore.js';
 import { diffFirewall } from '../../src/host/firewall/rules.js';
 import { parseSaveText } from '../../src/host/firewall/save-text.js';
-import { parsePrefix } from '../../src/model/ip.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { FirewallPlan, HostPlan } from '../../src/model/plan.js';
 import { emptyPlan } from './fakes.js';
 
@@ -14,6 +14,9 @@ export const plan: FirewallPlan = {
   masquerade: 'on',
   nftables: false,
 };
+
+/** While the engine kernel receives. */
+export const kernelRules = { link: 'tartan-k', local: parseIpv4('192.0.2.1'), port: 4790 } as const;
 
 /** The part of another network. */
 export const second: FirewallPlan = {

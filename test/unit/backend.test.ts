@@ -83,6 +83,14 @@ it('gives peers their kernel engine where both hosts have one port and VNI, and 
   for (const kernel of ['receives', 'off'] as const) expect(new Set(kernels(kernel))).toEqual(new Set([undefined]));
 });
 
+it('the firewall part has the rules of the engine kernel as long as it receives', () => {
+  const backend = chooseBackend({ ...context('{"Network":"10.5.0.0/16"}'), engine: 'auto' });
+  const kernelOf = (kernel: 'off' | 'receives' | 'sends'): unknown =>
+    backend.plan(self, [], { kernel }).host.firewall[0]?.kernel;
+  const rules = { link: 'tartan-k', local: parseIpv4('192.0.2.1'), port: 4790 };
+  expect([kernelOf('off'), kernelOf('receives'), kernelOf('sends')]).toEqual([undefined, rules, rules]);
+});
+
 it('asks only hosts whose lease says that they answer probes', () => {
   const backend = chooseBackend(context('{"Network":"10.5.0.0/16"}'));
   const lease = fakeLease('10.5.9.0/24', '192.0.2.9');

@@ -10,7 +10,7 @@ import { runSteps } from '../../src/host/step.js';
 import { silentLog } from '../../src/lib/log.js';
 import { parsePrefix } from '../../src/model/ip.js';
 import type { FirewallPlan } from '../../src/model/plan.js';
-import { docker20, docker28, firewallCase, plan, restored, second } from '../support/firewall-texts.js';
+import { docker20, docker28, firewallCase, kernelRules, plan, restored, second } from '../support/firewall-texts.js';
 
 const nftAll = `add table ip tartan
 add chain ip tartan postrouting { type nat hook postrouting priority 90; policy accept; }
@@ -85,6 +85,22 @@ describe('our nftables table', () => {
     expect(only).toContain('delete rule ip tartan postrouting handle 6');
     expect(only).not.toContain('masquerade');
     expect(nftCase(nftListed, { ...plan, masquerade: 'off', forward: false })).toBe('delete table ip tartan');
+  });
+
+  test('the engine kernel: two chains more, before connections are tracked', () => {
+    const kernel = { ...plan, kernel: kernelRules };
+    expect(nftCase(undefined, kernel)).toBe(`${nftAll}
+add chain ip tartan prerouting { type filter hook prerouting priority -300; policy accept; }
+insert rule ip tartan prerouting ip daddr 192.0.2.1 udp dport 4790 notrack comment "tartan"
+insert rule ip tartan prerouting iifname "tartan-k" drop comment "tartan"
+add chain ip tartan output { type filter hook output priority -300; policy accept; }
+insert rule ip tartan output ip saddr 192.0.2.1 udp dport 4790 notrack comment "tartan"`);
+    // With Docker on nftables ours stand in both; these rules are final in one.
+    const view = { iptables: readSaveText(docker28), nft: ['docker-bridges'] };
+    const { iptables, nftables } = placeFirewall([kernel], view);
+    expect([iptables, nftables].map(parts => parts.map(part => part.kernel !== undefined))).toEqual([[true], [false]]);
+    const asked = placeFirewall([{ ...kernel, nftables: true }], view);
+    expect(asked.iptables.concat(asked.nftables).map(part => part.kernel !== undefined)).toEqual([false, true]);
   });
 
   test('a rule that is gone, moved or changed: ours are made anew in one transaction', () => {

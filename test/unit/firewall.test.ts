@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { canonicalRule, splitWords } from '../../src/host/firewall/save-text.js';
 import { parsePrefix } from '../../src/model/ip.js';
-import { docker20, docker28, firewallCase, plan, restored, second } from '../support/firewall-texts.js';
+import { docker20, docker28, firewallCase, kernelRules, plan, restored, second } from '../support/firewall-texts.js';
 
 const ours = '-m comment --comment tartan';
 
@@ -74,6 +74,31 @@ COMMIT
     const made = restored('', firewallCase(''));
     expect(firewallCase(made, { ...plan, masquerade: 'off' })).toMatch(/^-D TARTAN-POSTRTG .*MASQUERADE/m);
     expect(firewallCase(made, { ...plan, forward: false, masquerade: 'off' })).toMatch(/^-D POSTROUTING/m);
+  });
+
+  test('the engine kernel: nothing for the host itself from its link, its outer packets are not tracked', () => {
+    const made = restored('', firewallCase(''));
+    const on = firewallCase(made, { ...plan, kernel: kernelRules });
+    expect(on).toBe(`*raw
+-N TARTAN-MADE-OUTPUT
+-D PREROUTING -s 10.5.0.0/16 -d 10.5.1.0/24 -i tartan0 ${ours} -j ACCEPT
+-I PREROUTING -d 192.0.2.1/32 -p udp -m udp --dport 4790 ${ours} -j CT --notrack
+-I PREROUTING -i tartan-k ${ours} -j DROP
+-I PREROUTING -s 10.5.0.0/16 -d 10.5.1.0/24 -i tartan0 ${ours} -j ACCEPT
+-I OUTPUT -s 192.0.2.1/32 -p udp -m udp --dport 4790 ${ours} -j CT --notrack
+COMMIT
+`);
+    const both = restored(made, on);
+    expect(firewallCase(both, { ...plan, kernel: kernelRules })).toBe('');
+    const off = firewallCase(both);
+    expect(off).toMatch(/^-D OUTPUT -s 192\.0\.2\.1\/32 -p udp/m);
+    expect(off).not.toMatch(/-I .*(4790|tartan-k)/);
+    expect(firewallCase(restored(both, off))).toBe('');
+    const alone = firewallCase('', { ...plan, forward: false, masquerade: 'off', kernel: kernelRules });
+    expect(alone).toMatch(/^\*raw\n-N TARTAN-MADE\n-N TARTAN-MADE-PREROUTING\n-N TARTAN-MADE-OUTPUT\n/);
+    expect(alone).not.toMatch(/filter|nat/);
+    const evil = { ...kernelRules, link: 'a -j ACCEPT' };
+    expect(() => firewallCase('', { ...plan, kernel: evil })).toThrow(/is not the name of a link/);
   });
 
   test('another subnet: the old rules go in the same change', () => {

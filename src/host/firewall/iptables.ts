@@ -53,23 +53,20 @@ export class Iptables {
     changes: readonly TableChange[],
     signal: AbortSignal,
   ): Promise<ReadonlyMap<string, SavedTable>> {
-    const missing: TableChange[] = [];
-    for (const change of changes) {
-      const { table, builtIn } = change;
-      if (saved.get(table)?.get(builtIn)?.length !== 0) continue;
-      try {
-        await this.#run('nft', ['list', 'chain', 'ip', table, builtIn], '', signal);
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!isAbsent(error)) missing.push(change);
+    const existing = new Map(saved);
+    for (const { table, builtIns } of changes)
+      for (const builtIn of builtIns) {
+        if (saved.get(table)?.get(builtIn)?.length !== 0) continue;
+        try {
+          await this.#run('nft', ['list', 'chain', 'ip', table, builtIn], '', signal);
+        } catch (error) {
+          signal.throwIfAborted();
+          if (isAbsent(error)) continue;
+          const others = [...(existing.get(table) ?? [])].filter(([chain]) => chain !== builtIn);
+          existing.set(table, new Map(others));
+        }
       }
-    }
-    if (missing.length === 0) return saved;
-    const without = ({ table, builtIn }: TableChange): [string, SavedTable] => [
-      table,
-      new Map([...(saved.get(table) ?? [])].filter(([chain]) => chain !== builtIn)),
-    ];
-    return new Map([...saved, ...missing.map(without)]);
+    return existing;
   }
 
   #step(change: TableChange, want: WantedRules, signal: AbortSignal): Step {

@@ -15,42 +15,57 @@ function chainMark(chain: string): string {
 }
 
 /** Returns the commands that mark what the other commands create, for the same transaction. */
-export function marking(table: SavedTable | undefined, chain: string, others: readonly string[]): readonly string[] {
-  if (table?.has(chain) || !others.some(command => command.startsWith(`-I ${chain} `))) return [];
-  const marks = [...(table ? [] : [mark]), chainMark(chain)];
+export function marking(
+  table: SavedTable | undefined,
+  chains: readonly string[],
+  others: readonly string[],
+): readonly string[] {
+  const made = chains.filter(chain => !table?.has(chain) && others.some(command => command.startsWith(`-I ${chain} `)));
+  if (made.length === 0) return [];
+  const marks = [...(table ? [] : [mark]), ...made.map(chainMark)];
   return marks.filter(name => !table?.has(name)).map(name => `-N ${name}`);
 }
 
 export interface Leftover {
   readonly table: string;
-  /** The built-in chain, if tartan created it. */
-  readonly chain: string | undefined;
+  /** The built-in chains that tartan created and that no rule of ours needs. */
+  readonly chains: readonly string[];
   /** tartan created the whole table. */
   readonly isTable: boolean;
 }
 
-export function leftoverIn(name: string, table: SavedTable | undefined, chain: string): Leftover | undefined {
-  const [ofChain, isTable] = [table?.has(chainMark(chain)) ?? false, table?.has(mark) ?? false];
-  return ofChain || isTable ? { table: name, chain: ofChain ? chain : undefined, isTable } : undefined;
+/** @param chains the built-in ones, and whether a rule of ours needs them */
+export function leftoverIn(
+  name: string,
+  table: SavedTable | undefined,
+  chains: readonly { readonly name: string; readonly isWanted: boolean }[],
+): Leftover | undefined {
+  const made = chains.filter(chain => !chain.isWanted && table?.has(chainMark(chain.name))).map(chain => chain.name);
+  const isTable = chains.every(chain => !chain.isWanted) && (table?.has(mark) ?? false);
+  return made.length > 0 || isTable ? { table: name, chains: made, isTable } : undefined;
 }
 
 /** Runs after our rules are removed. A table or chain that others use by now stays, unmarked. */
 export async function removeLeftover(
-  { table, chain, isTable }: Leftover,
+  { table, chains, isTable }: Leftover,
   program: IptablesProgram,
   run: RunCommand,
   signal: AbortSignal,
 ): Promise<void> {
   const restore = (...commands: readonly string[]): Promise<void> =>
     restoreTable(program, { table, commands }, run, signal);
-  const unmark = [...(chain === undefined ? [] : [`-X ${chainMark(chain)}`]), ...(isTable ? [`-X ${mark}`] : [])];
-  await restore(...unmark);
-  try {
+  await restore(...chains.map(chain => `-X ${chainMark(chain)}`), ...(isTable ? [`-X ${mark}`] : []));
+  const removals = [
     // iptables refuses this when the chain holds a rule, and on xtables, where built-in chains always exist.
-    if (chain !== undefined) await restore(`-X ${chain}`);
-    if (isTable) await removeEmptyTable(table, run, signal);
-  } catch {
-    signal.throwIfAborted();
+    ...chains.map(chain => () => restore(`-X ${chain}`)),
+    ...(isTable ? [() => removeEmptyTable(table, run, signal)] : []),
+  ];
+  for (const remove of removals) {
+    try {
+      await remove();
+    } catch {
+      signal.throwIfAborted();
+    }
   }
 }
 

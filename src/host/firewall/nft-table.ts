@@ -4,9 +4,9 @@
  * Other tables are left alone: no verdict here decides for them, and later tables see only the mark and a source that
  * is already chosen.
  */
-import { formatPrefix } from '../../model/ip.js';
-import { acceptMark, type FirewallPlan } from '../../model/plan.js';
-import { choosesSources, comment, deviceOf, forwards, multicast } from './rules.js';
+import { formatIpv4, formatPrefix } from '../../model/ip.js';
+import { acceptMark, type FirewallPlan, type KernelRulesPlan } from '../../model/plan.js';
+import { choosesSources, comment, deviceOf, forwards, linkName, multicast } from './rules.js';
 
 const table = 'ip tartan';
 const commented = ` comment "${comment}"`;
@@ -83,11 +83,31 @@ function forward(plan: FirewallPlan): OwnChain {
   };
 }
 
-const chainNames: readonly string[] = ['postrouting', 'forward'];
+/** At the priority of raw: before connections are tracked. */
+const beforeTracking = 'priority -300; policy accept;';
+
+function kernelChains({ link, local, port }: KernelRulesPlan): readonly OwnChain[] {
+  const outer = `udp dport ${port} notrack`;
+  const address = formatIpv4(local);
+  return [
+    {
+      name: 'prerouting',
+      header: `type filter hook prerouting ${beforeTracking}`,
+      rules: [`iifname "${linkName(link)}" drop`, `ip daddr ${address} ${outer}`],
+    },
+    { name: 'output', header: `type filter hook output ${beforeTracking}`, rules: [`ip saddr ${address} ${outer}`] },
+  ];
+}
+
+const chainNames: readonly string[] = ['postrouting', 'forward', 'prerouting', 'output'];
 
 /** Joins the chains of all parts: one of each name, with the rules of every part and then those that are kept. */
 function wantedChains(parts: readonly FirewallPlan[], kept: readonly OwnChain[]): readonly OwnChain[] {
-  const planned = [...parts.filter(choosesSources).map(postrouting), ...parts.filter(forwards).map(forward)];
+  const planned = [
+    ...parts.filter(choosesSources).map(postrouting),
+    ...parts.filter(forwards).map(forward),
+    ...parts.flatMap(({ kernel }) => (kernel ? kernelChains(kernel) : [])),
+  ];
   return chainNames.flatMap(name => {
     const isNamed = (chain: OwnChain): boolean => chain.name === name;
     const first = [...planned, ...kept].find(isNamed);

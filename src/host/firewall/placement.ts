@@ -36,7 +36,9 @@ export function placeFirewall(parts: readonly FirewallPlan[], view: HostView): P
 
 /** @param drops whether iptables drops forwarded packets */
 function placeOne(plan: FirewallPlan, { iptables, nft }: HostView, drops: boolean): Placement {
-  const forwardOnly: FirewallPlan = { ...plan, masquerade: 'elsewhere' };
+  // A drop of either is final, and what one does not track no other does.
+  const { kernel: _, ...withoutKernel } = plan;
+  const forwardOnly: FirewallPlan = { ...withoutKernel, masquerade: 'elsewhere' };
   const isNft = nft !== undefined && (plan.nftables || iptables === undefined);
   if (isNft) {
     // A drop by iptables is final, whatever our table accepts: the rules of iptables must accept the packets too.
@@ -45,7 +47,7 @@ function placeOne(plan: FirewallPlan, { iptables, nft }: HostView, drops: boolea
   return {
     iptables: iptables === undefined ? [] : [plan],
     // Docker on nftables needs all rules: an iptables ACCEPT keeps no source from the masquerade of another nat chain.
-    nftables: nft?.includes(dockerTable) ? [plan] : [],
+    nftables: nft?.includes(dockerTable) ? [iptables === undefined ? plan : withoutKernel] : [],
     conflicts:
       plan.nftables && iptables !== undefined
         ? ['EnableNFTables: there is no nft program, so rules go by iptables; install nftables']

@@ -3,8 +3,8 @@
  * make them. Pure. Every rule of ours carries one comment. Only those rules, the chain that we made, and a DOCKER-USER
  * that we made and nobody uses are ever removed. Comments say why each rule exists, for Docker 20.10 to 28.5.
  */
-import { formatPrefix, parsePrefix, prefixesOverlap, readIpv4, type Prefix } from '../../model/ip.js';
-import type { FirewallPlan } from '../../model/plan.js';
+import { formatIpv4, formatPrefix, parsePrefix, prefixesOverlap, readIpv4, type Prefix } from '../../model/ip.js';
+import type { FirewallPlan, KernelRulesPlan } from '../../model/plan.js';
 import {
   canonicalRule,
   endsChain,
@@ -20,8 +20,8 @@ export type TableName = 'raw' | 'filter' | 'nat';
 
 export interface TableChange {
   readonly table: TableName;
-  /** The built-in chain from which our rules are reached. */
-  readonly builtIn: string;
+  /** The built-in chains from which our rules are reached. */
+  readonly builtIns: readonly string[];
   /** The commands of one iptables-restore, which makes all of them or none. */
   readonly commands: readonly string[];
 }
@@ -57,33 +57,33 @@ export function diffFirewall(
   const all = [
     {
       table: 'raw',
-      chain: 'PREROUTING',
+      chains: [
+        { name: 'PREROUTING', isWanted: parts.some(plan => forwards(plan) || plan.kernel) },
+        { name: 'OUTPUT', isWanted: parts.some(plan => plan.kernel) },
+      ],
       commands: syncRaw(parts, table('raw'), context),
-      isWanted: parts.some(forwards),
     },
     {
       table: 'filter',
-      chain: 'FORWARD',
+      chains: [{ name: 'FORWARD', isWanted: parts.some(forwards) }],
       commands: syncFilter(parts, table('filter'), context),
-      isWanted: parts.some(forwards),
     },
     {
       table: 'nat',
-      chain: 'POSTROUTING',
+      chains: [{ name: 'POSTROUTING', isWanted: parts.some(choosesSources) }],
       commands: syncNat(parts, table('nat'), context, conflicts),
-      isWanted: parts.some(choosesSources),
     },
   ] as const;
   return {
     changes: all
       .filter(({ commands }) => commands.length > 0)
-      .map(one => ({
-        table: one.table,
-        builtIn: one.chain,
-        commands: [...marking(saved.get(one.table), one.chain, one.commands), ...one.commands],
-      })),
+      .map(one => {
+        const builtIns = one.chains.map(({ name }) => name);
+        const marks = marking(saved.get(one.table), builtIns, one.commands);
+        return { table: one.table, builtIns, commands: [...marks, ...one.commands] };
+      }),
     leftovers: all.flatMap(one =>
-      one.isWanted || context.keeps ? [] : (leftoverIn(one.table, saved.get(one.table), one.chain) ?? []),
+      context.keeps ? [] : (leftoverIn(one.table, saved.get(one.table), one.chains) ?? []),
     ),
     conflicts,
   };
@@ -96,7 +96,21 @@ export function diffFirewall(
  */
 function rawRules(plan: FirewallPlan): readonly string[] {
   const { network, subnet } = texts(plan);
-  return plan.forward ? [`-s ${network} -d ${subnet} -i ${deviceOf(plan)} ${marked} -j ACCEPT`] : [];
+  const { kernel } = plan;
+  return [
+    ...(plan.forward ? [`-s ${network} -d ${subnet} -i ${deviceOf(plan)} ${marked} -j ACCEPT`] : []),
+    ...(kernel ? [`-i ${linkName(kernel.link)} ${marked} -j DROP`] : []),
+    ...(kernel ? [`-d ${formatIpv4(kernel.local)}/32 ${untracked(kernel)}`] : []),
+  ];
+}
+
+/** For what this host sends by the kernel link. */
+function rawOutputRules({ kernel }: FirewallPlan): readonly string[] {
+  return kernel ? [`-s ${formatIpv4(kernel.local)}/32 ${untracked(kernel)}`] : [];
+}
+
+function untracked({ port }: KernelRulesPlan): string {
+  return `-p udp -m udp --dport ${port} ${marked} -j CT --notrack`;
 }
 
 /**
@@ -157,8 +171,15 @@ function withKept(
 }
 
 function syncRaw(parts: readonly FirewallPlan[], table: SavedTable, context: FirewallContext): readonly string[] {
-  const want = withKept(parts.flatMap(rawRules), table.get('PREROUTING'), context);
-  return syncChain(table, 'PREROUTING', want, have => isOwnRule(have[0]));
+  return (
+    [
+      ['PREROUTING', rawRules],
+      ['OUTPUT', rawOutputRules],
+    ] as const
+  ).flatMap(([chain, rules]) => {
+    const want = withKept(parts.flatMap(rules), table.get(chain), context);
+    return syncChain(table, chain, want, have => isOwnRule(have[0]));
+  });
 }
 
 /** Docker keeps a DOCKER-USER that it finds, with its rules, and jumps to it before all of its own (since 17.06). */
@@ -269,8 +290,12 @@ function texts(plan: FirewallPlan): { readonly network: string; readonly subnet:
   return { network: formatPrefix(plan.network), subnet: formatPrefix(plan.subnet) };
 }
 
-/** Checks the one text among the values of a rule: it must be one word for the programs that read it. */
 export function deviceOf(plan: FirewallPlan): string {
-  if (!/^[A-Za-z0-9_.-]{1,15}$/.test(plan.device)) throw new RangeError(`'${plan.device}' is not the name of a link`);
-  return plan.device;
+  return linkName(plan.device);
+}
+
+/** Checks the one text among the values of a rule: it must be one word for the programs that read it. */
+export function linkName(name: string): string {
+  if (!/^[A-Za-z0-9_.-]{1,15}$/.test(name)) throw new RangeError(`'${name}' is not the name of a link`);
+  return name;
 }
