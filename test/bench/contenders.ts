@@ -3,8 +3,9 @@
  * literal table below is the whole set; `--build` and `--contender` add to it.
  */
 import { commandContender } from './command-contender.js';
+import { openKernelEngine } from './kernel-engine.js';
 import { address, link, type Lab } from './lab.js';
-import { Absent, configureTun, port, subnets, tunnel, udpMtu, underlayMtu } from './overlay.js';
+import { Absent, configureTun, kernelEngine, port, subnets, tunnel, udpMtu, underlayMtu } from './overlay.js';
 import type { Contender, Overlay } from './overlay.js';
 import { setUnitPriority, type Priority } from './priority.js';
 import { program, Running } from './process.js';
@@ -86,6 +87,7 @@ export function contendersOf(choice: Choice): readonly Contender[] {
     { name: 'veth', open: openVeth },
     { name: 'vxlan', open: openVxlan },
     { name: 'plain', open: openPlain },
+    { name: kernelEngine, open: lab => openKernelEngine(lab, dist) },
     ...choice.builds.map(([name, dist]) => ({ name, open: (lab: Lab) => openBuild(lab, dist) })),
     ...choice.priorities.map(priority => ({
       name: `${ours}-${priority}`,

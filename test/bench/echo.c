@@ -76,10 +76,10 @@ static void ask(int fd, struct trips *t, uint64_t from_ns, uint64_t until_ns, lo
 	for (uint64_t begin = ns_now(); begin < until_ns && t->count < SAMPLES_MAX; begin = ns_now()) {
 		words[0]++;
 		bool arrived = send(fd, words, sizeof words, 0) > 0 && answered(fd, words[0]);
-		uint64_t took_ns = ns_now() - begin;
+		uint64_t end = ns_now(), took_ns = end - begin;
 		if (pause_us > 0)
 			nanosleep(&pause, NULL);
-		if (begin < from_ns)
+		if (end < from_ns)
 			continue;
 		t->ns[t->count++] = (uint32_t)took_ns;
 		t->lost += !arrived;

@@ -75,9 +75,9 @@ export function valuesOf(group: Group, metric: string, column: string): readonly
   return series?.values ?? [];
 }
 
-/** Of the medians; undefined where one is missing or 0. */
+/** Of the medians; undefined where one is missing, or that below is 0. */
 export function ratioOf(group: Group, metric: string, over: string, under: string): number | undefined {
-  const above = median(valuesOf(group, metric, over));
+  const above = valuesOf(group, metric, over);
   const below = median(valuesOf(group, metric, under));
-  return above > 0 && below > 0 ? above / below : undefined;
+  return above.length > 0 && below > 0 ? median(above) / below : undefined;
 }

@@ -7,7 +7,7 @@ import type { Choice } from './contenders.js';
 import { topologies, underlays, type Topology, type Underlay } from './lab.js';
 import { priorities } from './priority.js';
 import { tree } from './process.js';
-import { tests, testsAt, type Test } from './tests.js';
+import { quickly, tests, testsAt, type Test } from './tests.js';
 
 export interface BenchOptions {
   readonly choice: Choice;
@@ -58,7 +58,7 @@ export const usage = `npm run bench -- [options]
   --build NAME=DIST        another build of tartan, by its folder named dist; repeatable
   --priority LIST          tartan also with what its unit sets: ${priorities.join(', ')} (both)
   --busy N                 N busy loops beside everything (0)
-  --without LIST           leave out contenders: veth, vxlan, plain, tartan or a name given
+  --without LIST           leave out contenders: veth, vxlan, plain, tartan, tartan-kernel or a name given
   --out DIR                for results.json, RESULTS.md and results.svg (test/bench/out)
   --record                 put the figures of this machine into test/bench/machines.json
 `;
@@ -69,10 +69,10 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
   if (values.help) return undefined;
   const quick = values.quick ?? false;
   const names = [...tests.map(test => test.name), ...tableTests];
-  const quickNames = [...tests.filter(test => test.quick).map(test => test.name), ...tableTests];
-  const only = listOf('only', values.only, names, quick ? quickNames : names);
+  const only = listOf('only', values.only, names, names);
   const busy = values.busy === undefined ? 0 : numberOf('busy', values.busy, 0);
-  const chosenTests = tests.filter(test => only.includes(test.name));
+  const wanted = tests.filter(test => only.includes(test.name));
+  const chosenTests = quick && values.only === undefined ? wanted.map(quickly) : wanted;
   const chosenTopologies = listOf('topology', values.topology, topologies, topologies);
   const chosenUnderlays = listOf('underlay', values.underlay, underlays, quick ? ['wire'] : underlays);
   if (values.only !== undefined) checkPlaces(chosenTests, chosenTopologies, chosenUnderlays);

@@ -21,6 +21,9 @@ export interface Contender {
   readonly open: (lab: Lab) => Promise<Overlay>;
 }
 
+/** The name of the contender. */
+export const kernelEngine = 'tartan-kernel';
+
 export const underlayMtu = 1500;
 export const subnets = { a: '10.5.1.0/24', b: '10.5.2.0/24', c: '10.5.3.0/24' } as const;
 export const tunnel = { a: '10.5.1.0', b: '10.5.2.0', c: '10.5.3.0' } as const;

@@ -31,7 +31,7 @@ export function formatText(results: Results): string {
     [`\n${group.title}`, ...(group.absent ?? []), aligned(rowsOf(group))].join('\n'),
   );
   const outcomes = judge(results.groups, results.ours);
-  const goals = outcomes.length > 0 ? [`\nGoals\n${aligned(goalRows(outcomes))}`] : [];
+  const goals = goalTables(outcomes).map(({ title, rows }) => `\n${title}\n${aligned(rows)}`);
   return [...factsOf(results), ...tables, ...goals].join('\n');
 }
 
@@ -51,7 +51,7 @@ function formatMarkdown(results: Results): string {
     '',
   ]);
   const outcomes = judge(results.groups, results.ours);
-  const goals = outcomes.length > 0 ? ['## Goals', '', ...piped(goalRows(outcomes)), ''] : [];
+  const goals = goalTables(outcomes).flatMap(({ title, rows }) => [`## ${title}`, '', ...piped(rows), '']);
   const facts = factsOf(results).map(fact => `- ${fact}`);
   const how = 'A value is the median over the rounds and half the distance between the least and the greatest.';
   const page = ['# Bench results', '', ...facts, '', how, '', '![Medians](results.svg)', '', ...goals, ...tables];
@@ -89,6 +89,15 @@ function formatValues(values: readonly number[], digits: number): string {
   if (values.length === 0) return '-';
   const spread = (Math.max(...values) - Math.min(...values)) / 2;
   return spread === 0 ? median(values).toFixed(digits) : `${median(values).toFixed(digits)} ±${spread.toFixed(digits)}`;
+}
+
+/** Those of each engine apart. */
+function goalTables(outcomes: readonly Outcome[]) {
+  const titles = { user: 'Goals of the user-space engine', kernel: 'Goals of the kernel engine' } as const;
+  return (['user', 'kernel'] as const).flatMap(engine => {
+    const own = outcomes.filter(outcome => outcome.engine === engine);
+    return own.length > 0 ? [{ title: titles[engine], rows: goalRows(own) }] : [];
+  });
 }
 
 function goalRows(outcomes: readonly Outcome[]): readonly (readonly string[])[] {

@@ -1,5 +1,5 @@
 /** The tests: what is sent, and what is kept of it under which name. */
-import type { Topology, Underlay } from './lab.js';
+import { topologies, type Topology, type Underlay } from './lab.js';
 import { besideFlood, besideFlows, floods, mixed, type Flood } from './neighbours.js';
 import { bulk, datagrams, iperf, graceMs, roundTrips, warmUpMs } from './traffic.js';
 import type { DatagramOptions, RoundTrips, Subject } from './traffic.js';
@@ -15,8 +15,8 @@ export interface Metric {
 
 export interface Test {
   readonly name: string;
-  /** Whether `--quick` runs it. */
-  readonly quick: boolean;
+  /** Where `--quick` runs it: two minutes have no room for all. */
+  readonly quick: readonly Topology[];
   /** Where it runs; everywhere without it. */
   readonly fits?: (topology: Topology, underlay: Underlay) => boolean;
   /** One value for each of its metrics, in their order. */
@@ -32,7 +32,7 @@ export function countMetric(name: string, label: string, unit = '', digits = 0):
   return { name, label, unit, digits, ratio: false };
 }
 
-function bulkTest(name: string, label: string, quick: boolean, options: readonly string[]): Test {
+function bulkTest(name: string, label: string, quick: Test['quick'], options: readonly string[]): Test {
   return {
     name,
     quick,
@@ -51,7 +51,7 @@ function bulkTest(name: string, label: string, quick: boolean, options: readonly
   };
 }
 
-function datagramTest(name: string, label: string, quick: boolean, options: DatagramOptions): Test {
+function datagramTest(name: string, label: string, quick: Test['quick'], options: DatagramOptions): Test {
   return {
     name,
     quick,
@@ -81,7 +81,7 @@ const shortSeconds = 0.5;
 /** The same load for all: who sends as fast as it can is measured by what the data plane lets it send. */
 const offeredTest: Test = {
   name: 'offered',
-  quick: true,
+  quick: ['container'],
   run: async (subject, seconds) => {
     const { deliveredKpps, lostPercent, cpuSecondsPerMillion } = await datagrams(
       subject,
@@ -116,7 +116,7 @@ function tripMetrics(name: string, label: string): readonly Metric[] {
 function idleTest(name: string, label: string, together: boolean): Test {
   return {
     name,
-    quick: true,
+    quick: ['container'],
     run: async (subject, seconds) =>
       valuesOfTrips(await roundTrips(subject, Math.min(seconds, shortSeconds), { warmUpMs: 50, together })),
     metrics: tripMetrics(name, label),
@@ -126,7 +126,7 @@ function idleTest(name: string, label: string, together: boolean): Test {
 /** While one TCP flow goes the same way. */
 const loadedTest: Test = {
   name: 'rtt-loaded',
-  quick: true,
+  quick: ['container'],
   run: async (subject, seconds) => {
     const load = iperf(subject, Math.ceil(seconds + warmUpMs / 1000), []);
     const trips = await roundTrips(subject, seconds, { warmUpMs });
@@ -145,7 +145,7 @@ function floodTest(flood: Flood): Test {
   const name = `beside-${flood.name}`;
   return {
     name,
-    quick: false,
+    quick: [],
     fits: (topology, underlay) => withNeighbours(topology, underlay) && (!flood.third || underlay === 'bridge'),
     run: async (subject, seconds) => {
       const beside = await besideFlood(subject, seconds, flood);
@@ -161,7 +161,7 @@ function floodTest(flood: Flood): Test {
 
 const flowsTest: Test = {
   name: 'beside-flows',
-  quick: false,
+  quick: [],
   fits: withNeighbours,
   run: async (subject, seconds) => {
     const beside = await besideFlows(subject, seconds);
@@ -176,7 +176,7 @@ const flowsTest: Test = {
 
 const mixedTest: Test = {
   name: 'mixed',
-  quick: false,
+  quick: [],
   run: async (subject, seconds) => {
     const { gbps, deliveredKpps, lostPercent } = await mixed(subject, seconds);
     return [gbps, deliveredKpps, lostPercent];
@@ -188,19 +188,25 @@ const mixedTest: Test = {
   ],
 };
 
+/** The test where `--quick` runs it. */
+export function quickly(test: Test): Test {
+  const { fits, quick } = test;
+  return { ...test, fits: (topology, underlay) => quick.includes(topology) && (fits?.(topology, underlay) ?? true) };
+}
+
 /** Those of them that run there. */
 export function testsAt(some: readonly Test[], topology: Topology, underlay: Underlay): readonly Test[] {
   return some.filter(({ fits }) => fits?.(topology, underlay) ?? true);
 }
 
 export const tests: readonly Test[] = [
-  bulkTest('tcp1', 'TCP 1 flow', true, []),
-  bulkTest('tcp4', 'TCP 4 flows', false, ['-P', '4']),
-  bulkTest('tcp16', 'TCP 16 flows', false, ['-P', '16']),
-  bulkTest('tcp-both', 'TCP both ways', false, ['--bidir']),
-  datagramTest('udp64', 'UDP 64 B', true, { bytes: 64 }),
-  datagramTest('udp64-4', 'UDP 64 B of 4 senders', false, { bytes: 64, senders: 4 }),
-  datagramTest('udp1400', 'UDP 1400 B', false, { bytes: 1400 }),
+  bulkTest('tcp1', 'TCP 1 flow', topologies, []),
+  bulkTest('tcp4', 'TCP 4 flows', [], ['-P', '4']),
+  bulkTest('tcp16', 'TCP 16 flows', [], ['-P', '16']),
+  bulkTest('tcp-both', 'TCP both ways', [], ['--bidir']),
+  datagramTest('udp64', 'UDP 64 B', topologies, { bytes: 64 }),
+  datagramTest('udp64-4', 'UDP 64 B of 4 senders', [], { bytes: 64, senders: 4 }),
+  datagramTest('udp1400', 'UDP 1400 B', [], { bytes: 1400 }),
   offeredTest,
   mixedTest,
   idleTest('rtt', 'round trip idle, ends on two processors', false),

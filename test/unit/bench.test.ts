@@ -1,8 +1,10 @@
 /** The parts of the bench that touch no machine: what is run where, and what is computed of it. */
 import { expect, it } from 'vitest';
-import { ratiosOf } from '../bench/groups.js';
+import { goals, judge } from '../bench/goals.js';
+import { Collector, ratiosOf, type Group } from '../bench/groups.js';
+import { topologies, underlays } from '../bench/lab.js';
 import { parseOptions } from '../bench/options.js';
-import { tests, testsAt } from '../bench/tests.js';
+import { countMetric, tests, testsAt } from '../bench/tests.js';
 import { receivedBy } from '../bench/traffic.js';
 
 const names = (some: readonly { readonly name: string }[]): readonly string[] => some.map(({ name }) => name);
@@ -26,6 +28,46 @@ it('neighbours are measured between containers, with frames of the MTU, and a th
   expect(all.filter(name => !direct.includes(name))).toEqual(['beside-other', 'beside-third']);
 });
 
+function groupOf(values: Readonly<Record<string, Readonly<Record<string, number>>>>): Group {
+  const collector = new Collector();
+  for (const [column, metrics] of Object.entries(values))
+    for (const [name, value] of Object.entries(metrics)) collector.add(countMetric(name, name), column, value);
+  const columns = Object.keys(values);
+  return { id: 'container/bridge', title: '', columns, ratios: [], series: collector.series };
+}
+
+it('each engine is judged by its own limits, and a stopped flow is a miss', () => {
+  const group = groupOf({
+    vxlan: { 'beside-flood64': 4, 'beside-flood64-p50': 50, tcp1: 7 },
+    tartan: { 'beside-flood64': 0, 'beside-flood64-p50': 200, tcp1: 5 },
+    'tartan-kernel': { 'beside-flood64': 3.8, 'beside-flood64-p50': 80, tcp1: 10 },
+  });
+  const outcomes = judge([group], 'tartan').map(({ engine, what, value, verdict }) => [engine, what, value, verdict]);
+  expect(outcomes).toEqual([
+    ['kernel', 'kernel engine, behind a bridge, TCP 1 flow / vxlan', 10 / 7, 'aim'],
+    ['user', 'user space, behind a bridge, TCP beside UDP of 64 B / vxlan', 0, 'MISSED'],
+    ['user', 'user space, behind a bridge, round trip p50 beside UDP of 64 B / vxlan', 4, 'ok'],
+    ['kernel', 'kernel engine, behind a bridge, TCP beside UDP of 64 B / vxlan', 0.95, 'ok'],
+    ['kernel', 'kernel engine, behind a bridge, round trip p50 beside UDP of 64 B / vxlan', 1.6, 'MISSED'],
+  ]);
+});
+
+it('a contender that was absent has no verdict', () => {
+  const group = groupOf({ vxlan: { tcp1: 7 }, tartan: { tcp1: 5 } });
+  expect(judge([group], 'tartan')).toEqual([]);
+});
+
+it('every goal has a name of its own and a test that measures it there', () => {
+  expect(new Set(goals.map(({ what }) => what)).size).toBe(goals.length);
+  const unmeasured = goals.filter(({ group, metric }) => {
+    const place = topologies
+      .flatMap(one => underlays.map(two => [one, two] as const))
+      .find(pair => pair.join('/') === group);
+    return place && !testsAt(tests, ...place).some(({ metrics }) => metrics.some(({ name }) => name === metric));
+  });
+  expect(unmeasured.map(({ what }) => what)).toEqual([]);
+});
+
 it('every metric has one name', () => {
   const metrics = names(tests.flatMap(test => test.metrics));
   expect(new Set(metrics).size).toBe(metrics.length);
@@ -38,6 +80,15 @@ it('a test asked for where it does not run is an error that says where it does',
   );
   expect(names(parse('beside-other', '--topology', 'container')?.tests ?? [])).toEqual(['beside-other']);
   expect(() => parse('beside-nobody')).toThrow("'beside-nobody' is not one of");
+});
+
+it('two minutes are for what the oldest goals want, and a test asked for runs all the same', () => {
+  const quick = parseOptions(['--quick'])?.tests ?? [];
+  expect(names(testsAt(quick, 'host', 'wire'))).toEqual(['tcp1', 'udp64']);
+  expect(names(testsAt(quick, 'container', 'wire'))).toEqual(expect.arrayContaining(['tcp1', 'rtt-loaded']));
+  expect(names(testsAt(quick, 'container', 'bridge'))).not.toContain('beside-other');
+  const asked = parseOptions(['--quick', '--only', 'rtt'])?.tests ?? [];
+  expect(names(testsAt(asked, 'host', 'wire'))).toEqual(['rtt']);
 });
 
 it('what iperf3 received counts in both directions together', () => {
