@@ -1,5 +1,5 @@
 /** Metrics of this host but for packets and peers: build, lease, etcd, passes, data process, Docker, the daemon itself. */
-import type { Status } from '../agent/status.js';
+import type { KernelEngineStatus, Status } from '../agent/status.js';
 import { counter, countOf, gauge, info, labelText, perValue, type MetricFamily } from './metric-family.js';
 
 /** Of the daemon's own process. */
@@ -125,7 +125,8 @@ function passFamilies({ passes }: Status): readonly MetricFamily[] {
 
 function dataProcessFamilies({ datapath }: Status): readonly MetricFamily[] {
   if (!datapath) return [];
-  const { engine, pid, threads, generationPublished, generationAdopted, respawns, handovers, warnings } = datapath;
+  const { engine, pid, threads, generationPublished, generationAdopted, respawns, handovers, warnings, kernel } =
+    datapath;
   const features = datapath.features.map(feature => ({ labels: { feature: labelText(feature) }, value: 1 }));
   return [
     info('tartan_datapath_info', 'What carries packets, the value is 1.', { engine }),
@@ -145,6 +146,16 @@ function dataProcessFamilies({ datapath }: Status): readonly MetricFamily[] {
     gauge('tartan_datapath_warnings', 'What the kernel gave less of than requested.', warnings.length),
     counter('tartan_datapath_respawns_total', 'Data processes started for one that died or hung.', respawns),
     counter('tartan_datapath_handovers_total', 'Data processes that took over from a running one.', handovers),
+    ...(kernel ? kernelFamilies(kernel) : []),
+  ];
+}
+
+const kernelStates = ['off', 'on', 'unavailable'] as const;
+
+function kernelFamilies({ state, peers }: KernelEngineStatus): readonly MetricFamily[] {
+  return [
+    perValue('tartan_kernel_engine', 'Engine kernel: 1 for its state.', 'state', countOf(kernelStates, [state])),
+    gauge('tartan_kernel_engine_peers', 'Peers whose packets go by the engine kernel.', peers),
   ];
 }
 

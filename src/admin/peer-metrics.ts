@@ -151,6 +151,10 @@ function detailFamilies(peers: readonly StatusPeer[]): readonly MetricFamily[] {
       [{ direction: 'out' }, ({ pathMtu }) => pathMtu.out],
       [{ direction: 'in' }, ({ pathMtu }) => pathMtu.in],
     ),
+    each('gauge', 'tartan_peer_by_kernel', 'Whether packets to a peer go by the engine kernel.', [
+      {},
+      ({ engine }) => (engine === 'kernel' ? 1 : 0),
+    ]),
     each('counter', 'tartan_peer_tx_packets_total', 'Inner packets sent to a peer.', [{}, peer => peer.sent.packets]),
     each('counter', 'tartan_peer_tx_bytes_total', 'Their bytes.', [{}, peer => peer.sent.bytes]),
     each('counter', 'tartan_peer_rx_packets_total', 'Inner packets received from a peer.', [

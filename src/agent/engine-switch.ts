@@ -4,13 +4,15 @@
  * for a minute after its lease has ceased to announce it, because peers read it later.
  */
 import type { KernelUse } from '../backend/backend.js';
+import type { DatapathStats } from '../datapath/datapath.js';
 import { messageOf } from '../lib/errors.js';
-import { featuresOf, type Features } from '../model/features.js';
+import { featuresOf, whyNotKernel, type Features } from '../model/features.js';
 import type { NetworkConfig } from '../model/network.js';
 import type { EngineChoice } from '../model/plan.js';
 import type { OwnLease } from '../store/store.js';
 import type { AgentPorts } from './ports.js';
 import type { SavedState } from './saved-state.js';
+import type { KernelEngineStatus } from './status.js';
 
 const receiveMs = 60_000;
 
@@ -48,6 +50,20 @@ export class EngineSwitch {
     const receives = this.#isAnnounced || this.#ports.clock.now() < this.#receivesUntilMs;
     if (this.wanted !== 'user' || !receives) return this.wanted;
     return this.#given === 'auto' ? 'auto' : 'kernel';
+  }
+
+  describe({ state, reason, peers }: DatapathStats['kernel']): KernelEngineStatus {
+    return { wanted: this.wanted, state, reason: this.userReason ?? reason ?? null, peers };
+  }
+
+  /**
+   * Returns why packets to a peer go by user space; null where this host has a reason of its own, which `describe` tells.
+   * @param engineReason of the engine itself, where both hosts could
+   */
+  whyUser(theirs: Features, engineReason: string | null): string | null {
+    const ours = this.#ports.datapath.kernelOffer;
+    if (this.wanted === 'user' || !ours) return null;
+    return whyNotKernel(theirs, ours) ?? engineReason ?? 'the kernel path to it was not tried yet';
   }
 
   /** How the plan uses the kernel engine that runs. */

@@ -3,9 +3,10 @@ import { dirname } from 'node:path';
 import { quarantineTtls } from '../model/allocation.js';
 import type { DatapathStats } from '../datapath/datapath.js';
 import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ip.js';
+import type { Lease } from '../model/lease.js';
 import type { Agent } from './agent.js';
 import { apiVersion, type PlacedProblem, type Status, type StatusDatapath } from './status.js';
-import type { StatusDocker, StatusStore } from './status.js';
+import type { PeerWatched, StatusDocker, StatusStore } from './status.js';
 import { summarize, type SummaryFacts } from './summary.js';
 
 /** The store gives the keys of refused entries as printable ASCII, of any length. */
@@ -50,10 +51,10 @@ export function snapshot(agent: Agent, version: string): Status {
       secondsLeft,
       hostName: lease.hostName ?? null,
       backend: lease.backend.type,
-      watched: agent.watch.describe(lease),
+      watched: watchedOf(agent, lease),
     })),
     rejected: agent.peers.rejected.map(({ key, reason }) => ({ key: key.slice(0, maxKeyLength), reason })),
-    datapath: stats ? datapathOf(stats, agent.watch.warnings) : null,
+    datapath: stats ? datapathOf(stats, agent) : null,
     store: storeOf(agent),
     passes: { ...agent.reconciler.passes },
     daemon: {
@@ -63,6 +64,12 @@ export function snapshot(agent: Agent, version: string): Status {
       subnetFile: agent.options.subnetFile,
     },
   };
+}
+
+function watchedOf({ watch, engine }: Agent, lease: Lease): PeerWatched | null {
+  const watched = watch.describe(lease);
+  if (!watched || watched.engine === 'kernel') return watched;
+  return { ...watched, engineReason: engine.whyUser(lease.features, watched.engineReason) };
 }
 
 export function summaryLine(agent: Agent, ages: 'exact' | 'coarse'): string {
@@ -158,13 +165,15 @@ function isForgone({ ownLease, options, ports }: Agent): boolean {
   return ports.clock.now() >= ownLease.renewedAtMs + quarantineTtls * options.ttlSeconds * 1000;
 }
 
-function datapathOf(stats: DatapathStats, strangers: readonly string[]): StatusDatapath {
+function datapathOf(stats: DatapathStats, { watch, engine: engines }: Agent): StatusDatapath {
+  const strangers = watch.warnings;
   const { engine, pid = null, threads, generationPublished, generationAdopted } = stats;
   const { counters, respawns, handovers, features } = stats;
   const warnings = [...stats.warnings, ...strangers];
   const warningKinds = [...stats.warningKinds, ...strangers.map(() => 'stranger' as const)];
   const process = { engine, pid, threads, generationPublished, generationAdopted };
-  return { ...process, counters, respawns, handovers, features, warnings, warningKinds };
+  const kernel = engines.describe(stats.kernel);
+  return { ...process, counters, respawns, handovers, features, warnings, warningKinds, kernel };
 }
 
 function secondsLeft(deadlineMs: number, nowMs: number): number | null {

@@ -50,6 +50,22 @@ const watched = z.object({
   /** Over the last seconds. */
   sentBitsPerSecond: z.number().nullable(),
   receivedBitsPerSecond: z.number().nullable(),
+  /** By which engine packets go to it. An older daemon leaves this member and the next one out. */
+  engine: z.enum(['user', 'kernel']).default('user'),
+  /** Why not by the kernel; null where this host does not ask for that, or cannot. */
+  engineReason: z.string().nullable().default(null),
+});
+
+/** The engine kernel beside the data process. */
+const kernelEngine = z.object({
+  /** What flag and network document ask for. */
+  wanted: z.enum(['user', 'kernel', 'auto']),
+  /** `on` also while it only receives. */
+  state: z.enum(['off', 'on', 'unavailable']),
+  /** Why it is off or not available. */
+  reason: z.string().nullable(),
+  /** Peers whose packets go by it. */
+  peers: z.number(),
 });
 
 const store = z.object({
@@ -131,6 +147,8 @@ const datapath = z.object({
     .readonly()
     .optional(),
   counters: z.record(z.string(), z.number()).readonly(),
+  /** An older daemon leaves this member out. */
+  kernel: kernelEngine.readonly().nullable().default(null),
 });
 
 export const statusSchema = z
@@ -191,5 +209,6 @@ export type StatusDocker = NonNullable<Status['docker']>;
 export type StatusPeer = Status['peers'][number];
 export type PeerWatched = NonNullable<StatusPeer['watched']>;
 export type StatusStore = NonNullable<Status['store']>;
+export type KernelEngineStatus = NonNullable<NonNullable<Status['datapath']>['kernel']>;
 export type StatusDatapath = NonNullable<Status['datapath']>;
 export type PlacedProblem = Status['placedProblems'][number];

@@ -131,7 +131,12 @@ export class WatchedPeer {
     const before = this.#measured;
     const sinceMs = this.#lookedMs;
     this.#lookedMs = nowMs;
-    if (now === before || (before && isSame(now, before))) return false;
+    if (now === before) return false;
+    if (before && isSame(now, before)) {
+      // Its engine may be another one.
+      this.#measured = now;
+      return false;
+    }
     if (now.pathMtuOut !== before?.pathMtuOut) this.#pathChangedMs = nowMs;
     this.#measured = now;
     this.#takeTraffic(now, before, nowMs - sinceMs);
@@ -250,6 +255,8 @@ export class WatchedPeer {
       received: m?.received ?? { packets: 0, bytes: 0 },
       sentBitsPerSecond: rates ? Math.round(rates.sent) : m ? 0 : null,
       receivedBitsPerSecond: rates ? Math.round(rates.received) : m ? 0 : null,
+      engine: m?.engine ?? 'user',
+      engineReason: m?.engineReason ?? null,
     };
   }
 }

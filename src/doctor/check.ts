@@ -1,4 +1,5 @@
 /** A check is one question that doctor asks of the facts: what is good about the answer, or what it found. */
+import type { Status } from '../agent/status.js';
 import type { Finding } from '../docker/verify/finding.js';
 import type { Fact } from '../lib/fact.js';
 
@@ -40,4 +41,9 @@ export function uncheckedIf(id: string, what: string, fact: Fact<unknown>): read
       repair: 'sudo tartan doctor',
     }),
   ];
+}
+
+/** Bytes that the tunnel adds to a packet: with the engine kernel 8 more than with user space alone. */
+export function tunnelOverhead({ datapath }: Status): number {
+  return (datapath?.kernel?.wanted ?? 'user') === 'user' ? 28 : 36;
 }

@@ -93,6 +93,8 @@ export interface UnderlayFindings {
   /** How packets to some peers, and to addresses of their subnets, leave this host. */
   readonly routes: Fact<readonly PeerRoute[]>;
   readonly drops: Fact<readonly OuterDrop[]>;
+  /** The same for the engine kernel; none where it is not on. */
+  readonly kernelDrops: Fact<readonly OuterDrop[]>;
 }
 
 export interface UnderlayLink {

@@ -3,7 +3,7 @@ import type { Status, StatusPeer } from '../agent/status.js';
 import type { Finding } from '../docker/verify/finding.js';
 import { listed } from '../docker/verify/finding.js';
 import { factValue } from '../lib/fact.js';
-import { check, diagnosis, type Check } from './check.js';
+import { check, diagnosis, tunnelOverhead, type Check } from './check.js';
 import type { DoctorFacts } from './facts.js';
 import { problemsAt } from './judge-problems.js';
 
@@ -51,7 +51,7 @@ function judgeSilent(silent: readonly StatusPeer[]): readonly Finding[] {
         ]),
     ...gone.slice(0, namedMax).map(peer =>
       diagnosis('warning', 'peer-gone', {
-        found: `${nameOf(peer)} has not been heard for more than a day`,
+        found: `${peerNameOf(peer)} has not been heard for more than a day`,
         cause: 'its host was taken away without tartan leave, and its lease is reserved or has not ended',
         expected: 'no lease of a host that is gone',
         repair: `tartan lease release ${peer.subnet} --force`,
@@ -68,7 +68,7 @@ function isGone({ watched }: StatusPeer): boolean {
 function judgeOne(peer: StatusPeer): Finding {
   const { reason = null, nextStep = null } = peer.watched ?? {};
   return diagnosis('error', 'peer-silent', {
-    found: `${nameOf(peer)} is silent`,
+    found: `${peerNameOf(peer)} is silent`,
     cause: reason ?? 'not known',
     expected: 'an answer within seconds',
     repair: nextStep ?? `tartan ping ${peer.publicIp}`,
@@ -115,10 +115,10 @@ function judgePaths(status: Status): readonly Finding[] {
     .slice(0, namedMax)
     .map(({ peer, least }) =>
       diagnosis('warning', 'path-mtu', {
-        found: `the path to ${nameOf(peer)} carries packets of ${least} bytes, containers may send ${wanted}`,
+        found: `the path to ${peerNameOf(peer)} carries packets of ${least} bytes, containers may send ${wanted}`,
         cause: 'a link on the way has a smaller MTU than the interface of the tunnel',
         expected: `${wanted} bytes`,
-        repair: `set the MTU of the interface to ${least + 28} on both hosts, then systemctl restart docker`,
+        repair: `set the MTU of the interface to ${least + tunnelOverhead(status)} on both hosts, then systemctl restart docker`,
       }),
     );
 }
@@ -129,7 +129,7 @@ function judgeAddresses({ peers }: Status): readonly Finding[] {
     .slice(0, namedMax)
     .map(peer =>
       diagnosis('warning', 'peer-address', {
-        found: `packets of ${nameOf(peer)} come from ${peer.watched?.addressSeen ?? ''}`,
+        found: `packets of ${peerNameOf(peer)} come from ${peer.watched?.addressSeen ?? ''}`,
         cause: 'its address is translated on the way, or it sends by another interface',
         expected: peer.publicIp,
         repair: `start tartand there with --public-ip ${(peer.watched?.addressSeen ?? '').replace(/:\d+$/, '')}`,
@@ -145,7 +145,7 @@ function judgeKinds({ peers, backend }: Status): readonly Finding[] {
       ? []
       : [
           diagnosis('note', 'peer-backend', {
-            found: `${listed(others.map(peer => `${nameOf(peer)} says ${peer.backend ?? '-'}`))}, this host is ${backend?.type ?? '-'}`,
+            found: `${listed(others.map(peer => `${peerNameOf(peer)} says ${peer.backend ?? '-'}`))}, this host is ${backend?.type ?? '-'}`,
             cause: 'the network document was changed, and they were not restarted since',
             expected: `backend ${backend?.type ?? '-'} on each host`,
             repair: 'restart the daemons of the hosts that differ',
@@ -155,7 +155,7 @@ function judgeKinds({ peers, backend }: Status): readonly Finding[] {
       ? []
       : [
           diagnosis('note', 'peer-unwatched', {
-            found: `${listed(unwatched.map(nameOf))} cannot be asked`,
+            found: `${listed(unwatched.map(peerNameOf))} cannot be asked`,
             cause: 'flannel, or a tartan of an earlier version, which answers no questions',
             expected: 'tartan of this version on each host',
             repair: 'tartan features show',
@@ -164,6 +164,6 @@ function judgeKinds({ peers, backend }: Status): readonly Finding[] {
   ];
 }
 
-function nameOf({ publicIp, subnet, hostName }: StatusPeer): string {
+export function peerNameOf({ publicIp, subnet, hostName }: StatusPeer): string {
   return `${hostName === null ? '' : `${hostName} `}${publicIp} (${subnet})`;
 }

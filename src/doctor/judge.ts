@@ -6,6 +6,7 @@ import { groups, type Check, type Group } from './check.js';
 import type { DoctorFacts } from './facts.js';
 import { judgeDataPlane } from './judge-data-plane.js';
 import { judgeDockerPart } from './judge-docker.js';
+import { judgeKernel } from './judge-kernel.js';
 import { judgeMachine } from './judge-machine.js';
 import { judgeOwn } from './judge-own.js';
 import { judgePeers } from './judge-peers.js';
@@ -42,6 +43,7 @@ export function judgeAll(facts: DoctorFacts, toolVersion: string, fixed: readonl
     ...judgeUnderlay(facts),
     ...judgePeers(facts),
     ...judgeDataPlane(facts),
+    ...judgeKernel(facts),
     ...judgeDockerPart(facts),
     ...judgeOwn(facts, toolVersion),
     ...judgeMachine(facts),

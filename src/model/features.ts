@@ -38,7 +38,7 @@ export function featuresOf(datapath: {
 /** Returns why packets to a host of these features cannot go by our kernel engine; undefined where they can. */
 export function whyNotKernel({ kernel, isKernelUnread }: Features, ours: KernelOffer): string | undefined {
   if (isKernelUnread) return 'its lease announces the kernel engine in a form that this version does not understand';
-  if (!kernel) return 'it does not announce the kernel engine';
+  if (!kernel) return 'its lease does not announce the kernel engine';
   if (kernel.port !== ours.port)
     return `it receives on UDP port ${kernel.port}, and our kernel link sends to port ${ours.port} only`;
   if (kernel.vni !== ours.vni)

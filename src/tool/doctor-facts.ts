@@ -18,6 +18,7 @@ import {
   prefixContains,
   type Ipv4,
 } from '../model/ip.js';
+import { kernelPort } from '../model/plan.js';
 import type { Status, StatusPeer } from '../agent/status.js';
 import { readHostFacts } from './doctor-host-facts.js';
 import { readOwnFacts } from './doctor-own-facts.js';
@@ -30,14 +31,15 @@ const peersAsked = 16;
 export async function readDoctorFacts(request: DoctorRequest): Promise<Pick<DoctorFacts, 'own' | 'host' | 'underlay'>> {
   const { status } = request;
   const peers = choosePeers(status);
-  const [own, underlay, drops] = await Promise.all([
+  const [own, underlay, drops, kernelDrops] = await Promise.all([
     readOwnFacts(request),
     inTime('the links and routes', readUnderlay(status, peers)),
     readDrops(status, peers),
+    readKernelDrops(status, peers),
   ]);
   const { tunnelIndex, ...found } = factValue(underlay) ?? unread(underlay);
   const host = readHostFacts(status?.interface?.name, tunnelIndex);
-  return { own, host, underlay: { ...found, drops } };
+  return { own, host, underlay: { ...found, drops, kernelDrops } };
 }
 
 /** @returns the fact, or that it took too long */
@@ -59,7 +61,7 @@ function choosePeers(status: Status | undefined): readonly StatusPeer[] {
   return [...silent, ...rest].slice(0, peersAsked);
 }
 
-type UnderlayReading = Omit<UnderlayFindings, 'drops'> & { readonly tunnelIndex: number | undefined };
+type UnderlayReading = Omit<UnderlayFindings, 'drops' | 'kernelDrops'> & { readonly tunnelIndex: number | undefined };
 
 function unread(why: Fact<unknown>): UnderlayReading {
   const fact = why.known ? unknown('not read') : why;
@@ -77,6 +79,19 @@ async function readDrops(status: Status | undefined, peers: readonly StatusPeer[
       : undefined;
   const addresses = peers.map(peer => parseIpv4(peer.publicIp));
   const tunnel = { device, address: parseIpv4(address), port, peers: addresses, overlay };
+  const signal = AbortSignal.timeout(factLimitMs);
+  const drops = await inTime('the packet filter rules', readOuterDrops(tunnel, runCommand, signal));
+  return drops.known ? drops.value : drops;
+}
+
+async function readKernelDrops(
+  status: Status | undefined,
+  peers: readonly StatusPeer[],
+): Promise<UnderlayFindings['kernelDrops']> {
+  if (!status?.interface || status.datapath?.kernel?.state !== 'on') return known([]);
+  const { name: device, address } = status.interface;
+  const addresses = peers.map(peer => parseIpv4(peer.publicIp));
+  const tunnel = { device, address: parseIpv4(address), port: kernelPort, peers: addresses, isKernel: true };
   const signal = AbortSignal.timeout(factLimitMs);
   const drops = await inTime('the packet filter rules', readOuterDrops(tunnel, runCommand, signal));
   return drops.known ? drops.value : drops;

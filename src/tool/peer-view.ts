@@ -35,6 +35,7 @@ const columns: readonly Column<StatusPeer>[] = [
   { title: 'PUBLIC IP', cell: peer => peer.publicIp },
   { title: 'BACKEND', cell: peer => peer.backend ?? '-' },
   { title: 'STATE', cell: stateCell },
+  { title: 'ENGINE', cell: ({ watched }) => watched?.engine ?? '-' },
   { title: 'RTT', cell: ({ watched }) => milliseconds(watched?.roundTripMs?.p50) },
   { title: 'P99', cell: ({ watched }) => milliseconds(watched?.roundTripMs?.p99), wide: true },
   { title: 'LOSS', cell: lossCell },
@@ -68,7 +69,8 @@ function reasonOf({ state, secondsLeft, watched }: StatusPeer): string {
     remembered: ['of the state file, etcd has not confirmed it'],
   }[state];
   const seen = watched?.addressSeen ? [`its packets come from ${watched.addressSeen}`] : [];
-  return [...(watched?.reason ? [watched.reason] : []), ...lease, ...seen].join('; ');
+  const engine = watched?.engineReason ? [`by user space: ${watched.engineReason}`] : [];
+  return [...(watched?.reason ? [watched.reason] : []), ...lease, ...seen, ...engine].join('; ');
 }
 
 function lossCell({ watched }: StatusPeer): Cell {

@@ -16,6 +16,8 @@ export interface PingResult {
   readonly subnet: string;
   readonly publicIp: string;
   readonly address: string;
+  /** By which the requests went, as the daemon said before; null: not known. */
+  readonly engine: 'user' | 'kernel' | null;
   readonly sent: number;
   readonly received: number;
   /** Lowest of the round trips; null without an answer. */
@@ -31,6 +33,7 @@ const parallel = 64;
 const columns: readonly Column<PingResult>[] = [
   { title: 'PEER', cell: result => result.subnet },
   { title: 'PUBLIC IP', cell: result => result.publicIp },
+  { title: 'ENGINE', cell: result => result.engine ?? '-' },
   {
     title: 'ANSWERS',
     cell: ({ sent, received }) => ({ text: `${received} of ${sent}`, colour: received === sent ? 'good' : 'bad' }),
@@ -104,6 +107,7 @@ async function ping(
     subnet: peer.subnet,
     publicIp: peer.publicIp,
     address: formatIpv4(address),
+    engine: peer.watched?.engine ?? null,
     sent: count,
     received: rtts.length,
     rttMs,

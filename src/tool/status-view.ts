@@ -2,7 +2,14 @@
  * Formats the daemon's Status for one screen: the truth in one line, then what is wrong with its next step, then facts.
  * `wide` adds what is for a closer look.
  */
-import type { PlacedProblem, Status, StatusDatapath, StatusPeer, StatusStore } from '../agent/status.js';
+import type {
+  KernelEngineStatus,
+  PlacedProblem,
+  Status,
+  StatusDatapath,
+  StatusPeer,
+  StatusStore,
+} from '../agent/status.js';
 import { peerLabel, peerListOf, peerTable } from './peer-view.js';
 import {
   formatDuration,
@@ -135,6 +142,7 @@ function factFields(status: Status): readonly Field[] {
     ['peers', peersText(status.peers)],
     ...(status.store ? [['etcd', storeCell(status.store)] as const] : []),
     ['data plane', datapath ? datapathCell(datapath) : '-'],
+    ...(datapath?.kernel ? [['engine', engineCell(datapath.kernel, status.peers.length)] as const] : []),
     ['version', status.version],
   ];
 }
@@ -173,6 +181,19 @@ function datapathCell(datapath: StatusDatapath): Cell {
   if (pid === null) return { text: `${engine}, no process`, colour: 'bad' };
   const table = published === adopted ? `table ${adopted}` : `table ${adopted} of ${published}`;
   return `${engine}, process ${pid}, ${threads} threads, ${table}, respawns ${respawns}`;
+}
+
+/** Which packets the kernel carries, and why not more. */
+function engineCell({ wanted, state, reason, peers }: KernelEngineStatus, count: number): Cell {
+  const why = reason === null ? '' : `: ${reason}`;
+  if (state === 'unavailable')
+    return {
+      text: `user space, the kernel engine is not available${why}`,
+      colour: wanted === 'kernel' ? 'bad' : 'good',
+    };
+  if (wanted === 'user') return `user space${state === 'on' ? ', the kernel engine only receives' : ''}${why}`;
+  if (state === 'off') return `user space, --engine=${wanted} is not on yet${why}`;
+  return `kernel for ${peers} of ${count} peers, user space for the others`;
 }
 
 function wideFields({ store, datapath, passes, node }: Status): readonly Field[] {

@@ -16,7 +16,14 @@ export interface WayRequest {
   readonly from: Ipv4 | undefined;
   /** What the outer packet would be; undefined where no peer has the address. */
   readonly outer:
-    { readonly device: string; readonly address: Ipv4; readonly port: number; readonly peer: Ipv4 } | undefined;
+    | {
+        readonly device: string;
+        readonly address: Ipv4;
+        readonly port: number;
+        readonly peer: Ipv4;
+        readonly isKernel?: boolean;
+      }
+    | undefined;
 }
 
 export interface WayRoute {

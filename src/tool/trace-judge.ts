@@ -4,6 +4,7 @@
  */
 import type { Status, StatusPeer } from '../agent/status.js';
 import { formatIpv4, parsePrefix, prefixContains, type Ipv4 } from '../model/ip.js';
+import { kernelDevice, kernelPort } from '../model/plan.js';
 import { peerLabel, stateOf } from './peer-view.js';
 import type { WayFacts, WayRoute } from './trace-facts.js';
 import { formatDuration } from './table.js';
@@ -103,7 +104,7 @@ function* tunnelSteps(question: TraceQuestion, facts: WayFacts, peer: StatusPeer
   yield routeStep(facts, question.device);
   yield* firewallSteps(facts, question.device);
   yield sourceStep(question, facts);
-  yield dataPlaneStep(question.status);
+  yield dataPlaneStep(question.status, peer);
   yield mtuStep(question.status, peer);
   yield underlayStep(question.status, facts, peer);
   yield peerStep(peer);
@@ -202,15 +203,22 @@ function sourceStep({ from, status }: TraceQuestion, facts: WayFacts): TraceStep
   );
 }
 
-function dataPlaneStep({ datapath, lease }: Status): TraceStep {
+function dataPlaneStep({ datapath, lease }: Status, { watched }: StatusPeer): TraceStep {
   if (lease?.state === 'lost')
     return lost('data plane', 'the lease is lost, both directions drop (tx_fenced)', 'tartan leases -o wide');
   if (!datapath) return unread('data plane', 'the daemon has none, or an older one does not tell');
   const { pid, generationAdopted: adopted, generationPublished: published } = datapath;
+  if (watched?.engine === 'kernel')
+    return passes(
+      'data plane',
+      `the engine kernel sends it by ${kernelDevice}; what is too long for that goes by user space`,
+    );
   if (pid === null)
     return lost('data plane', 'no data process runs, the kernel queues and drops', 'journalctl -u tartand -p warning');
   const lag = adopted < published ? `, which is behind the published ${published}` : '';
-  return passes('data plane', `process ${pid} finds the peer in table ${adopted}${lag}; counted as tx_ok`);
+  const reason = watched?.engineReason ?? null;
+  const why = reason === null ? '' : `; not by the kernel: ${reason}`;
+  return passes('data plane', `process ${pid} finds the peer in table ${adopted}${lag}; counted as tx_ok${why}`);
 }
 
 function mtuStep({ docker }: Status, { watched }: StatusPeer): TraceStep {
@@ -228,8 +236,8 @@ function mtuStep({ docker }: Status, { watched }: StatusPeer): TraceStep {
 }
 
 /** Our own filters for the tunnel's packets. */
-function underlayStep(status: Status, { outerDrops }: WayFacts, { publicIp }: StatusPeer): TraceStep {
-  const port = status.backend?.port ?? '';
+function underlayStep(status: Status, { outerDrops }: WayFacts, { publicIp, watched }: StatusPeer): TraceStep {
+  const port = watched?.engine === 'kernel' ? kernelPort : (status.backend?.port ?? '');
   const way = `UDP ${status.node.publicIp ?? ''} -> ${publicIp}:${port}${status.interface ? ` by ${status.interface.name}` : ''}`;
   if (!outerDrops.known) return unread('underlay', `${way}; the packet filters: ${outerDrops.why}`);
   const drop =

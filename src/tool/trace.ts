@@ -2,6 +2,7 @@
 import { apiVersion, type Status } from '../agent/status.js';
 import { tunnelDevice } from '../backend/all.js';
 import { formatIpv4, parseIpv4, readIpv4, shown, type Ipv4 } from '../model/ip.js';
+import { kernelPort } from '../model/plan.js';
 import { daemonStatus, print, type Call } from './commands.js';
 import { exitStatus, usageError, type ExitStatus } from './error.js';
 import type { WayRequest } from './trace-facts.js';
@@ -55,7 +56,9 @@ function outerOf(status: Status, to: Ipv4): WayRequest['outer'] {
   const peer = peerOf(status, to);
   const [address, far] = [readIpv4(link?.address ?? ''), readIpv4(peer?.publicIp ?? '')];
   if (!link || !backend?.port || address === undefined || far === undefined) return undefined;
-  return { device: link.name, address, port: backend.port, peer: far };
+  const isKernel = peer?.watched?.engine === 'kernel';
+  const outer = { device: link.name, address, peer: far };
+  return isKernel ? { ...outer, port: kernelPort, isKernel } : { ...outer, port: backend.port };
 }
 
 function readAddress(name: string, text: string): Ipv4 {

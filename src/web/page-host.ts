@@ -21,6 +21,8 @@ export interface PeerRow {
   readonly name: string | null;
   readonly address: string;
   readonly backend: string | null;
+  /** By which its packets go. */
+  readonly engine: string | null;
   readonly state: ShownState;
   /** Seconds in this state. */
   readonly since: number | null;
@@ -75,13 +77,15 @@ export function shownStateOf({ state, watched }: StatusPeer): ShownState {
 function peerRowOf(peer: StatusPeer): PeerRow {
   const { watched, state, secondsLeft } = peer;
   const kept = state === 'live' || secondsLeft === null ? null : `routed ${Math.round(secondsLeft)} s longer`;
-  const reason = [watched?.reason, watched?.nextStep, kept].filter(text => text).join('; ');
+  const engine = watched?.engineReason ? `by user space: ${watched.engineReason}` : null;
+  const reason = [watched?.reason, watched?.nextStep, kept, engine].filter(text => text).join('; ');
   const seen = watched?.addressSeen ?? null;
   return {
     subnet: peer.subnet,
     name: peer.hostName ?? peer.nodeId,
     address: seen === null ? peer.publicIp : `${peer.publicIp}, seen from ${seen}`,
     backend: peer.backend,
+    engine: watched?.engine ?? null,
     state: shownStateOf(peer),
     since: watched?.stateSeconds ?? null,
     p50: watched?.roundTripMs?.p50 ?? null,
@@ -116,6 +120,7 @@ function factsOf(status: Status): PageHost['facts'] {
     ['interface', underlay && `${underlay.name}, ${underlay.address}, MTU ${underlay.mtu}`],
     ['backend', backend && [backend.type, ...(backend.port === null ? [] : [`port ${backend.port}`])].join(', ')],
     ['data plane', datapath && datapathText(datapath)],
+    ['engine', datapath?.kernel && engineText(datapath.kernel)],
     ['Docker', docker && `${docker.bip}, MTU ${docker.mtu}`],
     ['etcd', store && storeText(store)],
     ['node', node.id],
@@ -131,6 +136,12 @@ function leaseText({ subnet, state, deadlineSeconds }: NonNullable<Status['lease
 
 function datapathText({ engine, pid, threads, respawns }: NonNullable<Status['datapath']>): string {
   return `${engine}, ${pid === null ? 'no process' : `process ${pid}, ${threads} threads`}, respawns ${respawns}`;
+}
+
+function engineText({ wanted, state, reason, peers }: NonNullable<NonNullable<Status['datapath']>['kernel']>): string {
+  const why = reason === null ? '' : `, ${reason}`;
+  if (wanted === 'user' || state !== 'on') return `user space, kernel ${state}${why}`;
+  return `kernel for ${peers} peers`;
 }
 
 function storeText({ answeredSeconds, refused, endpoints }: NonNullable<Status['store']>): string {

@@ -16,6 +16,8 @@ export const upWatched: PeerWatched = {
   loss: 0,
   pathMtu: { out: 1472, in: 1472 },
   addressSeen: null,
+  engine: 'user',
+  engineReason: null,
   sent: { packets: 1, bytes: 100 },
   received: { packets: 1, bytes: 100 },
   sentBitsPerSecond: 0,
@@ -40,6 +42,7 @@ export const sampleDatapath: NonNullable<Status['datapath']> = {
   features: [],
   warnings: [],
   warningKinds: [],
+  kernel: null,
   counters: { rx_dropped: 0, tx_dropped: 0 },
 };
 
@@ -103,6 +106,7 @@ export const wellFacts: DoctorFacts = {
       },
     ]),
     drops: known([]),
+    kernelDrops: known([]),
   },
   docker: known({ plan: samplePlan, facts: sampleFacts }),
 };

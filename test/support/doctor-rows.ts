@@ -21,7 +21,7 @@ export function withProblem(
   return withStatus({ problems: [text], placedProblems: [{ place, text }], ...more });
 }
 
-function withDatapath(
+export function withDatapath(
   before: Partial<Status['datapath']>,
   after: Partial<Status['datapath']> = before,
 ): Partial<DoctorFacts> {
@@ -38,7 +38,7 @@ const link = { name: 'eth0', mtu: 1500, up: true, hasAddress: true, isRouted: fa
 const place = own.places[0] ?? { path: '', refusal: undefined, freeBytes: known(0), freeFiles: known(0) };
 export const away = unknown('nobody listens on /run/tartan/tartand.sock');
 
-type Row = readonly [severity: string, id: string, words: RegExp, change: Partial<DoctorFacts>];
+export type Row = readonly [severity: string, id: string, words: RegExp, change: Partial<DoctorFacts>];
 
 /** The words stand in evidence, cause or next step. */
 export const rows: readonly Row[] = [

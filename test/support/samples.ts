@@ -59,6 +59,8 @@ export const unmeasured: PeerWatched = {
   loss: null,
   pathMtu: { out: null, in: null },
   addressSeen: null,
+  engine: 'user',
+  engineReason: null,
   sent: { packets: 0, bytes: 0 },
   received: { packets: 0, bytes: 0 },
   sentBitsPerSecond: null,

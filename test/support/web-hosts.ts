@@ -50,6 +50,7 @@ function hostAt(own: number, count: number): Status {
       respawns: 0,
       features: ['tso', 'gro'],
       warnings: [],
+      kernel: null,
       counters: { rx_ok: 81_234, rx_bytes: 9_000_000, tx_ok: 79_001, tx_no_route: 312, rx_source: 41, rx_checksum: 2 },
     },
     store: {
@@ -88,6 +89,8 @@ function watchedOf(own: number, index: number): PeerWatched {
     loss: well ? (own === lossy && index % 5 === 0 ? 0.06 : 0) : 1,
     pathMtu: { out: well ? 1472 : null, in: well ? 1472 : null },
     addressSeen: null,
+    engine: 'user' as const,
+    engineReason: null,
     sent: { packets: 1000, bytes: 1_000_000 },
     received: { packets: 1000, bytes: 1_000_000 },
     sentBitsPerSecond: well ? 1000 * ((own * 31 + index * 97) % 9000) : 0,

@@ -5,6 +5,7 @@ import { judgeAll, type DoctorReport } from '../../src/doctor/judge.js';
 import { known } from '../../src/lib/fact.js';
 import { formatDoctor } from '../../src/tool/doctor-view.js';
 import { watchedPeer, wellFacts, wellStatus } from '../support/doctor-facts.js';
+import { kernelRows } from '../support/doctor-kernel-rows.js';
 import { away, rows, withProblem, withStatus } from '../support/doctor-rows.js';
 
 const { host, underlay } = wellFacts;
@@ -26,7 +27,7 @@ test('nothing is found on a sound host, and each group says what is well', () =>
 });
 
 describe('each fact has its finding', () => {
-  test.each(rows)('%s %s %s', (severity, id, words, change) => {
+  test.each([...rows, ...kernelRows])('%s %s %s', (severity, id, words, change) => {
     const { findings, ok } = judged(change);
     const found = findings.filter(one => one.id === id && words.test(`${one.evidence}\n${one.cause}\n${one.next}`));
     expect(
@@ -37,7 +38,7 @@ describe('each fact has its finding', () => {
   });
 
   test('and every one has a cause, what is expected and a next step', () => {
-    for (const [, , , change] of rows)
+    for (const [, , , change] of [...rows, ...kernelRows])
       for (const { id, evidence, cause, expected, next } of judged(change).findings)
         expect(
           [evidence, cause, expected, next].every(text => text.trim() !== ''),

@@ -3,6 +3,7 @@ import { expect, it, vi } from 'vitest';
 import { EngineSwitch } from '../../src/agent/engine-switch.js';
 import { LocalNode } from '../../src/agent/local-node.js';
 import type { SavedState } from '../../src/agent/saved-state.js';
+import { snapshot } from '../../src/agent/snapshot.js';
 import type { Features } from '../../src/model/features.js';
 import { parseNetworkConfig } from '../../src/model/network.js';
 import type { EngineChoice } from '../../src/model/plan.js';
@@ -124,4 +125,55 @@ it('the document switches the engine of a running agent off and on, and no MTU m
   await vi.waitFor(() => expect(datapath.started).toMatchObject({ engine: 'auto', mtu: 1464 }));
   expect(events.filter(event => event === 'engine.changed')).toHaveLength(2);
   expect(host.calls.every(call => call.includes('mtu 1464'))).toBe(true);
+});
+
+it('the status tells the engine of the host and of each peer, each with its reason once', async () => {
+  const { agent, store, datapath } = make({ engine: 'auto' });
+  agent.run(stop.signal).catch(() => {});
+  const leases = [2, 3, 4].map(n => ({
+    ...fakeLease(`10.5.${n}.0/24`, `192.0.2.${n}`),
+    features: n === 4 ? { probe: 1 as const } : both,
+  }));
+  store.push(...leases);
+  datapath.kernelOffer = kernel;
+  datapath.kernel = { state: 'on', peers: 1 };
+  await vi.waitFor(() => expect(agent.reconciler.tunnel).toHaveLength(3));
+  const nothing = { packets: 0, bytes: 0 };
+  const blank = {
+    heardMs: undefined,
+    sentMs: undefined,
+    sent: nothing,
+    received: nothing,
+    asked: 0,
+    answered: 0,
+    askedMs: undefined,
+    answeredMs: undefined,
+    roundTripUs: undefined,
+    loss: undefined,
+    pathMtuOut: undefined,
+    pathMtuIn: undefined,
+    addressSeen: undefined,
+  };
+  datapath.measured = [
+    { ...blank, identity: '10.5.2.0/24 peer', engine: 'kernel' },
+    { ...blank, identity: '10.5.3.0/24 peer', engine: 'user', engineReason: 'no answer on UDP 4790 for 12 s' },
+  ];
+  await agent.watch.look();
+  const engines = (): unknown =>
+    snapshot(agent, 'x').peers.map(({ watched }) => [watched?.engine, watched?.engineReason]);
+  expect(engines()).toEqual([
+    ['kernel', null],
+    ['user', 'no answer on UDP 4790 for 12 s'],
+    ['user', 'its lease does not announce the kernel engine'],
+  ]);
+  expect(snapshot(agent, 'x').datapath?.kernel).toEqual({ wanted: 'auto', state: 'on', reason: null, peers: 1 });
+  // Nothing else was measured.
+  datapath.measured = datapath.measured.map(one => ({ ...one, engineReason: 'no answer on UDP 4790 for 13 s' }));
+  await agent.watch.look();
+  expect(engines()).toContainEqual(['user', 'no answer on UDP 4790 for 13 s']);
+  // What holds for the host is said of the host alone.
+  datapath.kernelOffer = undefined;
+  datapath.kernel = { state: 'unavailable', reason: 'EPERM', peers: 0 };
+  expect(engines()).toContainEqual(['user', null]);
+  expect(snapshot(agent, 'x').datapath?.kernel).toMatchObject({ state: 'unavailable', reason: 'EPERM' });
 });

@@ -110,7 +110,7 @@ describe('in a lease', () => {
 
 it.each<[Features, RegExp | undefined]>([
   [{ kernel: { port: 4790, vni: 1 } }, undefined],
-  [{}, /does not announce the kernel engine/],
+  [{}, /its lease does not announce the kernel engine/],
   [{ isKernelUnread: true }, /in a form that this version does not understand/],
   [{ kernel: { port: 4791, vni: 1 } }, /receives on UDP port 4791, and our kernel link sends to port 4790/],
   [{ kernel: { port: 4790, vni: 7 } }, /its VNI is 7 and ours 1: .*Backend\.VNI/],

@@ -50,11 +50,26 @@ const status: Status = {
     features: [],
     warnings: [],
     warningKinds: [],
+    kernel: null,
     counters: { txPackets: 12, rxPackets: 0, dropNoRoute: 3 },
   },
 };
 
 describe('status', () => {
+  it.each([
+    [{ wanted: 'user', state: 'off', reason: 'this host runs with --engine=user' }, 'user space: this host runs with'],
+    [{ wanted: 'user', state: 'on', reason: 'Engine ..' }, 'user space, the kernel engine only receives: Engine ..'],
+    [
+      { wanted: 'auto', state: 'unavailable', reason: 'EPERM' },
+      'user space, the kernel engine is not available: EPERM',
+    ],
+    [{ wanted: 'auto', state: 'on', reason: null }, 'kernel for 1 of 3 peers, user space for the others'],
+  ] as const)('the engine of %j', (kernel, text) => {
+    if (!status.datapath) throw new Error('the sample has one');
+    const datapath = { ...status.datapath, kernel: { ...kernel, peers: 1 } };
+    expect(formatStatus({ ...status, datapath }, 'table', plain)).toContain(`engine      ${text}`);
+  });
+
   it('on one screen', () => {
     expect(formatStatus(status, 'table', plain)).toBe(
       [

@@ -21,6 +21,7 @@ const datapath: NonNullable<Status['datapath']> = {
   features: ['udp_gro'],
   warnings: ['small buffer'],
   warningKinds: ['kernel'],
+  kernel: null,
   counters: { tx_ok: 10, tx_bytes: 1000, rx_ok: 9, rx_bytes: 900, tx_noroute: 3, rx_spoof_src: 4, rx_port: 5 },
 };
 
@@ -34,6 +35,8 @@ const watched: PeerWatched = {
   loss: 0.25,
   pathMtu: { out: 1472, in: 1400 },
   addressSeen: null,
+  engine: 'user',
+  engineReason: null,
   sent: { packets: 5, bytes: 500 },
   received: { packets: 4, bytes: 400 },
   sentBitsPerSecond: 10,
@@ -206,7 +209,7 @@ it('bounds the series at 5,000 peers: the silent have half of the places, traffi
   );
   const counters = Object.fromEntries(Array.from({ length: 256 }, (_, number) => [`tx_reason${number}`, number]));
   const series = await scrape({ peers, datapath: { ...datapath, counters } });
-  expect(series.size).toBeLessThan(50 * 11 + 256 + 100);
+  expect(series.size).toBeLessThan(50 * 12 + 256 + 100);
   const chosen = [...series].filter(([name]) => name.startsWith('tartan_peer_up'));
   expect(chosen).toHaveLength(50);
   expect(chosen.filter(([, up]) => up === 0)).toHaveLength(25);

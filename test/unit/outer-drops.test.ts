@@ -20,9 +20,10 @@ async function drops(
   saved: string | undefined,
   table?: object,
   overlay?: OuterTunnel['overlay'],
+  change: Partial<OuterTunnel> = {},
 ): Promise<readonly OuterDrop[]> {
   const read = await readOuterDrops(
-    { ...tunnel, overlay },
+    { ...tunnel, overlay, ...change },
     async (file, args) => {
       const absent = Object.assign(new Error(file), { code: 'ENOENT' });
       if (file === 'iptables-save' && saved !== undefined) return saved;
@@ -83,6 +84,32 @@ describe('iptables', () => {
 
   test.each([docker20, docker28])('rules of Docker drop nothing of the tunnel', async saved => {
     expect(await drops(saved)).toEqual([]);
+  });
+});
+
+describe('the engine kernel: from any port, and not tracked', () => {
+  const kernel = { port: 4790, isKernel: true };
+  const found = async (rules: string, policy?: string): Promise<readonly string[]> =>
+    (await drops(save(rules, policy), undefined, undefined, kernel)).map(({ what, repair }) => `${what}: ${repair}`);
+  const accept = (chain: string): string => `iptables -t filter -I ${chain} -p udp --dport 4790 -j ACCEPT`;
+
+  test.each([
+    ['nothing', '', 'ACCEPT', []],
+    ['all but the other port', '-A INPUT -p udp -m udp --dport 8285 -j ACCEPT', 'DROP', [`in: ${accept('INPUT')}`]],
+    ['all but what is accepted', '-A INPUT -p udp -m udp --dport 4790 -j ACCEPT', 'DROP', []],
+    [
+      'what is not established: nobody tracks it',
+      '-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p udp -j DROP',
+      'ACCEPT',
+      [`in: ${accept('INPUT')}`],
+    ],
+    ['what is new, which is another state', '-A INPUT -m conntrack --ctstate NEW -j DROP', 'ACCEPT', []],
+    ['but what is untracked', '-A INPUT -m conntrack --ctstate UNTRACKED -j ACCEPT\n-A INPUT -j DROP', 'ACCEPT', []],
+    ['what goes out', '-A OUTPUT -o eth0 -p udp --dport 4790 -j DROP', 'ACCEPT', [`out: ${accept('OUTPUT')}`]],
+    ['a source port, which may be any', '-A OUTPUT -p udp --sport 4790 -j DROP', 'ACCEPT', []],
+    ['ICMP', '-A INPUT -p icmp -j DROP', 'ACCEPT', []],
+  ])('drops %s', async (_, rules, policy, wanted) => {
+    expect(await found(rules, policy)).toEqual(wanted);
   });
 });
 

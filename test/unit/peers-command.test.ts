@@ -34,8 +34,9 @@ const peers = [
     nextStep: 'power it on',
     loss: 0.5,
     addressSeen: '192.0.2.33:8285',
+    engineReason: 'no answer on UDP 4790 for 9 s',
   }),
-  peer(4, { state: 'up' }, { state: 'held-down', secondsLeft: 58 }),
+  peer(4, { state: 'up', engine: 'kernel' }, { state: 'held-down', secondsLeft: 58 }),
   peer(5, null, { hostName: null }),
 ];
 
@@ -64,11 +65,11 @@ describe('tartan peers', () => {
     const outcome = await run('peers');
     expect(outcome).toMatchObject({ status: 0, err: '' });
     expect(outcome.out.split('\n')).toEqual([
-      'PEER         HOST    PUBLIC IP  BACKEND  STATE      RTT      LOSS  MTU   IN        OUT         REASON',
-      '10.5.2.0/24  host-2  192.0.2.2  udp      up         0.21 ms  0%    1472  12 bit/s  1.2 Mbit/s',
-      '10.5.3.0/24  host-3  192.0.2.3  udp      silent     -        50%   -     -         -           192.0.2.3 does not answer ARP on eth0; its packets come from 192.0.2.33:8285',
-      '10.5.4.0/24  host-4  192.0.2.4  udp      held-down  -        -     -     -         -           vanished from etcd, 58s left',
-      '10.5.5.0/24  -       192.0.2.5  udp      unknown    -        -     -     -         -',
+      'PEER         HOST    PUBLIC IP  BACKEND  STATE      ENGINE  RTT      LOSS  MTU   IN        OUT         REASON',
+      '10.5.2.0/24  host-2  192.0.2.2  udp      up         user    0.21 ms  0%    1472  12 bit/s  1.2 Mbit/s',
+      '10.5.3.0/24  host-3  192.0.2.3  udp      silent     user    -        50%   -     -         -           192.0.2.3 does not answer ARP on eth0; its packets come from 192.0.2.33:8285; by user space: no answer on UDP 4790 for 9 s',
+      '10.5.4.0/24  host-4  192.0.2.4  udp      held-down  kernel  -        -     -     -         -           vanished from etcd, 58s left',
+      '10.5.5.0/24  -       192.0.2.5  udp      unknown    -       -        -     -     -         -',
       '',
     ]);
   });

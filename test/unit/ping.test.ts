@@ -64,9 +64,9 @@ describe('ping', () => {
     const outcome = await run('-c 2');
     expect(outcome).toMatchObject({ status: 2, err: '' });
     expect(outcome.out.split('\n')).toEqual([
-      'PEER         PUBLIC IP  ANSWERS  RTT      REASON',
-      '10.5.2.0/24  192.0.2.2  2 of 2   0.50 ms',
-      '10.5.3.0/24  192.0.2.3  0 of 2   -        no answer',
+      'PEER         PUBLIC IP  ENGINE  ANSWERS  RTT      REASON',
+      '10.5.2.0/24  192.0.2.2  -       2 of 2   0.50 ms',
+      '10.5.3.0/24  192.0.2.3  -       0 of 2   -        no answer',
       '',
     ]);
     expect(calls).toEqual(['status /run/tartan', 'close']);

@@ -14,6 +14,7 @@ const datapath: NonNullable<Status['datapath']> = {
   respawns: 0,
   features: [],
   warnings: [],
+  kernel: null,
   counters: {},
 };
 

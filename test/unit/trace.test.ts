@@ -20,6 +20,7 @@ const status: Status = {
     respawns: 0,
     features: [],
     warnings: [],
+    kernel: null,
     counters: {},
   },
 };
@@ -93,6 +94,18 @@ describe('tartan trace', () => {
         outer: { device: 'eth0', address: parseIpv4('192.0.2.1'), port: 8285, peer: parseIpv4('192.0.2.2') },
       },
     ]);
+  });
+
+  it('by the engine kernel, and why not', async () => {
+    const watched = status.peers[0]?.watched;
+    if (!watched) throw new Error('the sample is watched');
+    const by = await trace('10.5.2.7', {}, peerWith({ watched: { ...watched, engine: 'kernel' } }));
+    expect(by.out).toContain('data plane  passes  the engine kernel sends it by tartan-k; what is too long');
+    expect(by.out).toContain('underlay    passes  UDP 192.0.2.1 -> 192.0.2.2:4790 by eth0');
+    expect(by.requests[0]?.outer).toMatchObject({ port: 4790, isKernel: true });
+    const engineReason = 'no answer on UDP 4790 for 12 s';
+    const not = await trace('10.5.2.7', {}, peerWith({ watched: { ...watched, engineReason } }));
+    expect(not.out).toContain('counted as tx_ok; not by the kernel: no answer on UDP 4790 for 12 s');
   });
 
   it('as a document', async () => {

@@ -22,6 +22,8 @@ const upWatched: PeerWatched = {
   loss: 0,
   pathMtu: { out: 1472, in: null },
   addressSeen: null,
+  engine: 'user',
+  engineReason: null,
   sent: { packets: 1, bytes: 100 },
   received: { packets: 1, bytes: 100 },
   sentBitsPerSecond: 1000,
@@ -78,6 +80,15 @@ test('an address seen elsewhere and the time that a peer stays routed are told',
   });
 });
 
+test('the engine of each peer, and why it is not the kernel', () => {
+  const byKernel = peer(2, { engine: 'kernel' });
+  const not = peer(3, { engineReason: 'no answer on UDP 4790 for 9 s' });
+  expect(pageHostOf(host(1, [byKernel, not])).peers).toMatchObject([
+    { engine: 'kernel', reason: null },
+    { engine: 'user', reason: 'by user space: no answer on UDP 4790 for 9 s' },
+  ]);
+});
+
 test('drops are the counters of lost packets, the most first; what passed and notes are none', () => {
   const counters = { rx_ok: 9, rx_bytes: 900, tx_no_route: 2, rx_source: 7, rx_port: 3, tx_full: 0, odd: 4 };
   const datapath = {
@@ -89,6 +100,7 @@ test('drops are the counters of lost packets, the most first; what passed and no
     respawns: 0,
     features: [],
     warnings: ['small buffers'],
+    kernel: null,
     counters,
   };
   const view = pageHostOf(host(1, [], { datapath }));

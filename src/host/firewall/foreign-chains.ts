@@ -175,8 +175,9 @@ function matchesField(payload: Json, right: Json, packet: JudgedPacket): Match {
   if (own === 'icmp') return matchesIcmp(field, right, packet);
   if (field !== 'sport' && field !== 'dport') return 'maybe';
   const range = listOf(memberOf(right, 'range')).map(Number);
-  if (range.length === 2) return matchesPorts(packet, range[0] ?? 0, range[1] ?? 0);
-  return typeof right === 'number' ? matchesPorts(packet, right) : 'maybe';
+  const side = field === 'sport' ? 'source' : 'destination';
+  if (range.length === 2) return matchesPorts(packet, side, range[0] ?? 0, range[1] ?? 0);
+  return typeof right === 'number' ? matchesPorts(packet, side, right) : 'maybe';
 }
 
 function matchesIcmp(field: string | undefined, right: Json, packet: JudgedPacket): Match {

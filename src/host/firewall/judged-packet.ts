@@ -17,12 +17,13 @@ export interface JudgedPacket {
   readonly source: Prefix;
   readonly destination: Prefix;
   readonly transport: Transport;
-  /** As conntrack sees it; no packet here is translated. */
-  readonly state: 'new' | 'established' | 'related';
+  /** As conntrack sees it; no packet here is translated. Our own rules keep the kernel engine's from being tracked. */
+  readonly state: 'new' | 'established' | 'related' | 'untracked';
 }
 
 export type Transport =
-  | { readonly protocol: 'tcp' | 'udp'; readonly port: number }
+  /** `anySource`: the port is that of the destination alone. */
+  | { readonly protocol: 'tcp' | 'udp'; readonly port: number; readonly anySource?: boolean }
   /** RFC 792; the names of types as nft writes them. */
   | { readonly protocol: 'icmp'; readonly type: number; readonly typeName: string; readonly code: number };
 
@@ -81,9 +82,17 @@ export function matchesProtocol({ transport }: JudgedPacket, protocol: string): 
   return yesOrNo(protocol === transport.protocol || protocol === String(numbers[transport.protocol]));
 }
 
-/** Source and destination have the same port. */
-export function matchesPorts({ transport }: JudgedPacket, first: number, last = first): Match {
-  return yesOrNo(transport.protocol !== 'icmp' && transport.port >= first && transport.port <= last);
+/** Source and destination have the same port, unless the source may have any. */
+export function matchesPorts(
+  { transport }: JudgedPacket,
+  side: 'source' | 'destination' | 'either',
+  first: number,
+  last = first,
+): Match {
+  if (transport.protocol === 'icmp') return 'no';
+  const isPort = yesOrNo(transport.port >= first && transport.port <= last);
+  if (!transport.anySource || side === 'destination') return isPort;
+  return side === 'source' || isPort === 'no' ? 'maybe' : 'yes';
 }
 
 export function matchesState({ state }: JudgedPacket, wanted: string): Match {

@@ -20,6 +20,8 @@ export interface OuterTunnel {
   readonly address: Ipv4;
   readonly port: number;
   readonly peers: readonly Ipv4[];
+  /** Packets of the engine kernel: from any port, and not tracked. */
+  readonly isKernel?: boolean;
   /** The tunnel's own link, and what it carries; undefined: that is not asked. */
   readonly overlay?: { readonly link: string; readonly network: Prefix; readonly subnet: Prefix } | undefined;
 }
@@ -100,22 +102,27 @@ async function listJudges(run: RunCommand, signal: AbortSignal): Promise<Fact<Ju
   });
 }
 
-function questionsOf({ device, address, port, peers }: OuterTunnel): readonly Question[] {
+function questionsOf({ device, address, port, peers, isKernel = false }: OuterTunnel): readonly Question[] {
   const own: Prefix = { base: address, length: 32 };
   const ends = peers.length === 0 ? [undefined] : peers.slice(0, peersMax);
-  return ends.flatMap((peer): Question[] => {
+  return ends.flatMap((peer): readonly Question[] => {
     const far: Prefix = peer === undefined ? anybody : { base: peer, length: 32 };
-    const udp = { transport: { protocol: 'udp', port }, state: 'established' } as const;
+    const transport = { protocol: 'udp', port, anySource: isKernel } as const;
+    const udp = { transport, state: isKernel ? ('untracked' as const) : ('established' as const) };
     const inward = { ...udp, from: { is: device }, to: undefined, source: far, destination: own };
     const outward = { ...udp, from: undefined, to: { is: device }, source: own, destination: far };
     const tooBig = { protocol: 'icmp', type: 3, typeName: 'destination-unreachable', code: 4 } as const;
     const error = { ...inward, transport: tooBig, state: 'related' } as const;
     const arriving = <P extends Omit<JudgedPacket, 'hook'>>(packet: P): readonly JudgedPacket[] =>
       (['prerouting', 'input'] as const).map(hook => ({ ...packet, hook }));
-    return [
+    const ways: readonly Question[] = [
       { what: 'in', peer, packets: arriving(inward) },
-      { what: 'new', peer, packets: arriving({ ...inward, state: 'new' as const }) },
       { what: 'out', peer, packets: (['output', 'postrouting'] as const).map(hook => ({ ...outward, hook })) },
+    ];
+    if (isKernel) return ways;
+    return [
+      ...ways,
+      { what: 'new', peer, packets: arriving({ ...inward, state: 'new' as const }) },
       { what: 'icmp', peer, packets: arriving(error) },
     ];
   });
@@ -175,7 +182,12 @@ function savedRepair(program: IptablesProgram, { table }: SavedDrop, packet: Jud
 function savedMatch({ transport, hook, from, to }: JudgedPacket): string {
   if (hook === 'forward') return from && 'is' in from ? `-i ${from.is}` : `-o ${to && 'is' in to ? to.is : ''}`;
   if (transport.protocol === 'icmp') return '-p icmp --icmp-type fragmentation-needed';
-  return `-p udp --${hook === 'input' || hook === 'prerouting' ? 'dport' : 'sport'} ${transport.port}`;
+  return `-p udp --${sideOf({ transport, hook })} ${transport.port}`;
+}
+
+function sideOf({ transport, hook }: Pick<JudgedPacket, 'transport' | 'hook'>): 'dport' | 'sport' {
+  const isTo = hook === 'input' || hook === 'prerouting' || ('anySource' in transport && transport.anySource);
+  return isTo ? 'dport' : 'sport';
 }
 
 /** A judge for each table of others; those of iptables are judged by what iptables-save writes. */
@@ -203,7 +215,7 @@ async function nftJudges(
 function nftRepair(table: string, chain: string, { transport, hook }: JudgedPacket): string {
   if (table === 'inet firewalld' && transport.protocol === 'udp')
     return `firewall-cmd --permanent --add-port=${transport.port}/udp && firewall-cmd --reload`;
-  const side = hook === 'input' || hook === 'prerouting' ? 'dport' : 'sport';
-  const what = transport.protocol === 'icmp' ? 'icmp type destination-unreachable' : `udp ${side} ${transport.port}`;
+  const udp = `udp ${sideOf({ transport, hook })} ${'port' in transport ? transport.port : ''}`;
+  const what = transport.protocol === 'icmp' ? 'icmp type destination-unreachable' : udp;
   return `nft insert rule ${table} ${chain} ${what} accept`;
 }

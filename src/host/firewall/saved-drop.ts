@@ -117,11 +117,13 @@ function matchesOption(name: string, value: string, packet: JudgedPacket): Match
     case '-o':
       return matchesLink(packet, 'to', value, '+');
     case '--dport':
-    case '--sport':
     case '--dports':
+      return anyOf(value.split(',').map(range => matchesPortRange(packet, 'destination', range)));
+    case '--sport':
     case '--sports':
+      return anyOf(value.split(',').map(range => matchesPortRange(packet, 'source', range)));
     case '--ports':
-      return anyOf(value.split(',').map(range => matchesPortRange(packet, range)));
+      return anyOf(value.split(',').map(range => matchesPortRange(packet, 'either', range)));
     case '--ctstate':
     case '--state':
       return anyOf(value.split(',').map(state => matchesState(packet, state)));
@@ -132,9 +134,9 @@ function matchesOption(name: string, value: string, packet: JudgedPacket): Match
   }
 }
 
-function matchesPortRange(packet: JudgedPacket, text: string): Match {
+function matchesPortRange(packet: JudgedPacket, side: 'source' | 'destination' | 'either', text: string): Match {
   const [first = NaN, last = first] = text.split(':').map(Number);
-  return Number.isNaN(first) || Number.isNaN(last) ? 'maybe' : matchesPorts(packet, first, last);
+  return Number.isNaN(first) || Number.isNaN(last) ? 'maybe' : matchesPorts(packet, side, first, last);
 }
 
 function matchesIcmp(packet: JudgedPacket, text: string): Match {

@@ -135,6 +135,7 @@ const peerColumns = [
   ['Out', 'number', row => rate(row.out)],
   ['In', 'number', row => rate(row.in)],
   ['Backend', 'second', row => row.backend ?? '–'],
+  ['Engine', 'second', row => row.engine ?? '–'],
 ];
 
 function hostCards(view) {
