@@ -42,6 +42,8 @@ static napi_value init(napi_env env, napi_value exports)
 	watch_init(env, exports);
 	icmp_init(env, exports);
 	system_init(env, exports);
+	kernel_link_init(env, exports);
+	kernel_filter_init(env, exports);
 	return exports;
 }
 

@@ -26,6 +26,8 @@ void netlink_init(napi_env env, napi_value exports);
 void icmp_init(napi_env env, napi_value exports);
 void watch_init(napi_env env, napi_value exports);
 void system_init(napi_env env, napi_value exports);
+void kernel_link_init(napi_env env, napi_value exports);
+void kernel_filter_init(napi_env env, napi_value exports);
 
 /*
  * watch.c: how a watch reads one datagram; -1 with an errno, as recv(2) does. It sets whether the datagram was cut, and

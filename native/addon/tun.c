@@ -1,61 +1,27 @@
 /* TUN links (Documentation/networking/tuntap.rst). The first queue makes the link, and fails if the link exists. */
 #include "../shared/layout.h"
 #include "addon.h"
+#include "rtnetlink.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
-#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
-
-/* Sends a request to rtnetlink(7) and waits for its answer. Returns 0 or an errno. */
-static int request_link(int fd, const void *message, size_t length)
-{
-	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
-	struct {
-		struct nlmsghdr header;
-		struct nlmsgerr error;
-		char rest[1024];
-	} answer;
-
-	if (sendto(fd, message, length, 0, (struct sockaddr *)&kernel, sizeof kernel) < 0)
-		return errno;
-	ssize_t bytes = recv(fd, &answer, sizeof answer, 0);
-	if (bytes < 0)
-		return errno;
-	if ((size_t)bytes < offsetof(__typeof__(answer), rest) || answer.header.nlmsg_type != NLMSG_ERROR)
-		return EPROTO;
-	return -answer.error.error;
-}
 
 /* By rtnetlink, because SIOCSIFTXQLEN wants CAP_NET_ADMIN outside of every user namespace. Returns 0 or an errno. */
 static int set_queue_length(const char *name, int packets)
 {
-	const struct {
-		struct nlmsghdr header;
-		struct ifinfomsg link;
-		struct rtattr attribute;
-		uint32_t packets;
-	} request = {
-		.header = { .nlmsg_len = sizeof request,
-			    .nlmsg_type = RTM_NEWLINK,
-			    .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
-		.link = { .ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(name) },
-		.attribute = { .rta_len = RTA_LENGTH(sizeof request.packets), .rta_type = IFLA_TXQLEN },
-		.packets = (uint32_t)packets,
-	};
-	if (request.link.ifi_index == 0)
+	struct rtnl_request r;
+	struct ifinfomsg *head = rtnl_begin(&r, RTM_NEWLINK, 0, sizeof *head);
+
+	head->ifi_index = (int)if_nametoindex(name);
+	if (head->ifi_index == 0)
 		return errno;
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	if (fd < 0)
-		return errno;
-	int err = request_link(fd, &request, sizeof request);
-	close(fd);
-	return err;
+	rtnl_add_u32(&r, IFLA_TXQLEN, (uint32_t)packets);
+	return rtnl_send(&r, NULL, NULL);
 }
 
 /* Returns 0 or an errno. */

@@ -106,6 +106,8 @@ export interface NativeKernelLink {
   readonly alias: string;
   readonly port: number;
   readonly up: boolean;
+  /** Of a tun: a process has it open. */
+  readonly carrier: boolean;
   readonly gpe: boolean;
   readonly external: boolean;
 }
@@ -120,14 +122,23 @@ export interface NativeKernelCalls {
     readonly alias: string;
     readonly mtu: number;
   }): void;
-  /** Returns the link of that name, whoever made it. */
+  /** Returns the link of that name, of any kind, whoever made it. */
   kernelLink(name: string): NativeKernelLink | undefined;
+  /** Returns the name of a link of kind vxlan, other than `except`, that has this UDP port. */
+  vxlanOnPort(port: number, except: string): string | undefined;
+  setLinkAlias(index: number, alias: string): void;
   setLinkUp(index: number, up: boolean): void;
   deleteLink(index: number): void;
   /** Puts the program in the place of the filter that is there, in one step; makes the clsact queue where it is absent. */
   attachFilter(index: number, direction: 'ingress' | 'egress', programFd: number): void;
+  /**
+   * Makes the clsact queue where it is absent. The kernel drops what an upright link sends meanwhile, some milliseconds
+   * (qdisc_graft of net/sched/sch_api.c), so it is made while the link is down.
+   */
+  makeFilterQueue(index: number): void;
   /** Returns the id of the program of our filter. */
   hasFilter(index: number, direction: 'ingress' | 'egress'): number | undefined;
+  /** Removes our filters; the clsact queue stays. */
   detachFilters(index: number): void;
   /** Whether the tun stays when its last descriptor is closed (TUNSETPERSIST). */
   tunSetPersist(fd: number, on: boolean): void;

@@ -7,6 +7,8 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { NativeKernelCalls } from './native-kernel.js';
 
+export type { NativeKernelLink, NativeKernelPath, NativeKernelTraffic } from './native-kernel.js';
+
 export interface NativeTun {
   readonly fd: number;
   readonly name: string;
