@@ -15,7 +15,7 @@ import { isForwarding, snapshot } from '../agent/snapshot.js';
 import { StateFile } from '../agent/state-file.js';
 import type { Status } from '../agent/status.js';
 import { chooseBackend, tunnelDevice } from '../backend/all.js';
-import { openDatapath } from '../datapath/tun/tun-engine.js';
+import { openEngines } from '../datapath/kernel/kernel-engine.js';
 import { openDockerFiles } from '../docker/settings/docker-files.js';
 import { openKernelHost } from '../host/kernel-host.js';
 import { openUnderlay } from '../host/underlay/check.js';
@@ -109,7 +109,7 @@ async function openAgent(
   const host = await scope.own('host', openKernelHost({ log }));
   const underlay = openUnderlay(host, options, log);
   const node = new LocalNode(identityOf(id), await underlay.choose());
-  const datapath = await scope.own('datapath', openDatapath({ runDir, device: tunnelDevice, log }));
+  const datapath = await scope.own('datapath', openEngines({ runDir, device: tunnelDevice, log }));
   const kv = openEtcd(options.etcd, log);
   const store = await scope.own(
     'store',

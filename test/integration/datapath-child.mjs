@@ -10,6 +10,8 @@ const datapathFolder = `${process.argv[2]}/dist/datapath`;
 const engineFolder = [`${datapathFolder}/tun`, datapathFolder].find(folder => existsSync(`${folder}/tun-engine.js`));
 const { cleanupDatapath } = await import(`${engineFolder}/cleanup.js`);
 const { openDatapath } = await import(`${engineFolder}/tun-engine.js`);
+const bothEngines = `${datapathFolder}/kernel/kernel-engine.js`;
+const { openEngines } = existsSync(bothEngines) ? await import(bothEngines) : {};
 
 /** The peer with the members by which earlier versions know it: a route, whose endpoint was a hop before. */
 const toEveryVersion = peer => ({ ...peer, subnet: peer.prefixes[0], hop: peer.endpoint });
@@ -34,7 +36,7 @@ const manyPeers = (first, count) =>
 const commands = {
   async open(options) {
     opened = { ...options, log };
-    datapath = await openDatapath(opened);
+    datapath = await (options.engines ? openEngines : openDatapath)(opened);
     datapath.onChange(() => changes++);
     return { adopted: datapath.adopted };
   },
@@ -46,7 +48,7 @@ const commands = {
   forwardUntil: bootMs => datapath.forwardUntil(bootMs),
   fence: lost => datapath.fence(lost),
   check: () => datapath.check(),
-  state: () => ({ ...datapath.stats(), adopted: datapath.adopted, changes, events }),
+  state: () => ({ ...datapath.stats(), adopted: datapath.adopted, changes, events, kernelOffer: datapath.kernelOffer }),
   measure: () => datapath.measure(),
   strangers: () => datapath.strangers(),
   close: () => datapath.close(),

@@ -193,7 +193,12 @@ export class Lab {
   /** A daemon with its datapath open, started and published: what tartand does at its start. */
   async up(
     host: Host,
-    more: { readonly executable?: string; readonly lanes?: number; readonly hang?: HangLimits } = {},
+    more: {
+      readonly executable?: string;
+      readonly lanes?: number;
+      readonly hang?: HangLimits;
+      readonly engines?: boolean;
+    } = {},
     how: DaemonOptions = {},
   ): Promise<{ readonly daemon: Daemon; readonly adopted: boolean }> {
     const daemon = this.daemon(host, how);

@@ -1,9 +1,11 @@
-/** Removes the data plane when no tartand runs: the data process, its sockets and, with the process, the link. */
+/** Removes the data plane when no tartand runs: the data process, its sockets, the devices of the kernel engine, the link. */
 import { existsSync, realpathSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { native } from '../../lib/native.js';
+import { removeKernelDevices } from '../kernel/kernel-devices.js';
+import { removePairs } from '../kernel/pairs-file.js';
 import { closeAll, linkGoneTimeoutMs } from './descriptors.js';
 import { killUnreachable } from './find-process.js';
 import { adoptProcess } from './process.js';
@@ -38,6 +40,8 @@ export async function cleanupDatapath(options: CleanupOptions): Promise<readonly
   }
   ended.push(...(await killUnreachable(runDir, options.log)));
   removeSockets(runDir);
+  removePairs(runDir);
+  removeKernelDevices(options.device);
   if (ended.length > 0) await waitForLinkGone(options.device);
   return ended;
 }

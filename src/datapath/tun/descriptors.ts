@@ -13,6 +13,7 @@ import type { Log } from '../../lib/log.js';
 import { native, type NativeUdp } from '../../lib/native.js';
 import { formatIpv4, ipv4Number } from '../../model/ip.js';
 import type { DatapathConfig } from '../datapath.js';
+import { isOrphanTun } from '../kernel/kernel-devices.js';
 import { killUnreachable } from './find-process.js';
 import { KernelDrops } from './kernel-drops.js';
 
@@ -69,6 +70,14 @@ export class DescriptorSet {
   /** Counters of what the kernel dropped in front of the data process. */
   get drops(): Readonly<Record<string, number>> {
     return this.#drops.read(this.#current.udpFds);
+  }
+
+  /** @returns false while the link is being made again */
+  setPersistent(on: boolean): boolean {
+    const [fd] = this.#current.tunFds;
+    if (fd === undefined || !this.linkExists) return false;
+    native().tunSetPersist(fd, on);
+    return true;
   }
 
   get linkExists(): boolean {
@@ -238,7 +247,7 @@ function tunnelExists(fds: readonly number[], device: string): boolean {
 }
 
 /**
- * Makes the link. When the link belongs to an unreachable data process of this run directory, that process is killed
+ * Makes the link, or takes one of ours that stayed and that nobody has open. When the link belongs to an unreachable data process of this run directory, that process is killed
  * first. Any other link of the name is DUPLICATE_NODE.
  * @throws TartanError DUPLICATE_NODE, PERMISSION, DATAPATH_FAILED
  */
@@ -249,6 +258,8 @@ export async function openTunnel(options: TunnelOptions): Promise<number> {
       return native().openTun(options.device, true).fd;
     } catch (error) {
       if (errnoOf(error) !== 'EBUSY') throw tunnelError(options.device, error);
+      const link = native().kernelLink(options.device);
+      if (link && isOrphanTun(link)) return native().openTun(options.device, false).fd;
       if (leftMs !== undefined && leftMs <= 0) throw duplicateError(options, error);
     }
     if (leftMs === undefined) {

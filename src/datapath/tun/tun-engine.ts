@@ -45,11 +45,22 @@ export interface DatapathOptions extends HandoverOptions {
   readonly lanes?: number;
 }
 
+/** What the kernel engine needs beside the port. */
+export interface TunDatapath extends Datapath {
+  /**
+   * Whether the link stays when no process has it open any more (TUNSETPERSIST).
+   * @returns false while the link is being made again
+   */
+  setPersistent(on: boolean): boolean;
+  /** The number of each published peer that has one, by identity. */
+  peerNumbers(): readonly (readonly [identity: string, number: number])[];
+}
+
 /**
  * Adopts the data process of an earlier daemon, or makes the link.
  * @throws TartanError DUPLICATE_NODE, PERMISSION, DATAPATH_FAILED
  */
-export async function openDatapath(options: DatapathOptions): Promise<Datapath> {
+export async function openDatapath(options: DatapathOptions): Promise<TunDatapath> {
   makeDirectories(options.runDir, 0o755);
   // The kernel shows the real path in /proc/<pid>/maps.
   const runDir = realpathSync(options.runDir);
@@ -62,7 +73,7 @@ export async function openDatapath(options: DatapathOptions): Promise<Datapath> 
   return new TunEngine(resolved, new DescriptorSet(resolved, descriptors, !adopted), adopted?.process);
 }
 
-class TunEngine implements Datapath {
+class TunEngine implements TunDatapath {
   readonly device: string;
   readonly #runDir: string;
   readonly #log: Log;
@@ -212,6 +223,14 @@ class TunEngine implements Datapath {
     const words = this.#supervisor.running?.table.measurements();
     if (!words) return [];
     return this.#measurements.read(words, this.#published.numbers(), this.#clock.now());
+  }
+
+  setPersistent(on: boolean): boolean {
+    return this.#descriptors.setPersistent(on);
+  }
+
+  peerNumbers(): readonly (readonly [identity: string, number: number])[] {
+    return this.#published.numbers();
   }
 
   strangers(): readonly Stranger[] {

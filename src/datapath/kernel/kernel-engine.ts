@@ -1,0 +1,283 @@
+/**
+ * The Datapath of both engines. The user-space engine has every call; beside it the kernel engine carries all packets
+ * between two hosts that can (kernel-path.ts), as long as the configuration asks for it. What the kernel engine does not
+ * take goes by user space, which answers senders too; so nothing is lost where it cannot run.
+ */
+import { bootClock, type Clock } from '../../lib/clock.js';
+import { messageOf } from '../../lib/errors.js';
+import type { Log } from '../../lib/log.js';
+import { native, type NativeWatch } from '../../lib/native.js';
+import { Scope } from '../../lib/scope.js';
+import type { KernelOffer } from '../../model/features.js';
+import { kernelPort, type TunnelPeer } from '../../model/plan.js';
+import type { Datapath, DatapathConfig, DatapathStats, Generation, PeerMeasurement, Stranger } from '../datapath.js';
+import { openDatapath, type DatapathOptions, type TunDatapath } from '../tun/tun-engine.js';
+import { hasKernelLink, prepareTun, removeKernelDevices } from './kernel-devices.js';
+import { KernelPath } from './kernel-path.js';
+import { readPairs, removePairs } from './pairs-file.js';
+
+const lookMs = 1_000;
+/** A measurement that somebody asked for is as good as one of our own so long. */
+const freshMs = 900;
+const retryMs = 30_000;
+/** RTNLGRP_TC of rtnetlink(7): tells when a filter or its queue is removed. */
+const [netlinkRoute, filterGroup] = [0, 4];
+
+/** @throws TartanError as openDatapath */
+export async function openEngines(options: DatapathOptions): Promise<Datapath> {
+  return new KernelEngine(await openDatapath(options), options);
+}
+
+class KernelEngine implements Datapath {
+  readonly #tun: TunDatapath;
+  readonly #runDir: string;
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #scope = new Scope();
+  readonly #listeners: (() => void)[] = [];
+  /** What an earlier daemon received by the kernel, until the first start. */
+  #earlierOffer: KernelOffer | undefined;
+  #config: DatapathConfig | undefined;
+  #path: KernelPath | undefined;
+  /** Why there is no path, although one is asked for. */
+  #unavailable: string | undefined;
+  #retryMs = 0;
+  #peers: readonly TunnelPeer[] | undefined;
+  #deadlineMs: number;
+  #isFenced = false;
+  #measured: readonly PeerMeasurement[] = [];
+  #measuredMs = -Infinity;
+  #isOffered = false;
+  #isCheckDue = false;
+  #filterWatch: NativeWatch | undefined;
+
+  constructor(tun: TunDatapath, { runDir, log, clock = bootClock }: DatapathOptions) {
+    this.#tun = tun;
+    this.#runDir = runDir;
+    this.#log = log;
+    this.#clock = clock;
+    this.#deadlineMs = tun.forwardUntilMs;
+    const vni = hasKernelLink() ? readPairs(runDir)?.vni : undefined;
+    if (vni !== undefined) this.#earlierOffer = { port: kernelPort, vni };
+    this.#prepare();
+    // The link may be a new one.
+    tun.onChange(() => {
+      this.#prepare();
+      this.#path?.check();
+    });
+    this.#scope.defer('user space', () => tun.close());
+    this.#scope.defer('kernel path', () => this.#path?.close());
+    const timer = setInterval(() => this.#tick(), lookMs).unref();
+    this.#scope.defer('timer', () => clearInterval(timer));
+  }
+
+  get device(): string {
+    return this.#tun.device;
+  }
+
+  get adopted(): boolean {
+    return this.#tun.adopted;
+  }
+
+  get pid(): number | undefined {
+    return this.#tun.pid;
+  }
+
+  get answersProbes(): boolean {
+    return this.#tun.answersProbes;
+  }
+
+  get forwardUntilMs(): number {
+    return this.#tun.forwardUntilMs;
+  }
+
+  get kernelOffer(): KernelOffer | undefined {
+    if (!this.#config) return this.#earlierOffer;
+    const isOn = this.#path && this.#path.problem === undefined;
+    return isOn ? { port: kernelPort, vni: this.#config.vni } : undefined;
+  }
+
+  async start(config: DatapathConfig): Promise<void> {
+    await this.#tun.start(config);
+    this.#config = config;
+    this.#apply(config);
+  }
+
+  async stop(): Promise<void> {
+    this.#config = undefined;
+    this.#earlierOffer = undefined;
+    this.#peers = undefined;
+    this.#remove();
+    await this.#tun.stop();
+  }
+
+  publish(peers: readonly TunnelPeer[]): Generation {
+    try {
+      return this.#tun.publish(peers);
+    } catch (error) {
+      // What user space refuses is told to nobody.
+      if (error instanceof RangeError) peers = this.#peers ?? [];
+      throw error;
+    } finally {
+      this.#peers = peers;
+      this.#publishPairs();
+    }
+  }
+
+  forwardUntil(bootMs: number): void {
+    this.#deadlineMs = bootMs;
+    this.#tun.forwardUntil(bootMs);
+    this.#path?.setDeadline(bootMs);
+  }
+
+  fence(lost: boolean): void {
+    this.#isFenced = lost;
+    this.#tun.fence(lost);
+    this.#path?.setFence(lost);
+    // The programs of an earlier daemon do not know of it.
+    if (lost && !this.#path) this.#remove();
+  }
+
+  check(): void {
+    this.#tun.check();
+    this.#path?.check();
+    this.#tellOffer();
+  }
+
+  stats(): DatapathStats {
+    const stats = this.#tun.stats();
+    const path = this.#path;
+    if (!path) return { ...stats, kernel: this.#kernelStats() };
+    const counters: Record<string, number> = { ...stats.counters };
+    for (const [name, count] of Object.entries(path.counters())) counters[name] = (counters[name] ?? 0) + count;
+    return { ...stats, counters, kernel: this.#kernelStats() };
+  }
+
+  measure(): readonly PeerMeasurement[] {
+    this.#measured = this.#tun.measure();
+    this.#measuredMs = this.#clock.now();
+    return this.#path?.merge(this.#measured) ?? this.#measured;
+  }
+
+  strangers(): readonly Stranger[] {
+    return this.#tun.strangers();
+  }
+
+  onChange(listener: () => void): void {
+    this.#tun.onChange(listener);
+    this.#listeners.push(listener);
+  }
+
+  close(): Promise<void> {
+    return this.#scope.close();
+  }
+
+  #prepare(): void {
+    try {
+      prepareTun(this.device);
+    } catch (error) {
+      // `attachFilter` says so again where a filter is asked for.
+      this.#log.debug('kernel-path.unprepared', messageOf(error));
+    }
+  }
+
+  #kernelStats(): DatapathStats['kernel'] {
+    if (!this.#config || this.#config.engine === 'user') return { state: 'off', peers: 0 };
+    const reason = this.#unavailable ?? this.#path?.problem;
+    if (reason !== undefined) return { state: 'unavailable', reason, peers: 0 };
+    return { state: 'on', peers: this.#path?.peers ?? 0 };
+  }
+
+  /** Brings the path to what the configuration asks for. */
+  #apply(config: DatapathConfig): void {
+    if (config.engine === 'user') this.#remove();
+    else if (this.#path?.fits(config)) this.#path.setConfig(config);
+    else this.#turnOn(config);
+    this.#tellOffer();
+  }
+
+  #turnOn(config: DatapathConfig): void {
+    this.#path?.close();
+    this.#path = undefined;
+    this.#retryMs = this.#clock.now() + retryMs;
+    try {
+      this.#path = this.#openPath(config);
+      this.#unavailable = undefined;
+    } catch (error) {
+      if (this.#unavailable === undefined)
+        this.#log.warn('kernel-path.unavailable', `packets go by user space: ${messageOf(error)}`);
+      this.#unavailable = messageOf(error);
+    }
+    this.#publishPairs();
+  }
+
+  #openPath(config: DatapathConfig): KernelPath {
+    const { device } = this;
+    const setPersistent = (on: boolean): boolean => this.#tun.setPersistent(on);
+    const [runDir, clock, log] = [this.#runDir, this.#clock, this.#log];
+    const path = new KernelPath({ runDir, device, config, clock, log, setPersistent });
+    path.setDeadline(this.#deadlineMs);
+    path.setFence(this.#isFenced);
+    this.#watchFilters();
+    return path;
+  }
+
+  #remove(): void {
+    try {
+      removeKernelDevices(this.device, on => this.#tun.setPersistent(on));
+      removePairs(this.#runDir);
+    } catch (error) {
+      this.#log.warn('kernel-path.left', `a device of the kernel engine is left: ${messageOf(error)}`);
+    }
+    this.#path?.close();
+    this.#path = undefined;
+    this.#unavailable = undefined;
+    this.#tellOffer();
+  }
+
+  #publishPairs(): void {
+    if (this.#path && this.#peers) this.#path.publish(this.#peers, new Map(this.#tun.peerNumbers()));
+    this.#tellOffer();
+  }
+
+  #tick(): void {
+    const nowMs = this.#clock.now();
+    if (this.#unavailable !== undefined && this.#config && nowMs >= this.#retryMs) this.#apply(this.#config);
+    const path = this.#path;
+    if (!path) return;
+    path.check();
+    if (nowMs - this.#measuredMs > freshMs) this.measure();
+    path.look(this.#measured);
+    this.#tellOffer();
+  }
+
+  /** What is offered to peers stands in our lease. */
+  #tellOffer(): void {
+    const isOffered = this.kernelOffer !== undefined;
+    if (isOffered === this.#isOffered) return;
+    this.#isOffered = isOffered;
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** The kernel tells of a removed filter at once, and the next look is up to a second away. */
+  #watchFilters(): void {
+    if (this.#filterWatch) return;
+    const fd = native().netlinkOpen(netlinkRoute, [filterGroup], 256 * 1024);
+    const watch = native().watch(fd, 64 * 1024, () => this.#checkSoon());
+    watch.unref();
+    this.#filterWatch = watch;
+    this.#scope.defer('filter watch', () => {
+      watch.close();
+      native().closeFd(fd);
+    });
+  }
+
+  #checkSoon(): void {
+    if (this.#isCheckDue) return;
+    this.#isCheckDue = true;
+    setImmediate(() => {
+      this.#isCheckDue = false;
+      this.#path?.check();
+    });
+  }
+}

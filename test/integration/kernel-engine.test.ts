@@ -1,0 +1,146 @@
+/** The kernel engine with real packets between two hosts: which engine they go by, and what outlives what. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { isRunning, pidOf, run, until, withTableOf, type Daemon } from './datapath-lab.js';
+import { KernelLab, kernelState, pairOf, untilEngine } from './kernel-lab.js';
+
+let lab: KernelLab;
+
+beforeEach(() => {
+  lab = new KernelLab();
+});
+
+afterEach(async () => {
+  await lab.close();
+});
+
+/** Packets that the data process has sent and received. */
+async function carriedByUser(daemon: Daemon): Promise<number> {
+  const counters = withTableOf(await pidOf(daemon), table => table.counters()?.counters);
+  return (counters?.['tx_ok'] ?? 0) + (counters?.['rx_ok'] ?? 0);
+}
+
+function links(host: 'a' | 'b'): string {
+  return lab.ip(host, '-o', 'link');
+}
+
+test('a pair goes by the kernel once a question was answered there, and no packet passes user space then', async () => {
+  const { a, b } = await lab.bothInKernel();
+  const before = [await carriedByUser(a), await carriedByUser(b)];
+  expect(await lab.lost(1000)).toBe(0);
+  expect([await carriedByUser(a), await carriedByUser(b)]).toEqual(before);
+  const pair = await until(
+    'the count of both ways',
+    () => pairOf(a),
+    seen => Math.min(seen?.sent.packets ?? 0, seen?.received.packets ?? 0) >= 1000,
+  );
+  expect(pair).not.toHaveProperty('engineReason');
+  const { kernel, kernelOffer, counters } = await kernelState(a);
+  expect(kernel).toEqual({ state: 'on', peers: 1 });
+  expect(kernelOffer).toEqual({ port: 4790, vni: 1 });
+  expect(counters['tx_ok']).toBeGreaterThanOrEqual(1000);
+});
+
+test('both processes of a host are killed: none of 1000 a second is lost, and the next daemon goes on in the kernel', async () => {
+  const { a } = await lab.bothInKernel();
+  const [pid, link] = [await pidOf(a), lab.linkIndex('a')];
+  // The file of the pairs is written each second.
+  await delay(1100);
+  const numbered = await lab.flow();
+  process.kill(pid, 'SIGKILL');
+  await a.kill();
+  await until(
+    'death',
+    () => lab.dataProcesses('a'),
+    pids => pids.length === 0,
+  );
+  expect(isRunning(pid)).toBe(false);
+  expect(lab.linkIndex('a')).toBe(link);
+  const next = await lab.kernelUp('a');
+  expect(lab.linkIndex('a')).toBe(link);
+  expect((await pairOf(next))?.engine).toBe('kernel');
+  await delay(1500);
+  expect(await numbered.stop()).toMatchObject({ lost: 0, reordered: 0, duplicates: 0 });
+  expect((await pairOf(next))?.engine).toBe('kernel');
+  expect((await next.state()).events.filter(e => e.includes('by user space'))).toEqual([]);
+});
+
+test('ten daemons one after the other replace programs and maps: none of 1000 a second is lost', async () => {
+  let { a } = await lab.bothInKernel();
+  await delay(1100);
+  const numbered = await lab.flow();
+  for (let round = 0; round < 10; round++) {
+    await a.kill();
+    a = await lab.kernelUp('a');
+  }
+  expect(await numbered.stop()).toMatchObject({ lost: 0, reordered: 0, duplicates: 0 });
+  expect((await pairOf(a))?.engine).toBe('kernel');
+});
+
+test('the engine is switched off and on as the agent does it: none of 1000 a second is lost', async () => {
+  const { a, b } = await lab.bothInKernel();
+  const numbered = await lab.flow();
+  const withoutKernel = (host: 'a' | 'b'): object[] =>
+    lab.peers(host).map(peer => Object.fromEntries(Object.entries(peer).filter(([name]) => name !== 'kernel')));
+  // A host ceases to send first, then its lease says so, then it ceases to receive.
+  await a.call('publish', withoutKernel('a'));
+  await b.call('publish', withoutKernel('b'));
+  expect((await pairOf(a))?.engine).toBe('user');
+  const carried = await carriedByUser(a);
+  await a.call('start', { ...lab.config('a'), engine: 'user' });
+  expect((await kernelState(a)).kernel).toEqual({ state: 'off', peers: 0 });
+  expect((await kernelState(a)).kernelOffer).toBeUndefined();
+  expect(links('a')).not.toContain('tartan-k');
+  await until(
+    'packets in user space',
+    () => carriedByUser(a),
+    seen => seen > carried + 300,
+  );
+  await a.call('start', lab.config('a'));
+  await a.call('publish', lab.peers('a'));
+  await b.call('publish', lab.peers('b'));
+  await untilEngine(a, 'kernel');
+  const { lost, duplicates, reordered } = await numbered.stop();
+  expect([lost, duplicates]).toEqual([0, 0]);
+  // A flow that never pauses changes its way once each time; what was under way then may come late.
+  expect(reordered).toBeLessThan(20);
+});
+
+test('UDP 4790 blocked on the other side: back to user space with the reason, nothing else is lost', async () => {
+  const { a, b } = await lab.bothInKernel();
+  const numbered = await lab.flow();
+  await delay(200);
+  const drop = 'table inet blocked { chain c { type filter hook input priority -400; udp dport 4790 counter drop; }; }';
+  run(...lab.inside('b', 'nft', drop));
+  await untilEngine(a, 'user', 15_000);
+  await untilEngine(b, 'user', 15_000);
+  const listed = run(...lab.inside('b', 'nft', 'list', 'table', 'inet', 'blocked'));
+  const blocked = Number(/counter packets (\d+)/.exec(listed)?.[1]);
+  const pair = await pairOf(a);
+  expect(pair?.engineReason).toMatch(/^no answer on UDP 4790 for \d+ s$/);
+  expect((await a.state()).events.join('\n')).toContain('go by user space: no answer on UDP 4790');
+  await delay(500);
+  const { lost, duplicates } = await numbered.stop();
+  expect(duplicates).toBe(0);
+  expect(lost).toBeLessThanOrEqual(blocked);
+  expect(lost).toBeGreaterThan(1000);
+});
+
+test('the tunnel is not planned any more, or the host is cleaned up: nothing of the kernel engine is left', async () => {
+  const { daemon: a } = await lab.up('a', { engines: true });
+  expect(links('a')).toContain('tartan-k');
+  await a.call('stop');
+  await until(
+    'the end of the links',
+    () => links('a'),
+    text => !text.includes('tartan'),
+  );
+  await a.call('start', lab.config('a'));
+  await a.call('publish', lab.peers('a'));
+  expect(links('a')).toContain('tartan-k');
+  await a.kill();
+  const cleaner = lab.daemon('a');
+  await cleaner.call('cleanup', { runDir: lab.runDir('a'), device: 'tartan0' });
+  expect(links('a')).not.toContain('tartan');
+  expect(run('find', lab.runDir('a'), '-type', 'f')).toBe('');
+});
