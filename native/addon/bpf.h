@@ -27,7 +27,7 @@ enum { R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FRAME };
 #define EXIT INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 #define LABEL_CODE 0xff /* no instruction has it */
 #define LABEL(label) INSN(LABEL_CODE, 0, 0, label, 0)
-#define LABELS_MAX 16 /* labels are numbers below it */
+#define LABELS_MAX 32 /* labels are numbers below it */
 
 struct bpf_map_kind {
 	const char *name; /* that bpftool(8) shows; at most 15 characters */

@@ -12,11 +12,8 @@
 #define TX_BUDGET 64u
 #define RX_BUDGET 16u
 #define DATAGRAM_BYTES_MAX 65535u
-/*
- * Packets of sparse flows that a bulk thread forwards before its own. It is more than any flow that becomes bulk has
- * waiting there, so no packet overtakes another of its flow. It bounds how long bulk flows wait for many sparse ones.
- */
-#define SPARSE_BUDGET 4096u
+/* More packets than a flow that becomes bulk or dense has waiting among the sparse ones. */
+#define SPARSE_WAITING_MAX 4096u
 
 struct buffers {
 	uint8_t *memory;

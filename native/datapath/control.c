@@ -92,12 +92,3 @@ void control_answer(struct worker *w)
 	if (atomic_load_explicit(&w->block->answered, memory_order_relaxed) != asked)
 		atomic_store_explicit(&w->block->answered, asked, memory_order_release);
 }
-
-void control_poll_sparse(struct worker *sparse, enum progress (*poll)(void *direction), void *direction, size_t polls)
-{
-	pthread_mutex_lock(&sparse->lock);
-	for (size_t i = 0; i < polls && control_poll(sparse) == CONTROL_FORWARD; i++)
-		if (poll(direction) != PROGRESS_MORE)
-			break;
-	pthread_mutex_unlock(&sparse->lock);
-}

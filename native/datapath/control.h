@@ -18,11 +18,4 @@ enum control control_poll(struct worker *worker);
 /* Answers the newest question of tartand. For the worker's own thread only: it shows that this thread is not stuck. */
 void control_answer(struct worker *worker);
 
-/*
- * Polls the worker of sparse flows, with its lock, until nothing waits there or `polls` are done. A bulk thread calls
- * it before it forwards its own packets; tx.c says why. `poll` polls one direction, the struct tx or struct rx of the
- * worker.
- */
-void control_poll_sparse(struct worker *sparse, enum progress (*poll)(void *direction), void *direction, size_t polls);
-
 #endif

@@ -32,7 +32,6 @@ static enum control poll_worker(struct worker *w, struct tx *tx, struct rx *rx, 
 				enum progress *received)
 {
 	*sent = *received = PROGRESS_NONE;
-	pthread_mutex_lock(&w->lock);
 	enum control control = control_poll(w);
 	control_answer(w);
 	if (control == CONTROL_FORWARD && tx != NULL)
@@ -41,7 +40,6 @@ static enum control poll_worker(struct worker *w, struct tx *tx, struct rx *rx, 
 		*received = rx_poll(rx);
 	if (control == CONTROL_FORWARD && w->asks)
 		prober_ask(w);
-	pthread_mutex_unlock(&w->lock);
 	return control;
 }
 
@@ -64,4 +62,8 @@ void loop_run(struct worker *w, struct tx *tx, struct rx *rx)
 		else if (sent == PROGRESS_NONE && received == PROGRESS_NONE && !wait_for(tun, udp, w->wake, idle_ms(w)))
 			wait_for(-1, -1, w->wake, BROKEN_MS);
 	}
+	if (tx != NULL && tx->is_sparse)
+		turns_stop(tx->turns);
+	if (rx != NULL && rx->is_sparse)
+		turns_stop(rx->turns);
 }

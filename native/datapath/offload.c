@@ -58,6 +58,14 @@ static uint32_t open_udp(int udp, uint32_t *refused)
 	return features;
 }
 
+/* Of socket `i`: the last is for sparse flows, the one before for dense flows, unless it is the first. */
+static int tos_of(size_t i, size_t sockets)
+{
+	if (i + 1 == sockets)
+		return SPARSE_TOS;
+	return i > 0 && i + 2 == sockets ? DENSE_TOS : 0;
+}
+
 uint32_t offload_open(const struct descriptors *tun, const struct descriptors *udp, uint32_t *refused)
 {
 	uint32_t of_tun = FEATURE(tun_csum) | FEATURE(tun_tso) | FEATURE(tun_uso);
@@ -67,8 +75,8 @@ uint32_t offload_open(const struct descriptors *tun, const struct descriptors *u
 		of_tun &= open_tun(tun->fd[i]);
 	for (size_t i = 0; i < udp->count; i++) {
 		of_udp &= open_udp(udp->fd[i], refused);
-		/* The receiver tells sparse flows by the TOS, and its kernel merges no datagrams of different TOS. */
-		if (i > 0 && i == udp->count - 1 && !set(udp->fd[i], IPPROTO_IP, IP_TOS, SPARSE_TOS))
+		/* The receiver tells flows by the TOS, and its kernel merges no datagrams of different TOS. */
+		if (udp->count > 1 && !set(udp->fd[i], IPPROTO_IP, IP_TOS, tos_of(i, udp->count)))
 			*refused |= REFUSED(sparse_tos);
 	}
 	return of_tun | of_udp;

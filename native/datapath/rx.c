@@ -4,7 +4,7 @@
  *   UDP socket
  *      | recvmmsg(2) up to RX_BUDGET messages                      one rx_poll()
  *      v
- *   control_poll_sparse()    receives and writes what waits of sparse flows
+ *   turns_wait()             a lane waits for what came earlier to the socket of sparse flows
  *      v
  *   handle_message()         cuts a message that the kernel merged (UDP_GRO) into its datagrams
  *      |                     <- a later version opens the packet here, before the verdict and before coalescing
@@ -20,11 +20,9 @@
  *      v
  *   TUN queue
  *
- * The lock rule and the reason why sparse flows go first are those of tx.c: the RX thread of a lane takes the sparse
- * worker's lock too, and writes what it has received after what waits there.
+ * The reason why sparse flows go first is that of tx.c.
  */
 #include "rx.h"
-#include "control.h"
 #include "peer-traffic.h"
 #include "prober.h"
 #include "strangers.h"
@@ -106,11 +104,12 @@ static void write_packet(void *context, struct gro_packet *g)
 	}
 }
 
-void rx_open(struct rx *r, struct worker *w, struct rx *sparse)
+void rx_open(struct rx *r, struct worker *w, struct turns *turns, bool is_sparse)
 {
 	memset(r, 0, sizeof *r);
 	r->worker = w;
-	r->sparse = sparse;
+	r->turns = turns;
+	r->is_sparse = is_sparse;
 	r->coalescer.write = write_packet;
 	r->coalescer.context = w;
 	r->coalescer.merges_udp = (w->features & FEATURE(tun_uso)) != 0;
@@ -201,11 +200,6 @@ static void handle_message(struct rx *r, size_t i)
 	note_run(r->worker, &run, &outer);
 }
 
-static enum progress poll_sparse(void *rx)
-{
-	return rx_poll(rx);
-}
-
 static enum progress count_error(struct rx *r)
 {
 	count_add(r->worker->block, rx_socket_errors, 1);
@@ -214,18 +208,22 @@ static enum progress count_error(struct rx *r)
 
 enum progress rx_poll(struct rx *r)
 {
+	if (r->is_sparse)
+		turns_begin(r->turns);
 	int count = recvmmsg(r->worker->udp, r->message, RX_BUDGET, MSG_DONTWAIT, NULL);
 	int err = count < 0 ? errno : 0;
 
-	if (r->sparse != NULL)
-		control_poll_sparse(r->sparse->worker, poll_sparse, r->sparse, SPARSE_BUDGET / RX_BUDGET);
-	if (count < 0)
-		return err == EAGAIN || err == EINTR ? PROGRESS_NONE : count_error(r);
-	r->errors = 0;
-	for (size_t i = 0; i < (size_t)count; i++)
+	if (!r->is_sparse && count > 0)
+		turns_wait(r->turns);
+	for (size_t i = 0; count > 0 && i < (size_t)count; i++)
 		handle_message(r, i);
 	/* No packet is kept waiting for one that may never come. The buffers are free again. */
 	coalesce_flush(&r->coalescer);
+	if (r->is_sparse)
+		turns_end(r->turns, count < (int)RX_BUDGET);
+	if (count < 0)
+		return err == EAGAIN || err == EINTR ? PROGRESS_NONE : count_error(r);
+	r->errors = 0;
 	reset_messages(r, (size_t)count);
 	return (size_t)count < RX_BUDGET ? PROGRESS_NONE : PROGRESS_MORE;
 }

@@ -6,13 +6,15 @@
 #define TARTAN_RX_H
 
 #include "coalesce.h"
+#include "turns.h"
 #include "worker.h"
 #include <netinet/in.h>
 #include <sys/socket.h>
 
 struct rx {
 	struct worker *worker;
-	struct rx *sparse; /* of the sparse flows, polled before this one writes anything; NULL: none */
+	struct turns *turns; /* as in struct tx */
+	bool is_sparse;
 	unsigned int errors; /* in a row */
 	struct coalescer coalescer;
 	struct sockaddr_in from[RX_BUDGET];
@@ -24,7 +26,7 @@ struct rx {
 	} control[RX_BUDGET];
 };
 
-void rx_open(struct rx *rx, struct worker *worker, struct rx *sparse);
+void rx_open(struct rx *rx, struct worker *worker, struct turns *turns, bool is_sparse);
 
 /* Call it with the worker's lock and after control_poll(). Everything that was received is written when it returns. */
 enum progress rx_poll(struct rx *rx);

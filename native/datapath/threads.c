@@ -1,6 +1,7 @@
 /*
  * The forwarding threads; see threads.h. Each lane has a TX thread and an RX thread. Where the kernel steers flows, one
- * more thread serves the sparse flows in both directions: it is still awake when the reply to a packet arrives.
+ * more thread serves the sparse flows in both directions: it is still awake when the reply to a packet arrives. Where
+ * there are several lanes the last is for dense flows (layout.h).
  */
 #include "threads.h"
 #include "offload.h"
@@ -16,6 +17,12 @@
 
 /* The shortest slice that the scheduler grants. */
 #define SLICE_NS 100000
+/*
+ * Added to the nice value of the threads for dense flows, which then get a third of the time of another thread: the
+ * sender of a flood does not pay for what we do with it, so its flood must not take what other flows need.
+ */
+#define DENSE_NICE 5
+#define NICE_MAX 19
 
 static void open_thread(struct threads *threads, size_t i, const struct options *o, const struct shared_files *files)
 {
@@ -26,6 +33,7 @@ static void open_thread(struct threads *threads, size_t i, const struct options 
 	const size_t queue = i == 2 * lanes ? lanes : i % lanes;
 
 	t->threads = threads;
+	t->is_dense = lanes > 1 && queue == lanes - 1;
 	t->role = i < lanes ? ROLE_TX : i < 2 * lanes ? ROLE_RX : ROLE_SPARSE;
 	snprintf(t->name, sizeof t->name, "tartan-%s%zu", names[t->role], queue % 10);
 	t->worker = (struct worker){
@@ -40,14 +48,17 @@ static void open_thread(struct threads *threads, size_t i, const struct options 
 		.limiter = &threads->limiter,
 		.prober = &threads->prober,
 		.buffers = t->worker.buffers,
-		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
 	/* The thread that takes the answers of a peer asks it, too, and measures how long they take. */
 	t->worker.asks = sparse != NULL ? t == sparse : i == lanes;
 	if (t->worker.asks && t->worker.path_mtu < 0)
 		t->worker.path_mtu = path_mtu_open(o->udp.fd[queue]);
-	tx_open(&t->tx, &t->worker, t == sparse || sparse == NULL ? NULL : &sparse->tx);
-	rx_open(&t->rx, &t->worker, t == sparse || sparse == NULL ? NULL : &sparse->rx);
+	if (t == sparse) {
+		turns_open(&threads->sparse_tx, t->worker.tun, SPARSE_WAITING_MAX / TX_BUDGET);
+		turns_open(&threads->sparse_rx, t->worker.udp, SPARSE_WAITING_MAX / RX_BUDGET);
+	}
+	tx_open(&t->tx, &t->worker, sparse == NULL ? NULL : &threads->sparse_tx, t == sparse);
+	rx_open(&t->rx, &t->worker, sparse == NULL ? NULL : &threads->sparse_rx, t == sparse);
 	/*
 	 * The counters continue from the process before this one. The generation it had adopted is not ours: while this
 	 * thread reports 0, tartand rewrites no slot.
@@ -86,7 +97,7 @@ int threads_prepare(struct threads *threads, const struct options *o, const stru
  * The scheduler of kernel 6.12 runs a thread sooner when the thread asks for short slices (sched_setattr(2):
  * sched_runtime of SCHED_OTHER). Older kernels ignore the value. The sparse thread works for microseconds at a time.
  */
-static void request_short_slices(void)
+static void set_schedule(const struct thread *t)
 {
 	struct {
 		uint32_t size, policy;
@@ -94,9 +105,15 @@ static void request_short_slices(void)
 		int32_t nice;
 		uint32_t priority;
 		uint64_t runtime_ns, deadline_ns, period_ns;
-	} attributes = { .size = 48, .policy = SCHED_OTHER, .runtime_ns = SLICE_NS };
+	} attributes = { .size = 48, .policy = SCHED_OTHER };
 
 	attributes.nice = getpriority(PRIO_PROCESS, 0);
+	if (t->role == ROLE_SPARSE)
+		attributes.runtime_ns = SLICE_NS;
+	else if (t->is_dense)
+		attributes.nice = attributes.nice + DENSE_NICE < NICE_MAX ? attributes.nice + DENSE_NICE : NICE_MAX;
+	else
+		return;
 	/* Forwarding works without it too. */
 	if (syscall(SYS_sched_setattr, 0, &attributes, 0) < 0)
 		return;
@@ -109,8 +126,7 @@ static void *thread_main(void *argument)
 	const uint64_t one = 1;
 
 	prctl(PR_SET_NAME, t->name, 0, 0, 0);
-	if (t->role == ROLE_SPARSE)
-		request_short_slices();
+	set_schedule(t);
 	pthread_barrier_wait(&t->threads->start_barrier); /* threads_start(): the thread exists */
 	pthread_barrier_wait(&t->threads->start_barrier); /* threads_release(): the system call filter is in place */
 	atomic_store(&block->running, 1);

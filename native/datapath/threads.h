@@ -17,6 +17,7 @@ enum role { ROLE_TX, ROLE_RX, ROLE_SPARSE };
 struct thread {
 	struct worker worker;
 	enum role role;
+	bool is_dense; /* of the lane for dense flows */
 	struct tx tx;
 	struct rx rx;
 	char name[16]; /* as shown by ps(1) */
@@ -32,6 +33,7 @@ struct threads {
 	pthread_barrier_t start_barrier;
 	struct limiter limiter;
 	struct prober prober;
+	struct turns sparse_tx, sparse_rx; /* where there is a thread for sparse flows */
 	struct thread thread[THREADS_MAX];
 };
 

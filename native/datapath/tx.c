@@ -16,19 +16,15 @@
  *   tx_batch_add()           joins packets of one length to one peer into a GSO run, which is one message
  *      v
  *   tx_flush()               at the end of the poll, and when there is no more room:
- *      | 1. control_poll_sparse()   sends what waits of sparse flows
+ *      | 1. turns_wait()            a lane waits for what came earlier to the sparse queue
  *      | 2. tx_send()               sendmmsg(2); what is refused is tried again in another form (tx-send.c)
  *      v
  *   UDP socket
  *
- * Locks: a thread holds the lock of its own worker during a poll (loop.c). In tx_flush() the TX thread of a lane takes
- * the sparse worker's lock too. The sparse thread takes no second lock, so no two threads wait for each other.
- *
- * Sparse flows go first to keep the order of a flow that becomes bulk: its last packet in the sparse queue was there
- * before its first packet in the bulk queue, so it must be sent before anything that was read from the bulk queue.
+ * Sparse flows go first to keep the order of a flow that becomes bulk or dense: its last packet in the sparse queue was
+ * there before its first packet in the other queue, so it must be sent before anything that was read from that one.
  */
 #include "tx.h"
-#include "control.h"
 #include "fragment.h"
 #include "icmp-reply.h"
 #include "peer-blocks.h"
@@ -45,11 +41,12 @@
 static void handle_packet(struct tx *t, size_t bytes);
 static void tx_flush(struct tx *t);
 
-void tx_open(struct tx *t, struct worker *w, struct tx *sparse)
+void tx_open(struct tx *t, struct worker *w, struct turns *turns, bool is_sparse)
 {
 	*t = (struct tx){
 		.worker = w,
-		.sparse = sparse,
+		.turns = turns,
+		.is_sparse = is_sparse,
 		.packets = buffers_packets(&w->buffers),
 		.segments = buffers_segments(&w->buffers),
 	};
@@ -75,6 +72,8 @@ enum progress tx_poll(struct tx *t)
 	enum progress progress = PROGRESS_MORE;
 	size_t errors = 0;
 
+	if (t->is_sparse)
+		turns_begin(t->turns);
 	for (size_t i = 0; i < TX_BUDGET && progress == PROGRESS_MORE && has_room(t); i++) {
 		ssize_t bytes = read(t->worker->tun, t->packets.bytes + t->packets.used, READ_BYTES_MAX);
 		if (bytes > 0) {
@@ -85,6 +84,8 @@ enum progress tx_poll(struct tx *t)
 		errors += progress == PROGRESS_NONE ? 0 : 1;
 	}
 	tx_flush(t);
+	if (t->is_sparse)
+		turns_end(t->turns, progress == PROGRESS_NONE);
 	t->packets.used = 0;
 	count_add(t->worker->block, tx_tun_errors, errors);
 	/* An error of one packet costs that packet. When there is nothing but errors, the thread must not spin. */
@@ -232,15 +233,10 @@ static void handle_packet(struct tx *t, size_t bytes)
 	count_add(w->block, out.counter, tso.segments);
 }
 
-static enum progress poll_sparse(void *tx)
-{
-	return tx_poll(tx);
-}
-
 static void tx_flush(struct tx *t)
 {
-	if (t->sparse != NULL)
-		control_poll_sparse(t->sparse->worker, poll_sparse, t->sparse, SPARSE_BUDGET / TX_BUDGET);
+	if (!t->is_sparse && t->batch.messages > 0)
+		turns_wait(t->turns);
 	tx_send(t->worker, &t->batch);
 	t->segments.used = 0;
 }

@@ -10,7 +10,6 @@
 #include "forward.h"
 #include "gso-denied.h"
 #include "limiter.h"
-#include <pthread.h>
 
 /* What a poll found. */
 enum progress {
@@ -28,8 +27,6 @@ struct worker {
 	int wake; /* eventfd, the doorbell */
 	int path_mtu; /* path-mtu.h; -1: none */
 	uint32_t features; /* FEATURE() */
-	/* Held during each poll, because the threads of bulk flows poll the worker of sparse flows too (tx.c). */
-	pthread_mutex_t lock;
 	struct buffers buffers;
 	/* Set anew by control_poll(). */
 	struct route_table routes;

@@ -31,13 +31,20 @@
 /* Open addressing at half load or less: a look-up touches few entries, whatever the number of peers. */
 #define INDEX_MAX (2u * ROUTES_MAX)
 
-/* The TOS of the outer packets of sparse flows, low delay (RFC 1349). Those of bulk flows have 0. */
+/*
+ * The TOS of the outer packets of sparse flows, low delay (RFC 1349), and of dense flows: a value that the queues of Linux
+ * treat like 0, which those of bulk flows have. An earlier build takes it for 0.
+ */
 #define SPARSE_TOS 0x10
+#define DENSE_TOS 0x18
 
-/* What a data process may have. tartand makes fewer lanes: a queue each, and one for sparse flows. */
+/*
+ * What a data process may have. tartand makes fewer lanes: a queue each, and one for sparse flows. Of several lanes the
+ * last is for dense flows.
+ */
 #define THREADS_MAX 16u
 #define QUEUES_MAX 8u
-#define LANES_MAX 3u
+#define LANES_MAX 4u
 
 /*
  * Packets that may wait in each queue of the TUN link while the data process is replaced or paused. With TSO each may

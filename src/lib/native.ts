@@ -203,7 +203,8 @@ export interface NativeAddon extends NativeKernelCalls {
   shareUdp(fd: number, share: boolean): void;
   /**
    * Distributes flows over the queues of a TUN, or over the sockets that share an address. Bulk flows go to the first
-   * `lanes` queues in the order of opening, sparse flows to the next one. Throws where bpf(2) is not permitted.
+   * `lanes` queues in the order of opening, but dense flows to the last of several; sparse flows go to the next one.
+   * Throws where bpf(2) is not permitted.
    */
   steerTun(fd: number, lanes: number): void;
   steerUdp(fd: number, lanes: number): void;

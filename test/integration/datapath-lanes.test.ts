@@ -1,7 +1,7 @@
 /** Lanes of a datapath: with and without the kernel's leave to steer flows, over adoption and death, and with traffic. */
 import { readFileSync, readdirSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { probe } from '../support/tools.js';
+import { probe, run } from '../support/tools.js';
 import { Lab, bothUp, pidOf, respawned, until, type Daemon, type State } from './datapath-lab.js';
 import { Reporter, inside, usePrograms } from './steering-lab.js';
 
@@ -26,6 +26,13 @@ async function endsOf(daemon: Daemon): Promise<{ readonly queues: number; readon
     readFileSync(`${directory}/task/${id}/comm`, 'latin1').trim(),
   );
   return { queues, threads: names.filter(name => /\d$/.test(name)).sort() };
+}
+
+/** Times that each thread was run. */
+function threadTimes(pid: number): ReadonlyMap<string, number> {
+  const directory = `/proc/${pid}/task`;
+  const of = (id: string, file: string): string => readFileSync(`${directory}/${id}/${file}`, 'latin1').trim();
+  return new Map(readdirSync(directory).map(id => [of(id, 'comm'), Number(of(id, 'schedstat').split(' ')[2])]));
 }
 
 const threadsOf: Readonly<Record<number, readonly string[]>> = {
@@ -120,6 +127,31 @@ test('another daemon finds the lanes as they were, and so does the next data pro
   );
   expect(last.features).toContain('sparse_apart');
   expect((await expectLanes(next.daemon, 2)).warnings).toEqual([]);
+});
+
+test('lanes are added when another daemon makes more: nothing is lost, and flows use them', async () => {
+  const a = (await lab.up('a', { lanes: 1 })).daemon;
+  await lab.up('b', { lanes: 1 });
+  lab.configureLink('a');
+  lab.configureLink('b');
+  await traffic();
+  await a.kill();
+  const next = await lab.up('a', { lanes: 2 });
+  expect(next.adopted).toBe(true);
+  const pid = await pidOf(next.daemon);
+  await expectLanes(next.daemon, 1);
+  // Another configuration is another data process, which takes over.
+  const lost = lab.lost(1000);
+  await next.daemon.call('start', { ...lab.config('a'), checkDestination: false });
+  expect(await pidOf(next.daemon)).not.toBe(pid);
+  expect((await expectLanes(next.daemon, 2)).warnings).toEqual([]);
+  expect(await lost).toBe(0);
+  const bursts = await Reporter.ready(inside(lab, 'b', [program('bursts'), 'receive', '7100']));
+  await run(inside(lab, 'a', [program('bursts'), 'send', '10.5.2.0', '7100', '200', '2000', '2', '5']));
+  bursts.stop();
+  expect(await bursts.report()).toMatchObject({ duplicates: 0, reordered: 0 });
+  const schedstat = threadTimes(await pidOf(next.daemon));
+  expect(schedstat.get('tartan-tx1')).toBeGreaterThan(0);
 });
 
 test.each([2, 3])('%i lanes: several flows at once, whole and in order', async lanes => {

@@ -11,6 +11,7 @@ import { perl, useScratch } from './datapath-lab.js';
 const loopback = 0x7f000001;
 const bufferBytes = 1 << 20;
 const sparseTos = 0x10;
+const denseTos = 0x18;
 const congestionBits = 3;
 
 useScratch();
@@ -71,9 +72,15 @@ test.each([1, 2, 3])('%i lanes: marked datagrams go to the last socket, whatever
   expect(fds.map(fd => read(fd).length)).toEqual([...Array<number>(lanes).fill(0), 4 * peers.length]);
 });
 
+test.each([2, 3, 4])('%i lanes: those marked as dense go to the last lane', lanes => {
+  const { fds } = widen(lanes);
+  for (let bits = 0; bits <= congestionBits; bits++) send(peers, denseTos | bits);
+  expect(fds.map(fd => read(fd).length)).toEqual(fds.map((_, i) => (i === lanes - 1 ? 4 * peers.length : 0)));
+});
+
 test.each([1, 2, 3])('%i lanes: all else of a peer goes to one of the others', lanes => {
   const { fds } = widen(lanes);
-  const marks = [0, congestionBits, 0x08, 0x18, 0xb8];
+  const marks = [0, congestionBits, 0x08, 0x1c, 0xb8];
   for (const tos of marks) send(peers, tos, 3);
   const laneOf = new Map<string, number>();
   const got = fds.map(fd => read(fd));
@@ -84,7 +91,9 @@ test.each([1, 2, 3])('%i lanes: all else of a peer goes to one of the others', l
     }
   expect(got.map(texts => texts.length).reduce((a, b) => a + b)).toBe(marks.length * 3 * peers.length);
   expect(got[lanes]).toEqual([]);
-  expect([...new Set(laneOf.values())].sort()).toEqual(Array.from({ length: lanes }, (_, lane) => lane));
+  // Of several lanes the last is for dense flows.
+  const bulk = Math.max(1, lanes - 1);
+  expect([...new Set(laneOf.values())].sort()).toEqual(Array.from({ length: bulk }, (_, lane) => lane));
 });
 
 test('before it is shared nobody else gets the port, and afterwards a stranger gets the port and no datagram', () => {

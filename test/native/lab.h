@@ -56,7 +56,7 @@ static inline void loop_tx(struct worker *w)
 {
 	struct tx *tx = calloc(1, sizeof *tx);
 
-	tx_open(tx, w, NULL);
+	tx_open(tx, w, NULL, false);
 	loop_run(w, tx, NULL);
 	free(tx);
 }
@@ -65,7 +65,7 @@ static inline void loop_rx(struct worker *w)
 {
 	struct rx *rx = calloc(1, sizeof *rx);
 
-	rx_open(rx, w, NULL);
+	rx_open(rx, w, NULL, false);
 	loop_run(w, NULL, rx);
 	free(rx);
 }
@@ -119,7 +119,6 @@ static inline struct lab *lab_open(void (*loop)(struct worker *w))
 	l->w->path_mtu = -1;
 	l->w->limiter = calloc(1, sizeof *l->w->limiter);
 	limiter_open(l->w->limiter);
-	pthread_mutex_init(&l->w->lock, NULL);
 	l->w->features = lab_features;
 	setsockopt(l->w->udp, IPPROTO_UDP, UDP_GRO, &(int){ (lab_features & FEATURE(udp_gro)) != 0 }, sizeof(int));
 	l->file->network = fixture_self.network;

@@ -1,16 +1,15 @@
 /*
- * Sparse flows go first: a bulk thread forwards what waits of sparse flows before anything that it has read itself, so
- * that a flow keeps its order when it becomes bulk. The first tests poll by hand, the others run all three threads of a
- * lane.
+ * Sparse flows go first: a lane waits for what came to the sparse queue before it passes on what it has read itself, so
+ * that a flow keeps its order when it becomes bulk or dense. The first tests take turns by hand, the others run all three
+ * threads of a lane.
  */
 #include "lab.h"
 #include "test.h"
 #include "control.h"
+#include <sched.h>
+#include <time.h>
 
 #define PROTOCOL 200 /* an unknown protocol, so nothing is merged or checked */
-/* More than one poll reads, and fewer than the sockets hold. */
-#define WAITING 150u
-#define BULK 40u
 #define ROUNDS 60u
 #define EACH 20u
 
@@ -19,6 +18,7 @@ struct lane {
 	struct lab *sparse;
 	struct lab *sends;
 	struct lab *receives;
+	struct turns tx_turns, rx_turns;
 	struct tx tx, sparse_tx;
 	struct rx rx, sparse_rx;
 };
@@ -39,7 +39,10 @@ static struct lab *idle_open(void)
 
 static struct lane *lane_open(void)
 {
-	struct lane *lane = calloc(1, sizeof *lane);
+	struct lane *lane = aligned_alloc(_Alignof(struct lane), sizeof *lane);
+
+	if (lane == NULL)
+		abort();
 
 	lane->sparse = idle_open();
 	lane->sends = idle_open();
@@ -48,10 +51,12 @@ static struct lane *lane_open(void)
 	/* Both write to one TUN, so that the order of what they write is seen. */
 	close(lane->receives->w->tun);
 	lane->receives->w->tun = dup(lane->sparse->w->tun);
-	tx_open(&lane->sparse_tx, lane->sparse->w, NULL);
-	rx_open(&lane->sparse_rx, lane->sparse->w, NULL);
-	tx_open(&lane->tx, lane->sends->w, &lane->sparse_tx);
-	rx_open(&lane->rx, lane->receives->w, &lane->sparse_rx);
+	turns_open(&lane->tx_turns, lane->sparse->w->tun, SPARSE_WAITING_MAX / TX_BUDGET);
+	turns_open(&lane->rx_turns, lane->sparse->w->udp, SPARSE_WAITING_MAX / RX_BUDGET);
+	tx_open(&lane->sparse_tx, lane->sparse->w, &lane->tx_turns, true);
+	rx_open(&lane->sparse_rx, lane->sparse->w, &lane->rx_turns, true);
+	tx_open(&lane->tx, lane->sends->w, &lane->tx_turns, false);
+	rx_open(&lane->rx, lane->receives->w, &lane->rx_turns, false);
 	return lane;
 }
 
@@ -87,21 +92,6 @@ static void lane_start(struct lane *lane)
 		abort();
 }
 
-static void *run_nothing(void *argument)
-{
-	return argument;
-}
-
-/* Starts threads that do nothing, because lab_close() joins one. */
-static void lane_stand(struct lane *lane)
-{
-	if (pthread_create(&lane->sparse->thread, NULL, run_nothing, NULL) != 0 ||
-	    pthread_create(&lane->sends->thread, NULL, run_nothing, NULL) != 0 ||
-	    pthread_create(&lane->receives->thread, NULL, run_nothing, NULL) != 0)
-		abort();
-}
-
-/* The threads that poll the sparse worker end before it does. */
 static void lane_close(struct lane *lane)
 {
 	atomic_store(&lane->sparse->file->drain, 1);
@@ -170,52 +160,154 @@ static bool arrive_in_order(struct lane *lane, uint32_t first, uint32_t count)
 	return come_in_order(lane->sparse->tun_outside, VNET_HEADER_BYTES, first, count);
 }
 
-/* The bulk packets are written first and leave last. */
-static void tx_serves_sparse_flows_first(struct suite *s)
-{
-	struct lane *lane = lane_open();
+#define HELD_NS 200000
+/* As long as a lane waits in vain. */
+#define WAIT_NS 100000000
 
-	for (uint32_t i = 0; i < BULK; i++)
-		leave(lane->sends, WAITING + i);
-	for (uint32_t i = 0; i < WAITING; i++)
-		leave(lane->sparse, i);
-	CHECK(s, control_poll(lane->sends->w) == CONTROL_FORWARD);
-	CHECK(s, tx_poll(&lane->tx) == PROGRESS_NONE);
-	CHECK(s, leave_in_order(lane, 0, WAITING + BULK));
-	CHECK(s, count(lane->sparse, tx_ok) == WAITING && count(lane->sends, tx_ok) == BULK);
-	lane_stand(lane);
-	lane_close(lane);
+/* A sparse queue whose turns the test takes. */
+struct hand {
+	struct turns turns;
+	int queue[2];
+	pthread_t thread;
+	_Atomic bool passed;
+};
+
+static void hand_open(struct hand *h, uint32_t most)
+{
+	if (pipe(h->queue) < 0)
+		abort();
+	turns_open(&h->turns, h->queue[0], most);
+	atomic_store(&h->passed, false);
 }
 
-static void rx_serves_sparse_flows_first(struct suite *s)
+static void hand_close(struct hand *h)
 {
-	struct lane *lane = lane_open();
-
-	/* As many as one poll receives. */
-	for (uint32_t i = 0; i < RX_BUDGET; i++)
-		arrive(lane, lane->receives, WAITING + i);
-	for (uint32_t i = 0; i < WAITING; i++)
-		arrive(lane, lane->sparse, i);
-	CHECK(s, control_poll(lane->receives->w) == CONTROL_FORWARD);
-	CHECK(s, rx_poll(&lane->rx) == PROGRESS_MORE);
-	CHECK(s, arrive_in_order(lane, 0, WAITING + RX_BUDGET));
-	CHECK(s, count(lane->sparse, rx_ok) == WAITING && count(lane->receives, rx_ok) == RX_BUDGET);
-	lane_stand(lane);
-	lane_close(lane);
+	close(h->queue[0]);
+	close(h->queue[1]);
 }
 
-/* An empty bulk queue must not delay what waits in the sparse one. */
-static void serves_them_with_nothing_of_its_own(struct suite *s)
+static void put(struct hand *h)
 {
-	struct lane *lane = lane_open();
+	if (write(h->queue[1], "x", 1) != 1)
+		abort();
+}
 
-	leave(lane->sparse, 0);
-	arrive(lane, lane->sparse, 0);
-	CHECK(s, control_poll(lane->sends->w) == CONTROL_FORWARD && control_poll(lane->receives->w) == CONTROL_FORWARD);
-	CHECK(s, tx_poll(&lane->tx) == PROGRESS_NONE && rx_poll(&lane->rx) == PROGRESS_NONE);
-	CHECK(s, leave_in_order(lane, 0, 1) && arrive_in_order(lane, 0, 1));
-	lane_stand(lane);
-	lane_close(lane);
+static void get(struct hand *h)
+{
+	char byte;
+
+	if (read(h->queue[0], &byte, 1) != 1)
+		abort();
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* How long a lane waits. */
+static uint64_t waited_ns(struct hand *h)
+{
+	const uint64_t begin = now_ns();
+
+	turns_wait(&h->turns);
+	return now_ns() - begin;
+}
+
+static void nobody_waits_for_nothing(struct suite *s)
+{
+	struct hand h;
+
+	hand_open(&h, 9);
+	turns_wait(NULL);
+	CHECK(s, waited_ns(&h) < WAIT_NS / 2);
+	turns_begin(&h.turns);
+	turns_end(&h.turns, true);
+	CHECK(s, waited_ns(&h) < WAIT_NS / 2);
+	/* Of a thread that has ended. */
+	put(&h);
+	turns_stop(&h.turns);
+	CHECK(s, waited_ns(&h) < WAIT_NS / 2);
+	hand_close(&h);
+}
+
+/* The thread of the sparse flows gets no processor. */
+static void a_lane_gives_up(struct suite *s)
+{
+	struct hand h;
+
+	hand_open(&h, 9);
+	put(&h);
+	CHECK(s, waited_ns(&h) >= WAIT_NS / 3);
+	get(&h);
+	turns_begin(&h.turns);
+	CHECK(s, waited_ns(&h) >= WAIT_NS / 3);
+	hand_close(&h);
+}
+
+static void *pass_on(void *argument)
+{
+	struct hand *h = argument;
+	const struct timespec held = { .tv_nsec = HELD_NS };
+
+	turns_begin(&h->turns);
+	get(h);
+	nanosleep(&held, NULL);
+	atomic_store(&h->passed, true);
+	turns_end(&h->turns, true);
+	return NULL;
+}
+
+/* What was read and not passed on counts, too. The count of the turns overflows meanwhile. */
+static void a_lane_waits_for_what_came_before(struct suite *s)
+{
+	struct hand h;
+
+	hand_open(&h, 9);
+	atomic_store(&h.turns.count, UINT32_MAX - 201);
+	atomic_store(&h.turns.emptied, UINT32_MAX - 202);
+	for (int i = 0; i < 200; i++) {
+		atomic_store(&h.passed, false);
+		put(&h);
+		if (pthread_create(&h.thread, NULL, pass_on, &h) != 0)
+			abort();
+		uint64_t ns = waited_ns(&h);
+		CHECK(s, atomic_load(&h.passed) || ns >= WAIT_NS / 3);
+		pthread_join(h.thread, NULL);
+	}
+	hand_close(&h);
+}
+
+static void *never_empty(void *argument)
+{
+	struct hand *h = argument;
+
+	while (!atomic_load(&h->passed)) {
+		turns_begin(&h->turns);
+		turns_end(&h->turns, false);
+		sched_yield();
+	}
+	return NULL;
+}
+
+/* More comes than the thread of the sparse flows can take: what waited at first is passed on after so many turns. */
+static void a_lane_waits_for_no_more_than_that(struct suite *s)
+{
+	struct hand h;
+
+	hand_open(&h, 9);
+	put(&h);
+	if (pthread_create(&h.thread, NULL, never_empty, &h) != 0)
+		abort();
+	const uint32_t before = atomic_load(&h.turns.count);
+	uint64_t ns = waited_ns(&h);
+	CHECK(s, atomic_load(&h.turns.count) - before >= 18 || ns >= WAIT_NS / 3);
+	atomic_store(&h.passed, true);
+	pthread_join(h.thread, NULL);
+	hand_close(&h);
 }
 
 static void sparse_thread_serves_both_directions(struct suite *s)
@@ -257,9 +349,10 @@ int main(void)
 {
 	struct suite s = { .name = "sparse", .random = 21 };
 
-	tx_serves_sparse_flows_first(&s);
-	rx_serves_sparse_flows_first(&s);
-	serves_them_with_nothing_of_its_own(&s);
+	nobody_waits_for_nothing(&s);
+	a_lane_gives_up(&s);
+	a_lane_waits_for_what_came_before(&s);
+	a_lane_waits_for_no_more_than_that(&s);
 	sparse_thread_serves_both_directions(&s);
 	flows_that_become_bulk_keep_their_order(&s);
 	return suite_end(&s);

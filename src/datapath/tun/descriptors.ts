@@ -2,9 +2,9 @@
  * The descriptors of the data process: how they are opened, widened into lanes and replaced, and the errors that tell
  * an operator why that was not possible.
  *
- * A lane is a TUN queue and a UDP socket for bulk flows, with a thread for each direction. Beside the lanes, one more
- * queue and one more socket serve the sparse flows. Where the kernel accepts no steering program, there is one queue,
- * one socket and a warning.
+ * A lane is a TUN queue and a UDP socket for bulk flows, with a thread for each direction; the last of several is for dense
+ * flows. Beside the lanes, one more queue and one more socket serve the sparse flows. Where the kernel accepts no steering
+ * program, there is one queue, one socket and a warning.
  */
 import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -42,6 +42,8 @@ export interface Descriptors {
 
 /** Descriptors, with warnings about what the kernel did not give. */
 export type PreparedDescriptors = Descriptors & {
+  /** Lanes over which flows are distributed from the commit on; undefined: as they are. */
+  readonly steer?: number;
   readonly bufferWarning: string | undefined;
   readonly laneWarning: string | undefined;
 };
@@ -138,6 +140,7 @@ export class DescriptorSet {
     const [tunFd] = tunFds;
     const [udpFd] = udpFds;
     if (lanes === 0 || tunFd === undefined || udpFd === undefined) return { ...set, laneWarning: undefined };
+    if (tunFds.length === udpFds.length && tunFds.length > 1) return this.#addLanes(set, config);
     let problem: string | undefined;
     if (tunFds.length === 1) ({ fds: tunFds, problem } = widenTunnel(tunFd, device, lanes));
     if (udpFds.length === 1 && problem === undefined)
@@ -147,13 +150,30 @@ export class DescriptorSet {
     return { ...set, tunFds: [tunFd], udpFds: [udpFd], laneWarning: problem };
   }
 
+  /**
+   * An earlier build has made fewer lanes. Its data process may still read its queues by the distribution of before, so
+   * the new ones get nothing until the commit.
+   */
+  #addLanes(set: PreparedDescriptors, config: DatapathConfig): PreparedDescriptors {
+    const { device, lanes } = this.#options;
+    const as = { ...set, laneWarning: undefined };
+    if (set.tunFds.length > lanes) return as;
+    const tun = widen(set.tunFds, lanes, () => () => native().openTun(device, false).fd);
+    if (tun.problem !== undefined) return { ...as, laneWarning: tun.problem };
+    const udp = widen(set.udpFds, lanes, () => () => openUnderlay(config, true).fd);
+    if (udp.problem === undefined) return { ...as, tunFds: tun.fds, udpFds: udp.fds, steer: lanes };
+    closeAll(tun.fds.slice(set.tunFds.length));
+    return { ...as, laneWarning: udp.problem };
+  }
+
   /** Makes the prepared descriptors the current ones and closes the others, which no data process may read any more. */
   commit(next: PreparedDescriptors): void {
     const kept = [...next.tunFds, ...next.udpFds];
     this.#drops.retire(this.#current.udpFds.filter(fd => !kept.includes(fd)));
     closeAll([...this.#current.tunFds, ...this.#current.udpFds].filter(fd => !kept.includes(fd)));
     this.#isLinkNew ||= next.tunFds[0] !== this.#current.tunFds[0];
-    this.#current = next;
+    const { steer, ...rest } = next;
+    this.#current = { ...rest, laneWarning: rest.laneWarning ?? steered(next, steer) };
   }
 
   /** Closes the prepared descriptors that are not current. No data process may read them. */
@@ -179,13 +199,25 @@ export function closeAll(descriptors: readonly number[]): void {
   for (const fd of descriptors) native().closeFd(fd);
 }
 
-/** Returns the number of lanes for this host. A lane occupies two processors: one sends, one receives. */
+/** Returns the number of lanes for this host: one for dense flows, and others, of which each occupies two processors. */
 export function defaultLanes(): number {
-  return Math.min(native().limits.lanesMax, Math.max(1, Math.floor(availableParallelism() / 2)));
+  return Math.min(native().limits.lanesMax, 1 + Math.max(1, Math.floor(availableParallelism() / 2)));
+}
+
+/** Distributes flows over lanes that were added. @returns why that failed */
+function steered({ tunFds: [tunFd = -1], udpFds: [udpFd = -1] }: Descriptors, lanes?: number): string | undefined {
+  if (lanes === undefined) return undefined;
+  try {
+    native().steerTun(tunFd, lanes);
+    native().steerUdp(udpFd, lanes);
+    return undefined;
+  } catch (error) {
+    return laneProblem(error);
+  }
 }
 
 export interface Widened {
-  /** The given descriptor, then the added ones; the caller owns all of them. */
+  /** Those given, then the added ones; the caller owns all of them. */
   readonly fds: readonly number[];
   /** Why none were added. */
   readonly problem: string | undefined;
@@ -193,7 +225,7 @@ export interface Widened {
 
 /** Adds queues to the one that made the link. */
 export function widenTunnel(fd: number, device: string, lanes: number): Widened {
-  return widen(fd, lanes, () => {
+  return widen([fd], lanes, () => {
     native().steerTun(fd, lanes);
     return () => native().openTun(device, false).fd;
   });
@@ -201,7 +233,7 @@ export function widenTunnel(fd: number, device: string, lanes: number): Widened 
 
 /** Adds sockets to the one that is bound to the address. That was bound alone, so no other program shares the port. */
 export function widenUnderlay(fd: number, lanes: number, open: (share: boolean) => NativeUdp): Widened {
-  const widened = widen(fd, lanes, () => {
+  const widened = widen([fd], lanes, () => {
     native().shareUdp(fd, true);
     return () => open(true).fd;
   });
@@ -220,16 +252,16 @@ function unshared(fd: number, problem: string): Widened {
   return { fds: [fd], problem };
 }
 
-/** @param begin prepares the first descriptor and returns the function that opens each further one */
-function widen(fd: number, lanes: number, begin: () => () => number): Widened {
-  const fds = [fd];
+/** @param begin prepares those that there are and returns the function that opens each further one */
+function widen(present: readonly number[], lanes: number, begin: () => () => number): Widened {
+  const fds = [...present];
   try {
     const open = begin();
     while (fds.length <= lanes) fds.push(open());
     return { fds, problem: undefined };
   } catch (error) {
-    closeAll(fds.slice(1));
-    return { fds: [fd], problem: laneProblem(error) };
+    closeAll(fds.slice(present.length));
+    return { fds: present, problem: laneProblem(error) };
   }
 }
 

@@ -367,7 +367,7 @@ function kindOf(kind: WarningKind, texts: readonly string[]): readonly (readonly
 const refusals: Readonly<Record<string, string>> = {
   udp_df:
     'the kernel refuses DF for outer packets (IP_MTU_DISCOVER): where the path is too narrow they are fragmented or lost, and no sender is told',
-  sparse_tos: 'the kernel refuses the TOS of sparse flows (IP_TOS): peers serve them as bulk flows',
+  sparse_tos: 'the kernel refuses the TOS of sparse and dense flows (IP_TOS): peers serve them as bulk flows',
 };
 
 function refusalsOf({ refused, features }: NativeCounters): readonly string[] {
