@@ -15,7 +15,7 @@ const alterations: Readonly<Record<Exclude<Version, 'ours'>, (text: string) => s
   'other layout': text =>
     text
       .replace(/(#define LAYOUT_VERSION) (\d+)u/, (_, name, number) => `${name} ${Number(number) + 1}u`)
-      .replace('#define PEERS_MAX 65536u', '#define PEERS_MAX 32768u'),
+      .replace('PEERS_MAX 65536u', 'PEERS_MAX 32768u'),
 };
 
 /** @returns the tree of a version, with its `dist` */
@@ -34,13 +34,23 @@ export async function treeOf(version: Version): Promise<string> {
 async function build(kept: string, alter: (text: string) => string): Promise<void> {
   const tree = mkdtempSync(`${kept}.`);
   try {
-    for (const part of ['native/addon', 'native/datapath', 'native/shared', 'native/Makefile', 'package.json'])
+    for (const part of [
+      'native/addon',
+      'native/bpf',
+      'native/datapath',
+      'native/shared',
+      'native/Makefile',
+      'package.json',
+    ])
       cpSync(join(root, part), join(tree, part), { recursive: true });
     symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'));
     const header = join(tree, 'native/shared/layout.h');
     const text = readFileSync(header, 'utf8');
     if (alter(text) === text) throw new Error(`nothing was altered in ${header}`);
     writeFileSync(header, alter(text));
+    // The maps of the kernel engine have as many peers.
+    const maps = join(tree, 'native/shared/kernel-maps.h');
+    writeFileSync(maps, alter(readFileSync(maps, 'utf8')));
     await run(['make', '-s', '-j2', '-C', join(tree, 'native')], { timeoutMs: 120_000 });
     renameSync(tree, kept);
   } catch (error) {
