@@ -53,7 +53,18 @@ function compile(object) {
   }
   if (!said.includes(`clang version ${version}`))
     throw new Error(`${command} is "${said.split('\n')[0]}", expected clang ${version}: install Debian 12's clang-14`);
-  const options = ['-target', 'bpfel', '-mcpu=v3', '-O2', '-std=c11', '-Wall', '-Wextra', '-Werror'];
+  const options = [
+    '-target',
+    'bpfel',
+    '-mcpu=v2',
+    '-mllvm',
+    '-no-stack-coloring',
+    '-O2',
+    '-std=c11',
+    '-Wall',
+    '-Wextra',
+    '-Werror',
+  ];
   const headers = ['-ffreestanding', '-nostdlibinc', `-I${join(here, '../shared')}`];
   const after = include.flatMap(path => ['-idirafter', path]);
   const files = ['-c', join(here, 'kernel-path.bpf.c'), '-o', object];
@@ -111,7 +122,7 @@ function formatProgram({ name, bytes, relocations }) {
     (_, i) => `0x${bytes.readBigUInt64LE(i * wordBytes).toString(16)},`,
   );
   const lines = [];
-  for (let at = 0; at < words.length; at += 8) lines.push(`\t${words.slice(at, at + 8).join(' ')}`);
+  for (let at = 0; at < words.length; at += 12) lines.push(`\t${words.slice(at, at + 12).join(' ')}`);
   const places = relocations.map(({ at, map }) => `{ ${at}, kernel_map_${map} },`);
   const rows = [];
   for (let at = 0; at < places.length; at += 4) rows.push(`\t${places.slice(at, at + 4).join(' ')}`);

@@ -27,7 +27,6 @@ static long (*const store_bytes)(struct __sk_buff *, uint32_t, const void *, uin
 	(void *)BPF_FUNC_skb_store_bytes;
 static long (*const l4_csum_replace)(struct __sk_buff *, uint32_t, uint64_t, uint64_t, uint64_t) =
 	(void *)BPF_FUNC_l4_csum_replace;
-static long (*const pull_data)(struct __sk_buff *, uint32_t) = (void *)BPF_FUNC_skb_pull_data;
 static long (*const set_tunnel_key)(struct __sk_buff *, const struct bpf_tunnel_key *, uint32_t, uint64_t) =
 	(void *)BPF_FUNC_skb_set_tunnel_key;
 static long (*const get_tunnel_key)(struct __sk_buff *, struct bpf_tunnel_key *, uint32_t, uint64_t) =
@@ -54,6 +53,29 @@ static inline uint32_t swap32(uint32_t v)
 static inline uint64_t swap64(uint64_t v)
 {
 	return __builtin_bswap64(v);
+}
+
+/*
+ * The number, of which the compiler knows nothing. Without CAP_PERFMON the verifier follows also the branches that a
+ * processor takes by mistake: nothing may be left without a value because another number says that it is not needed.
+ */
+static inline uint32_t opaque(uint32_t number)
+{
+	__asm__ volatile("" : "+r"(number));
+	return number;
+}
+
+/*
+ * Zeros, word by word: without CAP_PERFMON early kernels refuse to change half of what was stored as eight bytes. The
+ * number of bytes is a constant.
+ */
+static inline void clear(void *at, const uint32_t bytes)
+{
+	volatile uint32_t *words = at;
+
+#pragma clang loop unroll(full)
+	for (uint32_t i = bytes / sizeof *words; i > 0; i--)
+		words[i - 1] = 0;
 }
 
 static inline struct kernel_counters *counters(void)
@@ -146,39 +168,42 @@ struct ipv4_header {
 	uint32_t destination;
 };
 
-/* Reads the header. Returns the first fault of the checks that datapath/ipv4.c begins with, or rx_ok. */
-static inline enum counter see(struct __sk_buff *skb, const uint32_t start, struct view *v)
+/* Reads the header, zeros if it cannot be read. Returns the first fault of the checks that datapath/ipv4.c begins with, or rx_ok. */
+static inline enum counter read_header(struct __sk_buff *skb, const uint32_t start, struct view *v)
 {
+	struct ipv4_header h;
+
+	*v = (struct view){ 0 };
 	if (skb->len < start + IPV4_HEADER_BYTES)
 		return rx_short;
 	if (skb->protocol != swap16(ETH_P_IP))
 		return rx_bad_version;
-	const struct ipv4_header *h = (void *)(long)skb->data + start;
-	if ((const void *)(h + 1) > (void *)(long)skb->data_end) {
-		if (pull_data(skb, start + IPV4_HEADER_BYTES) != 0)
-			return rx_short;
-		h = (void *)(long)skb->data + start;
-		if ((const void *)(h + 1) > (void *)(long)skb->data_end)
-			return rx_short;
-	}
-	const uint32_t fragment = swap16(h->fragment);
+	/* Not by direct access: without CAP_PERFMON early kernels refuse to compare pointers into the packet. */
+	if (load_bytes(skb, start, &h, sizeof h) != 0)
+		return rx_short;
+	const uint32_t fragment = swap16(h.fragment);
 	*v = (struct view){
 		.start = start,
 		.length = skb->len - start,
-		.header_bytes = (h->version_length & 15u) * 4,
-		.total = swap16(h->total),
+		.header_bytes = (h.version_length & 15u) * 4,
+		.total = swap16(h.total),
 		.fragment = fragment & (0x1fff | MORE_FRAGMENTS),
-		.source = swap32(h->source),
-		.destination = swap32(h->destination),
+		.source = swap32(h.source),
+		.destination = swap32(h.destination),
 		.dont_fragment = (fragment & 0x4000) != 0,
-		.ttl = h->ttl,
-		.protocol = h->protocol,
+		.ttl = h.ttl,
+		.protocol = h.protocol,
 	};
-	if (h->version_length >> 4 != 4)
+	if (h.version_length >> 4 != 4)
 		return rx_bad_version;
 	if (v->header_bytes < IPV4_HEADER_BYTES || v->header_bytes > v->length)
 		return rx_bad_ihl;
 	return v->total < v->header_bytes || v->total > v->length ? rx_bad_len : rx_ok;
+}
+
+static inline enum counter see(struct __sk_buff *skb, const uint32_t start, struct view *v)
+{
+	return (enum counter)opaque(read_header(skb, start, v));
 }
 
 /* Whether no datagram can have been fragmented into this offset and length (RFC 791 section 3.2). */
@@ -196,20 +221,28 @@ static inline bool fragment_impossible(const struct view *v)
 /* Bytes of the key before Linux 6.0, which had no local address, and of that of 5.10. */
 #define EARLIER_KEY_BYTES 28
 
+static inline void make_key(struct bpf_tunnel_key *key, uint32_t vni, uint32_t remote, uint32_t local)
+{
+	clear(key, sizeof *key);
+	key->tunnel_ttl = 64;
+	key->local_ipv4 = local;
+	key->remote_ipv4 = remote;
+	/* Last: early kernels take the first half of eight bytes for a spilled register, of which nothing may change. */
+	*(volatile uint32_t *)&key->tunnel_id = vni;
+}
+
 static inline bool read_key(struct __sk_buff *skb, struct bpf_tunnel_key *key)
 {
+	clear(key, sizeof *key);
 	return get_tunnel_key(skb, key, sizeof *key, 0) == 0 || get_tunnel_key(skb, key, EARLIER_KEY_BYTES, 0) == 0;
 }
 
 /* The verdict that sends the packet by tartan-k, or TC_ACT_SHOT. Before Linux 6.0 the route chooses the local address. */
 static inline int tunnel(struct __sk_buff *skb, uint32_t remote, uint32_t local, uint64_t flags)
 {
-	struct bpf_tunnel_key key = { 0 };
+	struct bpf_tunnel_key key;
 
-	key.tunnel_id = config.vni;
-	key.remote_ipv4 = remote;
-	key.local_ipv4 = local;
-	key.tunnel_ttl = 64;
+	make_key(&key, config.vni, remote, local);
 	if (set_tunnel_key(skb, &key, sizeof key, flags) != 0 && set_tunnel_key(skb, &key, EARLIER_KEY_BYTES, flags) != 0)
 		return TC_ACT_SHOT;
 	return (int)redirect(config.link, 0);

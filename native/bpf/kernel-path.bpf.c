@@ -59,15 +59,19 @@ static inline int drop(struct kernel_counters *n, enum counter why, uint32_t pac
 	return TC_ACT_SHOT;
 }
 
-static inline struct kernel_traffic *traffic_of(uint32_t number)
+/*
+ * Never NULL: without CAP_PERFMON the verifier follows also branches that a processor takes by mistake, and would refuse
+ * a pointer that is checked in one place and used in another.
+ */
+static inline struct kernel_traffic *traffic_of(uint32_t number, struct kernel_counters *n)
 {
 	struct kernel_traffic *t = look_up(&traffic_map, &number);
 
 	if (t != NULL)
 		return t;
-	const struct kernel_traffic none = { 0 };
-	update(&traffic_map, &number, &none, BPF_NOEXIST);
-	return look_up(&traffic_map, &number);
+	update(&traffic_map, &number, &config.no_traffic, BPF_NOEXIST);
+	t = look_up(&traffic_map, &number);
+	return t != NULL ? t : &n->unnoted;
 }
 
 /*
@@ -76,7 +80,7 @@ static inline struct kernel_traffic *traffic_of(uint32_t number)
  */
 static inline bool fits(struct __sk_buff *skb, const struct kernel_peer *peer, uint32_t bytes)
 {
-	struct bpf_fib_lookup way = { 0 };
+	struct bpf_fib_lookup way;
 
 	if (peer->mtu != 0 && bytes > peer->mtu)
 		return false;
@@ -84,6 +88,7 @@ static inline bool fits(struct __sk_buff *skb, const struct kernel_peer *peer, u
 		return true;
 	if (bytes > 65535)
 		return false;
+	clear(&way, sizeof way);
 	way.family = AF_INET;
 	way.l4_protocol = IPPROTO_UDP;
 	way.tot_len = (uint16_t)bytes;
@@ -130,9 +135,12 @@ static inline bool lingers(struct __sk_buff *skb, const struct view *v, const st
 	if (v->protocol == IPPROTO_TCP && v->fragment == 0)
 		load_bytes(skb, v->start + v->header_bytes, &flow.ports, sizeof flow.ports);
 	uint64_t *last_ns = look_up(&flows_map, &flow);
-	if (records && last_ns == NULL)
-		update(&flows_map, &flow, &now, BPF_ANY);
-	if (last_ns == NULL || (!records && now - *last_ns > KERNEL_PAUSE_NS))
+	if (last_ns == NULL) {
+		if (records)
+			update(&flows_map, &flow, &now, BPF_ANY);
+		return false;
+	}
+	if (!records && now - *last_ns > KERNEL_PAUSE_NS)
 		return false;
 	*last_ns = now;
 	return !records;
@@ -183,21 +191,18 @@ static inline int send(struct __sk_buff *skb, const uint32_t start)
 		return drop(n, tx_error_other, c.packets);
 	count(n, tx_ok, c.packets);
 	count(n, tx_bytes, c.bytes);
-	struct kernel_traffic *t = traffic_of(number);
-	if (t != NULL) {
-		t->sent_packets += c.packets;
-		t->sent_bytes += c.bytes;
-		t->sent_ns = now;
-	}
+	struct kernel_traffic *t = traffic_of(number, n);
+	t->sent_packets += c.packets;
+	t->sent_bytes += c.bytes;
+	t->sent_ns = now;
 	return verdict;
 }
 
-/* Who sent a datagram. */
+/* The member that sent a datagram; a pointer to it would have to be checked again where it is used, see opaque(). */
 struct sender {
-	const struct bpf_tunnel_key *key;
-	struct kernel_peer *peer; /* of the inner source, or of the outer address; NULL: of neither */
-	uint32_t number;
-	bool bound; /* the inner source is of that peer, and so is the outer address */
+	uint32_t number; /* that of the inner source, else one with the outer address */
+	uint32_t local;  /* our address towards it */
+	uint32_t bound;  /* 1: the inner source is of the peer that has the outer address */
 };
 
 static inline bool is_heard(const struct kernel_peer *peer, uint32_t remote)
@@ -205,23 +210,30 @@ static inline bool is_heard(const struct kernel_peer *peer, uint32_t remote)
 	return peer->remote == remote && (peer->state & KERNEL_STATE_MASK) != KERNEL_REFUSE;
 }
 
-/* Whether the sender is a member. `source` is NULL if the inner source cannot be read. */
-static inline bool is_member(struct sender *s, const uint32_t *source)
+/* False if the sender is no member. The inner source may be unknown. */
+static inline bool find_sender(const struct bpf_tunnel_key *key, bool is_known, uint32_t source, struct sender *s)
 {
-	const uint32_t remote = s->key->remote_ipv4;
+	const uint32_t remote = key->remote_ipv4;
 
-	if (s->key->tunnel_id != config.vni || remote == config.local)
+	if (key->tunnel_id != config.vni || remote == config.local)
 		return false;
-	s->peer = source != NULL ? find_peer(*source, &s->number) : NULL;
-	s->bound = s->peer != NULL && is_heard(s->peer, remote);
-	if (s->bound)
-		return true;
+	if (is_known) {
+		const struct kernel_peer *peer = find_peer(source, &s->number);
+		if (peer != NULL && is_heard(peer, remote)) {
+			s->local = peer->local;
+			s->bound = 1;
+			return true;
+		}
+	}
 	const struct kernel_endpoint *e = look_up(&endpoints_map, &remote);
 	if (e == NULL)
 		return false;
 	s->number = e->peer;
-	s->peer = look_up(&peers_map, &s->number);
-	return s->peer != NULL && is_heard(s->peer, remote);
+	const struct kernel_peer *peer = look_up(&peers_map, &s->number);
+	if (peer == NULL || !is_heard(peer, remote))
+		return false;
+	s->local = peer->local;
+	return true;
 }
 
 /* The checks of the inner addresses and of fragments; rx_ok if the packet may pass. The stack checks the rest. */
@@ -231,7 +243,7 @@ static inline enum counter check_inner(const struct view *v, const struct sender
 		return rx_ttl;
 	if (is_martian(v->source))
 		return rx_martian;
-	if ((config.flags & KERNEL_NO_SOURCE_CHECK) == 0 && !s->bound)
+	if ((config.flags & KERNEL_NO_SOURCE_CHECK) == 0 && s->bound == 0)
 		return rx_spoof_src;
 	if ((config.flags & KERNEL_NO_DESTINATION_CHECK) == 0 && !in_subnet(v->destination))
 		return rx_bad_dst;
@@ -242,36 +254,35 @@ static inline enum counter check_inner(const struct view *v, const struct sender
 }
 
 /* A question goes back as its answer, the answer of a peer is noted; neither reaches the stack. */
-static inline int take_probe(struct __sk_buff *skb, const struct view *v, const struct sender *s, uint8_t kind,
-			     struct kernel_counters *n, struct kernel_traffic *t, uint64_t now)
+static inline int take_probe(struct __sk_buff *skb, const struct view *v, const struct bpf_tunnel_key *key,
+			     const uint32_t *number, struct kernel_counters *n, struct kernel_traffic *t, uint64_t now)
 {
 	struct probe_datagram p;
 
 	if (load_bytes(skb, v->start + IPV4_HEADER_BYTES, &p, sizeof p) != 0 || !probe_is_sound(&p, v))
 		return drop(n, rx_bad_probe, 1);
 	count(n, rx_probe, 1);
-	if (kind == PROBE_KERNEL_ANSWER) {
-		if (t == NULL)
-			return TC_ACT_SHOT;
+	if (p.kind == PROBE_KERNEL_ANSWER) {
 		t->answered_ns = now;
 		t->answered_sequence = swap32(p.sequence);
 		t->answered_opaque = swap64(p.opaque);
 		return TC_ACT_SHOT;
 	}
-	if (!may_answer(&s->peer->answers, (uint32_t)(now / 1000000000)))
+	struct kernel_peer *peer = look_up(&peers_map, number);
+	if (peer == NULL || !may_answer(&peer->answers, (uint32_t)(now / 1000000000)))
 		return drop(n, probes_limited, 1);
 	if (!probe_turn(skb, v, &p))
 		return TC_ACT_SHOT;
 	count(n, probes_answered, 1);
-	return tunnel(skb, s->key->remote_ipv4, s->key->local_ipv4, BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT);
+	return tunnel(skb, key->remote_ipv4, key->local_ipv4, BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT);
 }
 
 static inline int receive(struct __sk_buff *skb, const uint32_t start)
 {
 	const uint32_t packets = segments(skb);
 	struct kernel_counters *n = counters();
-	struct bpf_tunnel_key key = { 0 };
-	struct sender s = { .key = &key };
+	struct bpf_tunnel_key key;
+	struct sender s = { 0 };
 	struct crossing c;
 	struct view v;
 
@@ -285,22 +296,20 @@ static inline int receive(struct __sk_buff *skb, const uint32_t start)
 	const enum counter fault = see(skb, start, &v);
 	if (fault == rx_short)
 		return drop(n, rx_short, packets);
-	if (!read_key(skb, &key) || !is_member(&s, fault == rx_ok ? &v.source : NULL))
+	if (!read_key(skb, &key) || opaque(find_sender(&key, fault == rx_ok, v.source, &s)) == 0)
 		return drop(n, rx_not_member, packets);
 	/* tartan-k hears on all addresses of the host. Before Linux 6.0 the key does not tell which it was. */
-	if (key.local_ipv4 != 0 && key.local_ipv4 != s.peer->local)
+	if (key.local_ipv4 != 0 && key.local_ipv4 != s.local)
 		return drop(n, rx_bad_dst, packets);
 	if (fault != rx_ok)
 		return drop(n, fault, packets);
 	const enum counter why = check_inner(&v, &s);
 	if (why != rx_ok)
 		return drop(n, why, packets);
-	struct kernel_traffic *t = traffic_of(s.number);
-	if (t != NULL)
-		t->heard_ns = now;
-	const uint8_t kind = probe_kind(skb, &v);
-	if (kind != 0)
-		return take_probe(skb, &v, &s, kind, n, t, now);
+	struct kernel_traffic *t = traffic_of(s.number, n);
+	t->heard_ns = now;
+	if (probe_kind(skb, &v) != 0)
+		return take_probe(skb, &v, &key, &s.number, n, t, now);
 	measure(skb, &v, &c);
 	count(n, rx_ok, packets);
 	count(n, rx_bytes, c.bytes);
@@ -308,10 +317,8 @@ static inline int receive(struct __sk_buff *skb, const uint32_t start)
 		count(n, rx_opts, packets);
 	if (v.total < v.length)
 		count(n, rx_trimmed, packets);
-	if (t != NULL) {
-		t->received_packets += packets;
-		t->received_bytes += c.bytes;
-	}
+	t->received_packets += packets;
+	t->received_bytes += c.bytes;
 	return (int)redirect(config.tun, BPF_F_INGRESS);
 }
 
@@ -336,11 +343,10 @@ SECTION("tc/outbound_test") int outbound_test(struct __sk_buff *skb)
 /* The outer addresses and the VNI come in skb->cb; TC_ACT_STOLEN if keys here have no local address (before 6.0). */
 SECTION("tc/inbound_test") int inbound_test(struct __sk_buff *skb)
 {
-	struct bpf_tunnel_key key = { 0 };
+	struct bpf_tunnel_key key;
 
-	key.tunnel_id = skb->cb[2];
-	key.remote_ipv4 = skb->cb[1]; /* the kernel keeps one key: what was sent from here was sent to there */
-	key.local_ipv4 = skb->cb[0];
+	/* The kernel keeps one key, so what is sent from there to here came from there. */
+	make_key(&key, skb->cb[2], skb->cb[1], skb->cb[0]);
 	if (set_tunnel_key(skb, &key, sizeof key, 0) != 0)
 		return TC_ACT_STOLEN;
 	if (skb->cb[3] != 0)

@@ -6,6 +6,7 @@
 #define TARTAN_KERNEL_MAPS_H
 
 #include "counters.h"
+#include <stddef.h>
 #include <stdint.h>
 
 /* X(name, type, bytes of a key, bytes of a value, entries, flags), in the order of enum kernel_map. */
@@ -34,6 +35,23 @@ enum kernel_map {
 /* Bytes of the outer IPv4, UDP and VXLAN-GPE headers. */
 #define KERNEL_OVERHEAD4 36u
 
+/*
+ * What passed between this host and one peer, on one processor. The programs write it. A packet is what crosses the
+ * underlay in a datagram of its own, bytes are those of inner packets, times are CLOCK_BOOTTIME nanoseconds, 0: never.
+ */
+struct kernel_traffic {
+	uint64_t sent_packets;
+	uint64_t sent_bytes;
+	uint64_t received_packets;
+	uint64_t received_bytes;
+	uint64_t sent_ns;     /* when the last data packet was sent */
+	uint64_t heard_ns;    /* when the last packet or probe came */
+	uint64_t answered_ns; /* when the last answer to a probe came, */
+	uint64_t answered_opaque;   /* with this opaque */
+	uint32_t answered_sequence; /* and this sequence */
+	uint32_t reserved;
+};
+
 struct kernel_config {
 	uint32_t network;
 	uint32_t network_mask;
@@ -47,6 +65,7 @@ struct kernel_config {
 	uint32_t fence; /* 1: the subnet is lost, drop both directions */
 	uint64_t forward_until_ns; /* CLOCK_BOOTTIME; past it drop both directions. 0 before the first word of tartand */
 	uint32_t lengths[KERNEL_LENGTHS_MAX]; /* of the prefixes; 0 ends them */
+	struct kernel_traffic no_traffic;     /* zeros, which have no room on the stack of a program */
 };
 
 /* Bits of kernel_config.flags, those of layout.h. */
@@ -113,28 +132,12 @@ struct kernel_endpoint {
 	uint32_t peers;
 };
 
-/*
- * What passed between this host and one peer, on one processor. The programs write it. A packet is what crosses the
- * underlay in a datagram of its own, bytes are those of inner packets, times are CLOCK_BOOTTIME nanoseconds, 0: never.
- */
-struct kernel_traffic {
-	uint64_t sent_packets;
-	uint64_t sent_bytes;
-	uint64_t received_packets;
-	uint64_t received_bytes;
-	uint64_t sent_ns;     /* when the last data packet was sent */
-	uint64_t heard_ns;    /* when the last packet or probe came */
-	uint64_t answered_ns; /* when the last answer to a probe came, */
-	uint64_t answered_opaque;   /* with this opaque */
-	uint32_t answered_sequence; /* and this sequence */
-	uint32_t reserved;
-};
-
 /* Counters of one processor, by enum counter. The programs write them. */
 struct kernel_counters {
 	uint64_t of[COUNTER_COUNT];
+	struct kernel_traffic unnoted; /* of peers for whose traffic there was no memory; nobody reads it */
 };
 
-_Static_assert(sizeof(struct kernel_config) == 64 && sizeof(struct kernel_peer) == 64, "more than one cache line");
+_Static_assert(offsetof(struct kernel_config, no_traffic) == 64 && sizeof(struct kernel_peer) == 64, "another cache line");
 
 #endif

@@ -2,6 +2,7 @@
 import { native } from '../../src/lib/native.js';
 import type { NativeKernelPath, NativeKernelPeer, NativePairState } from '../../src/lib/native-kernel.js';
 import { changed, innerPacket, type InnerPacket } from './inner-packet.js';
+import type { Counters, Vector } from './vectors.js';
 
 /** TC_ACT_ numbers: it goes on into the tun, it is dropped, it goes to another device. */
 export const [next, dropped, redirected] = [-1, 2, 7];
@@ -74,4 +75,26 @@ export function probePacket(probe: Probe): Buffer {
   inner.set([4, 24, ...source.split('.').map(Number)], 44);
   inner.writeUInt16BE(arrived, 50);
   return changed(inner, 0, 0x45);
+}
+
+export const counted = (name: string): Counters => ({ [name]: 1 });
+
+/**
+ * What the programs count of a vector. The stack checks header checksums and source routes; there is no longest datagram
+ * and no source port to expect; a probe is UDP inside the tunnel, so that a typed datagram is no IPv4 packet.
+ */
+export function expectedOf({ counter, hex }: Vector): Counters {
+  if (counter === 'rx_oversize' && !hex.startsWith('4')) return counted('rx_bad_version');
+  if (['rx_bad_csum', 'rx_oversize', 'rx_port'].includes(counter)) return counted('rx_ok');
+  if (['rx_srcroute', 'rx_opts'].includes(counter)) return { rx_ok: 1, rx_opts: 1 };
+  if (['rx_bad_type', 'rx_probe', 'rx_bad_probe'].includes(counter))
+    return counted(hex.length < 40 ? 'rx_short' : 'rx_bad_version');
+  return counted(counter);
+}
+
+/** The payload of a VXLAN-GPE datagram (draft-ietf-nvo3-vxlan-gpe): flags I and P, next protocol IPv4. */
+export function tunnelled(inner: Buffer, vni = 1): Buffer {
+  const header = Buffer.from([0x0c, 0, 0, 1, 0, 0, 0, 0]);
+  header.writeUInt32BE(vni * 256, 4);
+  return Buffer.concat([header, inner]);
 }
