@@ -1,6 +1,7 @@
 /**
  * The contender `tartan-kernel`: tartand with `--engine=kernel` on each host and an etcd, as the kernel engine is chosen
- * between hosts that have heard of each other and answer on its own path. The user-space contender needs no daemon.
+ * between hosts that have heard of each other and answer on its own path. It has the capabilities that its unit leaves it:
+ * with more of them the verifier masks less, and the programs are faster. The user-space contender needs no daemon.
  */
 import { existsSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -8,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { openCommand } from './command-contender.js';
 import type { Lab, Side } from './lab.js';
 import { Absent, kernelEngine, type Overlay } from './overlay.js';
+import { unitSetting } from './priority.js';
 import { run } from './process.js';
 
 const device = 'tartan-k';
@@ -24,13 +26,19 @@ export async function openKernelEngine(lab: Lab, dist: string): Promise<Overlay>
     throw new Absent('tartand of this build knows no --engine');
   const places = '--run-dir=$BENCH_DIRECTORY/run --state-dir=$BENCH_DIRECTORY/state --subnet-file=$BENCH_SUBNET_FILE';
   const underlay = '--iface=$BENCH_INTERFACE --etcd-endpoints=$BENCH_ETCD';
-  const command = `exec node ${tartand} --engine=kernel ${underlay} ${places}`;
+  const command = `${underUnit()} node ${tartand} --engine=kernel ${underlay} ${places}`;
   const overlay = await openCommand(lab, kernelEngine, command);
   await hasDevice(lab);
   for (const side of lab.sides) {
     for (const peer of lab.peersOf(side)) await takesDevice(lab, side, overlay.hosts[peer]);
   }
   return { ...overlay, pids: overlay.pids.filter(isDataProcess) };
+}
+
+function underUnit(): string {
+  const kept = unitSetting('CapabilityBoundingSet').split(' ');
+  const words = kept.map(name => `+${name.replace(/^CAP_/, '').toLowerCase()}`);
+  return `exec setpriv --no-new-privs --bounding-set=${['-all', ...words].join(',')}`;
 }
 
 async function hasDevice(lab: Lab): Promise<void> {

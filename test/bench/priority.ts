@@ -16,18 +16,19 @@ let groups = 0;
 
 /** @param pids of data processes, which stay in what is set until they end */
 export function setUnitPriority(priority: Priority, pids: readonly number[]): void {
-  if (priority !== 'nice') enterGroup(pids, settingOf('CPUWeight'));
+  if (priority !== 'nice') enterGroup(pids, Number(unitSetting('CPUWeight')));
   if (priority === 'weight') return;
-  const nice = settingOf('Nice');
+  const nice = Number(unitSetting('Nice'));
   // setpriority(2) sets that of one thread.
   for (const pid of pids) for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), nice);
 }
 
-function settingOf(name: string): number {
+/** A value of the unit of tartand. */
+export function unitSetting(name: string): string {
   const text = readFileSync(join(tree, 'config/systemd/tartand.service'), 'utf8');
-  const value = new RegExp(`^${name}=(-?\\d+)$`, 'm').exec(text)?.[1];
+  const value = new RegExp(`^${name}=(.+)$`, 'm').exec(text)?.[1];
   if (value === undefined) throw new Error(`the unit sets no ${name}`);
-  return Number(value);
+  return value;
 }
 
 function enterGroup(pids: readonly number[], weight: number): void {

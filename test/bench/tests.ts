@@ -75,13 +75,13 @@ function datagramTest(name: string, label: string, quick: Test['quick'], options
 /** Datagrams of 1400 B a second that every contender carries: beyond that their loss is compared and not their cost. */
 const offeredRate = 40_000;
 
-/** Packets and idle round trips are many in half a second, which keeps `--quick` at two minutes. */
+/** Packets and idle round trips are many in half a second. */
 const shortSeconds = 0.5;
 
 /** The same load for all: who sends as fast as it can is measured by what the data plane lets it send. */
 const offeredTest: Test = {
   name: 'offered',
-  quick: ['container'],
+  quick: [],
   run: async (subject, seconds) => {
     const { deliveredKpps, lostPercent, cpuSecondsPerMillion } = await datagrams(
       subject,
@@ -116,7 +116,7 @@ function tripMetrics(name: string, label: string): readonly Metric[] {
 function idleTest(name: string, label: string, together: boolean): Test {
   return {
     name,
-    quick: ['container'],
+    quick: together ? [] : ['container'],
     run: async (subject, seconds) =>
       valuesOfTrips(await roundTrips(subject, Math.min(seconds, shortSeconds), { warmUpMs: 50, together })),
     metrics: tripMetrics(name, label),
