@@ -154,7 +154,7 @@ export interface StateWriterPorts {
 const pace = { leastMs: 1_000, perPeerMs: 2, mostMs: 30_000 };
 
 /**
- * Keeps the state file so fresh that the next start can use it. A write is due when the peers or the lease changed, or
+ * Keeps the state file so fresh that the next start can use it. A write is due when the peers or the lease changed, its features too, or
  * when the lease was renewed for half of its TTL. The writes are rare enough to spare the disk.
  */
 export class StateWriter {
@@ -217,7 +217,8 @@ export class StateWriter {
   #contentOf({ lease }: OwnLease): string {
     const { changes, holdDowns } = this.#ports.peers;
     const untilMs = holdDowns.reduce((latest, holdDown) => Math.max(latest, holdDown.untilMs), 0);
-    return `${formatPrefix(lease.subnet)} ${lease.leaseId} ${changes} ${holdDowns.length} ${untilMs}`;
+    const features = JSON.stringify(lease.features);
+    return `${formatPrefix(lease.subnet)} ${lease.leaseId} ${changes} ${holdDowns.length} ${untilMs} ${features}`;
   }
 
   #write(network: NetworkConfig, ownLease: OwnLease): void {

@@ -177,3 +177,21 @@ it('the status tells the engine of the host and of each peer, each with its reas
   expect(engines()).toContainEqual(['user', null]);
   expect(snapshot(agent, 'x').datapath?.kernel).toMatchObject({ state: 'unavailable', reason: 'EPERM' });
 });
+
+it('the saved state has what the lease announces, so that a start after a kill announces it too', async () => {
+  const { agent, store } = make({ engine: 'auto' });
+  let nowMs = 1000;
+  agent.ports.clock.now = () => (nowMs += 500);
+  agent.ports.clock.sleep = (_, signal) => tick(signal);
+  const held = leaseWith({ probe: 1 });
+  store.acquired.unshift(held);
+  agent.run(stop.signal).catch(() => {});
+  store.push(fakeLease('10.5.2.0/24', '192.0.2.2'));
+  const saved = (): unknown => {
+    const read = agent.ports.state.read('n');
+    return read.kind === 'found' ? read.state.saved?.lease.features : undefined;
+  };
+  await vi.waitFor(() => expect(saved()).toEqual({ probe: 1 }));
+  Object.assign(held, { lease: { ...held.lease, features: both } });
+  await vi.waitFor(() => expect(saved()).toEqual(both));
+});
