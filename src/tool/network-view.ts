@@ -2,7 +2,7 @@
 import { apiVersion } from '../agent/status.js';
 import { runsBackend } from '../backend/all.js';
 import { formatIpv4, formatPrefix } from '../model/ip.js';
-import { parseNetworkConfig, subnetCount } from '../model/network.js';
+import { parseNetworkConfig, subnetCount, type NetworkConfig } from '../model/network.js';
 import { formatFields, type Field, type Output, type Paint } from './table.js';
 
 export interface NetworkView {
@@ -15,6 +15,7 @@ export interface NetworkView {
   /** How many hosts can have a subnet. */
   readonly subnets: number;
   readonly backend: { readonly type: string; readonly port: number | null };
+  readonly engine: NetworkConfig['engine'];
   readonly warnings: readonly string[];
   /** The document as it was written. */
   readonly document: unknown;
@@ -35,6 +36,7 @@ export function networkViewOf(text: string): NetworkView {
     subnetMax: formatIpv4(config.subnetMax),
     subnets: subnetCount(config),
     backend: { type, port: runs && port > 0 ? port : null },
+    engine: config.engine,
     warnings: [...config.warnings, ...later],
     document: JSON.parse(text),
   };
@@ -46,6 +48,7 @@ export function formatNetworkView(view: NetworkView, output: Exclude<Output, 'js
     ['network', view.network],
     ['subnets', `/${view.subnetLength} each, ${view.subnets} of them, ${view.subnetMin} to ${view.subnetMax}`],
     ['backend', port === null ? type : `${type}, port ${port}`],
+    ...(view.engine === 'user' ? [['engine', 'user space on all hosts'] as const] : []),
   ];
   return formatFields(output === 'wide' ? [...fields, ['document', JSON.stringify(view.document)]] : fields, paint);
 }

@@ -22,9 +22,9 @@ export interface EngineOptions {
   readonly words?: (ofTartand: readonly string[]) => readonly string[];
 }
 
-/** For tests that run with one engine at a time: TARTAN_ENGINE=28 asks for another than the machine's own. */
+/** For tests that run with one engine at a time: TARTAN_DOCKER_ENGINE=28 asks for another than the machine's own. */
 export function askedEngine(): EngineOptions {
-  const version = (['20', '26', '28'] as const).find(one => one === process.env['TARTAN_ENGINE']);
+  const version = (['20', '26', '28'] as const).find(one => one === process.env['TARTAN_DOCKER_ENGINE']);
   return version === undefined ? {} : { version };
 }
 

@@ -283,6 +283,7 @@ describe('config', () => {
     subnetMax: '10.5.255.0',
     subnets: 255,
     backend: { type: 'udp', port: 9000 },
+    engine: 'auto',
     warnings: [],
     document: { Network: '10.5.0.0/16', Backend: { Type: 'udp', Port: 9000 } },
   };
