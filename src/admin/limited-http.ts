@@ -14,6 +14,7 @@ import {
 } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { ListenOptions, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { AnswerQueue } from './answer-queue.js';
 import { messageOf } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
@@ -38,6 +39,9 @@ export interface HttpResponse {
   /** Beside those that every answer has. */
   readonly headers?: Readonly<Record<string, string>>;
 }
+
+/** setInterval fires at once when its period is longer. */
+const longestTimerMs = 2 ** 31 - 1;
 
 export type HttpHandler = (request: HttpRequest) => HttpResponse | Promise<HttpResponse>;
 
@@ -76,21 +80,26 @@ export function createLimitedServer(name: string, handler: HttpHandler, log: Log
   const { tls, postPath } = parts;
   const { idleMs } = limits;
   const queue = new AnswerQueue(limits);
+  // Node's own limits would look at all connections on a timer, also while there are none.
   const options = {
     maxHeaderSize: limits.headerBytes,
-    headersTimeout: idleMs,
-    requestTimeout: idleMs,
-    connectionsCheckingInterval: idleMs / 4,
+    headersTimeout: 0,
+    requestTimeout: 0,
+    connectionsCheckingInterval: longestTimerMs,
   };
+  const unread = new WeakMap<Socket, NodeJS.Timeout>();
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     // The server does not read a request body, but for a POST: it closes the connection after the response.
     request.on('error', () => {});
     response.on('error', () => {});
-    const answer = (refusal?: HttpResponse, body?: string): void =>
+    const answer = (refusal?: HttpResponse, body?: string): void => {
+      clearTimeout(unread.get(request.socket));
+      unread.delete(request.socket);
       queue.add(request.socket, onPart => {
         const made = refusal ? Promise.resolve(refusal) : handle(request, body, name, handler, log);
         void made.then(answered => respond(response, answered, onPart));
       });
+    };
     const refusal = refuse(request, postPath);
     if (refusal || request.method === 'GET') answer(refusal);
     else void readBody(request).then(body => (body === undefined ? answer(bodyTooLong) : answer(undefined, body)));
@@ -99,6 +108,13 @@ export function createLimitedServer(name: string, handler: HttpHandler, log: Log
     ? createTlsServer({ ...options, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: idleMs }, onRequest)
     : createServer(options, onRequest);
   limitServer(server, limits);
+  // The whole request must have come by then: a client that sends one byte at a time is never idle.
+  server.on(tls ? 'secureConnection' : 'connection', (socket: Socket) => {
+    // What came while this process had no processor is read first.
+    const timer = setTimeout(() => setImmediate(() => unread.has(socket) && refuseMalformed(socket)), idleMs);
+    unread.set(socket, timer.unref());
+    socket.once('close', () => clearTimeout(timer));
+  });
   return server;
 }
 
@@ -116,10 +132,12 @@ function limitServer(server: Server, limits: HttpLimits): void {
     const [oldest] = oldestFirst;
     if (oldestFirst.size > limits.connections) oldest?.destroy();
   });
-  server.on('clientError', (_error, socket) => {
-    if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
-    else socket.destroy();
-  });
+  server.on('clientError', (_error, socket) => refuseMalformed(socket));
+}
+
+function refuseMalformed(socket: Duplex): void {
+  if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+  else socket.destroy();
 }
 
 /**

@@ -189,7 +189,7 @@ class KernelHost implements HostNetwork {
   async #applyNetwork(network: string, planned: Part, pass: Pass): Promise<Part> {
     const { results } = planned;
     const plan = await this.#createLinks(network, planned, pass);
-    await runSteps(await sysctlSteps(plan.sysctls), results, pass.signal);
+    await runSteps(sysctlSteps(plan.sysctls), results, pass.signal);
     await attempt('read links', results, () => this.#applyLinks({ plan, results }, pass));
     await attempt('read neighbours', results, () => this.#applyNeighbours({ plan, results }, pass));
     return { plan, results };

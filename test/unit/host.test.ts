@@ -293,7 +293,7 @@ describe('settings', () => {
       mkdirSync(join(root, 'net/ipv4/conf/tartan0'), { recursive: true });
       writeFileSync(join(root, 'net/ipv4/ip_forward'), '0\n');
       writeFileSync(join(root, 'net/ipv4/conf/tartan0/send_redirects'), '0\n');
-      const steps = await sysctlSteps(
+      const steps = sysctlSteps(
         [
           ['net.ipv4.ip_forward', '1'],
           ['net.ipv4.conf.tartan0.send_redirects', '0'],
