@@ -90,6 +90,12 @@ static napi_value counters_method(napi_env env, napi_callback_info info)
 	return finished(env, object);
 }
 
+static napi_value adopted_method(napi_env env, napi_callback_info info)
+{
+	struct table *t = table_of(env, info, 0, NULL);
+	return t && t->counters ? new_number(env, lowest_adopted(t->counters)) : NULL;
+}
+
 static napi_value answers_method(napi_env env, napi_callback_info info)
 {
 	struct table *t = table_of(env, info, 0, NULL);
@@ -107,5 +113,6 @@ static napi_value answers_method(napi_env env, napi_callback_info info)
 void table_add_counters(napi_env env, napi_value object)
 {
 	add_function(env, object, "counters", counters_method);
+	add_function(env, object, "adopted", adopted_method);
 	add_function(env, object, "answers", answers_method);
 }

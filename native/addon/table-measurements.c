@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-/* The numbers of a row (NativeTable.measurements): the statistics in their order, then these. */
+/* The numbers of a row (NativeTable.measure): the statistics in their order, then these. */
 enum { HEARD_NS = PEER_STATISTIC_COUNT, MEASUREMENT_ROW };
 
 static uint64_t boot_seconds(void)
@@ -57,29 +57,45 @@ static uint32_t live_peers(const struct table *t, const struct route_slot *slot)
 	return slot->head.peer_count < t->reserved_peers ? slot->head.peer_count : t->reserved_peers;
 }
 
-/* tartand has written the slot itself, so it is not verified again. A block that is still of another peer gives zeros. */
-static napi_value measurements_method(napi_env env, napi_callback_info info)
+static bool read_array(napi_env env, napi_value value, napi_typedarray_type want, const char *expected, void **data,
+		       size_t *length)
 {
-	struct table *t = table_of(env, info, 0, NULL);
-	napi_value buffer, array;
-	void *data;
+	napi_typedarray_type type;
 
-	if (!t || !t->counters)
+	if (napi_get_typedarray_info(env, value, &type, length, data, NULL, NULL) == napi_ok && type == want)
+		return true;
+	throw_type(env, "what is filled", expected);
+	return false;
+}
+
+/*
+ * tartand has written the slot itself, so it is not verified again. A block that is still of another peer gives zeros.
+ * Nothing is allocated: tartand reads thousands of rows every few seconds.
+ */
+static napi_value measure_method(napi_env env, napi_callback_info info)
+{
+	napi_value argv[2];
+	size_t words, places;
+	void *rows, *changed;
+	struct table *t = table_of(env, info, 2, argv);
+
+	if (!t || !t->counters || !read_array(env, argv[0], napi_float64_array, "a Float64Array", &rows, &words) ||
+	    !read_array(env, argv[1], napi_uint32_array, "a Uint32Array", &changed, &places))
 		return NULL;
 	const struct route_slot *slot = &t->routes->slot[atomic_load(&t->routes->generation) % 2];
-	const uint32_t count = live_peers(t, slot);
+	const size_t live = live_peers(t, slot), room = words / MEASUREMENT_ROW;
 	const uint64_t now_s = boot_seconds();
-	if (!ok(env, napi_create_arraybuffer(env, count * MEASUREMENT_ROW * sizeof(double), &data, &buffer)) ||
-	    !ok(env, napi_create_typedarray(env, napi_float64_array, count * (size_t)MEASUREMENT_ROW, buffer, 0, &array)))
-		return NULL;
-	for (uint32_t i = 0; i < count; i++) {
-		double *row = (double *)data + i * (size_t)MEASUREMENT_ROW;
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < live && i < room && i < places; i++) {
+		double row[MEASUREMENT_ROW] = { 0 }, *before = (double *)rows + i * (size_t)MEASUREMENT_ROW;
 		if (is_of(&t->counters->peer[i], &slot->peers[i]))
 			read_block(&t->counters->peer[i], now_s, row);
-		else
-			memset(row, 0, MEASUREMENT_ROW * sizeof *row);
+		if (memcmp(before, row, sizeof row) == 0)
+			continue;
+		memcpy(before, row, sizeof row);
+		((uint32_t *)changed)[count++] = i;
 	}
-	return array;
+	return new_number(env, count);
 }
 
 static napi_value stranger_object(napi_env env, const struct stranger *s)
@@ -113,6 +129,6 @@ static napi_value strangers_method(napi_env env, napi_callback_info info)
 
 void table_add_measurements(napi_env env, napi_value object)
 {
-	add_function(env, object, "measurements", measurements_method);
+	add_function(env, object, "measure", measure_method);
 	add_function(env, object, "strangers", strangers_method);
 }

@@ -13,6 +13,7 @@ import { aborted } from '../lib/scope.js';
 import type { Backend } from '../backend/backend.js';
 import type { DatapathConfig } from '../datapath/datapath.js';
 import { formatPrefix } from '../model/ip.js';
+import type { Lease } from '../model/lease.js';
 import type { UnderlayAddress } from '../model/node.js';
 import type { LocalView } from '../model/lease-set.js';
 import { vniOf, type NetworkConfig } from '../model/network.js';
@@ -78,6 +79,8 @@ export class Agent {
   readonly #manager: ManagerLine;
   /** The data plane is given one configuration at a time. */
   readonly #starts = new Serial();
+  /** Whether the plans of this backend and lease have a tunnel; it is asked for several times a second. */
+  #tunnelOf: { readonly backend: Backend; readonly lease: Lease; readonly has: boolean } | undefined;
 
   constructor(ports: AgentPorts, options: AgentOptions) {
     this.ports = ports;
@@ -105,7 +108,11 @@ export class Agent {
   /** The plans have a tunnel, which needs the data plane; taken for granted before there is a lease to plan with. */
   get hasTunnel(): boolean {
     const { backend, ownLease } = this;
-    return !backend || !ownLease || backend.plan(ownLease.lease, []).tunnel !== undefined;
+    if (!backend || !ownLease) return true;
+    const { lease } = ownLease;
+    if (this.#tunnelOf?.backend !== backend || this.#tunnelOf.lease !== lease)
+      this.#tunnelOf = { backend, lease, has: backend.plan(lease, []).tunnel !== undefined };
+    return this.#tunnelOf.has;
   }
 
   /** Never resolves. Rejects with the signal's reason, or with the TartanError that ends the daemon. */

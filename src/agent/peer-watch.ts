@@ -1,7 +1,7 @@
 /**
  * Watches the peers: reads what the data process has measured, asks those who answer no probes by ICMP echo, looks at the
  * kernel's neighbours and at ICMP errors for the cause of a silence, and judges. Only a peer of which something new is
- * known, or that owes an answer, is judged at each look; of the others, those without probes in turn.
+ * known, or that owes an answer, is judged at each look; of the others, those of whom time alone changes the verdict, in turn.
  */
 import type { Clock } from '../lib/clock.js';
 import type { Datapath, Stranger } from '../datapath/datapath.js';
@@ -39,7 +39,7 @@ export interface WatchScope {
 const firstLookMs = 1_000;
 /** A look that takes long is followed by a rest of so many times that: at most 0.1 % of a processor. */
 const rest = { factor: 1_000, mostMs: 4_000 } as const;
-/** Peers without probes that are judged in turn at each look. */
+/** Peers of whom time alone can change what is said: so many are judged at each look. */
 const turn = 100;
 /** At most so many neighbours are looked up at each look, each once in this time. */
 const neighbours = { most: 10, everyMs: 3_000 } as const;
@@ -58,8 +58,11 @@ interface Census {
   unheard: number;
   readonly pending: WatchedPeer[];
   readonly active: WatchedPeer[];
-  /** Those that answer no probes and were not heard just now. */
-  readonly quiet: WatchedPeer[];
+  /** How many answer no probes and were not heard just now, and of how many of them time can change what is said. */
+  quiet: number;
+  fading: number;
+  /** Those that are asked by echo before the other quiet ones. */
+  readonly owing: WatchedPeer[];
 }
 
 export class PeerWatch {
@@ -70,6 +73,7 @@ export class PeerWatch {
   #peers: readonly WatchedPeer[] = [];
   /** In the order of the measurements. */
   #measured: (WatchedPeer | undefined)[] = [];
+  #lookedMs = -Infinity;
   #byIdentity: ReadonlyMap<string, WatchedPeer> = new Map();
   #bySubnet: ReadonlyMap<PrefixKey, WatchedPeer> = new Map();
   /** By the address of the host and by the first one behind it. */
@@ -77,10 +81,12 @@ export class PeerWatch {
   #states: States | undefined;
   #strangers: readonly Stranger[] = [];
   #problems: readonly string[] = [];
-  #next = 0;
+  readonly #judged = new Round<WatchedPeer>();
+  readonly #askedHosts = new Round<WatchedPeer>();
+  readonly #askedOwing = new Round<WatchedPeer>();
+  readonly #askedQuiet = new Round<WatchedPeer>();
   #icmp: PeerIcmp | undefined;
   #icmpNeededMs = -Infinity;
-  #echoNext = 0;
   /** Since the last look. */
   readonly #answeredEcho = new Set<WatchedPeer>();
 
@@ -139,11 +145,8 @@ export class PeerWatch {
     this.#openIcmpWhenNeeded(census, nowMs);
     await this.#lookAtNeighbours(census.pending, nowMs);
     this.#askEchoes(census, nowMs);
-    // Only of those can time alone change the verdict.
-    for (let count = 0; count < Math.min(turn, census.quiet.length); count++) {
-      const peer = census.quiet[this.#next++ % census.quiet.length];
-      if (peer) due.add(peer);
-    }
+    const fading = Math.min(turn, census.fading);
+    for (const peer of this.#judged.next(this.#peers, fading, peer => isFading(peer, nowMs))) due.add(peer);
     this.#judge(due, census, scope, nowMs);
     // A host that sent before its lease was known here is none.
     this.#strangers = this.#ports.datapath
@@ -182,19 +185,21 @@ export class PeerWatch {
   /** @returns the peers of which something new is known */
   #measure(nowMs: number): Set<WatchedPeer> {
     const due = new Set<WatchedPeer>();
+    const tookMs = nowMs - this.#lookedMs;
+    this.#lookedMs = nowMs;
     let i = 0;
     for (const one of this.#ports.datapath.measure()) {
       const last = this.#measured[i];
       const peer = last?.tunnel.identity === one.identity ? last : this.#byIdentity.get(one.identity);
       this.#measured[i++] = peer;
-      if (peer?.take(one, nowMs)) due.add(peer);
+      if (peer?.take(one, nowMs, tookMs)) due.add(peer);
     }
     return due;
   }
 
-  /** The only pass over all peers of a look besides reading the measurements. */
+  /** The only pass over all peers of a look besides reading the measurements; it makes no object for who is at rest. */
   #census(nowMs: number): Census {
-    const census: Census = { heard: 0, unheard: 0, pending: [], active: [], quiet: [] };
+    const census: Census = { heard: 0, unheard: 0, pending: [], active: [], quiet: 0, fading: 0, owing: [] };
     for (const peer of this.#peers) {
       const isHeard = peer.isHeard(nowMs);
       const isActive = peer.isActive(nowMs);
@@ -202,7 +207,10 @@ export class PeerWatch {
       else if (isActive && peer.isUnheard(nowMs)) census.unheard++;
       if (isActive) census.active.push(peer);
       if (peer.isPending(nowMs)) census.pending.push(peer);
-      if (!peer.probed && !peer.isHeard(nowMs, quietMs)) census.quiet.push(peer);
+      if (!isQuiet(peer, nowMs)) continue;
+      census.quiet++;
+      if (isFading(peer, nowMs)) census.fading++;
+      if (peer.owesEcho(nowMs)) census.owing.push(peer);
     }
     return census;
   }
@@ -247,7 +255,7 @@ export class PeerWatch {
 
   /** Its errors are heard while a peer owes an answer, and echoes are sent where probes are not answered. */
   #openIcmpWhenNeeded({ pending, quiet }: Census, nowMs: number): void {
-    if (pending.length + quiet.length > 0) {
+    if (pending.length + quiet > 0) {
       this.#icmpNeededMs = nowMs;
       this.#icmp ??= this.#ports.openIcmp({
         refused: (to, port, refusal) => this.#onRefusal(to, port, refusal),
@@ -277,18 +285,43 @@ export class PeerWatch {
    * One a look at most: through the tunnel to who answers no probes, first where it matters; else to the host of one that is not
    * heard, outside the tunnel.
    */
-  #askEchoes({ quiet, pending }: Census, nowMs: number): void {
-    const owing = quiet.filter(peer => peer.owesEcho(nowMs));
-    const inside = this.#inTurn(owing.length > 0 ? owing : quiet);
+  #askEchoes({ owing, quiet, pending }: Census, nowMs: number): void {
+    const [inside] =
+      owing.length > 0
+        ? this.#askedOwing.next(owing, 1)
+        : this.#askedQuiet.next(this.#peers, Math.min(1, quiet), peer => isQuiet(peer, nowMs));
     if (inside) {
       if (this.#icmp?.ask(inside.inside)) inside.askedEcho(nowMs);
       return;
     }
-    const host = this.#inTurn(pending.filter(peer => peer.isUnheard(nowMs)));
+    const unheard = pending.filter(peer => peer.isUnheard(nowMs));
+    const [host] = this.#askedHosts.next(unheard, 1);
     if (host && this.#icmp?.ask(host.tunnel.endpoint)) host.askedHost();
   }
+}
 
-  #inTurn(pool: readonly WatchedPeer[]): WatchedPeer | undefined {
-    return pool.length === 0 ? undefined : pool[this.#echoNext++ % pool.length];
+/** Answers no probes and was not heard just now. */
+function isQuiet(peer: WatchedPeer, nowMs: number): boolean {
+  return !peer.probed && !peer.isHeard(nowMs, quietMs);
+}
+
+/** A quiet peer that was up, or of which there is evidence: both grow old. */
+function isFading(peer: WatchedPeer, nowMs: number): boolean {
+  const { state, reason } = peer.verdict;
+  return (state === 'up' || reason !== null) && isQuiet(peer, nowMs);
+}
+
+/** Goes round a list that may change, some places at each call. */
+class Round<T> {
+  #at = 0;
+
+  /** @returns the next items that fit, at most so many and none twice */
+  next(items: readonly T[], most: number, fits: (item: T) => boolean = () => true): readonly T[] {
+    const found: T[] = [];
+    for (let seen = 0; found.length < most && seen < items.length; seen++) {
+      const item = items[this.#at++ % items.length];
+      if (item !== undefined && fits(item)) found.push(item);
+    }
+    return found;
   }
 }

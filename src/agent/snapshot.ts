@@ -15,17 +15,16 @@ const maxKeyLength = 200;
 export function snapshot(agent: Agent, version: string): Status {
   const node = agent.ports.node.current;
   const { ownLease, network, backend } = agent;
-  // This is called once: it adds the counters of all threads.
-  const stats = statsOf(agent);
-  const placedProblems = problemsOf(agent, stats);
+  const stats = agent.hasTunnel ? agent.ports.datapath.stats() : undefined;
+  const placedProblems = problemsOf(agent);
   const problems = placedProblems.map(({ text }) => text);
   return {
     apiVersion,
     kind: 'Status',
     version,
-    summary: summarize(factsOf(agent, stats, problems)),
+    summary: summarize(factsOf(agent, problems)),
     phase: agent.phase,
-    ready: isReady(agent, stats),
+    ready: isReady(agent),
     problems,
     placedProblems,
     health: { state: problems.length === 0 ? 'ok' : 'impaired', reasons: problems },
@@ -73,21 +72,18 @@ function watchedOf({ watch, engine }: Agent, lease: Lease): PeerWatched | null {
 }
 
 export function summaryLine(agent: Agent, ages: 'exact' | 'coarse'): string {
-  const stats = statsOf(agent);
-  return summarize(
-    factsOf(
-      agent,
-      stats,
-      problemsOf(agent, stats).map(({ text }) => text),
-    ),
-    ages,
-  );
+  const problems = problemsOf(agent).map(({ text }) => text);
+  return summarize(factsOf(agent, problems), ages);
 }
 
 /** Whether the agent works as promised. A lease that etcd did not confirm for its whole TTL is not enough. */
-export function isReady(agent: Agent, stats = statsOf(agent)): boolean {
+export function isReady(agent: Agent): boolean {
   const asPlanned = agent.ownLease?.status === 'held' && agent.reconciler.failures < 3;
-  return agent.phase === 'ready' && asPlanned && (!stats || stats.pid !== undefined);
+  return agent.phase === 'ready' && asPlanned && !lacksProcess(agent);
+}
+
+function lacksProcess({ hasTunnel, ports }: Agent): boolean {
+  return hasTunnel && ports.datapath.pid === undefined;
 }
 
 /**
@@ -100,16 +96,11 @@ export function isForwarding(agent: Agent): boolean {
   return !agent.hasTunnel || (datapath.pid !== undefined && clock.now() < datapath.forwardUntilMs);
 }
 
-/** @returns undefined when there is no data plane, because the plans have no tunnel */
-function statsOf(agent: Agent): DatapathStats | undefined {
-  return agent.hasTunnel ? agent.ports.datapath.stats() : undefined;
-}
-
-function factsOf(agent: Agent, stats: DatapathStats | undefined, problems: readonly string[]): SummaryFacts {
+function factsOf(agent: Agent, problems: readonly string[]): SummaryFacts {
   const { phase, peers, ports } = agent;
   return {
     phase,
-    ready: isReady(agent, stats),
+    ready: isReady(agent),
     problems,
     peers: { total: peers.current.length, states: agent.watch.states },
     answeredSeconds: secondsSince(ports.store.signs.answeredMs, ports.clock.now()),
@@ -131,7 +122,7 @@ function secondsSince(ms: number | undefined, nowMs: number): number | null {
   return ms === undefined ? null : Math.max(0, Math.round((nowMs - ms) / 1000));
 }
 
-function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly PlacedProblem[] {
+function problemsOf(agent: Agent): readonly PlacedProblem[] {
   const lease = agent.ownLease && agent.ownLease.status !== 'held' ? [`the lease is ${agent.ownLease.status}`] : [];
   const saved = agent.unconfirmed
     ? [
@@ -141,14 +132,14 @@ function problemsOf(agent: Agent, stats: DatapathStats | undefined): readonly Pl
   const forgone = isForgone(agent)
     ? [`the subnet may be another's: its quarantine ended without an answer of etcd`]
     : [];
-  const stopped = agent.phase === 'ready' && stats !== undefined && stats.pid === undefined;
+  const stopped = agent.phase === 'ready' && lacksProcess(agent);
   const process = stopped ? ['no data process runs: packets of the overlay are not carried'] : [];
   const places: readonly (readonly [PlacedProblem['place'], readonly (string | undefined)[]])[] = [
     [agent.problemPlace, [agent.problem]],
     ['underlay', [agent.underlayProblem]],
     ['store', agent.ports.store.problems],
     ['lease', [...lease, ...forgone, ...saved]],
-    ['data-plane', [...process, ...(stats?.problems ?? [])]],
+    ['data-plane', [...process, ...(agent.hasTunnel ? agent.ports.datapath.problems : [])]],
     ['peers', [...agent.watch.problems, ...agent.peers.problems]],
     ['host', agent.reconciler.problems],
     ['docker', agent.dockerProblems],

@@ -8,7 +8,8 @@ import type { PeerWatched } from './status.js';
 
 /** A peer that something was sent to within this time is one that matters now. */
 const activeMs = 60_000;
-const givenUpAfter = 10;
+/** Who answered no echo so far: causes of that are looked for from this question on, for so long after it. */
+const neverAnswered = { questions: 3, ms: 15_000 } as const;
 /** A search for the path MTU tries a length for one second: a value that stays longer is its result. */
 const searchMs = 3_000;
 /** A host that leaves so many echo requests without an answer does not answer. */
@@ -19,6 +20,8 @@ const anewMs = 30_000;
 const heardLatelyMs = 15_000;
 /** A rate is shown for so long after the last look that found traffic. */
 const rateMs = 5_000;
+const unknownPath: PeerWatched['pathMtu'] = { out: null, in: null };
+const nothing = { packets: 0, bytes: 0 };
 const none: Verdict = { state: 'unknown', kind: undefined, reason: null, nextStep: null };
 
 interface Rates {
@@ -50,11 +53,11 @@ export class WatchedPeer {
   lease: Lease;
   #measured: PeerMeasurement | undefined;
   #rates: Rates | undefined;
-  #lookedMs: number;
   /** When a packet of others than the watch went to it. */
   #sentMs = -Infinity;
   /** Echo requests that count as sent packets and have not been seen in the measurement. */
   #ownPackets = 0;
+  #askedEchoMs = -Infinity;
   #changedMs = -Infinity;
   #pathChangedMs = -Infinity;
   #unanswered = 0;
@@ -68,7 +71,6 @@ export class WatchedPeer {
     this.inside = bridgeAddress(lease.subnet);
     this.lease = lease;
     this.sinceMs = nowMs;
-    this.#lookedMs = nowMs;
     if (!this.probed) this.verdict = { ...none, state: 'unwatched' };
   }
 
@@ -84,10 +86,12 @@ export class WatchedPeer {
     return isNarrow && this.verdict.state === 'up' && this.isActive(nowMs) ? out : undefined;
   }
 
-  /** Owes an answer, so that time alone can change the verdict. Who never answered an echo is given up after some. */
+  /** Owes an answer, so that time alone can change the verdict. Who never answered an echo owes none for long. */
   isPending(nowMs: number): boolean {
     if (this.verdict.state === 'silent') return true;
-    return this.#unanswered > 0 && (this.probed || this.#unanswered <= givenUpAfter || this.isActive(nowMs));
+    if (this.#unanswered === 0) return false;
+    if (this.probed || this.owesEcho(nowMs)) return true;
+    return this.#unanswered >= neverAnswered.questions && nowMs - this.#askedEchoMs <= neverAnswered.ms;
   }
 
   /** Is to be asked by echo before others: it matters now, or answered before and does not. */
@@ -126,11 +130,13 @@ export class WatchedPeer {
     return this.probed ? this.#measured?.answeredMs : this.echoAnsweredMs;
   }
 
-  /** Takes a measurement. @returns whether it says anything new */
-  take(now: PeerMeasurement, nowMs: number): boolean {
+  /**
+   * Takes a measurement.
+   * @param tookMs since the look before, which found the last one, or nothing new
+   * @returns whether it says anything new
+   */
+  take(now: PeerMeasurement, nowMs: number, tookMs: number): boolean {
     const before = this.#measured;
-    const sinceMs = this.#lookedMs;
-    this.#lookedMs = nowMs;
     if (now === before) return false;
     if (before && isSame(now, before)) {
       // Its engine may be another one.
@@ -139,12 +145,12 @@ export class WatchedPeer {
     }
     if (now.pathMtuOut !== before?.pathMtuOut) this.#pathChangedMs = nowMs;
     this.#measured = now;
-    this.#takeTraffic(now, before, nowMs - sinceMs);
+    this.#takeTraffic(now, before, nowMs, tookMs);
     if (this.probed) this.#takeQuestions(now, before);
     return true;
   }
 
-  #takeTraffic(now: PeerMeasurement, before: PeerMeasurement | undefined, tookMs: number): void {
+  #takeTraffic(now: PeerMeasurement, before: PeerMeasurement | undefined, nowMs: number, tookMs: number): void {
     const sent = now.sent.packets - (before?.sent.packets ?? 0);
     // Another data process counts from zero.
     const isContinued = before !== undefined && sent >= 0 && now.received.packets >= before.received.packets;
@@ -154,7 +160,7 @@ export class WatchedPeer {
     if (!isContinued || tookMs <= 0) return;
     const seconds = tookMs / 1000;
     this.#rates = {
-      atMs: this.#lookedMs,
+      atMs: nowMs,
       sent: ((now.sent.bytes - before.sent.bytes) * 8) / seconds,
       received: ((now.received.bytes - before.received.bytes) * 8) / seconds,
     };
@@ -177,6 +183,7 @@ export class WatchedPeer {
   askedEcho(nowMs: number): void {
     this.#ownPackets++;
     this.#unanswered++;
+    this.#askedEchoMs = nowMs;
     this.#unansweredSinceMs ??= nowMs;
   }
 
@@ -238,6 +245,8 @@ export class WatchedPeer {
     const m = this.#measured;
     const rates = this.#rates && nowMs - this.#rates.atMs <= rateMs ? this.#rates : undefined;
     const seen = m?.addressSeen;
+    // Nobody asks for the path of a pair without traffic, so what is known of it grows old.
+    const out = this.isActive(nowMs) ? (m?.pathMtuOut ?? null) : null;
     return {
       state,
       stateSeconds: Math.round((nowMs - this.sinceMs) / 1000),
@@ -248,11 +257,10 @@ export class WatchedPeer {
         ? { p50: m.roundTripUs.p50 / 1000, p99: m.roundTripUs.p99 === undefined ? null : m.roundTripUs.p99 / 1000 }
         : null,
       loss: m?.loss ?? null,
-      // Nobody asks for the path of a pair without traffic, so what is known of it grows old.
-      pathMtu: { out: this.isActive(nowMs) ? (m?.pathMtuOut ?? null) : null, in: m?.pathMtuIn ?? null },
+      pathMtu: out === null && m?.pathMtuIn === undefined ? unknownPath : { out, in: m?.pathMtuIn ?? null },
       addressSeen: seen ? `${formatIpv4(seen.address)}:${seen.port}` : null,
-      sent: m?.sent ?? { packets: 0, bytes: 0 },
-      received: m?.received ?? { packets: 0, bytes: 0 },
+      sent: m?.sent ?? nothing,
+      received: m?.received ?? nothing,
       sentBitsPerSecond: rates ? Math.round(rates.sent) : m ? 0 : null,
       receivedBitsPerSecond: rates ? Math.round(rates.received) : m ? 0 : null,
       engine: m?.engine ?? 'user',

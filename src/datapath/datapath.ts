@@ -63,8 +63,6 @@ export interface DatapathStats {
   readonly warnings: readonly string[];
   /** The kind of each warning, in the same order. */
   readonly warningKinds: readonly WarningKind[];
-  /** What keeps packets from being carried as published, one line each. */
-  readonly problems: readonly string[];
   readonly kernel: KernelEngineStats;
 }
 
@@ -120,6 +118,8 @@ export interface Datapath {
   readonly answersProbes: boolean;
   /** Where the kernel engine receives; undefined where it does not, and `stats().kernel` says why. */
   readonly kernelOffer: KernelOffer | undefined;
+  /** What keeps packets from being carried as published, one line each. */
+  readonly problems: readonly string[];
   /** The deadline that `forwardUntil` set last, also in the daemon before when a process was adopted; else 0. */
   readonly forwardUntilMs: number;
   /**
@@ -148,7 +148,7 @@ export interface Datapath {
   stats(): DatapathStats;
   /**
    * What was measured of each published peer, by the data process that runs: another one begins anew. Empty while none
-   * runs, or one of another layout.
+   * runs, or one of another layout. The same objects as before for peers of which nothing has changed.
    */
   measure(): readonly PeerMeasurement[];
   /** The last few addresses whose datagrams were dropped because no peer has them; the latest first. */

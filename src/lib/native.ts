@@ -108,13 +108,16 @@ export interface NativeTable {
   answers(): readonly number[] | undefined;
   /** @returns undefined when the layout is another one */
   counters(): NativeCounters | undefined;
+  /** The lowest generation over all threads, as in `counters`; undefined when the layout is another one. */
+  adopted(): number | undefined;
   /**
-   * What the data process has measured, a row of `measurementRowLength` numbers for each peer number of the live table;
-   * zeros where it has nothing of that peer. In the order of PEER_STATISTICS of layout.h, then when the peer was heard;
-   * times are CLOCK_BOOTTIME milliseconds, 0: never.
-   * @returns undefined when the layout is another one
+   * Writes what the data process has measured into `rows`, `measurementRowLength` numbers for each peer number of the live
+   * table; zeros where it has nothing of that peer. In the order of PEER_STATISTICS of layout.h, then when the peer was
+   * heard; times are CLOCK_BOOTTIME milliseconds, 0: never. Peers for which an array has no room are left out.
+   * @param changed receives the numbers of the peers whose row was another one before
+   * @returns how many these are; undefined when the layout is another one
    */
-  measurements(): Float64Array | undefined;
+  measure(rows: Float64Array, changed: Uint32Array): number | undefined;
   /** The last addresses that no peer has and that datagrams came from; undefined when the layout is another one. */
   strangers(): readonly NativeStranger[] | undefined;
   /** Unmaps both memories and closes the three descriptors. */

@@ -109,7 +109,7 @@ export const unspecifiedIpv4 = ipv4FromNumber(0);
 
 export function formatIpv4(address: Ipv4): string {
   const value = ipv4Number(address);
-  return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255].join('.');
+  return `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}`;
 }
 
 export function formatAddress(address: Address): string {

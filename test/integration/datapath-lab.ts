@@ -17,6 +17,7 @@ import { root } from '../support/tools.js';
 export type Host = 'a' | 'b';
 
 export interface State extends DatapathStats {
+  readonly problems: readonly string[];
   readonly adopted: boolean;
   readonly changes: number;
   readonly events: readonly string[];

@@ -159,7 +159,6 @@ export class FakeDatapath implements Datapath {
       features: [],
       warnings: [],
       warningKinds: [],
-      problems: this.problems,
       kernel: this.kernel,
     };
   }

@@ -5,13 +5,7 @@ import { Totals } from '../../src/datapath/tun/handover.js';
 import { PublishedState } from '../../src/datapath/tun/published-state.js';
 import { hashIdentity } from '../../src/datapath/tun/peer-numbers.js';
 import { identityOf, packTable, sameIdentity } from '../../src/datapath/tun/table.js';
-import {
-  peerRowLength,
-  routeRowLength,
-  type NativeCounters,
-  type NativeRows,
-  type NativeTable,
-} from '../../src/lib/native.js';
+import { peerRowLength, routeRowLength, type NativeRows, type NativeTable } from '../../src/lib/native.js';
 import { parseAnyPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { peerEngineKernel, type TunnelPeer } from '../../src/model/plan.js';
 
@@ -23,7 +17,7 @@ class FakeTable implements Partial<NativeTable> {
   live: NativeRows = { peers: none, routes: none };
   count = 0;
   /** The generation that every thread has adopted; the newest one unless a test says otherwise. */
-  adopted: number | undefined;
+  adoptedByAll: number | undefined;
   readonly calls: string[] = [];
 
   publish(peers: Uint32Array, routes: Uint32Array): number {
@@ -37,8 +31,8 @@ class FakeTable implements Partial<NativeTable> {
   isBlockZeroed(): boolean {
     return true;
   }
-  counters(): NativeCounters {
-    return { pid: 1, threads: 2, adopted: this.adopted ?? this.count, counters: {}, features: [], refused: [] };
+  adopted(): number {
+    return this.adoptedByAll ?? this.count;
   }
   control(): { generation: number; fence: boolean; forwardUntil: number } {
     return { generation: this.count, fence: true, forwardUntil: 99 };
@@ -204,9 +198,9 @@ test('a freed number waits for the threads of the table that is written', () => 
   };
   write(peer(2, 2), peer(3, 3));
   write(peer(3, 3));
-  table.adopted = 1;
+  table.adoptedByAll = 1;
   expect(write(peer(3, 3), peer(4, 4))).toEqual([0, 3, 4]);
-  table.adopted = 2;
+  table.adoptedByAll = 2;
   expect(write(peer(3, 3), peer(4, 4), peer(5, 5))).toEqual([5, 3, 4]);
 });
 
@@ -223,11 +217,11 @@ test('a table that another process was started with is not overtaken: its thread
   published.writeRows(old.native);
   published.writeRows(next.native);
   // The threads of the next one use the table that it was started with, which has peer 2 under number 0.
-  next.adopted = 1;
+  next.adoptedByAll = 1;
   published.replace([peer(3, 3), peer(4, 4), peer(5, 5)], next.native);
   published.writeRows(next.native);
   expect(next.ports).toEqual([0, 3, 4, 5]);
-  next.adopted = 3;
+  next.adoptedByAll = 3;
   published.replace([peer(3, 3), peer(4, 4), peer(5, 5), peer(6, 6)], next.native);
   published.writeRows(next.native);
   expect(next.ports).toEqual([6, 3, 4, 5]);
@@ -244,9 +238,9 @@ test('full: peers without a number are left out and named; with one they come in
   expect(published.canNumberRefused(table.native)).toBe(false);
   published.replace([peer(3, 3), peer(4, 4)], table.native);
   published.writeRows(table.native);
-  table.adopted = 1;
+  table.adoptedByAll = 1;
   expect(published.canNumberRefused(table.native)).toBe(false);
-  table.adopted = 2;
+  table.adoptedByAll = 2;
   expect(published.canNumberRefused(table.native)).toBe(true);
   expect(published.replace([peer(3, 3), peer(4, 4)], table.native)).toBe(3);
   expect(published.refused).toEqual([]);

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
+import type { PeerMeasurement } from '../../src/datapath/datapath.js';
 import { Measurements, readMeasurement } from '../../src/datapath/tun/measurements.js';
-import { measurementRowLength } from '../../src/lib/native.js';
+import { measurementRowLength, type NativeTable } from '../../src/lib/native.js';
 import { formatIpv4 } from '../../src/model/ip.js';
 
 const now = 1_000_000;
@@ -72,25 +73,53 @@ it('tells the loss of the last questions, without one that may still be answered
   expect(lossOf({ ...history(4, 0b1110), 9: now - 1000, 10: now - 2000 })).toBe(0.25);
 });
 
+/** A table whose rows a test sets, with the addon's way of telling what has changed. */
+class Rows implements Pick<NativeTable, 'measure'> {
+  words: Float64Array | undefined = rowsOf({});
+
+  measure(rows: Float64Array, changed: Uint32Array): number | undefined {
+    if (!this.words) return undefined;
+    let count = 0;
+    for (let number = 0; number < Math.min(2, changed.length); number++) {
+      const [start, end] = [number * measurementRowLength, (number + 1) * measurementRowLength];
+      const row = this.words.subarray(start, end);
+      if (row.every((word, place) => word === rows[start + place])) continue;
+      rows.set(row, start);
+      changed[count++] = number;
+    }
+    return count;
+  }
+}
+
 it('gives the same object for a peer of which nothing has changed (fault C17)', () => {
-  const measurements = new Measurements();
+  const [measurements, table] = [new Measurements(), new Rows()];
   const numbers = [
     ['p', 1],
     ['q', 0],
   ] as const;
-  const [first, quiet] = measurements.read(rowsOf({ 16: 5 }), numbers, now);
-  expect(measurements.read(rowsOf({ 16: 5 }), numbers, now)).toEqual([first, quiet]);
-  const [again, stillQuiet] = measurements.read(rowsOf({ 16: 5 }), numbers, now);
+  table.words = rowsOf({ 16: 5 });
+  const [first, quiet] = measurements.read(table, numbers, now);
+  const [again, stillQuiet] = measurements.read(table, numbers, now);
   expect([again === first, stillQuiet === quiet]).toEqual([true, true]);
-  const [heard] = measurements.read(rowsOf({ 16: 6 }), numbers, now);
+  table.words = rowsOf({ 16: 6 });
+  const [heard, unheard] = measurements.read(table, numbers, now);
   expect(heard).toMatchObject({ identity: 'p', heardMs: 6 });
+  expect(unheard === quiet).toBe(true);
+  table.words = undefined;
+  expect(measurements.read(table, [['q', 0]], now)).toEqual([]);
+  table.words = rowsOf({ 16: 6 });
   // Another peer has the number.
-  expect(measurements.read(rowsOf({ 16: 6 }), [['r', 1]], now)[0]).toMatchObject({ identity: 'r', heardMs: 6 });
+  const others = [...numbers.slice(1), ['r', 1]] as const;
+  expect(measurements.read(table, others, now)).toMatchObject([{ identity: 'q' }, { identity: 'r', heardMs: 6 }]);
 });
 
-it('reads anew a peer that owes an answer: a question is lost by time alone', () => {
-  const measurements = new Measurements();
-  const asked = rowsOf({ 9: now - 500, ...history(1, 0) });
-  expect(measurements.read(asked, [['p', 1]], now)[0]?.loss).toBeUndefined();
-  expect(measurements.read(asked, [['p', 1]], now + 600)[0]?.loss).toBe(1);
+it('reads anew a peer that owes an answer until it is lost: that is by time alone', () => {
+  const [measurements, table] = [new Measurements(), new Rows()];
+  table.words = rowsOf({ 9: now - 500, ...history(1, 0) });
+  const numbers = [['p', 1]] as const;
+  const read = (atMs: number): PeerMeasurement | undefined => measurements.read(table, numbers, atMs)[0];
+  expect([read(now)?.loss, read(now + 100)?.loss]).toEqual([undefined, undefined]);
+  const lost = read(now + 600);
+  expect(lost?.loss).toBe(1);
+  expect(read(now + 700) === lost).toBe(true);
 });

@@ -15,10 +15,12 @@ let said: string[] = [];
 let asked: string[] = [];
 let listener: PeerIcmpListener | undefined;
 let opened = 0;
+/** Looks at the kernel's neighbours. */
+let looked = 0;
 let dead: ReadonlyMap<string, string> = new Map();
 beforeEach(() => {
   nowMs = 1_000_000;
-  [said, asked, listener, opened, dead] = [[], [], undefined, 0, new Map()];
+  [said, asked, listener, opened, dead, looked] = [[], [], undefined, 0, new Map(), 0];
 });
 
 const say = (event: string, text: string): void => void said.push(`${event} ${text}`);
@@ -58,6 +60,7 @@ function bed(count: number, probed = true) {
       datapath: { measure: () => [...measured], strangers: () => strangers },
       host: {
         deadNeighbour: async to => {
+          looked++;
           const device = dead.get(formatIpv4(to));
           return device === undefined ? undefined : { address: to, device };
         },
@@ -282,6 +285,29 @@ describe('the watch of the peers', () => {
     await watch.look();
     expect(states()).toBe('unknown,unknown');
     expect(watch.describe(fakeLease(parsePrefix('10.9.9.0/24') && '10.9.9.0/24', '192.0.2.9'))).toBeNull();
+  });
+
+  it('looks for the cause of a host that never answered from the third question on, and for 15 s', async () => {
+    const { watch, states, leases } = bed(20, false);
+    dead = new Map([['192.0.2.2', 'eth0']]);
+    const look = async (times: number): Promise<void> => {
+      for (let i = 0; i < times; i++) {
+        nowMs += 1_000;
+        await watch.look();
+      }
+    };
+    await look(40);
+    expect([asked.length, looked]).toEqual([40, 0]);
+    await look(6);
+    expect(leases[0] && watch.describe(leases[0])).toMatchObject({
+      state: 'unwatched',
+      reason: expect.stringContaining('answer ARP'),
+    });
+    await look(20);
+    const before = looked;
+    await look(20);
+    expect(looked - before).toBeLessThan((20 * 15) / 3 + 20);
+    expect(new Set(states().split(','))).toEqual(new Set(['unwatched']));
   });
 
   it('costs 0.1 % of a processor at most among 5,000 peers at rest', async () => {

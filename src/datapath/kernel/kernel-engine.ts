@@ -87,6 +87,10 @@ class KernelEngine implements Datapath {
     return this.#tun.answersProbes;
   }
 
+  get problems(): readonly string[] {
+    return this.#tun.problems;
+  }
+
   get forwardUntilMs(): number {
     return this.#tun.forwardUntilMs;
   }

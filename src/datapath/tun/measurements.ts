@@ -1,5 +1,5 @@
-/** Reads what the data process has measured of a peer (NativeTable.measurements). */
-import { measurementRowLength } from '../../lib/native.js';
+/** Reads what the data process has measured of a peer (NativeTable.measure). */
+import { measurementRowLength, type NativeTable } from '../../lib/native.js';
 import { ipv4FromNumber } from '../../model/ip.js';
 import type { PeerMeasurement } from '../datapath.js';
 
@@ -38,14 +38,14 @@ export function readMeasurement(identity: string, words: Float64Array, number: n
     identity,
     heardMs: known(at.heardMs),
     sentMs: known(at.sentMs),
-    sent: { packets: word(at.sentPackets), bytes: word(at.sentBytes) },
-    received: { packets: word(at.receivedPackets), bytes: word(at.receivedBytes) },
+    sent: traffic(word(at.sentPackets), word(at.sentBytes)),
+    received: traffic(word(at.receivedPackets), word(at.receivedBytes)),
     asked: word(at.asked),
     answered: word(at.answered),
     askedMs: known(at.askedMs),
     answeredMs: known(at.answeredMs),
     roundTripUs: p50 === undefined ? undefined : { p50, p99: known(at.p99) },
-    loss: lossOf(word(at.history), word(at.answeredMs) < word(at.askedMs) && nowMs - word(at.askedMs) < answerMs),
+    loss: lossOf(word(at.history), isWaiting(word(at.askedMs), word(at.answeredMs), nowMs)),
     pathMtuOut: known(at.pathMtuOut),
     pathMtuIn: known(at.pathMtuIn),
     addressSeen: seen === 0 ? undefined : { address: ipv4FromNumber(Math.floor(seen / 0x10000)), port: seen % 0x10000 },
@@ -53,40 +53,81 @@ export function readMeasurement(identity: string, words: Float64Array, number: n
   };
 }
 
-/** Keeps the last reading: of most peers among many nothing new is known, and they cost no object. */
-export class Measurements {
-  #words: Float64Array = new Float64Array();
-  /** By number. */
-  #read: (PeerMeasurement | undefined)[] = [];
+const nothing = { packets: 0, bytes: 0 };
 
-  /** @returns in the order of `numbers`, the same objects for peers of which nothing has changed */
-  read(
-    words: Float64Array,
-    numbers: readonly (readonly [identity: string, number: number])[],
-    nowMs: number,
-  ): readonly PeerMeasurement[] {
-    const [before, last] = [this.#words, this.#read];
-    this.#words = words;
-    this.#read = [];
-    return numbers.map(([identity, number]) => {
-      const kept = last[number];
-      const isKept = kept?.identity === identity && isSameRow(words, before, number) && !owesAnswer(words, number);
-      return (this.#read[number] = isKept ? kept : readMeasurement(identity, words, number, nowMs));
+/** Most of many peers have none. */
+function traffic(packets: number, bytes: number): PeerMeasurement['sent'] {
+  return packets === 0 && bytes === 0 ? nothing : { packets, bytes };
+}
+
+type Numbers = readonly (readonly [identity: string, number: number])[];
+
+/** Keeps the last reading: of most peers among many nothing new is known, and another reading makes no object for them. */
+export class Measurements {
+  #rows = new Float64Array();
+  #changed = new Uint32Array();
+  #numbers: Numbers | undefined;
+  /** In the order of `#numbers`, and the place there of each number. */
+  #read: (PeerMeasurement | undefined)[] = [];
+  #places: (number | undefined)[] = [];
+  /** Numbers that have another peer than at the last reading. */
+  #unread: number[] = [];
+  /** Numbers of peers that may still answer the newest question: the loss then changes with time alone. */
+  readonly #waiting = new Set<number>();
+
+  /**
+   * @param numbers equal ones are the same object
+   * @returns in their order, the same objects for peers of which nothing has changed; the next reading changes the list
+   */
+  read(table: Pick<NativeTable, 'measure'>, numbers: Numbers, nowMs: number): readonly PeerMeasurement[] {
+    if (numbers !== this.#numbers) this.#fit(numbers);
+    const count = table.measure(this.#rows, this.#changed);
+    if (count === undefined) return [];
+    for (const number of this.#waiting) this.#readAgain(number, nowMs);
+    for (let i = 0; i < count; i++) this.#readAgain(this.#changed[i] ?? 0, nowMs);
+    for (const number of this.#unread) this.#readAgain(number, nowMs);
+    this.#unread = [];
+    return this.#read as PeerMeasurement[];
+  }
+
+  #readAgain(number: number, nowMs: number): void {
+    const place = this.#places[number];
+    const [identity] = (place !== undefined && this.#numbers?.[place]) || [];
+    if (place !== undefined && identity !== undefined)
+      this.#read[place] = readMeasurement(identity, this.#rows, number, nowMs);
+    if (identity !== undefined && mayAnswer(this.#rows, number, nowMs)) this.#waiting.add(number);
+    else this.#waiting.delete(number);
+  }
+
+  /** Keeps what was read under a number that is still of the same peer. */
+  #fit(numbers: Numbers): void {
+    const [before, places] = [this.#read, this.#places];
+    this.#numbers = numbers;
+    this.#places = [];
+    this.#unread = [];
+    this.#read = numbers.map(([identity, number], place) => {
+      this.#places[number] = place;
+      const kept = before[places[number] ?? -1];
+      if (kept?.identity === identity) return kept;
+      this.#unread.push(number);
+      return undefined;
     });
+    const { length } = this.#places;
+    if (length <= this.#changed.length) return;
+    const rows = new Float64Array(2 * length * measurementRowLength);
+    rows.set(this.#rows);
+    this.#rows = rows;
+    this.#changed = new Uint32Array(2 * length);
   }
 }
 
-function isSameRow(words: Float64Array, before: Float64Array, number: number): boolean {
+function mayAnswer(words: Float64Array, number: number, nowMs: number): boolean {
   const start = number * measurementRowLength;
-  for (let place = start; place < start + measurementRowLength; place++)
-    if (words[place] !== before[place]) return false;
-  return true;
+  return isWaiting(words[start + at.askedMs] ?? 0, words[start + at.answeredMs] ?? 0, nowMs);
 }
 
-/** The loss then changes with time alone. */
-function owesAnswer(words: Float64Array, number: number): boolean {
-  const start = number * measurementRowLength;
-  return (words[start + at.answeredMs] ?? 0) < (words[start + at.askedMs] ?? 0);
+function isWaiting(askedMs: number, answeredMs: number, nowMs: number): boolean {
+  return answeredMs < askedMs && nowMs - askedMs < answerMs;
 }
 
 /**

@@ -107,7 +107,7 @@ export class PublishedState {
     if (!rows) return false;
     const { generation } = table.control();
     this.#rows = rows;
-    this.#numbers = resumeNumbers(identitiesOf(rows.peers), table.counters()?.adopted === generation ? 0 : generation);
+    this.#numbers = resumeNumbers(identitiesOf(rows.peers), table.adopted() === generation ? 0 : generation);
     this.#generation = generation;
     this.#written.set(table, { generation, inTable: generation, before: 0 });
     this.readControlWords(table);
@@ -228,10 +228,10 @@ export class PublishedState {
 
   #settled(table: NativeTable | undefined): Settled {
     const written = table && this.#written.get(table);
-    const counters = table?.counters();
-    if (!table || !written || !counters) return nothingSettled;
+    const adopted = table?.adopted();
+    if (!table || !written || adopted === undefined) return nothingSettled;
     return {
-      generation: settledGeneration(written, counters.adopted),
+      generation: settledGeneration(written, adopted),
       isBlockZeroed: number => table.isBlockZeroed(number),
     };
   }

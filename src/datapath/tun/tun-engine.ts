@@ -34,6 +34,8 @@ import { SpoofWarning } from './spoof-warning.js';
 import { nextSocketPath, removeNextSocket, removeSockets, setMtus } from './table.js';
 
 const checkMs = 1000;
+/** After a look at the whole table: at most 0.1 % of a processor. */
+const verifyRest = { factor: 1_000, mostMs: 4_000 } as const;
 const writeRetryMs = 5;
 
 export interface DatapathOptions extends HandoverOptions {
@@ -97,6 +99,7 @@ class TunEngine implements TunDatapath {
   #peers: readonly TunnelPeer[] = [];
   /** What was said of the peers for which no number is free; undefined when there are none. */
   #refusal: string | undefined;
+  #verifyAfterMs = -Infinity;
   /** Why the running process has not got the newest table. */
   #writeProblem: string | undefined;
 
@@ -140,6 +143,15 @@ class TunEngine implements TunDatapath {
     return this.#published.forwardUntil;
   }
 
+  get problems(): readonly string[] {
+    const { problem, running } = this.#supervisor;
+    const lag =
+      running && this.#lag.ms >= this.#hang.tellMs
+        ? `data process ${running.pid} has used table ${this.#adoptedGeneration} for ${Math.round(this.#lag.ms / 1000)} s, and the newest is table ${this.#published.generation}: packets go by the older one`
+        : undefined;
+    return [problem, lag, ...this.#kind.problems].filter(text => text !== undefined);
+  }
+
   async start(config: DatapathConfig): Promise<void> {
     this.#kind.config = config;
     await this.#supervisor.change(() => this.#applyConfig());
@@ -179,8 +191,7 @@ class TunEngine implements TunDatapath {
     const { running, isRespawning, isStopping } = this.#supervisor;
     if (!running || !this.#kind.isWanted() || isRespawning || isStopping) return;
     const { linkExists } = this.#descriptors;
-    const isDamaged = running.hasOurLayout && !running.table.identity();
-    if (linkExists && !isDamaged) return this.#retryTable();
+    if (linkExists && !this.#isDamaged(running)) return this.#retryTable();
     const why = linkExists ? 'its route table is damaged' : `the link ${this.device} was deleted`;
     this.#supervisor.replace(running, why, true);
   }
@@ -190,7 +201,6 @@ class TunEngine implements TunDatapath {
     const current = running?.table.counters();
     const difference = running?.buildDifference;
     const counters = { ...this.#kind.totals.plus(current), ...this.#descriptors.drops };
-    const adopted = this.#generationIn(running, current);
     const other = `data process ${running?.pid}: ${difference}; ${this.#handoverProblem}`;
     const warnings = [
       ...kindOf('kernel', [...this.#descriptors.warnings, ...(current ? refusalsOf(current) : [])]),
@@ -207,22 +217,20 @@ class TunEngine implements TunDatapath {
       pid: running?.pid,
       threads: current?.threads ?? 0,
       generationPublished: this.#published.generation,
-      generationAdopted: adopted,
+      generationAdopted: this.#adoptedGeneration,
       counters,
       respawns: this.#supervisor.respawns,
       handovers: this.#supervisor.handovers,
       features: current?.features ?? [],
       warnings: warnings.map(([, text]) => text),
       warningKinds: warnings.map(([kind]) => kind),
-      problems: this.#problems(adopted),
       kernel: { state: 'off', peers: 0 },
     };
   }
 
   measure(): readonly PeerMeasurement[] {
-    const words = this.#supervisor.running?.table.measurements();
-    if (!words) return [];
-    return this.#measurements.read(words, this.#published.numbers(), this.#clock.now());
+    const { running } = this.#supervisor;
+    return running ? this.#measurements.read(running.table, this.#published.numbers(), this.#clock.now()) : [];
   }
 
   setPersistent(on: boolean): boolean {
@@ -290,24 +298,27 @@ class TunEngine implements TunDatapath {
   }
 
   /** The lowest generation that a thread of the process uses; 0 when that is not known. */
-  #generationIn(running: DataProcess | undefined, counters: NativeCounters | undefined): Generation {
-    return running && counters ? this.#published.adopted(running.table, counters.adopted) : 0;
+  get #adoptedGeneration(): Generation {
+    const { running } = this.#supervisor;
+    const reported = running?.table.adopted();
+    return running && reported !== undefined ? this.#published.adopted(running.table, reported) : 0;
+  }
+
+  /** Reads all of a table: seven megabytes of 65,536 peers. */
+  #isDamaged({ hasOurLayout, table }: DataProcess): boolean {
+    const beganMs = performance.now();
+    if (!hasOurLayout || beganMs < this.#verifyAfterMs) return false;
+    const isDamaged = !table.identity();
+    const endMs = performance.now();
+    this.#verifyAfterMs = endMs + Math.min(verifyRest.mostMs, verifyRest.factor * (endMs - beganMs));
+    return isDamaged;
   }
 
   #checkLag(): void {
     const { running } = this.#supervisor;
-    const adopted = this.#generationIn(running, running?.table.counters());
+    const adopted = this.#adoptedGeneration;
     const lags = running?.hasOurLayout === true && adopted < this.#published.generation;
     this.#lag.look(lags ? adopted : undefined, this.#clock.now());
-  }
-
-  #problems(adopted: Generation): readonly string[] {
-    const { problem, running } = this.#supervisor;
-    const lag =
-      running && this.#lag.ms >= this.#hang.tellMs
-        ? `data process ${running.pid} has used table ${adopted} for ${Math.round(this.#lag.ms / 1000)} s, and the newest is table ${this.#published.generation}: packets go by the older one`
-        : undefined;
-    return [problem, lag, ...this.#kind.problems].filter(text => text !== undefined);
   }
 
   #writeControlWords(): void {
