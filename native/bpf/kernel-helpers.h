@@ -65,19 +65,6 @@ static inline uint32_t opaque(uint32_t number)
 	return number;
 }
 
-/*
- * Zeros, word by word: without CAP_PERFMON early kernels refuse to change half of what was stored as eight bytes. The
- * number of bytes is a constant.
- */
-static inline void clear(void *at, const uint32_t bytes)
-{
-	volatile uint32_t *words = at;
-
-#pragma clang loop unroll(full)
-	for (uint32_t i = bytes / sizeof *words; i > 0; i--)
-		words[i - 1] = 0;
-}
-
 static inline struct kernel_counters *counters(void)
 {
 	const uint32_t first = 0;
@@ -221,29 +208,38 @@ static inline bool fragment_impossible(const struct view *v)
 /* Bytes of the key before Linux 6.0, which had no local address, and of that of 5.10. */
 #define EARLIER_KEY_BYTES 28
 
-static inline void make_key(struct bpf_tunnel_key *key, uint32_t vni, uint32_t remote, uint32_t local)
+static inline struct bpf_tunnel_key *make_key(struct kernel_counters *n, uint32_t vni, uint32_t remote, uint32_t local)
 {
-	clear(key, sizeof *key);
-	key->tunnel_ttl = 64;
-	key->local_ipv4 = local;
+	struct bpf_tunnel_key *key = (void *)n->key;
+
+	_Static_assert(sizeof n->key == sizeof *key, "a tunnel key has another size");
+	key->tunnel_id = vni;
 	key->remote_ipv4 = remote;
-	/* Last: early kernels take the first half of eight bytes for a spilled register, of which nothing may change. */
-	*(volatile uint32_t *)&key->tunnel_id = vni;
+	key->tunnel_tos = 0;
+	key->tunnel_ttl = 64;
+	key->tunnel_ext = 0;
+	key->tunnel_label = 0;
+	key->local_ipv4 = local;
+	return key;
 }
 
-static inline bool read_key(struct __sk_buff *skb, struct bpf_tunnel_key *key)
+/* NULL: the packet came out of no tunnel. The local address is 0 where the kernel does not tell it. */
+static inline const struct bpf_tunnel_key *read_key(struct __sk_buff *skb, struct kernel_counters *n)
 {
-	clear(key, sizeof *key);
-	return get_tunnel_key(skb, key, sizeof *key, 0) == 0 || get_tunnel_key(skb, key, EARLIER_KEY_BYTES, 0) == 0;
+	struct bpf_tunnel_key *key = (void *)n->key;
+
+	if (get_tunnel_key(skb, key, sizeof *key, 0) == 0)
+		return key;
+	key->local_ipv4 = 0;
+	return get_tunnel_key(skb, key, EARLIER_KEY_BYTES, 0) == 0 ? key : NULL;
 }
 
 /* The verdict that sends the packet by tartan-k, or TC_ACT_SHOT. Before Linux 6.0 the route chooses the local address. */
-static inline int tunnel(struct __sk_buff *skb, uint32_t remote, uint32_t local, uint64_t flags)
+static inline int tunnel(struct __sk_buff *skb, struct kernel_counters *n, uint32_t remote, uint32_t local, uint64_t flags)
 {
-	struct bpf_tunnel_key key;
+	const struct bpf_tunnel_key *key = make_key(n, config.vni, remote, local);
 
-	make_key(&key, config.vni, remote, local);
-	if (set_tunnel_key(skb, &key, sizeof key, flags) != 0 && set_tunnel_key(skb, &key, EARLIER_KEY_BYTES, flags) != 0)
+	if (set_tunnel_key(skb, key, sizeof *key, flags) != 0 && set_tunnel_key(skb, key, EARLIER_KEY_BYTES, flags) != 0)
 		return TC_ACT_SHOT;
 	return (int)redirect(config.link, 0);
 }

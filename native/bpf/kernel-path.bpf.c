@@ -78,9 +78,9 @@ static inline struct kernel_traffic *traffic_of(uint32_t number, struct kernel_c
  * Whether the path carries an outer packet of this length uncut. The look-up is that of a packet forwarded from tartan0,
  * which has forwarding on. It knows learnt MTUs; those of routes are in the peer's slot.
  */
-static inline bool fits(struct __sk_buff *skb, const struct kernel_peer *peer, uint32_t bytes)
+static inline bool fits(struct __sk_buff *skb, struct kernel_counters *n, const struct kernel_peer *peer, uint32_t bytes)
 {
-	struct bpf_fib_lookup way;
+	struct bpf_fib_lookup *way = (void *)n->way;
 
 	if (peer->mtu != 0 && bytes > peer->mtu)
 		return false;
@@ -88,14 +88,17 @@ static inline bool fits(struct __sk_buff *skb, const struct kernel_peer *peer, u
 		return true;
 	if (bytes > 65535)
 		return false;
-	clear(&way, sizeof way);
-	way.family = AF_INET;
-	way.l4_protocol = IPPROTO_UDP;
-	way.tot_len = (uint16_t)bytes;
-	way.ifindex = config.tun;
-	way.ipv4_src = swap32(peer->local);
-	way.ipv4_dst = swap32(peer->remote);
-	const long found = fib_lookup(skb, &way, sizeof way, 0);
+	_Static_assert(sizeof n->way >= sizeof *way, "a look-up has another size");
+	way->family = AF_INET;
+	way->l4_protocol = IPPROTO_UDP;
+	way->sport = 0;
+	way->dport = 0;
+	way->tot_len = (uint16_t)bytes;
+	way->ifindex = config.tun;
+	way->rt_metric = 0; /* the TOS of the question, too */
+	way->ipv4_src = swap32(peer->local);
+	way->ipv4_dst = swap32(peer->remote);
+	const long found = fib_lookup(skb, way, sizeof *way, 0);
 	return found == BPF_FIB_LKUP_RET_SUCCESS || found == BPF_FIB_LKUP_RET_NO_NEIGH;
 }
 
@@ -107,21 +110,22 @@ static inline bool may_leave(const struct view *v)
 	return (config.flags & KERNEL_NO_SOURCE_CHECK) != 0 || in_subnet(v->source);
 }
 
-static inline int to_peer(struct __sk_buff *skb, const struct view *v, const struct kernel_peer *peer)
+static inline int to_peer(struct __sk_buff *skb, struct kernel_counters *n, const struct view *v,
+			  const struct kernel_peer *peer)
 {
 	const uint64_t flags = BPF_F_ZERO_CSUM_TX | (v->dont_fragment ? BPF_F_DONT_FRAGMENT : 0);
 
-	return tunnel(skb, peer->remote, peer->local, flags);
+	return tunnel(skb, n, peer->remote, peer->local, flags);
 }
 
 /* A probe goes by the kernel or not at all: on the slow path it would prove nothing. */
 static inline int send_probe(struct __sk_buff *skb, const struct view *v, const struct kernel_peer *peer, uint8_t kind,
 			     struct kernel_counters *n)
 {
-	if (!may_leave(v) || !fits(skb, peer, v->length + KERNEL_OVERHEAD4))
+	if (!may_leave(v) || !fits(skb, n, peer, v->length + KERNEL_OVERHEAD4))
 		return TC_ACT_SHOT;
 	count(n, kind == PROBE_KERNEL_QUESTION ? probes_asked : probes_answered, 1);
-	return to_peer(skb, v, peer);
+	return to_peer(skb, n, v, peer);
 }
 
 /* The flow of a pair that changes its engine: whether it has its former way still. See KERNEL_RECORDS. */
@@ -180,13 +184,13 @@ static inline int send(struct __sk_buff *skb, const uint32_t start)
 		return drop(n, tx_orphaned, c.packets);
 	if (kind != 0)
 		return send_probe(skb, &v, peer, kind, n);
-	if (!measured || !may_leave(&v) || (v.dont_fragment && !fits(skb, peer, c.longest + KERNEL_OVERHEAD4)))
+	if (!measured || !may_leave(&v) || (v.dont_fragment && !fits(skb, n, peer, c.longest + KERNEL_OVERHEAD4)))
 		return TC_ACT_UNSPEC;
 	/* A redirect to a device that is gone would lose the packet. */
 	uint32_t any = 0;
 	if (check_mtu(skb, config.link, &any, 0, 0) < 0)
 		return TC_ACT_UNSPEC;
-	const int verdict = to_peer(skb, &v, peer);
+	const int verdict = to_peer(skb, n, &v, peer);
 	if (verdict != TC_ACT_REDIRECT)
 		return drop(n, tx_error_other, c.packets);
 	count(n, tx_ok, c.packets);
@@ -274,14 +278,13 @@ static inline int take_probe(struct __sk_buff *skb, const struct view *v, const 
 	if (!probe_turn(skb, v, &p))
 		return TC_ACT_SHOT;
 	count(n, probes_answered, 1);
-	return tunnel(skb, key->remote_ipv4, key->local_ipv4, BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT);
+	return tunnel(skb, n, key->remote_ipv4, key->local_ipv4, BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT);
 }
 
 static inline int receive(struct __sk_buff *skb, const uint32_t start)
 {
 	const uint32_t packets = segments(skb);
 	struct kernel_counters *n = counters();
-	struct bpf_tunnel_key key;
 	struct sender s = { 0 };
 	struct crossing c;
 	struct view v;
@@ -296,10 +299,11 @@ static inline int receive(struct __sk_buff *skb, const uint32_t start)
 	const enum counter fault = see(skb, start, &v);
 	if (fault == rx_short)
 		return drop(n, rx_short, packets);
-	if (!read_key(skb, &key) || opaque(find_sender(&key, fault == rx_ok, v.source, &s)) == 0)
+	const struct bpf_tunnel_key *key = read_key(skb, n);
+	if (key == NULL || opaque(find_sender(key, fault == rx_ok, v.source, &s)) == 0)
 		return drop(n, rx_not_member, packets);
 	/* tartan-k hears on all addresses of the host. Before Linux 6.0 the key does not tell which it was. */
-	if (key.local_ipv4 != 0 && key.local_ipv4 != s.local)
+	if (key->local_ipv4 != 0 && key->local_ipv4 != s.local)
 		return drop(n, rx_bad_dst, packets);
 	if (fault != rx_ok)
 		return drop(n, fault, packets);
@@ -309,7 +313,7 @@ static inline int receive(struct __sk_buff *skb, const uint32_t start)
 	struct kernel_traffic *t = traffic_of(s.number, n);
 	t->heard_ns = now;
 	if (probe_kind(skb, &v) != 0)
-		return take_probe(skb, &v, &key, &s.number, n, t, now);
+		return take_probe(skb, &v, key, &s.number, n, t, now);
 	measure(skb, &v, &c);
 	count(n, rx_ok, packets);
 	count(n, rx_bytes, c.bytes);
@@ -343,11 +347,13 @@ SECTION("tc/outbound_test") int outbound_test(struct __sk_buff *skb)
 /* The outer addresses and the VNI come in skb->cb; TC_ACT_STOLEN if keys here have no local address (before 6.0). */
 SECTION("tc/inbound_test") int inbound_test(struct __sk_buff *skb)
 {
-	struct bpf_tunnel_key key;
+	struct kernel_counters *n = counters();
 
+	if (n == NULL)
+		return TC_ACT_SHOT;
 	/* The kernel keeps one key, so what is sent from there to here came from there. */
-	make_key(&key, skb->cb[2], skb->cb[1], skb->cb[0]);
-	if (set_tunnel_key(skb, &key, sizeof key, 0) != 0)
+	const struct bpf_tunnel_key *key = make_key(n, skb->cb[2], skb->cb[1], skb->cb[0]);
+	if (set_tunnel_key(skb, key, sizeof *key, 0) != 0)
 		return TC_ACT_STOLEN;
 	if (skb->cb[3] != 0)
 		return TC_ACT_OK; /* that was the question */
