@@ -19,7 +19,8 @@
 #define SLICE_NS 100000
 /*
  * Added to the nice value of the threads for dense flows, which then get a third of the time of another thread: the
- * sender of a flood does not pay for what we do with it, so its flood must not take what other flows need.
+ * sender of a flood does not pay for what we do with it, so its flood must not take what other flows need. Nice values
+ * are compared within a control group or a session, and the data process has one of its own.
  */
 #define DENSE_NICE 5
 #define NICE_MAX 19
