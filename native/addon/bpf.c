@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define LOAD_ATTEMPTS 10
+
 static int bpf(enum bpf_cmd command, union bpf_attr *attributes)
 {
 	return (int)syscall(SYS_bpf, command, attributes, sizeof *attributes);
@@ -89,7 +91,12 @@ int bpf_load_filter(const char *name, const struct bpf_insn *program, size_t cou
 	a.log_size = log != NULL ? log_bytes : 0;
 	strncpy(a.prog_name, name, sizeof a.prog_name - 1);
 
-	return bpf(BPF_PROG_LOAD, &a);
+	/* The verifier gives up when a signal comes. */
+	for (int attempt = 1;; attempt++) {
+		int fd = bpf(BPF_PROG_LOAD, &a);
+		if (fd >= 0 || errno != EAGAIN || attempt == LOAD_ATTEMPTS)
+			return fd;
+	}
 }
 
 static int on_entry(enum bpf_cmd command, int map, const void *key, const void *value)

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { loadNodeId, nodeIdFile } from '../agent/local-node.js';
 import { StateFile } from '../agent/state-file.js';
 import { linkNames, tunnelDevice } from '../backend/all.js';
+import { releaseTun } from '../datapath/kernel/kernel-devices.js';
 import { cleanupDatapath } from '../datapath/tun/cleanup.js';
 import { unmergeDaemonJson } from '../docker/settings/merge.js';
 import { runCommand } from '../host/firewall/command.js';
@@ -87,13 +88,16 @@ export async function withoutForwarding<T>(runDir: string, work: (pids: readonly
 }
 
 /**
- * Keeps a daemon from starting until the work is done; the data plane goes on.
+ * Keeps a daemon from starting until the work is done; the data plane goes on, by user space alone: the next daemon may be of
+ * a build that knows no engine kernel.
  * @throws TartanError DUPLICATE_NODE while a daemon runs, CONFIG_INVALID
  */
 export async function withoutDaemon<T>(runDir: string, work: () => Promise<T>): Promise<T> {
   const unlock = existsSync(runDir) ? lockRunDir(runDir) : (): void => {};
   try {
-    return await work();
+    const done = await work();
+    releaseTun(tunnelDevice);
+    return done;
   } finally {
     unlock();
   }

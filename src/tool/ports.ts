@@ -137,7 +137,7 @@ export interface ToolPorts extends SettingsPlaces {
    */
   withoutForwarding<T>(runDir: string, work: () => Promise<T>): Promise<T>;
   /**
-   * Keeps a daemon of this host from starting until the work is done; the data plane goes on.
+   * Keeps a daemon of this host from starting until the work is done; the data plane goes on, by user space alone.
    * @throws TartanError DUPLICATE_NODE while a daemon runs, CONFIG_INVALID where the run directory cannot be locked
    */
   withoutDaemon<T>(runDir: string, work: () => Promise<T>): Promise<T>;

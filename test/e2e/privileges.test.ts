@@ -92,7 +92,14 @@ function granted(): readonly string[] {
 async function runWith(capabilities: readonly string[]): Promise<{ readonly status: Status; readonly told: string }> {
   const b = lab().node('b');
   const bounds = `--bounding-set=-all,${capabilities.map(name => `+${name}`).join(',')}`;
-  const command = ['setpriv', '--no-new-privs', bounds, process.execPath, daemonProgram, ...b.flags()];
+  const command = [
+    'setpriv',
+    '--no-new-privs',
+    bounds,
+    process.execPath,
+    daemonProgram,
+    ...b.flags({ engine: 'auto' }),
+  ];
   const daemon = new Daemon(b.inside(command), join(b.spaces.directory, 'b-bounded.log'));
   try {
     await daemon.waitForEvent('daemon.ready');
@@ -110,6 +117,7 @@ test('what the systemd unit grants is all that a daemon needs', async () => {
   const { status } = await runWith(granted());
   expect(status.datapath?.features).toContain('sparse_apart');
   expect(status.datapath?.warnings).not.toContainEqual(expect.stringContaining('CAP_'));
+  expect(status.datapath?.kernel).toMatchObject({ state: 'on' });
 });
 
 test('without CAP_BPF it runs, with a note that sparse flows wait behind bulk ones', async () => {
@@ -118,5 +126,6 @@ test('without CAP_BPF it runs, with a note that sparse flows wait behind bulk on
   const note = /flows that send little wait behind bulk ones: .*EPERM.*CAP_BPF/;
   expect(status.datapath?.features).not.toContain('sparse_apart');
   expect(status.datapath?.warnings).toContainEqual(expect.stringMatching(note));
+  expect(status.datapath?.kernel).toMatchObject({ state: 'unavailable', reason: expect.stringContaining('EPERM') });
   expect(told).toMatch(note);
 });

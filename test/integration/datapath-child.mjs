@@ -63,6 +63,10 @@ const commands = {
     await datapath.close();
     await cleanupDatapath(opened);
   },
+  async releaseTun() {
+    const { releaseTun } = await import(`${datapathFolder}/kernel/kernel-devices.js`);
+    releaseTun('tartan0');
+  },
   cleanup: options => cleanupDatapath({ ...options, log }),
 };
 

@@ -1,16 +1,22 @@
-/** The kernel engine with real packets between two hosts: which engine they go by, and what outlives what. */
+/**
+ * The kernel engine with real packets between two hosts: which engine they go by, and what outlives what. The tests follow
+ * each other on one pair.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { isRunning, pidOf, run, until, withTableOf, type Daemon } from './datapath-lab.js';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { pidOf, run, until, withTableOf, type Daemon, type Host } from './datapath-lab.js';
 import { KernelLab, kernelState, pairOf, untilEngine } from './kernel-lab.js';
 
 let lab: KernelLab;
+let a: Daemon;
+let b: Daemon;
 
-beforeEach(() => {
+beforeAll(async () => {
   lab = new KernelLab();
+  ({ a, b } = await lab.bothInKernel());
 });
 
-afterEach(async () => {
+afterAll(async () => {
   await lab.close();
 });
 
@@ -20,12 +26,20 @@ async function carriedByUser(daemon: Daemon): Promise<number> {
   return (counters?.['tx_ok'] ?? 0) + (counters?.['rx_ok'] ?? 0);
 }
 
-function links(host: 'a' | 'b'): string {
+async function untilCarriedByUser(daemon: Daemon, packets: number): Promise<void> {
+  const before = await carriedByUser(daemon);
+  await until(
+    'packets in user space',
+    () => carriedByUser(daemon),
+    seen => seen >= before + packets,
+  );
+}
+
+function links(host: Host): string {
   return lab.ip(host, '-o', 'link');
 }
 
 test('a pair goes by the kernel once a question was answered there, and no packet passes user space then', async () => {
-  const { a, b } = await lab.bothInKernel();
   const before = [await carriedByUser(a), await carriedByUser(b)];
   expect(await lab.lost(1000)).toBe(0);
   expect([await carriedByUser(a), await carriedByUser(b)]).toEqual(before);
@@ -41,8 +55,20 @@ test('a pair goes by the kernel once a question was answered there, and no packe
   expect(counters['tx_ok']).toBeGreaterThanOrEqual(1000);
 });
 
+test('fence and deadline stop the kernel path at once, and let it go on', async () => {
+  await a.call('fence', true);
+  expect(lab.reaches()).toBe(false);
+  expect((await a.state()).counters['tx_fenced']).toBeGreaterThan(0);
+  await a.call('fence', false);
+  expect(lab.reaches()).toBe(true);
+  await a.call('forwardUntil', 1);
+  expect(lab.reaches()).toBe(false);
+  await a.call('forwardUntil', 2 ** 45);
+  expect(lab.reaches()).toBe(true);
+  expect((await pairOf(a))?.engine).toBe('kernel');
+});
+
 test('both processes of a host are killed: none of 1000 a second is lost, and the next daemon goes on in the kernel', async () => {
-  const { a } = await lab.bothInKernel();
   const [pid, link] = [await pidOf(a), lab.linkIndex('a')];
   // The file of the pairs is written each second.
   await delay(1100);
@@ -54,20 +80,17 @@ test('both processes of a host are killed: none of 1000 a second is lost, and th
     () => lab.dataProcesses('a'),
     pids => pids.length === 0,
   );
-  expect(isRunning(pid)).toBe(false);
   expect(lab.linkIndex('a')).toBe(link);
-  const next = await lab.kernelUp('a');
+  a = await lab.kernelUp('a');
   expect(lab.linkIndex('a')).toBe(link);
-  expect((await pairOf(next))?.engine).toBe('kernel');
+  expect((await pairOf(a))?.engine).toBe('kernel');
   await delay(1500);
   expect(await numbered.stop()).toMatchObject({ lost: 0, reordered: 0, duplicates: 0 });
-  expect((await pairOf(next))?.engine).toBe('kernel');
-  expect((await next.state()).events.filter(e => e.includes('by user space'))).toEqual([]);
+  expect((await pairOf(a))?.engine).toBe('kernel');
+  expect((await a.state()).events.filter(e => e.includes('by user space'))).toEqual([]);
 });
 
 test('ten daemons one after the other replace programs and maps: none of 1000 a second is lost', async () => {
-  let { a } = await lab.bothInKernel();
-  await delay(1100);
   const numbered = await lab.flow();
   for (let round = 0; round < 10; round++) {
     await a.kill();
@@ -78,24 +101,19 @@ test('ten daemons one after the other replace programs and maps: none of 1000 a 
 });
 
 test('the engine is switched off and on as the agent does it: none of 1000 a second is lost', async () => {
-  const { a, b } = await lab.bothInKernel();
   const numbered = await lab.flow();
-  const withoutKernel = (host: 'a' | 'b'): object[] =>
+  const withoutKernel = (host: Host): object[] =>
     lab.peers(host).map(peer => Object.fromEntries(Object.entries(peer).filter(([name]) => name !== 'kernel')));
   // A host ceases to send first, then its lease says so, then it ceases to receive.
   await a.call('publish', withoutKernel('a'));
   await b.call('publish', withoutKernel('b'));
   expect((await pairOf(a))?.engine).toBe('user');
-  const carried = await carriedByUser(a);
   await a.call('start', { ...lab.config('a'), engine: 'user' });
   expect((await kernelState(a)).kernel).toEqual({ state: 'off', peers: 0 });
   expect((await kernelState(a)).kernelOffer).toBeUndefined();
   expect(links('a')).not.toContain('tartan-k');
-  await until(
-    'packets in user space',
-    () => carriedByUser(a),
-    seen => seen > carried + 300,
-  );
+  expect(lab.ip('a', '-d', 'link', 'show', 'tartan0')).toContain('persist off');
+  await untilCarriedByUser(a, 300);
   await a.call('start', lab.config('a'));
   await a.call('publish', lab.peers('a'));
   await b.call('publish', lab.peers('b'));
@@ -106,14 +124,29 @@ test('the engine is switched off and on as the agent does it: none of 1000 a sec
   expect(reordered).toBeLessThan(20);
 });
 
+test('before a downgrade all goes by user space, whatever runs: none of 1000 a second is lost', async () => {
+  await delay(1100);
+  const numbered = await lab.flow();
+  await a.kill();
+  const tool = lab.daemon('a');
+  await tool.call('releaseTun');
+  const [pid = 0] = lab.dataProcesses('a');
+  const sent = (): number => withTableOf(pid, table => table.counters()?.counters['tx_ok'] ?? 0);
+  const before = sent();
+  await until('packets in user space', sent, seen => seen >= before + 300);
+  expect(lab.ip('a', '-d', 'link', 'show', 'tartan0')).toContain('persist off');
+  a = await lab.kernelUp('a');
+  const { lost, duplicates } = await numbered.stop();
+  expect([lost, duplicates]).toEqual([0, 0]);
+  expect((await pairOf(a))?.engine).toBe('kernel');
+});
+
 test('UDP 4790 blocked on the other side: back to user space with the reason, nothing else is lost', async () => {
-  const { a, b } = await lab.bothInKernel();
   const numbered = await lab.flow();
   await delay(200);
   const drop = 'table inet blocked { chain c { type filter hook input priority -400; udp dport 4790 counter drop; }; }';
   run(...lab.inside('b', 'nft', drop));
-  await untilEngine(a, 'user', 15_000);
-  await untilEngine(b, 'user', 15_000);
+  await Promise.all([untilEngine(a, 'user', 15_000), untilEngine(b, 'user', 15_000)]);
   const listed = run(...lab.inside('b', 'nft', 'list', 'table', 'inet', 'blocked'));
   const blocked = Number(/counter packets (\d+)/.exec(listed)?.[1]);
   const pair = await pairOf(a);
@@ -127,20 +160,14 @@ test('UDP 4790 blocked on the other side: back to user space with the reason, no
 });
 
 test('the tunnel is not planned any more, or the host is cleaned up: nothing of the kernel engine is left', async () => {
-  const { daemon: a } = await lab.up('a', { engines: true });
-  expect(links('a')).toContain('tartan-k');
-  await a.call('stop');
+  await b.call('stop');
   await until(
     'the end of the links',
-    () => links('a'),
+    () => links('b'),
     text => !text.includes('tartan'),
   );
-  await a.call('start', lab.config('a'));
-  await a.call('publish', lab.peers('a'));
-  expect(links('a')).toContain('tartan-k');
   await a.kill();
-  const cleaner = lab.daemon('a');
-  await cleaner.call('cleanup', { runDir: lab.runDir('a'), device: 'tartan0' });
+  await lab.daemon('a').call('cleanup', { runDir: lab.runDir('a'), device: 'tartan0' });
   expect(links('a')).not.toContain('tartan');
   expect(run('find', lab.runDir('a'), '-type', 'f')).toBe('');
 });

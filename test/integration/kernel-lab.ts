@@ -18,6 +18,8 @@ const gpeHeader = Buffer.from([0x0c, 0, 0, 1, 0, 0, 1, 0]);
 
 export class KernelLab extends Lab {
   engine: EngineChoice = 'kernel';
+  /** A flow of a test that failed still has its port. */
+  #nextPort = 7000;
 
   override config(host: Host): object {
     return { ...super.config(host), mtu: kernelMtu, engine: this.engine };
@@ -41,7 +43,7 @@ export class KernelLab extends Lab {
   /** Numbered datagrams from a to b, 1000 a second. */
   flow(): Promise<Flow> {
     const spaces: Places = { inside: (letter, command) => this.inside(letter === 'a' ? 'a' : 'b', ...command) };
-    return Flow.open(spaces, { from: 'a', to: 'b', address: '10.5.2.0', port: 7000, rate: 1000 });
+    return Flow.open(spaces, { from: 'a', to: 'b', address: '10.5.2.0', port: this.#nextPort++, rate: 1000 });
   }
 
   /**

@@ -72,7 +72,7 @@ test('a prefix goes to its new owner after it was taken from the old one', () =>
 test('a peer that moves, or withdraws its engine, goes by user space, and what it sends is still taken', () => {
   const pairs = open();
   publish(pairs, [peer(2)]);
-  const one = pairs.get('n2');
+  const one = pairs.at(0, 'n2');
   if (!one) throw new Error('no pair');
   pairs.setPair(one, { ...one.pair, engine: 'kernel' });
   expect(pairs.inKernel).toBe(1);
@@ -86,7 +86,7 @@ test('a peer that moves, or withdraws its engine, goes by user space, and what i
 test('flows are recorded before a pair moves, and no more when it does not move after all', () => {
   const pairs = open();
   publish(pairs, [peer(2)]);
-  const one = pairs.get('n2');
+  const one = pairs.at(0, 'n2');
   if (!one) throw new Error('no pair');
   calls = [];
   const moving = { ...one.pair, movesMs: 5 };

@@ -148,21 +148,40 @@ export function prepareTun(device: string): void {
   if (tun && !tun.up) native().makeFilterQueue(tun.index);
 }
 
-/**
- * Removes what is ours of the kernel link and of the filters. A tun that nobody has open is removed; the kernel removes
- * any other one with its last descriptor.
- * @param setPersistent of the tun; not needed when no process of this daemon has it open
- */
-export function removeKernelDevices(device: string, setPersistent?: (on: boolean) => boolean): void {
+type SetPersistent = KernelDevicesOptions['setPersistent'];
+
+/** Removes the kernel link, and all that is ours at the tun. @param setPersistent as of `releaseTun` */
+export function removeKernelDevices(device: string, setPersistent?: SetPersistent): void {
   const calls = native();
   const link = calls.kernelLink(kernelDevice);
   if (link?.alias === dataPlaneAlias) calls.deleteLink(link.index);
+  releaseTun(device, setPersistent);
+}
+
+/**
+ * Lets all packets go by user space, whatever runs: takes our filter from the tun, and lets the kernel remove the tun with
+ * its last descriptor. A tun of ours that nobody has open is removed.
+ * @param setPersistent of the process that has the tun open, when it is this one
+ */
+export function releaseTun(device: string, setPersistent: SetPersistent = on => setPersistentOf(device, on)): void {
+  const calls = native();
   const tun = calls.kernelLink(device);
   if (tun?.alias !== dataPlaneAlias) return;
   if (isOrphanTun(tun)) return calls.deleteLink(tun.index);
   calls.detachFilters(tun.index);
-  setPersistent?.(false);
+  setPersistent(false);
   calls.setLinkAlias(tun.index, '');
+}
+
+function setPersistentOf(device: string, on: boolean): boolean {
+  // One queue more gets no packets: the steering program deals them out among the others.
+  const { fd } = native().openTun(device, false);
+  try {
+    native().tunSetPersist(fd, on);
+  } finally {
+    native().closeFd(fd);
+  }
+  return true;
 }
 
 /** Whether the link is a tun of ours that no process has open. */

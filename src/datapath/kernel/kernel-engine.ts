@@ -28,6 +28,12 @@ export async function openEngines(options: DatapathOptions): Promise<Datapath> {
   return new KernelEngine(await openDatapath(options), options);
 }
 
+/** The numbers of the peers as the user-space engine gave them last, and the same to look up. */
+interface Numbers {
+  readonly list: readonly (readonly [identity: string, number: number])[];
+  readonly byIdentity: ReadonlyMap<string, number>;
+}
+
 class KernelEngine implements Datapath {
   readonly #tun: TunDatapath;
   readonly #runDir: string;
@@ -43,6 +49,7 @@ class KernelEngine implements Datapath {
   #unavailable: string | undefined;
   #retryMs = 0;
   #peers: readonly TunnelPeer[] | undefined;
+  #numbers: Numbers = { list: [], byIdentity: new Map() };
   #deadlineMs: number;
   #isFenced = false;
   #measured: readonly PeerMeasurement[] = [];
@@ -240,7 +247,9 @@ class KernelEngine implements Datapath {
   }
 
   #publishPairs(): void {
-    if (this.#path && this.#peers) this.#path.publish(this.#peers, new Map(this.#tun.peerNumbers()));
+    const numbers = this.#tun.peerNumbers();
+    if (numbers !== this.#numbers.list) this.#numbers = { list: numbers, byIdentity: new Map(numbers) };
+    if (this.#path && this.#peers) this.#path.publish(this.#peers, this.#numbers.byIdentity);
     this.#tellOffer();
   }
 

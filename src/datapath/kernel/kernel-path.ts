@@ -48,6 +48,7 @@ export class KernelPath {
   #isInstalled = false;
   #hasPeers = false;
   #deadlineMs = 0;
+  #isFenced = false;
   #problem: string | undefined;
   /** Pairs that data passes between, or that are being asked. */
   readonly #moving = new Set<PublishedPair>();
@@ -110,6 +111,7 @@ export class KernelPath {
   }
 
   setFence(lost: boolean): void {
+    this.#isFenced = lost;
     this.#programs.setFence(lost);
     // The programs of an earlier daemon do not know of it.
     if (lost && !this.#isInstalled) this.#install();
@@ -119,8 +121,7 @@ export class KernelPath {
     const lengths = this.#pairs.lengths.join();
     this.#pairs.publish(peers, numbers);
     for (const one of this.#pairs.all()) if (one.pair.mustAnswer) this.#moving.add(one);
-    for (const one of this.#moving) if (this.#pairs.numbered(one.number) !== one) this.#moving.delete(one);
-    this.#isFileDue = true;
+    for (const one of this.#moving) if (one.isGone) this.#moving.delete(one);
     this.#hasPeers = true;
     if (this.#isInstalled && this.#pairs.lengths.join() !== lengths) this.#configure();
     this.#installWhenReady();
@@ -143,8 +144,9 @@ export class KernelPath {
   look(measured: readonly PeerMeasurement[]): void {
     const nowMs = this.#clock.now();
     this.#takeTraffic(nowMs);
-    for (const one of measured) this.#takeMeasurement(one, nowMs);
-    if (!this.#isInstalled || this.#problem !== undefined) return;
+    for (const [place, base] of measured.entries()) this.#takeMeasurement(place, base, nowMs);
+    // What may not send is not answered, and that says nothing of the path.
+    if (!this.#isInstalled || this.#problem !== undefined || this.#isFenced || this.#deadlineMs <= nowMs) return;
     const due: { readonly one: PublishedPair; readonly evidence: PairEvidence }[] = [];
     for (const one of this.#moving) {
       const evidence = evidenceOf(one, nowMs);
@@ -159,8 +161,8 @@ export class KernelPath {
   /** What both engines measured, as one. */
   merge(measured: readonly PeerMeasurement[]): readonly PeerMeasurement[] {
     const nowMs = this.#clock.now();
-    return measured.map(base => {
-      const one = this.#pairs.get(base.identity);
+    return measured.map((base, place) => {
+      const one = this.#pairs.at(place, base.identity);
       return one?.peer.kernel ? mergeOnce(base, one, this.#reasonOf(one, nowMs)) : base;
     });
   }
@@ -181,6 +183,7 @@ export class KernelPath {
 
   #install(): void {
     this.#isInstalled = true;
+    this.#isFileDue = true;
     try {
       this.#devices.ensure();
       this.#log.info('kernel-path.on', `the kernel engine receives on UDP ${kernelPort}`);
@@ -221,8 +224,8 @@ export class KernelPath {
     }
   }
 
-  #takeMeasurement(base: PeerMeasurement, nowMs: number): void {
-    const one = this.#pairs.get(base.identity);
+  #takeMeasurement(place: number, base: PeerMeasurement, nowMs: number): void {
+    const one = this.#pairs.at(place, base.identity);
     if (!one || one.base === base) return;
     const isFirst = one.base === undefined;
     one.base = base;
@@ -316,12 +319,11 @@ function packetsOf({ base, traffic }: PublishedPair): number {
 
 /** @returns the same object as before while nothing has changed */
 function mergeOnce(base: PeerMeasurement, one: PublishedPair, reason: string | undefined): PeerMeasurement {
-  const { merged, traffic } = one;
-  const { engine } = one.pair;
-  const isSame = merged?.base === base && merged.traffic === traffic;
-  if (isSame && merged.result.engine === engine && merged.result.engineReason === reason) return merged.result;
+  const { merged, traffic, pair } = one;
+  if (merged?.base === base && merged.traffic === traffic && merged.pair === pair && merged.reason === reason)
+    return merged.result;
   const result = mergeMeasurement(base, one, reason);
-  one.merged = { base, traffic, result };
+  one.merged = { base, traffic, pair, reason, result };
   return result;
 }
 

@@ -19,10 +19,13 @@ export type PairMaps = Pick<
 >;
 
 export interface PublishedPair {
+  readonly identity: string;
   readonly number: number;
   readonly prefix: Prefix;
   /** 64 random bits that come back in answers, so that nobody answers who heard no question. */
   readonly opaque: bigint;
+  /** Its peer was published no more. */
+  isGone: boolean;
   peer: TunnelPeer;
   pair: Pair;
   /** Bytes of the longest outer packet by the MTU of the route; 0: not known. */
@@ -40,6 +43,8 @@ export interface PublishedPair {
 export interface Merged {
   readonly base: PeerMeasurement;
   readonly traffic: NativeKernelTraffic | undefined;
+  readonly pair: Pair;
+  readonly reason: string | undefined;
   readonly result: PeerMeasurement;
 }
 
@@ -58,8 +63,11 @@ export class PublishedPairs {
   #resumed: KernelPairs;
   #byIdentity = new Map<string, PublishedPair>();
   readonly #byNumber = new Map<number, PublishedPair>();
+  readonly #places: PublishedPair[] = [];
+  /** How many pairs have each prefix length. */
+  readonly #lengths = new Map<number, number>();
+  #numbers: ReadonlyMap<string, number> = new Map();
   #inKernel = 0;
-  #lengths: readonly number[] = [];
 
   constructor(options: PublishedPairsOptions) {
     this.#options = options;
@@ -68,7 +76,8 @@ export class PublishedPairs {
 
   /** Prefix lengths in use, the most frequent first. */
   get lengths(): readonly number[] {
-    return this.#lengths;
+    const sorted = [...this.#lengths].sort(([a, many], [b, more]) => more - many || a - b);
+    return sorted.slice(0, lengthsMax).map(([length]) => length);
   }
 
   get inKernel(): number {
@@ -79,35 +88,44 @@ export class PublishedPairs {
     return this.#byIdentity.values();
   }
 
-  get(identity: string): PublishedPair | undefined {
-    return this.#byIdentity.get(identity);
+  /** @param place at which the identity is asked for again and again */
+  at(place: number, identity: string): PublishedPair | undefined {
+    const last = this.#places[place];
+    if (last?.identity === identity && !last.isGone) return last;
+    const found = this.#byIdentity.get(identity);
+    if (found) this.#places[place] = found;
+    return found;
   }
 
   numbered(number: number): PublishedPair | undefined {
     return this.#byNumber.get(number);
   }
 
-  /** @param numbers of the peers, by identity; a peer without one has no row */
+  /** @param numbers of the peers, by identity; a peer without one has no row; the same map while none has changed */
   publish(peers: readonly TunnelPeer[], numbers: ReadonlyMap<string, number>): void {
     const before = this.#byIdentity;
+    const isRenumbered = numbers !== this.#numbers;
     const next = new Map<string, PublishedPair>();
     const come: TunnelPeer[] = [];
     for (const peer of peers) {
       const old = before.get(peer.identity);
-      if (old && old.number === numbers.get(peer.identity) && hasPrefix(peer, old.prefix)) next.set(peer.identity, old);
-      else if (peer.kernel) come.push(peer);
-      if (next.get(peer.identity) === old && old && old.peer !== peer) this.#alter(old, peer);
+      if (!old || (isRenumbered && old.number !== numbers.get(peer.identity)) || !hasPrefix(peer, old)) {
+        if (peer.kernel) come.push(peer);
+        continue;
+      }
+      next.set(peer.identity, old);
+      if (old.peer !== peer) this.#alter(old, peer);
     }
     // First: another peer may come with the prefix or the number of one that left.
-    for (const [identity, old] of before) if (next.get(identity) !== old) this.#clear(old);
+    if (next.size < before.size) for (const [identity, old] of before) if (next.get(identity) !== old) this.#clear(old);
     for (const peer of come) {
       const number = numbers.get(peer.identity);
       const prefix = peer.prefixes.find(isIpv4Prefix);
       if (number !== undefined && prefix) next.set(peer.identity, this.#add(peer, number, prefix));
     }
     this.#byIdentity = next;
+    this.#numbers = numbers;
     this.#resumed = new Map();
-    this.#lengths = lengthsOf(next.values());
   }
 
   setPair(one: PublishedPair, pair: Pair): void {
@@ -153,9 +171,23 @@ export class PublishedPairs {
     const pair = this.#begin(mtu === undefined ? 'user' : 'kernel');
     const { random } = this.#options;
     const opaque = (BigInt(random()) << 32n) | BigInt(random());
-    const one = { number, prefix, opaque, peer, pair, mtu: mtu ?? 0, packets: 0, activeMs: -Infinity };
-    const added: PublishedPair = { ...one, base: undefined, traffic: undefined, merged: undefined };
+    const added: PublishedPair = {
+      identity: peer.identity,
+      number,
+      prefix,
+      opaque,
+      isGone: false,
+      peer,
+      pair,
+      mtu: mtu ?? 0,
+      packets: 0,
+      activeMs: -Infinity,
+      base: undefined,
+      traffic: undefined,
+      merged: undefined,
+    };
     if (pair.engine === 'kernel') this.#inKernel++;
+    this.#count(prefix, 1);
     this.#byNumber.set(number, added);
     this.#write(added);
     this.#options.maps.setPrefix(ipv4Number(prefix.base), prefix.length, number);
@@ -169,8 +201,17 @@ export class PublishedPairs {
     maps.setPeer(number, { remote, local: ipv4Number(local), state, mtu, identity });
   }
 
-  #clear({ number, prefix, pair }: PublishedPair): void {
+  #count({ length }: Prefix, more: 1 | -1): void {
+    const count = (this.#lengths.get(length) ?? 0) + more;
+    if (count > 0) this.#lengths.set(length, count);
+    else this.#lengths.delete(length);
+  }
+
+  #clear(one: PublishedPair): void {
+    const { number, prefix, pair } = one;
+    one.isGone = true;
     if (pair.engine === 'kernel') this.#inKernel--;
+    this.#count(prefix, -1);
     this.#byNumber.delete(number);
     this.#options.maps.removePrefix(ipv4Number(prefix.base), prefix.length);
     this.#options.maps.clearPeer(number);
@@ -181,13 +222,6 @@ function isIpv4Prefix(prefix: AnyPrefix): prefix is Prefix {
   return familyOf(prefix.base) === 4;
 }
 
-function hasPrefix({ prefixes }: TunnelPeer, prefix: Prefix): boolean {
-  return prefixes.some(one => samePrefix(one, prefix));
-}
-
-function lengthsOf(pairs: Iterable<PublishedPair>): readonly number[] {
-  const counts = new Map<number, number>();
-  for (const { prefix } of pairs) counts.set(prefix.length, (counts.get(prefix.length) ?? 0) + 1);
-  const sorted = [...counts].sort(([a, many], [b, more]) => more - many || a - b);
-  return sorted.slice(0, lengthsMax).map(([length]) => length);
+function hasPrefix(peer: TunnelPeer, old: PublishedPair): boolean {
+  return peer === old.peer || peer.prefixes.some(one => samePrefix(one, old.prefix));
 }
