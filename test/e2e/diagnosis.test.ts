@@ -8,6 +8,7 @@ import { useLab } from '../support/use-lab.js';
 import { FaultEtcd } from './faults/etcd.js';
 import { diagnoseRow, lastSeen, type DiagnosisRow } from './diagnosis/row.js';
 import { dockerRows } from './diagnosis/docker-rows.js';
+import { kernelRows } from './diagnosis/kernel-rows.js';
 import { ownRows, unprivilegedRows } from './diagnosis/own-rows.js';
 import { memberRows, storeRows } from './diagnosis/store-rows.js';
 import { slowRows, underlayRows } from './diagnosis/underlay-rows.js';
@@ -44,6 +45,15 @@ describe('Docker', () => {
 });
 
 if (runsAll) {
+  describe('by the kernel', () => {
+    const lab = useLab({ nodes: ['a', 'b'] }, opened => opened.bringUp({ engine: 'kernel' }));
+
+    test.each(kernelRows)('$id $what', async row => {
+      onTestFailed(() => void process.stderr.write(`${lastSeen}\n`));
+      await diagnoseRow(lab(), row);
+    });
+  });
+
   describe('three members of etcd', () => {
     let etcd: FaultEtcd | undefined;
     const members = (): FaultEtcd => {
