@@ -6,6 +6,8 @@
  *
  * Reports are one line of JSON.
  */
+#include "../support/until-told.h"
+
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -30,14 +32,6 @@ struct flow {
 	struct mmsghdr message[BATCH];
 	uint8_t bytes[BATCH][BYTES_MAX];
 };
-
-static volatile sig_atomic_t told_to_stop;
-
-static void on_stop(int signal_number)
-{
-	(void)signal_number;
-	told_to_stop = 1;
-}
 
 static double seconds_now(void)
 {
@@ -140,12 +134,11 @@ static int send_all(struct flow *f, int fd, size_t bytes, double seconds, double
 int main(int argc, char **argv)
 {
 	static struct flow f;
-	const struct sigaction stop = { .sa_handler = on_stop };
 	const bool sends = (argc == 6 || argc == 7) && strcmp(argv[1], "send") == 0;
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
 	long bytes;
 
-	sigaction(SIGTERM, &stop, NULL);
+	stop_when_told();
 	f.address.sin_family = AF_INET;
 	if (argc == 3 && strcmp(argv[1], "receive") == 0) {
 		f.address.sin_port = htons((uint16_t)atoi(argv[2]));

@@ -4,10 +4,11 @@
  *
  *   tiny ADDRESS PORT SOURCE-PORTS SECONDS    prints one line of JSON: sent
  */
+#include "../support/until-told.h"
+
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,14 +27,6 @@ struct segments {
 	struct iovec iov[BATCH];
 	struct mmsghdr message[BATCH];
 };
-
-static volatile sig_atomic_t told_to_stop;
-
-static void on_stop(int signal_number)
-{
-	(void)signal_number;
-	told_to_stop = 1;
-}
 
 static double seconds_now(void)
 {
@@ -98,7 +91,6 @@ static uint64_t send_all(struct segments *s, int fd, const struct sockaddr_in *p
 int main(int argc, char **argv)
 {
 	static struct segments s;
-	const struct sigaction stop = { .sa_handler = on_stop };
 	struct sockaddr_in peer = { .sin_family = AF_INET };
 	const int ports = argc == 5 ? atoi(argv[3]) : 0;
 	int fd;
@@ -112,7 +104,7 @@ int main(int argc, char **argv)
 		perror("tiny: socket");
 		return 1;
 	}
-	sigaction(SIGTERM, &stop, NULL);
+	stop_when_told();
 	peer.sin_port = htons((uint16_t)atoi(argv[2]));
 	printf("{\"sent\":%" PRIu64 "}\n", send_all(&s, fd, &peer, (unsigned)ports, atof(argv[4])));
 	return 0;

@@ -7,6 +7,8 @@
  * The sender has the port number that it sends to. A report is one line of JSON: `reordered` were passed by datagrams of
  * their own round, `acrossSilence` by those of a later one; `late` are the first of both, as [number, highest before].
  */
+#include "until-told.h"
+
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -45,14 +47,6 @@ struct arrivals {
 	uint32_t received, duplicates, reordered, across_silence, next, round;
 	uint32_t late[LATE_SHOWN][2];
 };
-
-static volatile sig_atomic_t told_to_stop;
-
-static void on_stop(int signal_number)
-{
-	(void)signal_number;
-	told_to_stop = 1;
-}
 
 static uint64_t now_ns(void)
 {
@@ -164,12 +158,11 @@ static int send_bursts(struct flow *f, int fd, size_t bytes, uint32_t count, uin
 int main(int argc, char **argv)
 {
 	static struct flow f;
-	const struct sigaction stop = { .sa_handler = on_stop };
 	struct sockaddr_in address = { .sin_family = AF_INET };
 	const bool sends = argc == 8 && strcmp(argv[1], "send") == 0;
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
-	sigaction(SIGTERM, &stop, NULL);
+	stop_when_told();
 	if (argc == 3 && strcmp(argv[1], "receive") == 0) {
 		address.sin_port = htons((uint16_t)atoi(argv[2]));
 		return receive(&f, fd, &address);

@@ -3,7 +3,26 @@ import type { PeerWatched, Status } from '../../src/agent/status.js';
 import type { Environment } from '../../src/cli/flag-syntax.js';
 import type { ToolPorts } from '../../src/tool/ports.js';
 import { parseDaemonOptions, type DaemonOptions } from '../../src/daemon/options.js';
+import type { PeerMeasurement } from '../../src/datapath/datapath.js';
 import { TartanError } from '../../src/lib/errors.js';
+
+/** Of a peer of which nothing is known. */
+export const blankMeasurement: Omit<PeerMeasurement, 'identity'> = {
+  heardMs: undefined,
+  sentMs: undefined,
+  sent: { packets: 0, bytes: 0 },
+  received: { packets: 0, bytes: 0 },
+  asked: 0,
+  answered: 0,
+  askedMs: undefined,
+  answeredMs: undefined,
+  roundTripUs: undefined,
+  loss: undefined,
+  pathMtuOut: undefined,
+  pathMtuIn: undefined,
+  addressSeen: undefined,
+  engine: 'user',
+};
 
 export const sampleStatus: Status = {
   apiVersion: 'tartan/v1',

@@ -7,6 +7,7 @@ import { TartanError } from '../../src/lib/errors.js';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import { address, make, stop } from '../support/agent-bed.js';
 import { FakeHeld, fakeLease, never, tick } from '../support/fakes.js';
+import { blankMeasurement } from '../support/samples.js';
 
 it('starts the tunnel before the host plan, and tells Docker and systemd last', async () => {
   const { agent, store, host, datapath, events, notified, written } = make();
@@ -380,26 +381,8 @@ it('fault D17: a peer that answers no question is told in the status, with the c
   const lease = { ...fakeLease('10.5.2.0/24', '192.0.2.2'), features, hostName: 'host-b' };
   store.push(lease, { ...fakeLease('10.5.3.0/24', '192.0.2.3'), features });
   await vi.waitFor(() => expect(agent.phase).toBe('ready'));
-  const [nothing, traffic] = [
-    { packets: 0, bytes: 0 },
-    { packets: 4, bytes: 400 },
-  ];
-  const blank = {
-    heardMs: undefined,
-    answeredMs: undefined,
-    roundTripUs: undefined,
-    loss: 1,
-    addressSeen: undefined,
-    engine: 'user' as const,
-  };
-  const measured = {
-    ...blank,
-    pathMtuOut: undefined,
-    pathMtuIn: undefined,
-    sent: traffic,
-    received: nothing,
-    answered: 0,
-  };
+  const traffic = { packets: 4, bytes: 400 };
+  const measured = { ...blankMeasurement, loss: 1, sent: traffic };
   datapath.measured = [{ ...measured, identity: '10.5.2.0/24 peer', sentMs: 1000, asked: 1, askedMs: 1000 }];
   host.dead.set('192.0.2.2', 'eth0');
   await agent.watch.look();

@@ -9,6 +9,7 @@ import { parseNetworkConfig } from '../../src/model/network.js';
 import type { EngineChoice } from '../../src/model/plan.js';
 import { make, stop, underlay } from '../support/agent-bed.js';
 import { FakeDatapath, FakeHeld, fakeLease, tick } from '../support/fakes.js';
+import { blankMeasurement } from '../support/samples.js';
 
 const kernel = { port: 4790, vni: 1 };
 const both: Features = { probe: 1, kernel };
@@ -138,25 +139,14 @@ it('the status tells the engine of the host and of each peer, each with its reas
   datapath.kernelOffer = kernel;
   datapath.kernel = { state: 'on', peers: 1 };
   await vi.waitFor(() => expect(agent.reconciler.tunnel).toHaveLength(3));
-  const nothing = { packets: 0, bytes: 0 };
-  const blank = {
-    heardMs: undefined,
-    sentMs: undefined,
-    sent: nothing,
-    received: nothing,
-    asked: 0,
-    answered: 0,
-    askedMs: undefined,
-    answeredMs: undefined,
-    roundTripUs: undefined,
-    loss: undefined,
-    pathMtuOut: undefined,
-    pathMtuIn: undefined,
-    addressSeen: undefined,
-  };
   datapath.measured = [
-    { ...blank, identity: '10.5.2.0/24 peer', engine: 'kernel' },
-    { ...blank, identity: '10.5.3.0/24 peer', engine: 'user', engineReason: 'no answer on UDP 4790 for 12 s' },
+    { ...blankMeasurement, identity: '10.5.2.0/24 peer', engine: 'kernel' },
+    {
+      ...blankMeasurement,
+      identity: '10.5.3.0/24 peer',
+      engine: 'user',
+      engineReason: 'no answer on UDP 4790 for 12 s',
+    },
   ];
   await agent.watch.look();
   const engines = (): unknown =>

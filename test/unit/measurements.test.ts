@@ -3,6 +3,7 @@ import type { PeerMeasurement } from '../../src/datapath/datapath.js';
 import { Measurements, readMeasurement } from '../../src/datapath/tun/measurements.js';
 import { measurementRowLength, type NativeTable } from '../../src/lib/native.js';
 import { formatIpv4 } from '../../src/model/ip.js';
+import { blankMeasurement } from '../support/samples.js';
 
 const now = 1_000_000;
 
@@ -17,23 +18,7 @@ const history = (asked: number, answered: number): Readonly<Record<number, numbe
 });
 
 it('knows nothing of a peer whose row is empty, or that has none', () => {
-  const nothing = {
-    identity: 'p',
-    heardMs: undefined,
-    sentMs: undefined,
-    sent: { packets: 0, bytes: 0 },
-    received: { packets: 0, bytes: 0 },
-    asked: 0,
-    answered: 0,
-    askedMs: undefined,
-    answeredMs: undefined,
-    roundTripUs: undefined,
-    loss: undefined,
-    pathMtuOut: undefined,
-    pathMtuIn: undefined,
-    addressSeen: undefined,
-    engine: 'user',
-  };
+  const nothing = { ...blankMeasurement, identity: 'p' };
   expect(readMeasurement('p', rowsOf({}), 1, now)).toEqual(nothing);
   expect(readMeasurement('p', rowsOf({}), 7, now)).toEqual(nothing);
 });

@@ -9,6 +9,7 @@ import type { Lease } from '../../src/model/lease.js';
 import type { TunnelPeer } from '../../src/model/plan.js';
 import { fakeLease } from '../support/fakes.js';
 import { underlay } from '../support/agent-bed.js';
+import { blankMeasurement } from '../support/samples.js';
 
 let nowMs = 0;
 let said: string[] = [];
@@ -25,23 +26,6 @@ beforeEach(() => {
 
 const say = (event: string, text: string): void => void said.push(`${event} ${text}`);
 const log: Log = { debug: () => {}, info: say, warn: say, error: say };
-const nothing = { packets: 0, bytes: 0 };
-const blank: Omit<PeerMeasurement, 'identity'> = {
-  heardMs: undefined,
-  sentMs: undefined,
-  sent: nothing,
-  received: nothing,
-  asked: 0,
-  answered: 0,
-  askedMs: undefined,
-  answeredMs: undefined,
-  roundTripUs: undefined,
-  loss: undefined,
-  pathMtuOut: undefined,
-  pathMtuIn: undefined,
-  addressSeen: undefined,
-  engine: 'user',
-};
 
 function bed(count: number, probed = true) {
   const address = (i: number): string => `192.0.${2 + (i >> 8)}.${i & 255}`;
@@ -53,7 +37,7 @@ function bed(count: number, probed = true) {
   };
   const node = { id: 'n', bootId: 'b', ...underlay };
   const scope: { now: WatchScope } = { now: { tunnel: leases.map(rowOf), leases, node, mtu: 1472 } };
-  const measured: PeerMeasurement[] = leases.map((_, i) => ({ ...blank, identity: `${i}` }));
+  const measured: PeerMeasurement[] = leases.map((_, i) => ({ ...blankMeasurement, identity: `${i}` }));
   let strangers: readonly Stranger[] = [];
   const watch = new PeerWatch(
     {
@@ -83,7 +67,7 @@ function bed(count: number, probed = true) {
   const silence = async (indices: readonly number[], seconds: number): Promise<void> => {
     for (let second = 0; second < seconds; second++) {
       for (const i of indices) {
-        const { asked: before = 0, sent = nothing } = measured[i] ?? {};
+        const { asked: before = 0, sent = blankMeasurement.sent } = measured[i] ?? {};
         const packets = sent.packets + 1;
         change(i, { asked: before + 1, askedMs: nowMs, sentMs: nowMs, sent: { packets, bytes: packets * 100 } });
       }

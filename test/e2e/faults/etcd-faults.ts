@@ -1,5 +1,6 @@
 /** What can happen to the store: none of it may cost a packet, a subnet or a route. */
 import { check, type Fault } from './fault.js';
+import { countDescriptors } from './states.js';
 
 /** One member or three. */
 export const storeFaults: readonly Fault[] = [
@@ -109,10 +110,10 @@ export const partitionFaults: readonly Fault[] = [
   {
     name: 'a host silently cut off from etcd for ten lifetimes of its lease',
     inject: async lab => {
-      const before = await descriptors(lab.victim.daemon.pid);
+      const before = countDescriptors(lab.victim.daemon.pid);
       await lab.filter('output ip daddr 192.0.2.254 drop', 'input ip saddr 192.0.2.254 drop');
       await lab.stay(10 * lab.ttlMs);
-      check((await descriptors(lab.victim.daemon.pid)) < before + 10, 'no descriptor left behind for each attempt');
+      check(countDescriptors(lab.victim.daemon.pid) < before + 10, 'no descriptor left behind for each attempt');
     },
     heal: lab => lab.unfilter(),
     convergeMs: 10_000,
@@ -138,17 +139,12 @@ export const partitionFaults: readonly Fault[] = [
   {
     name: 'every connection to etcd reset',
     inject: async lab => {
-      const before = await descriptors(lab.victim.daemon.pid);
+      const before = countDescriptors(lab.victim.daemon.pid);
       await lab.filter('output ip daddr 192.0.2.254 tcp dport { 2379, 2479, 2579 } reject with tcp reset');
       await lab.stay(1.5 * lab.ttlMs);
-      check((await descriptors(lab.victim.daemon.pid)) < before + 10, 'no descriptor left behind for each reset');
+      check(countDescriptors(lab.victim.daemon.pid) < before + 10, 'no descriptor left behind for each reset');
     },
     heal: lab => lab.unfilter(),
     convergeMs: 10_000,
   },
 ];
-
-async function descriptors(pid: number): Promise<number> {
-  const { readdir } = await import('node:fs/promises');
-  return (await readdir(`/proc/${pid}/fd`)).length;
-}

@@ -148,7 +148,7 @@ function readProcess(host: LabHost): ProcessState | null {
 }
 
 /** Node opens the files of all modules at once while it loads them: those are not the daemon's. */
-function countDescriptors(pid: number): number {
+export function countDescriptors(pid: number): number {
   const directory = `/proc/${pid}/fd`;
   return readdirSync(directory).filter(name => {
     try {
