@@ -16,9 +16,13 @@ export const dataPlaneAlias = 'data plane of tartan';
 /** No packet is too long for the link itself: what a path carries is asked for each peer. */
 const linkMtu = 65_000;
 
+/** No link has this index, so that `outbound` leaves all packets to user space. */
+const noLink = 2 ** 31 - 1;
+
 /** What the programs must know of the links. */
 export interface LinkIndexes {
   readonly tunIndex: number;
+  /** Of the kernel link while it is up: a link that is down swallows packets. */
   readonly linkIndex: number;
 }
 
@@ -29,7 +33,7 @@ export interface KernelDevicesOptions {
   readonly programs: Pick<NativeKernelPath, 'outbound' | 'inbound'>;
   /** Whether the tun stays when nobody has it open. Returns false while it is being made again. */
   readonly setPersistent: (on: boolean) => boolean;
-  /** Called before a filter is attached to a link of another index than before. */
+  /** Called before a filter is attached to a link of another index than before, and around the time the link is down. */
   readonly onIndexes: (indexes: LinkIndexes) => void;
 }
 
@@ -54,14 +58,22 @@ export class KernelDevices {
     const made: string[] = [];
     const tun = this.#calls.kernelLink(this.#options.device);
     const link = this.ensureLink(made);
-    const indexes = { tunIndex: tun?.index ?? 0, linkIndex: link.index };
-    if (indexes.tunIndex !== this.#indexes.tunIndex || indexes.linkIndex !== this.#indexes.linkIndex) {
-      this.#options.onIndexes(indexes);
-      this.#indexes = indexes;
-    }
+    this.#tell({ tunIndex: tun?.index ?? 0, linkIndex: link.up ? link.index : noLink });
     this.#ensureInbound(link, made);
+    this.#tell({ ...this.#indexes, linkIndex: link.index });
     if (tun) this.#ensureOutbound(tun, made);
     return made;
+  }
+
+  /** Sends packets around the kernel link until `ensure`, if that link is it. */
+  linkDown(index: number): void {
+    if (index === this.#indexes.linkIndex) this.#tell({ ...this.#indexes, linkIndex: noLink });
+  }
+
+  #tell(indexes: LinkIndexes): void {
+    if (indexes.tunIndex === this.#indexes.tunIndex && indexes.linkIndex === this.#indexes.linkIndex) return;
+    this.#indexes = indexes;
+    this.#options.onIndexes(indexes);
   }
 
   /**
@@ -93,6 +105,7 @@ export class KernelDevices {
     let { up } = link;
     if (found === undefined || found !== this.#inboundId) {
       if (found === undefined && up) {
+        this.linkDown(link.index);
         this.#calls.setLinkUp(link.index, false);
         up = false;
       }

@@ -6,12 +6,12 @@
 import { bootClock, type Clock } from '../../lib/clock.js';
 import { messageOf } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
-import { native, type NativeWatch } from '../../lib/native.js';
 import { Scope } from '../../lib/scope.js';
 import type { KernelOffer } from '../../model/features.js';
 import { kernelPort, type TunnelPeer } from '../../model/plan.js';
 import type { Datapath, DatapathConfig, DatapathStats, Generation, PeerMeasurement, Stranger } from '../datapath.js';
 import { openDatapath, type DatapathOptions, type TunDatapath } from '../tun/tun-engine.js';
+import { DeviceEvents } from './device-events.js';
 import { hasKernelLink, prepareTun, removeKernelDevices } from './kernel-devices.js';
 import { KernelPath } from './kernel-path.js';
 import { readPairs, removePairs } from './pairs-file.js';
@@ -20,8 +20,6 @@ const lookMs = 1_000;
 /** A measurement that somebody asked for is as good as one of our own so long. */
 const freshMs = 900;
 const retryMs = 30_000;
-/** RTNLGRP_TC of rtnetlink(7): tells when a filter or its queue is removed. */
-const [netlinkRoute, filterGroup] = [0, 4];
 
 /** @throws TartanError as openDatapath */
 export async function openEngines(options: DatapathOptions): Promise<Datapath> {
@@ -56,7 +54,7 @@ class KernelEngine implements Datapath {
   #measuredMs = -Infinity;
   #isOffered = false;
   #isCheckDue = false;
-  #filterWatch: NativeWatch | undefined;
+  #events: DeviceEvents | undefined;
 
   constructor(tun: TunDatapath, { runDir, log, clock = bootClock }: DatapathOptions) {
     this.#tun = tun;
@@ -229,7 +227,7 @@ class KernelEngine implements Datapath {
     const path = new KernelPath({ runDir, device, config, clock, log, setPersistent });
     path.setDeadline(this.#deadlineMs);
     path.setFence(this.#isFenced);
-    this.#watchFilters();
+    this.#watchDevices();
     return path;
   }
 
@@ -272,17 +270,14 @@ class KernelEngine implements Datapath {
     for (const listener of this.#listeners) listener();
   }
 
-  /** The kernel tells of a removed filter at once, and the next look is up to a second away. */
-  #watchFilters(): void {
-    if (this.#filterWatch) return;
-    const fd = native().netlinkOpen(netlinkRoute, [filterGroup], 256 * 1024);
-    const watch = native().watch(fd, 64 * 1024, () => this.#checkSoon());
-    watch.unref();
-    this.#filterWatch = watch;
-    this.#scope.defer('filter watch', () => {
-      watch.close();
-      native().closeFd(fd);
+  #watchDevices(): void {
+    if (this.#events) return;
+    const events = new DeviceEvents(downIndex => {
+      if (downIndex !== undefined) this.#path?.linkDown(downIndex);
+      this.#checkSoon();
     });
+    this.#events = events;
+    this.#scope.defer('device events', () => events.close());
   }
 
   #checkSoon(): void {

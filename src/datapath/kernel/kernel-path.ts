@@ -140,6 +140,11 @@ export class KernelPath {
     }
   }
 
+  /** Whatever link that is: packets do not wait for `check`, which makes it again. */
+  linkDown(index: number): void {
+    this.#devices.linkDown(index);
+  }
+
   /** @param measured what user space measured; the same objects for peers of which nothing has changed */
   look(measured: readonly PeerMeasurement[]): void {
     const nowMs = this.#clock.now();
