@@ -3,14 +3,15 @@
  * given, in one run. Run by run.sh, in namespaces of its own: README.md says what is measured and how to read it.
  */
 import { createRequire } from 'node:module';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { exitCodeOf, isTartanError } from '../../src/lib/errors.js';
+import { exitCodeOf, isTartanError, TartanError } from '../../src/lib/errors.js';
 import type { NativeAddon } from '../../src/lib/native.js';
 import { contendersOf } from './contenders.js';
+import { engines } from './goals.js';
 import type { Group } from './groups.js';
 import { describeMachine, Quiet } from './machine.js';
-import { recordMachine } from './machines.js';
+import { recordMachine, withClaims } from './machines.js';
 import { parseOptions, usage, type BenchOptions } from './options.js';
 import { Running, tree } from './process.js';
 import { formatText, writeReport, type Results } from './report.js';
@@ -31,17 +32,29 @@ function say(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
+/** What the same options have measured before in that directory. @throws TartanError USAGE where it is another run */
+function readBefore({ out, commandLine }: BenchOptions, build: string): Results | undefined {
+  const file = join(out, 'results.json');
+  if (!existsSync(file)) return undefined;
+  const before = JSON.parse(readFileSync(file, 'utf8')) as Results;
+  const now = { commandLine, build, cpu: describeMachine().cpu };
+  const then = { commandLine: before.commandLine, build: before.build, cpu: before.machine.cpu };
+  for (const key of ['commandLine', 'build', 'cpu'] as const) {
+    if (now[key] !== then[key])
+      throw new TartanError('USAGE', `--resume: ${file} is of ${key} '${then[key]}', and this is '${now[key]}'`);
+  }
+  return before;
+}
+
 async function runBench(options: BenchOptions): Promise<void> {
   const [[ours, dist] = ['', '']] = options.choice.builds;
   const build = buildOf(dist);
-  const groups: Group[] = [];
+  const before = options.resume ? readBefore(options, build) : undefined;
+  const began = performance.now();
+  const groups: Group[] = [...(before?.groups ?? [])];
   // They end with the namespace of the bench.
   const loops = Array.from({ length: options.busy }, () => new Running(['sh', '-c', 'while :; do :; done']));
-  const quiet = new Quiet(options.waitMs);
-  const finish = (group: Group): void => {
-    groups.push(group);
-    writeReport(results(), options.out);
-  };
+  const quiet = new Quiet(options.waitMs, before?.foreignLoads);
   const common = {
     contenders: contendersOf(options.choice),
     tests: options.tests,
@@ -51,16 +64,29 @@ async function runBench(options: BenchOptions): Promise<void> {
     dist,
     say,
     quiet,
+    before: (id: string) => groups.find(group => group.id === id),
+    keep: (group: Group) => {
+      const place = groups.findIndex(({ id }) => id === group.id);
+      groups.splice(place < 0 ? groups.length : place, 1, group);
+      writeReport(results(), options.out);
+    },
   };
   for (const topology of options.topologies) {
     for (const underlay of options.underlays) {
-      if (testsAt(options.tests, topology, underlay).length > 0) finish(await measure(underlay, topology, common));
+      if (testsAt(options.tests, topology, underlay).length > 0) await measure(underlay, topology, common);
     }
   }
-  if (options.peers.length > 0) finish(await measurePeers(options.peers, common));
-  if (options.updates) finish(await measureUpdates(common));
-  if (options.record) recordMachine(results(), join(tree, 'test/bench/machines.json'));
+  if (options.peers) for (const engine of engines) await measurePeers(engine, common);
+  if (options.updates) await measureUpdates(common);
   console.log(`${formatText(results())}\n\nWritten: ${options.out}/results.json, RESULTS.md, results.svg`);
+  if (options.record) record();
+
+  function record(): void {
+    const machines = recordMachine(results(), join(tree, 'test/bench/machines.json'));
+    const readme = join(tree, 'README.md');
+    writeFileSync(readme, withClaims(readFileSync(readme, 'utf8'), machines));
+    console.log('Recorded: test/bench/machines.json, and the table of README.md');
+  }
 
   function results(): Results {
     const { commandLine, rounds, seconds } = options;
@@ -68,14 +94,14 @@ async function runBench(options: BenchOptions): Promise<void> {
     const share = `other work ran before ${(100 * disturbed).toFixed(0)} % of the tests`;
     const alone = disturbed > disturbedLimit ? [`${share}: repeat the run before believing a difference`] : [];
     const warnings = loops.length > 0 ? [`${loops.length} busy loops ran beside all of it`] : alone;
-    const date = new Date().toISOString().slice(0, 10);
     return {
       commandLine,
-      date,
+      date: new Date().toISOString().slice(0, 10),
       build,
       machine: describeMachine(),
       rounds,
       seconds,
+      minutes: (before?.minutes ?? 0) + (performance.now() - began) / 60_000,
       foreignLoads,
       warnings,
       ours,

@@ -16,6 +16,8 @@ export interface Group {
   readonly id: string;
   readonly title: string;
   readonly columns: readonly string[];
+  /** How many are whole; a later run may go on from there. */
+  readonly rounds: number;
   /** Which contenders are not there, and why. */
   readonly absent?: readonly string[];
   /** The pairs whose ratios are shown, by column. */
@@ -23,17 +25,40 @@ export interface Group {
   readonly series: readonly Series[];
 }
 
-/** Collects the values of a group. */
+/** Collects the values of a group, a round at a time: what is cut off leaves whole rounds. */
 export class Collector {
   readonly #values = new Map<string, { readonly metric: Metric; readonly column: string; readonly values: number[] }>();
+  #pending: (readonly [metric: Metric, column: string, value: number])[] = [];
+  #rounds = 0;
 
-  add(metric: Metric, column: string, value: number): void {
-    const key = `${metric.name} ${column}`;
-    const series = this.#values.get(key) ?? { metric, column, values: [] };
-    series.values.push(value);
-    this.#values.set(key, series);
+  /** @param before of a run that was cut off */
+  constructor(before?: Group) {
+    for (const { metric, column, values } of before?.series ?? [])
+      for (const value of values) this.add(metric, column, value);
+    this.endRound();
+    this.#rounds = before?.rounds ?? 0;
   }
 
+  add(metric: Metric, column: string, value: number): void {
+    this.#pending.push([metric, column, value]);
+  }
+
+  endRound(): void {
+    for (const [metric, column, value] of this.#pending) {
+      const key = `${metric.name} ${column}`;
+      const series = this.#values.get(key) ?? { metric, column, values: [] };
+      series.values.push(value);
+      this.#values.set(key, series);
+    }
+    this.#pending = [];
+    this.#rounds++;
+  }
+
+  get rounds(): number {
+    return this.#rounds;
+  }
+
+  /** Of whole rounds. */
   get series(): readonly Series[] {
     return [...this.#values.values()];
   }
@@ -63,6 +88,16 @@ export function median(values: readonly number[]): number {
 export function percentile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.ceil(share * sorted.length) - 1] ?? 0;
+}
+
+/** Of one divided by the other in the same round: less of what changes on the machine is in it. Undefined without values. */
+export function ratioQuartiles(group: Group, metric: string, over: string, under: string) {
+  const below = valuesOf(group, metric, under);
+  const each = valuesOf(group, metric, over).flatMap((value, round) => {
+    const divisor = below[round] ?? 0;
+    return divisor > 0 ? [value / divisor] : [];
+  });
+  return each.length > 0 ? ([percentile(each, 0.25), percentile(each, 0.75)] as const) : undefined;
 }
 
 export function metricsOf(group: Group): readonly Metric[] {

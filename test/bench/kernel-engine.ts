@@ -26,7 +26,7 @@ export async function openKernelEngine(lab: Lab, dist: string): Promise<Overlay>
     throw new Absent('tartand of this build knows no --engine');
   const places = '--run-dir=$BENCH_DIRECTORY/run --state-dir=$BENCH_DIRECTORY/state --subnet-file=$BENCH_SUBNET_FILE';
   const underlay = '--iface=$BENCH_INTERFACE --etcd-endpoints=$BENCH_ETCD';
-  const command = `${underUnit()} node ${tartand} --engine=kernel ${underlay} ${places}`;
+  const command = `exec ${underUnit().join(' ')} node ${tartand} --engine=kernel ${underlay} ${places}`;
   const overlay = await openCommand(lab, kernelEngine, command);
   await hasDevice(lab);
   for (const side of lab.sides) {
@@ -35,10 +35,11 @@ export async function openKernelEngine(lab: Lab, dist: string): Promise<Overlay>
   return { ...overlay, pids: overlay.pids.filter(isDataProcess) };
 }
 
-function underUnit(): string {
+/** What begins a command that gets the capabilities of the unit and no others. */
+export function underUnit(): readonly string[] {
   const kept = unitSetting('CapabilityBoundingSet').split(' ');
   const words = kept.map(name => `+${name.replace(/^CAP_/, '').toLowerCase()}`);
-  return `exec setpriv --no-new-privs --bounding-set=${['-all', ...words].join(',')}`;
+  return ['setpriv', '--no-new-privs', `--bounding-set=${['-all', ...words].join(',')}`];
 }
 
 async function hasDevice(lab: Lab): Promise<void> {
@@ -49,8 +50,8 @@ async function hasDevice(lab: Lab): Promise<void> {
   throw new Absent(`tartand --engine=kernel made no ${device} within ${deviceMs / 1000} s`);
 }
 
-/** Waits until what the host sends to that address leaves by the device of the engine. */
-async function takesDevice(lab: Lab, side: Side, target: string): Promise<void> {
+/** Waits until what the host sends to that address leaves by the device of the engine. @throws Absent */
+export async function takesDevice(lab: Lab, side: Side, target: string): Promise<void> {
   for (const began = Date.now(); Date.now() - began < answerMs; await delay(200)) {
     const before = (await sentBy(lab, side)) ?? 0;
     await run(lab.on(side, ['sh', '-c', `ping -n -q -i 0.01 -c ${pings} -w 2 ${target} || :`]));

@@ -51,11 +51,12 @@ const quietLoad = 0.2;
 export class Quiet {
   readonly #limitMs: number;
   #waitedMs = 0;
-  readonly loads: number[] = [];
+  readonly loads: number[];
 
-  /** @param limitMs for all waits together */
-  constructor(limitMs: number) {
+  /** @param limitMs for all waits together @param loads of the run that this one goes on with */
+  constructor(limitMs: number, loads: readonly number[] = []) {
     this.#limitMs = limitMs;
+    this.loads = [...loads];
   }
 
   /** Notes what others used of one core when it gave up waiting, or found it quiet. */

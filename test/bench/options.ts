@@ -14,14 +14,16 @@ export interface BenchOptions {
   readonly topologies: readonly Topology[];
   readonly underlays: readonly Underlay[];
   readonly tests: readonly Test[];
-  /** Sizes of the table to compare; none when not asked for. */
-  readonly peers: readonly number[];
+  /** Whether sizes of the table are compared. */
+  readonly peers: boolean;
   readonly updates: boolean;
   readonly rounds: number;
   readonly seconds: number;
   /** For a quiet machine, in all. */
   readonly waitMs: number;
   readonly out: string;
+  /** Whether a run of the same options goes on that was cut off. */
+  readonly resume: boolean;
   /** Whether the figures go into machines.json. */
   readonly record: boolean;
   /** Loops that run beside everything and take all of a processor. */
@@ -30,8 +32,14 @@ export interface BenchOptions {
 }
 
 const tableTests = ['peers', 'updates'];
+/** Those that have goals beside vxlan, and what is told with them. */
+const acceptanceTests = tests
+  .map(({ name }) => name)
+  .filter(name => !['udp1400', 'offered', 'rtt-together'].includes(name));
 const flags = {
   quick: { type: 'boolean' },
+  acceptance: { type: 'boolean' },
+  resume: { type: 'boolean' },
   only: { type: 'string' },
   rounds: { type: 'string' },
   seconds: { type: 'string' },
@@ -42,6 +50,7 @@ const flags = {
   without: { type: 'string' },
   priority: { type: 'string' },
   busy: { type: 'string' },
+  wait: { type: 'string' },
   out: { type: 'string' },
   record: { type: 'boolean' },
   help: { type: 'boolean' },
@@ -50,17 +59,20 @@ const flags = {
 export const usage = `npm run bench -- [options]
 
   --quick                  about two minutes: fewer rounds, tests and underlays
+  --acceptance             what both engines are held to beside vxlan, direct and behind a bridge: half an hour
+  --resume                 go on with the run in --out that was cut off, with the same options
   --only LIST              these tests: ${[...tests.map(test => test.name), ...tableTests].join(', ')}
-  --rounds N, --seconds N  rounds of every test (5, quick 2), and how long each runs (2, quick 1)
+  --rounds N, --seconds N  rounds of every test (5, quick 2), and how long each runs (2, quick and acceptance 1)
   --topology LIST          ${topologies.join(', ')}
   --underlay LIST          ${underlays.join(', ')}
   --contender NAME=COMMAND another flannel-style daemon (test/bench/README.md); repeatable
   --build NAME=DIST        another build of tartan, by its folder named dist; repeatable
   --priority LIST          tartan also with what its unit sets: ${priorities.join(', ')} (both)
   --busy N                 N busy loops beside everything (0)
+  --wait SECONDS           for a quiet machine, in all (300, acceptance 60, quick 10)
   --without LIST           leave out contenders: veth, vxlan, plain, tartan, tartan-kernel or a name given
   --out DIR                for results.json, RESULTS.md and results.svg (test/bench/out)
-  --record                 put the figures of this machine into test/bench/machines.json
+  --record                 put the figures of this machine into test/bench/machines.json, and the worst of all into README.md
 `;
 
 /** @returns undefined when help is asked for @throws TartanError USAGE */
@@ -68,13 +80,16 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
   const { values } = readArguments(argv);
   if (values.help) return undefined;
   const quick = values.quick ?? false;
+  const acceptance = values.acceptance ?? false;
+  if (quick && acceptance) throw new TartanError('USAGE', '--quick and --acceptance: give one of them');
   const names = [...tests.map(test => test.name), ...tableTests];
-  const only = listOf('only', values.only, names, names);
+  const only = listOf('only', values.only, names, acceptance ? acceptanceTests : names);
   const busy = values.busy === undefined ? 0 : numberOf('busy', values.busy, 0);
   const wanted = tests.filter(test => only.includes(test.name));
   const chosenTests = quick && values.only === undefined ? wanted.map(quickly) : wanted;
-  const chosenTopologies = listOf('topology', values.topology, topologies, topologies);
-  const chosenUnderlays = listOf('underlay', values.underlay, underlays, quick ? ['wire'] : underlays);
+  const chosenTopologies = listOf('topology', values.topology, topologies, acceptance ? ['container'] : topologies);
+  const across: readonly Underlay[] = acceptance ? ['wire', 'bridge'] : quick ? ['wire'] : underlays;
+  const chosenUnderlays = listOf('underlay', values.underlay, underlays, across);
   if (values.only !== undefined) checkPlaces(chosenTests, chosenTopologies, chosenUnderlays);
   const ours: readonly [string, string] = ['tartan', join(tree, 'dist')];
   return {
@@ -82,21 +97,22 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
       builds: [ours, ...pairs('build', values.build).map(([name, dist]) => [name, resolve(dist)] as const)],
       priorities: values.priority === undefined ? [] : listOf('priority', values.priority, priorities, priorities),
       commands: pairs('contender', values.contender),
-      without: (values.without ?? '').split(','),
+      without: (values.without ?? (acceptance ? 'veth,plain' : '')).split(','),
     },
     topologies: chosenTopologies,
     underlays: chosenUnderlays,
     tests: chosenTests,
-    peers: only.includes('peers') ? (quick ? [2, 65_536] : [2, 64, 1024, 16_384, 65_536]) : [],
+    peers: only.includes('peers'),
     updates: only.includes('updates'),
     rounds: numberOf('rounds', values.rounds, quick ? 2 : 5),
-    seconds: numberOf('seconds', values.seconds, quick ? 1 : 2),
+    seconds: numberOf('seconds', values.seconds, quick || acceptance ? 1 : 2),
     // No machine is quiet beside busy loops.
-    waitMs: busy > 0 ? 0 : quick ? 10_000 : 300_000,
+    waitMs: busy > 0 ? 0 : 1000 * numberOf('wait', values.wait, quick ? 10 : acceptance ? 60 : 300),
     busy,
+    resume: values.resume ?? false,
     record: values.record ?? false,
     out: resolve(values.out ?? join(tree, 'test/bench/out')),
-    commandLine: ['npm run bench', ...(argv.length > 0 ? ['--'] : []), ...argv.map(quoted)].join(' '),
+    commandLine: commandOf(argv),
   };
 }
 
@@ -110,6 +126,12 @@ function checkPlaces(some: readonly Test[], where: readonly Topology[], across: 
   const fit = places.filter(([topology, underlay]) => testsAt([lost], topology, underlay).length > 0);
   const hints = fit.map(([topology, underlay]) => `--topology ${topology} --underlay ${underlay}`);
   throw new TartanError('USAGE', `--only: '${lost.name}' does not run there, but with ${hints.join(' or ')}`);
+}
+
+/** What was measured, however it is written down. */
+function commandOf(argv: readonly string[]): string {
+  const words = argv.filter(word => word !== '--resume' && word !== '--record');
+  return ['npm run bench', ...(words.length > 0 ? ['--'] : []), ...words.map(quoted)].join(' ');
 }
 
 /** As a shell takes it. */

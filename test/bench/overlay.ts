@@ -30,10 +30,12 @@ export const tunnel = { a: '10.5.1.0', b: '10.5.2.0', c: '10.5.3.0' } as const;
 export const port = 8285;
 /** IPv4 and UDP headers in front of the inner packet. */
 export const udpMtu = underlayMtu - 28;
+/** IPv4, UDP and VXLAN-GPE headers. */
+export const kernelMtu = underlayMtu - 36;
 
 /** A TUN link as the host adapter of tartan makes it. */
-export async function configureTun(lab: Lab, side: Side, device: string): Promise<void> {
+export async function configureTun(lab: Lab, side: Side, device: string, mtu = udpMtu): Promise<void> {
   await lab.ip(side, 'address', 'add', `${tunnel[side]}/32`, 'dev', device);
-  await lab.ip(side, 'link', 'set', device, 'up', 'mtu', String(udpMtu));
+  await lab.ip(side, 'link', 'set', device, 'up', 'mtu', String(mtu));
   await lab.ip(side, 'route', 'add', network, 'dev', device);
 }

@@ -1,8 +1,8 @@
 /** The results for people: tables for the terminal, a page in Markdown with a plot, and everything as JSON. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { judge, type Outcome } from './goals.js';
-import { median, metricsOf, ratioOf, valuesOf, type Group } from './groups.js';
+import { engines, judge, type Outcome } from './goals.js';
+import { median, metricsOf, ratioOf, ratioQuartiles, valuesOf, type Group } from './groups.js';
 import { ends, type Machine } from './machine.js';
 import { plot } from './plot.js';
 import { congestionControl } from './traffic.js';
@@ -18,11 +18,16 @@ export interface Results {
   /** What others used of one core before each test. */
   readonly foreignLoads: readonly number[];
   readonly warnings: readonly string[];
+  /** Of all runs together where one went on from another. */
+  readonly minutes: number;
   readonly ours: string;
   readonly groups: readonly Group[];
 }
 
 const ratioDigits = 2;
+const howToRead =
+  'A value is the median over the rounds and half the distance between the least and the greatest; a ratio is that of ' +
+  'two medians, with the quartiles of the ratios of each round';
 /** Measured beside a real flanneld (`--contender`). */
 const plainRemark = "plain is 1.7 to 1.9 times as fast as flannel's own udp proxy: it is no measure of flannel";
 
@@ -30,9 +35,8 @@ export function formatText(results: Results): string {
   const tables = results.groups.map(group =>
     [`\n${group.title}`, ...(group.absent ?? []), aligned(rowsOf(group))].join('\n'),
   );
-  const outcomes = judge(results.groups, results.ours);
-  const goals = goalTables(outcomes).map(({ title, rows }) => `\n${title}\n${aligned(rows)}`);
-  return [...factsOf(results), ...tables, ...goals].join('\n');
+  const goals = goalTables(results).map(({ title, rows }) => `\n${title}\n${aligned(rows)}`);
+  return [...factsOf(results), howToRead, ...tables, ...goals].join('\n');
 }
 
 export function writeReport(results: Results, directory: string): void {
@@ -50,11 +54,9 @@ function formatMarkdown(results: Results): string {
     ...piped(rowsOf(group)),
     '',
   ]);
-  const outcomes = judge(results.groups, results.ours);
-  const goals = goalTables(outcomes).flatMap(({ title, rows }) => [`## ${title}`, '', ...piped(rows), '']);
+  const goals = goalTables(results).flatMap(({ title, rows }) => [`## ${title}`, '', ...piped(rows), '']);
   const facts = factsOf(results).map(fact => `- ${fact}`);
-  const how = 'A value is the median over the rounds and half the distance between the least and the greatest.';
-  const page = ['# Bench results', '', ...facts, '', how, '', '![Medians](results.svg)', '', ...goals, ...tables];
+  const page = ['# Bench results', '', ...facts, '', howToRead, '', '![Medians](results.svg)', '', ...goals, ...tables];
   return `${page.join('\n').trimEnd()}\n`;
 }
 
@@ -65,7 +67,7 @@ function factsOf(results: Results): readonly string[] {
     `Command: \`${results.commandLine}\``,
     `${results.date}, native build ${results.build}`,
     `Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB, Linux ${machine.kernel}`,
-    `${results.rounds} rounds of ${results.seconds} s, interleaved; sender, receiver and data planes share the cores`,
+    `${results.groups.map(({ id, rounds }) => `${id} ${rounds}`).join(', ')} of ${results.rounds} rounds of ${results.seconds} s, interleaved, in ${results.minutes.toFixed(0)} minutes; sender, receiver and data planes share the cores`,
     `Other work on the machine: ${percent(median(foreignLoads))} of a core, at most ${percent(Math.max(0, ...foreignLoads))}`,
     `TCP with ${congestionControl}; ends pinned to processors ${ends.a} and ${ends.b}, data planes where the scheduler puts them`,
     plainRemark,
@@ -78,11 +80,17 @@ function rowsOf(group: Group): readonly (readonly string[])[] {
   const rows = metricsOf(group).map(metric => [
     metric.unit === '' ? metric.label : `${metric.label}, ${metric.unit}`,
     ...group.columns.map(column => formatValues(valuesOf(group, metric.name, column), metric.digits)),
-    ...group.ratios.map(([over, under]) =>
-      metric.ratio ? (ratioOf(group, metric.name, over, under)?.toFixed(ratioDigits) ?? '-') : '',
-    ),
+    ...group.ratios.map(([over, under]) => (metric.ratio ? formatRatio(group, metric.name, over, under) : '')),
   ]);
   return [head, ...rows];
+}
+
+function formatRatio(group: Group, metric: string, over: string, under: string): string {
+  const ratio = ratioOf(group, metric, over, under)?.toFixed(ratioDigits) ?? '-';
+  const quartiles = ratioQuartiles(group, metric, over, under);
+  return group.rounds > 1 && quartiles
+    ? `${ratio} (${quartiles.map(one => one.toFixed(ratioDigits)).join('-')})`
+    : ratio;
 }
 
 function formatValues(values: readonly number[], digits: number): string {
@@ -91,21 +99,24 @@ function formatValues(values: readonly number[], digits: number): string {
   return spread === 0 ? median(values).toFixed(digits) : `${median(values).toFixed(digits)} ±${spread.toFixed(digits)}`;
 }
 
-/** Those of each engine apart. */
-function goalTables(outcomes: readonly Outcome[]) {
-  const titles = { user: 'Goals of the user-space engine', kernel: 'Goals of the kernel engine' } as const;
-  return (['user', 'kernel'] as const).flatMap(engine => {
-    const own = outcomes.filter(outcome => outcome.engine === engine);
-    return own.length > 0 ? [{ title: titles[engine], rows: goalRows(own) }] : [];
-  });
+const engineWords = { kernel: 'kernel engine', user: 'user-space engine' } as const;
+
+/** Those of each engine and each group apart. */
+function goalTables({ groups, ours }: Results) {
+  const outcomes = judge(groups, ours);
+  return engines.flatMap(engine =>
+    groups.flatMap(({ id, title }) => {
+      const own = outcomes.filter(outcome => outcome.engine === engine && outcome.group === id);
+      return own.length > 0 ? [{ title: `Goals of the ${engineWords[engine]}: ${title}`, rows: goalRows(own) }] : [];
+    }),
+  );
 }
 
 function goalRows(outcomes: readonly Outcome[]): readonly (readonly string[])[] {
-  const rows = outcomes.map(({ what, least, aim, value, verdict }) => [
+  const rows = outcomes.map(({ what, limits, value, verdict }) => [
     what,
     value.toFixed(ratioDigits),
-    String(least),
-    String(aim),
+    ...(limits ?? ['', '']).map(String),
     verdict,
   ]);
   return [['', 'is', 'at least', 'aim', ''], ...rows];

@@ -18,6 +18,10 @@ export interface RoundOptions {
   readonly ours: string;
   readonly say: (text: string) => void;
   readonly quiet: Quiet;
+  /** What a run that was cut off has of this group. */
+  readonly before: (id: string) => Group | undefined;
+  /** Called after each round. */
+  readonly keep: (group: Group) => void;
 }
 
 const titles = {
@@ -46,31 +50,34 @@ async function openSubject(contender: Contender, underlay: Underlay, topology: T
   }
 }
 
-export async function measure(underlay: Underlay, topology: Topology, options: RoundOptions): Promise<Group> {
-  const collector = new Collector();
+/** Calls `keep` with the group as it is after each of the rounds that are missing. */
+export async function measure(underlay: Underlay, topology: Topology, options: RoundOptions): Promise<void> {
+  const id = `${topology}/${underlay}`;
+  const before = options.before(id);
+  if ((before?.rounds ?? 0) >= options.rounds) return;
+  const collector = new Collector(before);
   const subjects: Subject[] = [];
   const absent: string[] = [];
   const tests = testsAt(options.tests, topology, underlay);
   try {
     for (const contender of options.contenders) await open(contender);
-    for (let round = 1; round <= options.rounds; round++) {
-      for (const test of tests) {
-        for (const subject of inTurn(subjects, round))
-          await once(subject, test, `${topology}/${underlay} round ${round}`);
-      }
+    const columns = subjects.map(({ name }) => name);
+    if (before && before.columns.join() !== columns.join())
+      throw new Error(`${id} was begun with ${before.columns.join()}, and now there are ${columns.join()}: start anew`);
+    while (collector.rounds < options.rounds) {
+      for (const test of tests) for (const subject of inTurn(subjects, collector.rounds + 1)) await once(subject, test);
+      collector.endRound();
+      options.keep(groupOf(columns));
     }
   } finally {
     for (const { lab } of subjects) await lab.close();
   }
-  const columns = subjects.map(({ name }) => name);
-  return {
-    id: `${topology}/${underlay}`,
-    title: `${titles[topology]}, ${titles[underlay]}`,
-    columns,
-    absent,
-    ratios: ratiosOf(columns, options.ours),
-    series: collector.series,
-  };
+
+  function groupOf(columns: readonly string[]): Group {
+    const { rounds, series } = collector;
+    const title = `${titles[topology]}, ${titles[underlay]}`;
+    return { id, title, columns, rounds, absent, ratios: ratiosOf(columns, options.ours), series };
+  }
 
   async function open(contender: Contender): Promise<void> {
     try {
@@ -78,15 +85,16 @@ export async function measure(underlay: Underlay, topology: Topology, options: R
     } catch (error) {
       if (!(error instanceof Absent)) throw error;
       absent.push(`${contender.name} is absent: ${error.message}`);
-      options.say(`${topology}/${underlay} ${absent.at(-1)}`);
+      options.say(`${id} ${absent.at(-1)}`);
     }
   }
 
-  async function once(subject: Subject, test: Test, where: string): Promise<void> {
+  async function once(subject: Subject, test: Test): Promise<void> {
     await options.quiet.wait();
     const values = await test.run(subject, options.seconds);
     for (const [i, metric] of test.metrics.entries()) collector.add(metric, subject.name, values[i] ?? 0);
     const [first] = test.metrics;
-    options.say(`${where} ${test.name} ${subject.name}: ${values[0]?.toFixed(first?.digits)} ${first?.unit}`);
+    const value = `${values[0]?.toFixed(first?.digits)} ${first?.unit}`;
+    options.say(`${id} round ${collector.rounds + 1} ${test.name} ${subject.name}: ${value}`);
   }
 }

@@ -1,6 +1,6 @@
 /**
- * One host's end of our data plane, run inside the host's namespace: `tartan-host.js SIDE PEERS DIST RUN-DIRECTORY`. It
- * starts the user-space engine of the build in DIST with its peers and answers calls, one line of JSON for each.
+ * One host's end of our data plane, run inside the host's namespace: `tartan-host.js SIDE PEERS DIST ENGINE RUN-DIRECTORY`.
+ * It starts the engine of the build in DIST with its peers and answers calls, one line of JSON for each.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,13 +8,14 @@ import { createInterface } from 'node:readline';
 import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import type { Datapath } from '../../src/datapath/datapath.js';
-import type * as engine from '../../src/datapath/tun/tun-engine.js';
+import type * as kernel from '../../src/datapath/kernel/kernel-engine.js';
+import type * as tun from '../../src/datapath/tun/tun-engine.js';
 import { silentLog } from '../../src/lib/log.js';
 import { formatPrefix, nthPrefix, parseIpv4, parsePrefix, type Ipv4, type Prefix } from '../../src/model/ip.js';
 import type { TunnelPeer } from '../../src/model/plan.js';
 
 export type HostCall =
-  | { readonly call: 'fill'; readonly routes: number }
+  | { readonly call: 'fill'; readonly routes: number; readonly lengths: number }
   | { readonly call: 'update'; readonly seconds: number; readonly everyMs: number }
   | { readonly call: 'counters' };
 
@@ -25,9 +26,12 @@ export interface Lateness {
   readonly lost: number;
 }
 
-type Engine = Pick<typeof engine, 'openDatapath'>;
+type UserEngine = Pick<typeof tun, 'openDatapath'>;
+type KernelEngine = Pick<typeof kernel, 'openEngines'>;
 
 const port = 8285;
+const kernelPort = 4790;
+const vni = 1;
 const giveUpMs = 1000;
 const fillLimitMs = 20_000;
 const own = { a: '10.5.1.0/24', b: '10.5.2.0/24', c: '10.5.3.0/24' };
@@ -38,7 +42,8 @@ const firstHost = parseIpv4('198.18.0.0');
 const subnetBits = 6;
 const cell = new Int32Array(new SharedArrayBuffer(4));
 
-const [side, peers, dist = '', runDir = ''] = process.argv.slice(2);
+const [side, peers, dist = '', engineWord, runDir = ''] = process.argv.slice(2);
+const engine = engineWord === 'kernel' ? 'kernel' : 'user';
 const ownSide = sideOf(side);
 const peerSides = (peers ?? '').split(',').map(sideOf);
 
@@ -50,14 +55,15 @@ function sideOf(word: string | undefined): keyof typeof own {
 /** The peer with the members by which earlier builds know it: a route, whose endpoint was a hop before. */
 function tunnelPeer(subnet: Prefix, endpoint: Ipv4): TunnelPeer {
   const earlier = { subnet, hop: endpoint };
-  return { identity: formatPrefix(subnet), prefixes: [subnet], endpoint, port, features: 0, ...earlier };
+  const offer = engine === 'kernel' ? { kernel: { port: kernelPort, vni } } : {};
+  return { identity: formatPrefix(subnet), prefixes: [subnet], endpoint, port, features: 0, ...offer, ...earlier };
 }
 
-/** The peers and as many others as the table wants. */
-function tableOf(count: number): TunnelPeer[] {
+/** The peers and as many others as the table wants, in subnets of so many lengths. */
+function tableOf(count: number, lengths = 1): TunnelPeer[] {
   const table = peerSides.map(peer => tunnelPeer(parsePrefix(own[peer]), parseIpv4(outer[peer])));
   for (let i = 0; table.length < count; i++) {
-    const subnet = { base: nth(firstSubnet, i * 2 ** subnetBits), length: 32 - subnetBits };
+    const subnet = { base: nth(firstSubnet, i * 2 ** subnetBits), length: 32 - subnetBits + (i % lengths) };
     table.push(tunnelPeer(subnet, nth(firstHost, i)));
   }
   return table;
@@ -67,12 +73,22 @@ function nth(first: Ipv4, offset: number): Ipv4 {
   return nthPrefix({ base: first, length: 32 }, offset).base;
 }
 
-async function open(): Promise<Datapath> {
-  const folders = ['datapath/tun', 'datapath'].map(folder => join(dist, folder, 'tun-engine.js'));
-  const url = pathToFileURL(folders.find(path => existsSync(path)) ?? '').href;
+async function openEngine(): Promise<Datapath> {
+  const options = { runDir, device: 'tartan0', log: silentLog };
   // Another build of these sources: what it exports is what they do, in another folder before.
-  const { openDatapath } = (await import(url)) as Engine;
-  const datapath = await openDatapath({ runDir, device: 'tartan0', log: silentLog });
+  if (engine === 'kernel')
+    return ((await importOf('datapath/kernel/kernel-engine.js')) as KernelEngine).openEngines(options);
+  const paths = ['datapath/tun/tun-engine.js', 'datapath/tun-engine.js'];
+  const found = paths.find(path => existsSync(join(dist, path))) ?? '';
+  return ((await importOf(found)) as UserEngine).openDatapath(options);
+}
+
+function importOf(path: string): Promise<unknown> {
+  return import(pathToFileURL(join(dist, path)).href);
+}
+
+async function open(): Promise<Datapath> {
+  const datapath = await openEngine();
   const address = parseIpv4(outer[ownSide]);
   await datapath.start({
     network: parsePrefix('10.0.0.0/8'),
@@ -80,11 +96,11 @@ async function open(): Promise<Datapath> {
     publicIp: address,
     bindAddress: address,
     port,
-    mtu: 1472,
+    mtu: engine === 'kernel' ? 1464 : 1472,
     checkSource: true,
     checkDestination: true,
-    engine: 'user',
-    vni: 1,
+    engine,
+    vni,
   });
   datapath.publish(tableOf(1));
   datapath.forwardUntil(2 ** 45);
@@ -121,7 +137,7 @@ async function update(seconds: number, everyMs: number): Promise<Lateness> {
 async function answer(call: HostCall): Promise<object> {
   switch (call.call) {
     case 'fill':
-      if ((await adopted(datapath.publish(tableOf(call.routes)), fillLimitMs)) !== undefined) return {};
+      if ((await adopted(datapath.publish(tableOf(call.routes, call.lengths)), fillLimitMs)) !== undefined) return {};
       throw new Error(`a table of ${call.routes} routes was not adopted in ${fillLimitMs} ms`);
     case 'update':
       return update(call.seconds, call.everyMs);

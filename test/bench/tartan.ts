@@ -4,8 +4,10 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Engine } from './goals.js';
+import { underUnit } from './kernel-engine.js';
 import type { Lab, Side } from './lab.js';
-import { configureTun } from './overlay.js';
+import { configureTun, kernelMtu, udpMtu } from './overlay.js';
 import { Running, tree } from './process.js';
 import type { HostCall, Lateness } from './tartan-host.js';
 
@@ -22,16 +24,17 @@ export class TartanHost {
     this.warnings = ready.warnings;
   }
 
-  static async open(lab: Lab, side: Side, dist: string, runDir: string): Promise<TartanHost> {
+  static async open(lab: Lab, side: Side, dist: string, engine: Engine, runDir: string): Promise<TartanHost> {
     const script = join(tree, '.cache/bench/test/bench/tartan-host.js');
-    const command = ['node', script, side, lab.peersOf(side).join(','), dist, runDir];
+    const unit = engine === 'kernel' ? underUnit() : [];
+    const command = [...unit, 'node', script, side, lab.peersOf(side).join(','), dist, engine, runDir];
     const process = new Running(lab.on(side, command));
     return new TartanHost(process, JSON.parse(await process.line(/^\{/)));
   }
 
-  /** Publishes a table of so many routes and waits until it is adopted. */
-  async fill(routes: number): Promise<void> {
-    await this.#call({ call: 'fill', routes }, 30_000);
+  /** Publishes a table of so many routes, the others' prefixes of so many lengths, and waits until it is adopted. */
+  async fill(routes: number, lengths: number): Promise<void> {
+    await this.#call({ call: 'fill', routes, lengths }, 30_000);
   }
 
   /** Publishes a changed table again and again; how long each took to be adopted by every thread. */
@@ -53,15 +56,16 @@ export class TartanHost {
 let labs = 0;
 
 /** @returns the ends in the order of the lab's hosts */
-export async function openTartan(lab: Lab, dist: string): Promise<readonly TartanHost[]> {
+export async function openTartan(lab: Lab, dist: string, engine: Engine = 'user'): Promise<readonly TartanHost[]> {
   // In the private /run (run.sh): gone with the bench.
   const directory = `/run/tartan-bench-${labs++}`;
   const opened: TartanHost[] = [];
   for (const side of lab.sides) {
     const runDir = join(directory, side);
     mkdirSync(runDir, { recursive: true });
-    opened.push(await TartanHost.open(lab, side, dist, runDir));
+    opened.push(await TartanHost.open(lab, side, dist, engine, runDir));
   }
-  for (const side of lab.sides) await configureTun(lab, side, 'tartan0');
+  const mtu = engine === 'kernel' ? kernelMtu : udpMtu;
+  for (const side of lab.sides) await configureTun(lab, side, 'tartan0', mtu);
   return opened;
 }

@@ -1,7 +1,8 @@
 /** The parts of the bench that touch no machine: what is run where, and what is computed of it. */
 import { expect, it } from 'vitest';
+import { contendersOf } from '../bench/contenders.js';
 import { goals, judge } from '../bench/goals.js';
-import { Collector, ratiosOf, type Group } from '../bench/groups.js';
+import { Collector, ratioQuartiles, ratiosOf, type Group } from '../bench/groups.js';
 import { topologies, underlays } from '../bench/lab.js';
 import { parseOptions } from '../bench/options.js';
 import { countMetric, tests, testsAt } from '../bench/tests.js';
@@ -33,7 +34,8 @@ function groupOf(values: Readonly<Record<string, Readonly<Record<string, number>
   for (const [column, metrics] of Object.entries(values))
     for (const [name, value] of Object.entries(metrics)) collector.add(countMetric(name, name), column, value);
   const columns = Object.keys(values);
-  return { id: 'container/bridge', title: '', columns, ratios: [], series: collector.series };
+  collector.endRound();
+  return { id: 'container/bridge', title: '', columns, rounds: 1, ratios: [], series: collector.series };
 }
 
 it('each engine is judged by its own limits, and a stopped flow is a miss', () => {
@@ -42,19 +44,74 @@ it('each engine is judged by its own limits, and a stopped flow is a miss', () =
     tartan: { 'beside-flood64': 0, 'beside-flood64-p50': 200, tcp1: 5 },
     'tartan-kernel': { 'beside-flood64': 3.8, 'beside-flood64-p50': 80, tcp1: 10 },
   });
-  const outcomes = judge([group], 'tartan').map(({ engine, what, value, verdict }) => [engine, what, value, verdict]);
+  const outcomes = judge([group], 'tartan').map(({ what, value, verdict }) => [what, value, verdict]);
   expect(outcomes).toEqual([
-    ['kernel', 'kernel engine, behind a bridge, TCP 1 flow / vxlan', 10 / 7, 'aim'],
-    ['user', 'user space, behind a bridge, TCP beside UDP of 64 B / vxlan', 0, 'MISSED'],
-    ['user', 'user space, behind a bridge, round trip p50 beside UDP of 64 B / vxlan', 4, 'ok'],
-    ['kernel', 'kernel engine, behind a bridge, TCP beside UDP of 64 B / vxlan', 0.95, 'ok'],
-    ['kernel', 'kernel engine, behind a bridge, round trip p50 beside UDP of 64 B / vxlan', 1.6, 'MISSED'],
+    ['kernel engine, behind a bridge, TCP 1 flow / vxlan', 10 / 7, 'aim'],
+    ['user space, behind a bridge, TCP 1 flow / vxlan', 5 / 7, 'MISSED'],
+    ['kernel engine, behind a bridge, TCP beside UDP of 64 B / vxlan', 0.95, 'ok'],
+    ['user space, behind a bridge, TCP beside UDP of 64 B / vxlan', 0, 'MISSED'],
+    ['kernel engine, behind a bridge, round trip p50 beside UDP of 64 B / vxlan', 1.6, 'MISSED'],
+    ['user space, behind a bridge, round trip p50 beside UDP of 64 B / vxlan', 4, 'ok'],
   ]);
+});
+
+it('a figure without limits is told, and not judged', () => {
+  const group = groupOf({ vxlan: { tcp4: 7 }, tartan: { tcp4: 7 } });
+  expect(judge([group], 'tartan').map(({ value, verdict }) => [value, verdict])).toEqual([[1, '']]);
 });
 
 it('a contender that was absent has no verdict', () => {
   const group = groupOf({ vxlan: { tcp1: 7 }, tartan: { tcp1: 5 } });
-  expect(judge([group], 'tartan')).toEqual([]);
+  expect(judge([group], 'tartan').filter(({ engine }) => engine === 'kernel')).toEqual([]);
+});
+
+it('a run that was cut off goes on after its last whole round', () => {
+  const metric = countMetric('tcp1', 'tcp1');
+  const first = new Collector();
+  first.add(metric, 'vxlan', 7);
+  first.endRound();
+  first.add(metric, 'vxlan', 1);
+  const kept: Group = JSON.parse(
+    JSON.stringify({ ...groupOf({}), columns: ['vxlan'], rounds: first.rounds, series: first.series }),
+  );
+  const second = new Collector(kept);
+  second.add(metric, 'vxlan', 9);
+  second.endRound();
+  expect(second.rounds).toBe(2);
+  expect(second.series.map(({ values }) => values)).toEqual([[7, 9]]);
+});
+
+it('the spread of a ratio is that of the ratios of each round', () => {
+  const collector = new Collector();
+  for (const [ours, theirs] of [
+    [2, 4],
+    [6, 6],
+    [4, 2],
+  ] as const) {
+    collector.add(countMetric('tcp1', ''), 'tartan', ours);
+    collector.add(countMetric('tcp1', ''), 'vxlan', theirs);
+    collector.endRound();
+  }
+  const group: Group = { ...groupOf({}), rounds: 3, series: collector.series };
+  expect(ratioQuartiles(group, 'tcp1', 'tartan', 'vxlan')).toEqual([0.5, 2]);
+  expect(ratioQuartiles(group, 'tcp1', 'tartan', 'veth')).toBeUndefined();
+});
+
+it('the acceptance run has what the goals beside vxlan want, and nobody else', () => {
+  const chosen = parseOptions(['--acceptance', '--resume', '--record']);
+  if (!chosen) throw new Error('no options');
+  const at = (underlay: 'wire' | 'bridge') =>
+    testsAt(chosen.tests, 'container', underlay).flatMap(({ metrics }) => names(metrics));
+  const lost = goals.filter(({ group, metric, under }) => {
+    const [topology, underlay] = group.split('/');
+    if (topology !== 'container' || under !== 'vxlan') return false;
+    return !at(underlay === 'wire' ? 'wire' : 'bridge').includes(metric);
+  });
+  expect(lost).toEqual([]);
+  expect([chosen.topologies, chosen.underlays]).toEqual([['container'], ['wire', 'bridge']]);
+  expect(contendersOf(chosen.choice).map(({ name }) => name)).toEqual(['vxlan', 'tartan-kernel', 'tartan']);
+  expect(chosen.commandLine).toBe('npm run bench -- --acceptance');
+  expect(() => parseOptions(['--acceptance', '--quick'])).toThrow('give one of them');
 });
 
 it('every goal has a name of its own and a test that measures it there', () => {
