@@ -53,18 +53,7 @@ function compile(object) {
   }
   if (!said.includes(`clang version ${version}`))
     throw new Error(`${command} is "${said.split('\n')[0]}", expected clang ${version}: install Debian 12's clang-14`);
-  const options = [
-    '-target',
-    'bpfel',
-    '-mcpu=v2',
-    '-mllvm',
-    '-no-stack-coloring',
-    '-O2',
-    '-std=c11',
-    '-Wall',
-    '-Wextra',
-    '-Werror',
-  ];
+  const options = ['-target', 'bpfel', '-mcpu=v2', '-O2', '-std=c11', '-Wall', '-Wextra', '-Werror'];
   const headers = ['-ffreestanding', '-nostdlibinc', `-I${join(here, '../shared')}`];
   const after = include.flatMap(path => ['-idirafter', path]);
   const files = ['-c', join(here, 'kernel-path.bpf.c'), '-o', object];

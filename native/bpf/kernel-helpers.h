@@ -55,55 +55,122 @@ static inline uint64_t swap64(uint64_t v)
 	return __builtin_bswap64(v);
 }
 
+/* What the rules need of a packet. */
+struct view {
+	uint32_t start;  /* where it begins in the buffer */
+	uint32_t length; /* bytes received */
+	uint32_t header_bytes;
+	uint32_t total;
+	uint32_t fragment; /* offset in units of 8 bytes, and MORE_FRAGMENTS */
+	uint32_t source;
+	uint32_t destination;
+	bool dont_fragment;
+	uint8_t ttl;
+	uint8_t protocol;
+};
+
+/* A packet as it crosses the underlay: one that the kernel will cut, or has merged, is several. */
+struct crossing {
+	uint32_t packets;
+	uint32_t bytes;   /* of all inner packets */
+	uint32_t longest; /* bytes of the longest inner packet */
+};
+
+/* The header has no options here: what is behind these bytes is not read. */
+struct ipv4_header {
+	uint8_t version_length;
+	uint8_t tos;
+	uint16_t total;
+	uint16_t identification;
+	uint16_t fragment;
+	uint8_t ttl;
+	uint8_t protocol;
+	uint16_t checksum;
+	uint32_t source;
+	uint32_t destination;
+};
+
 /*
- * The number, of which the compiler knows nothing. Without CAP_PERFMON the verifier follows also the branches that a
- * processor takes by mistake: nothing may be left without a value because another number says that it is not needed.
+ * The counters, and what a program keeps of the packet that it has in hand. Not on the stack: without CAP_PERFMON most
+ * stores there wait for all stores before them. Both programs run with bottom halves off, so no other packet comes
+ * between on this processor.
  */
-static inline uint32_t opaque(uint32_t number)
+struct hand {
+	uint64_t of[COUNTER_COUNT]; /* as struct kernel_counters begins */
+	struct kernel_traffic unnoted;
+	struct ipv4_header header;
+	struct view view;
+	struct crossing crossing;
+	struct kernel_prefix prefix;
+	uint32_t number; /* of the peer */
+	uint32_t local;  /* our address towards it */
+	bool is_bound;   /* the inner source is of the peer that has the outer address */
+	uint8_t offset;  /* the byte of a TCP header with its length */
+	uint32_t fault;  /* enum counter */
+	uint32_t counter;
+	uint64_t now;
+	struct bpf_tunnel_key key;
+	uint32_t mtu;
+	uint32_t probe[3]; /* how one begins */
+	struct kernel_flow flow;
+	struct bpf_fib_lookup way;
+};
+_Static_assert(sizeof(struct hand) <= sizeof(struct kernel_counters), "a hand has no room");
+_Static_assert(offsetof(struct hand, header) == offsetof(struct kernel_counters, hand), "counters have another place");
+
+/* A copy of which the compiler knows nothing: else it would keep sums with it on the stack for later. */
+static inline struct hand *fresh(struct hand *h)
 {
-	__asm__ volatile("" : "+r"(number));
-	return number;
+	__asm__ volatile("" : "+r"(h));
+	return h;
+}
+/* The address of a member. */
+#define PART(h, member) (&fresh(h)->member)
+
+static inline struct hand *take_hand(void)
+{
+	return look_up(&counters_map, &config.no_traffic); /* a key of zeros */
 }
 
-static inline struct kernel_counters *counters(void)
+/* The counter is a constant. */
+static inline void count(struct hand *h, enum counter counter, uint64_t by)
 {
-	const uint32_t first = 0;
-
-	return look_up(&counters_map, &first);
+	h->of[counter] += by;
 }
 
 /*
- * Adds to one counter. Without CAP_PERFMON the verifier wants each place of a counter in an instruction of its own, so
- * the compiler may not share one among several; the empty instructions differ by their operand.
+ * For a counter that is one of several. The verifier may not know which: without CAP_PERFMON it refuses an instruction
+ * that adds several constants to one address.
  */
-static inline void count(struct kernel_counters *n, enum counter counter, uint64_t by)
+static inline void count_any(struct hand *h, enum counter counter, uint64_t by)
 {
-	switch (counter) {
-#define CASE(name) \
-	case name: \
-		n->of[name] += by; \
-		__asm__ volatile("" : : "i"(name)); \
-		break;
-		COUNTERS(CASE)
-#undef CASE
-	default:
-		break;
-	}
+	volatile uint32_t *unknown = &h->counter;
+
+	_Static_assert(COUNTER_COUNT <= 64 && sizeof *h >= 64 * sizeof h->of[0], "a counter is out of bounds");
+	*unknown = counter;
+	h->of[*unknown & 63] += by;
+}
+
+static inline int drop(struct hand *h, enum counter why, uint32_t packets)
+{
+	count_any(h, why, packets);
+	return TC_ACT_SHOT;
 }
 
 /* The peer in whose prefix the address lies, and its number. */
-static inline struct kernel_peer *find_peer(uint32_t address, uint32_t *number)
+static inline struct kernel_peer *find_peer(const uint32_t *address, struct hand *h)
 {
 #pragma clang loop unroll(full)
 	for (uint32_t i = 0; i < KERNEL_LENGTHS_MAX; i++) {
 		const uint32_t length = config.lengths[i];
 		if (length == 0)
 			return NULL;
-		const struct kernel_prefix prefix = { .address = address & ~0u << (32 - length), .length = length };
-		const uint32_t *found = look_up(&prefixes_map, &prefix);
+		h->prefix.address = *address & ~0u << (32 - length);
+		h->prefix.length = length;
+		const uint32_t *found = look_up(&prefixes_map, PART(h, prefix));
 		if (found != NULL) {
-			*number = *found;
-			return look_up(&peers_map, number);
+			h->number = *found;
+			return look_up(&peers_map, PART(h, number));
 		}
 	}
 	return NULL;
@@ -127,70 +194,37 @@ static inline bool is_martian(uint32_t address)
 	return high == 0 || high == 127 || high >= 224;
 }
 
-/* What the rules need of a packet. */
-struct view {
-	uint32_t start;  /* where it begins in the buffer */
-	uint32_t length; /* bytes received */
-	uint32_t header_bytes;
-	uint32_t total;
-	uint32_t fragment; /* offset in units of 8 bytes, and MORE_FRAGMENTS */
-	uint32_t source;
-	uint32_t destination;
-	bool dont_fragment;
-	uint8_t ttl;
-	uint8_t protocol;
-};
-
-/* The header has no options here: what is behind these bytes is not read. */
-struct ipv4_header {
-	uint8_t version_length;
-	uint8_t tos;
-	uint16_t total;
-	uint16_t identification;
-	uint16_t fragment;
-	uint8_t ttl;
-	uint8_t protocol;
-	uint16_t checksum;
-	uint32_t source;
-	uint32_t destination;
-};
-
-/* Reads the header, zeros if it cannot be read. Returns the first fault of the checks that datapath/ipv4.c begins with, or rx_ok. */
-static inline enum counter read_header(struct __sk_buff *skb, const uint32_t start, struct view *v)
+/* Reads the header. Returns the first fault of the checks that datapath/ipv4.c begins with, or rx_ok. */
+static inline enum counter see(struct __sk_buff *skb, const uint32_t start, struct hand *h)
 {
-	struct ipv4_header h;
+	const struct ipv4_header *header = &h->header;
+	struct view *v = &h->view;
 
-	*v = (struct view){ 0 };
 	if (skb->len < start + IPV4_HEADER_BYTES)
 		return rx_short;
 	if (skb->protocol != swap16(ETH_P_IP))
 		return rx_bad_version;
 	/* Not by direct access: without CAP_PERFMON early kernels refuse to compare pointers into the packet. */
-	if (load_bytes(skb, start, &h, sizeof h) != 0)
+	if (load_bytes(skb, start, PART(h, header), sizeof h->header) != 0)
 		return rx_short;
-	const uint32_t fragment = swap16(h.fragment);
+	const uint32_t fragment = swap16(header->fragment);
 	*v = (struct view){
 		.start = start,
 		.length = skb->len - start,
-		.header_bytes = (h.version_length & 15u) * 4,
-		.total = swap16(h.total),
+		.header_bytes = (header->version_length & 15u) * 4,
+		.total = swap16(header->total),
 		.fragment = fragment & (0x1fff | MORE_FRAGMENTS),
-		.source = swap32(h.source),
-		.destination = swap32(h.destination),
+		.source = swap32(header->source),
+		.destination = swap32(header->destination),
 		.dont_fragment = (fragment & 0x4000) != 0,
-		.ttl = h.ttl,
-		.protocol = h.protocol,
+		.ttl = header->ttl,
+		.protocol = header->protocol,
 	};
-	if (h.version_length >> 4 != 4)
+	if (header->version_length >> 4 != 4)
 		return rx_bad_version;
 	if (v->header_bytes < IPV4_HEADER_BYTES || v->header_bytes > v->length)
 		return rx_bad_ihl;
 	return v->total < v->header_bytes || v->total > v->length ? rx_bad_len : rx_ok;
-}
-
-static inline enum counter see(struct __sk_buff *skb, const uint32_t start, struct view *v)
-{
-	return (enum counter)opaque(read_header(skb, start, v));
 }
 
 /* Whether no datagram can have been fragmented into this offset and length (RFC 791 section 3.2). */
@@ -208,40 +242,32 @@ static inline bool fragment_impossible(const struct view *v)
 /* Bytes of the key before Linux 6.0, which had no local address, and of that of 5.10. */
 #define EARLIER_KEY_BYTES 28
 
-static inline struct bpf_tunnel_key *make_key(struct kernel_counters *n, uint32_t vni, uint32_t remote, uint32_t local)
+static inline void make_key(struct hand *h, uint32_t vni, uint32_t remote, uint32_t local)
 {
-	struct bpf_tunnel_key *key = (void *)n->key;
-
-	_Static_assert(sizeof n->key == sizeof *key, "a tunnel key has another size");
-	key->tunnel_id = vni;
-	key->remote_ipv4 = remote;
-	key->tunnel_tos = 0;
-	key->tunnel_ttl = 64;
-	key->tunnel_ext = 0;
-	key->tunnel_label = 0;
-	key->local_ipv4 = local;
-	return key;
+	h->key.tunnel_id = vni;
+	h->key.remote_ipv4 = remote;
+	h->key.tunnel_tos = 0;
+	h->key.tunnel_ttl = 64;
+	h->key.tunnel_ext = 0;
+	h->key.tunnel_label = 0;
+	h->key.local_ipv4 = local;
 }
 
-/* NULL: the packet came out of no tunnel. The local address is 0 where the kernel does not tell it. */
-static inline const struct bpf_tunnel_key *read_key(struct __sk_buff *skb, struct kernel_counters *n)
+/* False: the packet came out of no tunnel. The local address is 0 where the kernel does not tell it. */
+static inline bool read_key(struct __sk_buff *skb, struct hand *h)
 {
-	struct bpf_tunnel_key *key = (void *)n->key;
-
-	if (get_tunnel_key(skb, key, sizeof *key, 0) == 0)
-		return key;
-	key->local_ipv4 = 0;
-	return get_tunnel_key(skb, key, EARLIER_KEY_BYTES, 0) == 0 ? key : NULL;
+	if (get_tunnel_key(skb, PART(h, key), sizeof h->key, 0) == 0)
+		return true;
+	h->key.local_ipv4 = 0;
+	return get_tunnel_key(skb, PART(h, key), EARLIER_KEY_BYTES, 0) == 0;
 }
 
-/* The verdict that sends the packet by tartan-k, or TC_ACT_SHOT. Before Linux 6.0 the route chooses the local address. */
-static inline int tunnel(struct __sk_buff *skb, struct kernel_counters *n, uint32_t remote, uint32_t local, uint64_t flags)
+/* The packet is to leave by tartan-k. Before Linux 6.0 the route chooses the local address. */
+static inline bool tunnel(struct __sk_buff *skb, struct hand *h, uint32_t remote, uint32_t local, uint64_t flags)
 {
-	const struct bpf_tunnel_key *key = make_key(n, config.vni, remote, local);
-
-	if (set_tunnel_key(skb, key, sizeof *key, flags) != 0 && set_tunnel_key(skb, key, EARLIER_KEY_BYTES, flags) != 0)
-		return TC_ACT_SHOT;
-	return (int)redirect(config.link, 0);
+	make_key(h, config.vni, remote, local);
+	return set_tunnel_key(skb, PART(h, key), sizeof h->key, flags) == 0 ||
+	       set_tunnel_key(skb, PART(h, key), EARLIER_KEY_BYTES, flags) == 0;
 }
 
 #endif

@@ -20,67 +20,55 @@
 
 #define SECTION(name) __attribute__((section(name), used))
 
-/* A packet as it crosses the underlay: one that the kernel will cut, or has merged, is several. */
-struct crossing {
-	uint32_t packets;
-	uint32_t bytes;   /* of all inner packets */
-	uint32_t longest; /* bytes of the longest inner packet */
-};
-
 static inline uint32_t segments(const struct __sk_buff *skb)
 {
 	return skb->gso_segs > 1 ? skb->gso_segs : 1;
 }
 
 /* False if the headers of the segments cannot be told. */
-static inline bool measure(struct __sk_buff *skb, const struct view *v, struct crossing *c)
+static inline bool measure(struct __sk_buff *skb, struct hand *h)
 {
-	uint8_t offset = 0;
-	uint32_t headers;
+	const struct view *v = &h->view;
+	struct crossing *c = &h->crossing;
+	uint32_t headers = v->header_bytes + 8;
 
 	*c = (struct crossing){ .packets = segments(skb), .bytes = v->length, .longest = v->length };
 	if (skb->gso_size == 0)
 		return true;
-	headers = v->header_bytes;
-	if (v->protocol == IPPROTO_UDP)
-		headers += 8;
-	else if (v->protocol != IPPROTO_TCP || load_bytes(skb, v->start + v->header_bytes + 12, &offset, 1) != 0)
+	if (v->protocol == IPPROTO_TCP) {
+		if (load_bytes(skb, v->start + v->header_bytes + 12, PART(h, offset), 1) != 0)
+			return false;
+		headers = v->header_bytes + (h->offset >> 4 << 2);
+	} else if (v->protocol != IPPROTO_UDP) {
 		return false;
-	else
-		headers += offset >> 4 << 2;
+	}
 	c->bytes += (c->packets - 1) * headers;
 	c->longest = skb->gso_size + headers;
 	return true;
-}
-
-static inline int drop(struct kernel_counters *n, enum counter why, uint32_t packets)
-{
-	count(n, why, packets);
-	return TC_ACT_SHOT;
 }
 
 /*
  * Never NULL: without CAP_PERFMON the verifier follows also branches that a processor takes by mistake, and would refuse
  * a pointer that is checked in one place and used in another.
  */
-static inline struct kernel_traffic *traffic_of(uint32_t number, struct kernel_counters *n)
+static inline struct kernel_traffic *traffic_of(struct hand *h)
 {
-	struct kernel_traffic *t = look_up(&traffic_map, &number);
+	struct kernel_traffic *t = look_up(&traffic_map, PART(h, number));
 
 	if (t != NULL)
 		return t;
-	update(&traffic_map, &number, &config.no_traffic, BPF_NOEXIST);
-	t = look_up(&traffic_map, &number);
-	return t != NULL ? t : &n->unnoted;
+	update(&traffic_map, PART(h, number), &config.no_traffic, BPF_NOEXIST);
+	t = look_up(&traffic_map, PART(h, number));
+	return t != NULL ? t : &h->unnoted;
 }
 
 /*
  * Whether the path carries an outer packet of this length uncut. The look-up is that of a packet forwarded from tartan0,
  * which has forwarding on. It knows learnt MTUs; those of routes are in the peer's slot.
  */
-static inline bool fits(struct __sk_buff *skb, struct kernel_counters *n, const struct kernel_peer *peer, uint32_t bytes)
+static inline bool fits(struct __sk_buff *skb, struct hand *h, const struct kernel_peer *peer, uint32_t bytes)
 {
-	struct bpf_fib_lookup *way = (void *)n->way;
+	struct bpf_fib_lookup *way = PART(h, way);
 
 	if (peer->mtu != 0 && bytes > peer->mtu)
 		return false;
@@ -88,7 +76,6 @@ static inline bool fits(struct __sk_buff *skb, struct kernel_counters *n, const 
 		return true;
 	if (bytes > 65535)
 		return false;
-	_Static_assert(sizeof n->way >= sizeof *way, "a look-up has another size");
 	way->family = AF_INET;
 	way->l4_protocol = IPPROTO_UDP;
 	way->sport = 0;
@@ -110,144 +97,137 @@ static inline bool may_leave(const struct view *v)
 	return (config.flags & KERNEL_NO_SOURCE_CHECK) != 0 || in_subnet(v->source);
 }
 
-static inline int to_peer(struct __sk_buff *skb, struct kernel_counters *n, const struct view *v,
-			  const struct kernel_peer *peer)
+static inline bool to_peer(struct __sk_buff *skb, struct hand *h, const struct kernel_peer *peer)
 {
-	const uint64_t flags = BPF_F_ZERO_CSUM_TX | (v->dont_fragment ? BPF_F_DONT_FRAGMENT : 0);
+	const uint64_t flags = BPF_F_ZERO_CSUM_TX | (h->view.dont_fragment ? BPF_F_DONT_FRAGMENT : 0);
 
-	return tunnel(skb, n, peer->remote, peer->local, flags);
+	return tunnel(skb, h, peer->remote, peer->local, flags);
 }
 
 /* A probe goes by the kernel or not at all: on the slow path it would prove nothing. */
-static inline int send_probe(struct __sk_buff *skb, const struct view *v, const struct kernel_peer *peer, uint8_t kind,
-			     struct kernel_counters *n)
+static inline int send_probe(struct __sk_buff *skb, struct hand *h, const struct kernel_peer *peer, uint8_t kind)
 {
-	if (!may_leave(v) || !fits(skb, n, peer, v->length + KERNEL_OVERHEAD4))
+	if (!may_leave(&h->view) || !fits(skb, h, peer, h->view.length + KERNEL_OVERHEAD4) || !to_peer(skb, h, peer))
 		return TC_ACT_SHOT;
-	count(n, kind == PROBE_KERNEL_QUESTION ? probes_asked : probes_answered, 1);
-	return to_peer(skb, n, v, peer);
+	count_any(h, kind == PROBE_KERNEL_QUESTION ? probes_asked : probes_answered, 1);
+	return (int)redirect(config.link, 0);
 }
 
 /* The flow of a pair that changes its engine: whether it has its former way still. See KERNEL_RECORDS. */
-static inline bool lingers(struct __sk_buff *skb, const struct view *v, const struct kernel_peer *peer, bool records)
+static inline bool lingers(struct __sk_buff *skb, struct hand *h, const struct kernel_peer *peer, bool records)
 {
-	struct kernel_flow flow = { .source = v->source, .destination = v->destination, .protocol = v->protocol };
-	const uint64_t now = boot_ns();
+	const struct view *v = &h->view;
 
-	if (!records && now - peer->moved_ns > KERNEL_MOVE_NS)
+	if (!records && h->now - peer->moved_ns > KERNEL_MOVE_NS)
 		return false;
+	h->flow = (struct kernel_flow){ .source = v->source, .destination = v->destination, .protocol = v->protocol };
 	if (v->protocol == IPPROTO_TCP && v->fragment == 0)
-		load_bytes(skb, v->start + v->header_bytes, &flow.ports, sizeof flow.ports);
-	uint64_t *last_ns = look_up(&flows_map, &flow);
+		load_bytes(skb, v->start + v->header_bytes, PART(h, flow.ports), sizeof h->flow.ports);
+	uint64_t *last_ns = look_up(&flows_map, PART(h, flow));
 	if (last_ns == NULL) {
 		if (records)
-			update(&flows_map, &flow, &now, BPF_ANY);
+			update(&flows_map, PART(h, flow), PART(h, now), BPF_ANY);
 		return false;
 	}
-	if (!records && now - *last_ns > KERNEL_PAUSE_NS)
+	if (!records && h->now - *last_ns > KERNEL_PAUSE_NS)
 		return false;
-	*last_ns = now;
+	*last_ns = h->now;
 	return !records;
 }
 
 /* Whether the packet goes to the peer by the kernel. */
-static inline bool by_kernel(struct __sk_buff *skb, const struct view *v, const struct kernel_peer *peer)
+static inline bool by_kernel(struct __sk_buff *skb, struct hand *h, const struct kernel_peer *peer)
 {
 	const uint32_t state = peer->state;
 	const bool kernel = (state & KERNEL_STATE_MASK) == KERNEL_KERNEL;
 
 	if ((state & (KERNEL_RECORDS | KERNEL_MOVES)) == 0)
 		return kernel;
-	return kernel != lingers(skb, v, peer, (state & KERNEL_RECORDS) != 0);
+	return kernel != lingers(skb, h, peer, (state & KERNEL_RECORDS) != 0);
 }
 
-static inline int send(struct __sk_buff *skb, const uint32_t start)
+static inline int send(struct __sk_buff *skb, struct hand *h, const uint32_t start)
 {
-	struct kernel_counters *n = counters();
-	struct crossing c;
-	struct view v;
-	uint32_t number;
+	const struct view *v = &h->view;
 
-	if (n == NULL || see(skb, start, &v) != rx_ok)
+	if (see(skb, start, h) != rx_ok)
 		return TC_ACT_UNSPEC;
-	const struct kernel_peer *peer = find_peer(v.destination, &number);
+	const struct kernel_peer *peer = find_peer(&v->destination, h);
 	if (peer == NULL)
 		return TC_ACT_UNSPEC;
-	const uint8_t kind = probe_kind(skb, &v);
-	if (kind == 0 && !by_kernel(skb, &v, peer))
+	h->now = boot_ns();
+	const uint8_t kind = probe_kind(skb, h);
+	if (kind == 0 && !by_kernel(skb, h, peer))
 		return TC_ACT_UNSPEC;
-	const bool measured = measure(skb, &v, &c);
-	const uint64_t now = boot_ns();
+	const bool measured = measure(skb, h);
 	if (config.fence != 0)
-		return drop(n, tx_fenced, c.packets);
-	if (now > config.forward_until_ns)
-		return drop(n, tx_orphaned, c.packets);
+		return drop(h, tx_fenced, h->crossing.packets);
+	if (h->now > config.forward_until_ns)
+		return drop(h, tx_orphaned, h->crossing.packets);
 	if (kind != 0)
-		return send_probe(skb, &v, peer, kind, n);
-	if (!measured || !may_leave(&v) || (v.dont_fragment && !fits(skb, n, peer, c.longest + KERNEL_OVERHEAD4)))
+		return send_probe(skb, h, peer, kind);
+	if (!measured || !may_leave(v))
+		return TC_ACT_UNSPEC;
+	if (v->dont_fragment && !fits(skb, h, peer, h->crossing.longest + KERNEL_OVERHEAD4))
 		return TC_ACT_UNSPEC;
 	/* A redirect to a device that is gone would lose the packet. */
-	uint32_t any = 0;
-	if (check_mtu(skb, config.link, &any, 0, 0) < 0)
+	h->mtu = 0;
+	if (check_mtu(skb, config.link, PART(h, mtu), 0, 0) < 0)
 		return TC_ACT_UNSPEC;
-	const int verdict = to_peer(skb, n, &v, peer);
-	if (verdict != TC_ACT_REDIRECT)
-		return drop(n, tx_error_other, c.packets);
-	count(n, tx_ok, c.packets);
-	count(n, tx_bytes, c.bytes);
-	struct kernel_traffic *t = traffic_of(number, n);
-	t->sent_packets += c.packets;
-	t->sent_bytes += c.bytes;
-	t->sent_ns = now;
-	return verdict;
+	if (!to_peer(skb, h, peer))
+		return drop(h, tx_error_other, h->crossing.packets);
+	count(h, tx_ok, h->crossing.packets);
+	count(h, tx_bytes, h->crossing.bytes);
+	struct kernel_traffic *t = traffic_of(h);
+	t->sent_packets += h->crossing.packets;
+	t->sent_bytes += h->crossing.bytes;
+	t->sent_ns = h->now;
+	return (int)redirect(config.link, 0);
 }
-
-/* The member that sent a datagram; a pointer to it would have to be checked again where it is used, see opaque(). */
-struct sender {
-	uint32_t number; /* that of the inner source, else one with the outer address */
-	uint32_t local;  /* our address towards it */
-	uint32_t bound;  /* 1: the inner source is of the peer that has the outer address */
-};
 
 static inline bool is_heard(const struct kernel_peer *peer, uint32_t remote)
 {
 	return peer->remote == remote && (peer->state & KERNEL_STATE_MASK) != KERNEL_REFUSE;
 }
 
-/* False if the sender is no member. The inner source may be unknown. */
-static inline bool find_sender(const struct bpf_tunnel_key *key, bool is_known, uint32_t source, struct sender *s)
+/*
+ * False if no member sent the datagram. The inner source may be unknown. The number is that of the peer with the inner
+ * source, else of one with the outer address.
+ */
+static inline bool find_sender(struct hand *h)
 {
-	const uint32_t remote = key->remote_ipv4;
-
-	if (key->tunnel_id != config.vni || remote == config.local)
+	if (h->key.tunnel_id != config.vni || h->key.remote_ipv4 == config.local)
 		return false;
-	if (is_known) {
-		const struct kernel_peer *peer = find_peer(source, &s->number);
-		if (peer != NULL && is_heard(peer, remote)) {
-			s->local = peer->local;
-			s->bound = 1;
+	h->is_bound = false;
+	if (h->fault == rx_ok) {
+		const struct kernel_peer *peer = find_peer(&h->view.source, h);
+		if (peer != NULL && is_heard(peer, h->key.remote_ipv4)) {
+			h->local = peer->local;
+			h->is_bound = true;
 			return true;
 		}
 	}
-	const struct kernel_endpoint *e = look_up(&endpoints_map, &remote);
+	const struct kernel_endpoint *e = look_up(&endpoints_map, PART(h, key.remote_ipv4));
 	if (e == NULL)
 		return false;
-	s->number = e->peer;
-	const struct kernel_peer *peer = look_up(&peers_map, &s->number);
-	if (peer == NULL || !is_heard(peer, remote))
+	h->number = e->peer;
+	const struct kernel_peer *peer = look_up(&peers_map, PART(h, number));
+	if (peer == NULL || !is_heard(peer, h->key.remote_ipv4))
 		return false;
-	s->local = peer->local;
+	h->local = peer->local;
 	return true;
 }
 
 /* The checks of the inner addresses and of fragments; rx_ok if the packet may pass. The stack checks the rest. */
-static inline enum counter check_inner(const struct view *v, const struct sender *s)
+static inline enum counter check_inner(const struct hand *h)
 {
+	const struct view *v = &h->view;
+
 	if (v->ttl == 0)
 		return rx_ttl;
 	if (is_martian(v->source))
 		return rx_martian;
-	if ((config.flags & KERNEL_NO_SOURCE_CHECK) == 0 && s->bound == 0)
+	if ((config.flags & KERNEL_NO_SOURCE_CHECK) == 0 && !h->is_bound)
 		return rx_spoof_src;
 	if ((config.flags & KERNEL_NO_DESTINATION_CHECK) == 0 && !in_subnet(v->destination))
 		return rx_bad_dst;
@@ -258,82 +238,96 @@ static inline enum counter check_inner(const struct view *v, const struct sender
 }
 
 /* A question goes back as its answer, the answer of a peer is noted; neither reaches the stack. */
-static inline int take_probe(struct __sk_buff *skb, const struct view *v, const struct bpf_tunnel_key *key,
-			     const uint32_t *number, struct kernel_counters *n, struct kernel_traffic *t, uint64_t now)
+static inline int take_probe(struct __sk_buff *skb, struct hand *h)
 {
+	const struct view *v = &h->view;
+	struct kernel_traffic *t = traffic_of(h);
 	struct probe_datagram p;
 
+	t->heard_ns = h->now;
 	if (load_bytes(skb, v->start + IPV4_HEADER_BYTES, &p, sizeof p) != 0 || !probe_is_sound(&p, v))
-		return drop(n, rx_bad_probe, 1);
-	count(n, rx_probe, 1);
+		return drop(h, rx_bad_probe, 1);
+	count(h, rx_probe, 1);
 	if (p.kind == PROBE_KERNEL_ANSWER) {
-		t->answered_ns = now;
+		t->answered_ns = h->now;
 		t->answered_sequence = swap32(p.sequence);
 		t->answered_opaque = swap64(p.opaque);
 		return TC_ACT_SHOT;
 	}
-	struct kernel_peer *peer = look_up(&peers_map, number);
-	if (peer == NULL || !may_answer(&peer->answers, (uint32_t)(now / 1000000000)))
-		return drop(n, probes_limited, 1);
-	if (!probe_turn(skb, v, &p))
+	struct kernel_peer *peer = look_up(&peers_map, PART(h, number));
+	if (peer == NULL || !may_answer(&peer->answers, (uint32_t)(h->now / 1000000000)))
+		return drop(h, probes_limited, 1);
+	if (!probe_turn(skb, v, &p) ||
+	    !tunnel(skb, h, h->key.remote_ipv4, h->key.local_ipv4, BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT))
 		return TC_ACT_SHOT;
-	count(n, probes_answered, 1);
-	return tunnel(skb, n, key->remote_ipv4, key->local_ipv4, BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT);
+	count(h, probes_answered, 1);
+	return (int)redirect(config.link, 0);
 }
 
-static inline int receive(struct __sk_buff *skb, const uint32_t start)
+/* The first reason to drop the packet, or rx_ok. */
+static inline enum counter judge(struct __sk_buff *skb, struct hand *h, const uint32_t start)
 {
-	const uint32_t packets = segments(skb);
-	struct kernel_counters *n = counters();
-	struct sender s = { 0 };
-	struct crossing c;
-	struct view v;
-
-	if (n == NULL)
-		return TC_ACT_SHOT;
-	const uint64_t now = boot_ns();
+	h->now = boot_ns();
 	if (config.fence != 0)
-		return drop(n, rx_fenced, packets);
-	if (now > config.forward_until_ns)
-		return drop(n, rx_orphaned, packets);
-	const enum counter fault = see(skb, start, &v);
-	if (fault == rx_short)
-		return drop(n, rx_short, packets);
-	const struct bpf_tunnel_key *key = read_key(skb, n);
-	if (key == NULL || opaque(find_sender(key, fault == rx_ok, v.source, &s)) == 0)
-		return drop(n, rx_not_member, packets);
+		return rx_fenced;
+	if (h->now > config.forward_until_ns)
+		return rx_orphaned;
+	h->fault = see(skb, start, h);
+	if (h->fault == rx_short)
+		return rx_short;
+	if (!read_key(skb, h) || !find_sender(h))
+		return rx_not_member;
 	/* tartan-k hears on all addresses of the host. Before Linux 6.0 the key does not tell which it was. */
-	if (key->local_ipv4 != 0 && key->local_ipv4 != s.local)
-		return drop(n, rx_bad_dst, packets);
-	if (fault != rx_ok)
-		return drop(n, fault, packets);
-	const enum counter why = check_inner(&v, &s);
+	if (h->key.local_ipv4 != 0 && h->key.local_ipv4 != h->local)
+		return rx_bad_dst;
+	return h->fault != rx_ok ? h->fault : check_inner(h);
+}
+
+static inline int receive(struct __sk_buff *skb, struct hand *h, const uint32_t start)
+{
+	const struct view *v = &h->view;
+	const enum counter why = judge(skb, h, start);
+
 	if (why != rx_ok)
-		return drop(n, why, packets);
-	struct kernel_traffic *t = traffic_of(s.number, n);
-	t->heard_ns = now;
-	if (probe_kind(skb, &v) != 0)
-		return take_probe(skb, &v, key, &s.number, n, t, now);
-	measure(skb, &v, &c);
-	count(n, rx_ok, packets);
-	count(n, rx_bytes, c.bytes);
-	if (v.header_bytes > IPV4_HEADER_BYTES)
-		count(n, rx_opts, packets);
-	if (v.total < v.length)
-		count(n, rx_trimmed, packets);
-	t->received_packets += packets;
-	t->received_bytes += c.bytes;
+		return drop(h, why, segments(skb));
+	if (probe_kind(skb, h) != 0)
+		return take_probe(skb, h);
+	measure(skb, h);
+	count(h, rx_ok, h->crossing.packets);
+	count(h, rx_bytes, h->crossing.bytes);
+	if (v->header_bytes > IPV4_HEADER_BYTES)
+		count(h, rx_opts, h->crossing.packets);
+	if (v->total < v->length)
+		count(h, rx_trimmed, h->crossing.packets);
+	struct kernel_traffic *t = traffic_of(h);
+	t->heard_ns = h->now;
+	t->received_packets += h->crossing.packets;
+	t->received_bytes += h->crossing.bytes;
 	return (int)redirect(config.tun, BPF_F_INGRESS);
+}
+
+static inline int run_outbound(struct __sk_buff *skb, const uint32_t start)
+{
+	struct hand *h = take_hand();
+
+	return h == NULL ? TC_ACT_UNSPEC : send(skb, h, start);
+}
+
+static inline int run_inbound(struct __sk_buff *skb, const uint32_t start)
+{
+	struct hand *h = take_hand();
+
+	return h == NULL ? TC_ACT_SHOT : receive(skb, h, start);
 }
 
 SECTION("tc/outbound") int outbound(struct __sk_buff *skb)
 {
-	return send(skb, 0);
+	return run_outbound(skb, 0);
 }
 
 SECTION("tc/inbound") int inbound(struct __sk_buff *skb)
 {
-	return receive(skb, 0);
+	return run_inbound(skb, 0);
 }
 
 /* BPF_PROG_TEST_RUN puts an Ethernet header before the packet. */
@@ -341,21 +335,21 @@ SECTION("tc/inbound") int inbound(struct __sk_buff *skb)
 
 SECTION("tc/outbound_test") int outbound_test(struct __sk_buff *skb)
 {
-	return send(skb, TEST_START);
+	return run_outbound(skb, TEST_START);
 }
 
 /* The outer addresses and the VNI come in skb->cb; TC_ACT_STOLEN if keys here have no local address (before 6.0). */
 SECTION("tc/inbound_test") int inbound_test(struct __sk_buff *skb)
 {
-	struct kernel_counters *n = counters();
+	struct hand *h = take_hand();
 
-	if (n == NULL)
+	if (h == NULL)
 		return TC_ACT_SHOT;
 	/* The kernel keeps one key, so what is sent from there to here came from there. */
-	const struct bpf_tunnel_key *key = make_key(n, skb->cb[2], skb->cb[1], skb->cb[0]);
-	if (set_tunnel_key(skb, key, sizeof *key, 0) != 0)
+	make_key(h, skb->cb[2], skb->cb[1], skb->cb[0]);
+	if (set_tunnel_key(skb, PART(h, key), sizeof h->key, 0) != 0)
 		return TC_ACT_STOLEN;
 	if (skb->cb[3] != 0)
 		return TC_ACT_OK; /* that was the question */
-	return receive(skb, TEST_START);
+	return receive(skb, h, TEST_START);
 }

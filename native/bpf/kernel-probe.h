@@ -34,19 +34,19 @@ struct probe_datagram {
 #define AT(member) (IPV4_HEADER_BYTES + offsetof(struct probe_datagram, member))
 
 /* The kind of a probe; 0: the packet is data. */
-static inline uint8_t probe_kind(const struct __sk_buff *skb, const struct view *v)
+static inline uint8_t probe_kind(const struct __sk_buff *skb, struct hand *h)
 {
 	const uint32_t ports = KERNEL_PROBE_PORT << 16 | KERNEL_PROBE_PORT;
-	uint32_t begins[3];
+	const struct view *v = &h->view;
 
 	if (v->protocol != IPPROTO_UDP || v->header_bytes != IPV4_HEADER_BYTES || v->fragment != 0)
 		return 0;
 	/* No host has a subnet of less than four addresses. */
 	if ((v->source & 3) > 1 || (v->destination & 3) > 1 || skb->gso_size != 0)
 		return 0;
-	if (load_bytes(skb, v->start + IPV4_HEADER_BYTES, begins, sizeof begins) != 0 || swap32(begins[0]) != ports)
+	if (load_bytes(skb, v->start + IPV4_HEADER_BYTES, PART(h, probe), sizeof h->probe) != 0 || swap32(h->probe[0]) != ports)
 		return 0;
-	const uint32_t head = swap32(begins[2]), kind = head >> 8 & 0xff;
+	const uint32_t head = swap32(h->probe[2]), kind = head >> 8 & 0xff;
 	if (head >> 16 != (PROBE_TYPE << 8 | PROBE_VERSION) || kind < PROBE_KERNEL_QUESTION || kind > PROBE_KERNEL_ANSWER)
 		return 0;
 	return (uint8_t)kind;

@@ -136,12 +136,7 @@ struct kernel_endpoint {
 struct kernel_counters {
 	uint64_t of[COUNTER_COUNT];
 	struct kernel_traffic unnoted; /* of peers for whose traffic there was no memory; nobody reads it */
-	/*
-	 * Room for structures of the kernel's helpers. On the stack of a program without CAP_PERFMON each first store
-	 * to eight bytes waits for all stores before it.
-	 */
-	uint32_t key[11]; /* struct bpf_tunnel_key */
-	uint32_t way[17]; /* struct bpf_fib_lookup, and padding */
+	uint64_t hand[32]; /* what a program keeps of one packet: struct hand of kernel-helpers.h */
 };
 
 _Static_assert(offsetof(struct kernel_config, no_traffic) == 64 && sizeof(struct kernel_peer) == 64, "another cache line");
