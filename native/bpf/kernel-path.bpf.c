@@ -146,6 +146,12 @@ static inline bool by_kernel(struct __sk_buff *skb, struct hand *h, const struct
 	return kernel != lingers(skb, h, peer, (state & KERNEL_RECORDS) != 0);
 }
 
+/* Whether the kernel path may carry nothing any more. */
+static inline bool is_stopped(const struct hand *h)
+{
+	return config.fence != 0 || h->now > config.forward_until_ns;
+}
+
 static inline int send(struct __sk_buff *skb, struct hand *h, const uint32_t start)
 {
 	const struct view *v = &h->view;
@@ -157,16 +163,10 @@ static inline int send(struct __sk_buff *skb, struct hand *h, const uint32_t sta
 		return TC_ACT_UNSPEC;
 	h->now = boot_ns();
 	const uint8_t kind = probe_kind(skb, h);
-	if (kind == 0 && !by_kernel(skb, h, peer))
-		return TC_ACT_UNSPEC;
-	const bool measured = measure(skb, h);
-	if (config.fence != 0)
-		return drop(h, tx_fenced, h->crossing.packets);
-	if (h->now > config.forward_until_ns)
-		return drop(h, tx_orphaned, h->crossing.packets);
 	if (kind != 0)
-		return send_probe(skb, h, peer, kind);
-	if (!measured || !may_leave(v))
+		return is_stopped(h) ? TC_ACT_SHOT : send_probe(skb, h, peer, kind);
+	/* The data process has the same fence and deadline; it counts what they stop. */
+	if (!by_kernel(skb, h, peer) || is_stopped(h) || !measure(skb, h) || !may_leave(v))
 		return TC_ACT_UNSPEC;
 	if (v->dont_fragment && !fits(skb, h, peer, h->crossing.longest + KERNEL_OVERHEAD4))
 		return TC_ACT_UNSPEC;

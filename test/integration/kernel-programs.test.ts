@@ -175,14 +175,17 @@ test('peers with one address: it is that of a member until the last of them is g
   expect(inbound(foreign, { ...fromPeer, remote: ip4(192, 0, 2, 77) })).toEqual([dropped, counted('rx_not_member')]);
 });
 
-test('fence and deadline stop both directions', () => {
+test('fence and deadline stop what comes, leave to the data process what goes, and take no probe', () => {
+  const question = probePacket({ kind: 3, source: '10.5.1.0', destination: '10.5.2.0' });
   path.setFence(true);
   expect(inbound(towardsUs)).toEqual([dropped, counted('rx_fenced')]);
-  expect(outbound(towardsPeer)).toEqual([dropped, counted('tx_fenced')]);
+  expect(outbound(towardsPeer)).toEqual([next, {}]);
+  expect(outbound(question)).toEqual([dropped, {}]);
   path.setFence(false);
   path.setDeadline(BigInt(native().bootMs()) * 1_000_000n - 1n);
   expect(inbound(towardsUs)).toEqual([dropped, counted('rx_orphaned')]);
-  expect(outbound(towardsPeer)).toEqual([dropped, counted('tx_orphaned')]);
+  expect(outbound(towardsPeer)).toEqual([next, {}]);
+  expect(outbound(question)).toEqual([dropped, {}]);
 });
 
 test('before the first word of tartand nothing passes', () => {

@@ -154,11 +154,9 @@ static enum counter expected_outbound(const struct round *r)
 
 	if (endpoint == 0 || r->states[endpoint - ADDRESS(192, 0, 2, 2)] != KERNEL_KERNEL)
 		return COUNTER_COUNT;
-	if (r->fence || r->is_late)
-		return r->fence ? tx_fenced : tx_orphaned;
-	if (!segments_are_known(r) || rules_outbound(b, r->length, longest_segment(r), r->flags) != tx_ok)
+	if (r->fence || r->is_late || !segments_are_known(r))
 		return COUNTER_COUNT;
-	return tx_ok;
+	return rules_outbound(b, r->length, longest_segment(r), r->flags) == tx_ok ? tx_ok : COUNTER_COUNT;
 }
 
 static enum counter expected_inbound(const struct round *r)
