@@ -259,13 +259,18 @@ static int load_for_tun(uint32_t lanes, const char **step)
 	return fd;
 }
 
-/* The packet of a UDP socket starts at the payload. SKF_NET_OFF makes an offset count from the outer IPv4 header. */
+/*
+ * The packet of a UDP socket starts at the payload. SKF_NET_OFF makes an offset count from the outer IPv4 header, behind
+ * which the source port is: a peer has one for each of its lanes (lane-port.h).
+ */
 static int load_for_udp(uint32_t lanes, const char **step)
 {
 	struct bpf_insn program[] = {
 		ALU(MOV, CONTEXT, R1),
 		PACKET(W, SKF_NET_OFF + (int)AT(saddr)),
 		ALU(MOV, SCRATCH, R0),
+		PACKET(H, SKF_NET_OFF + (int)sizeof(struct iphdr)),
+		ALU(XOR, SCRATCH, R0),
 		ALU_K(MUL, SCRATCH, 0x9e3779b1),
 		ALU_K(RSH, SCRATCH, 24),
 		ALU_K(AND, SCRATCH, 0xffff),

@@ -34,6 +34,8 @@ static void zero(struct peer_block *b)
 	atomic_store_explicit(&b->last_heard_ns, 0, memory_order_relaxed);
 	for (size_t i = 0; i < sizeof b->statistics / sizeof b->statistics[0]; i++)
 		atomic_store_explicit(&b->statistics[i], 0, memory_order_relaxed);
+	for (size_t i = 0; i < sizeof b->lane_ports / sizeof b->lane_ports[0]; i++)
+		atomic_store_explicit(&b->lane_ports[i], 0, memory_order_relaxed);
 }
 
 /* Whoever reads the new identity finds the rest zeroed. */

@@ -23,6 +23,12 @@ bool peer_traffic_sent(struct counters_file *counters, const struct route_table 
 bool peer_traffic_received(struct counters_file *counters, const struct route_table *table, const struct peer_run *run,
 			   uint32_t source, uint16_t port, uint64_t now_ns);
 
+/* Notes a port from which data may come beside that of the endpoint. Under the lock of the prober. */
+void peer_traffic_note_port(struct peer_block *block, uint16_t port);
+
+/* Whether data was announced to come from the port, lately. */
+bool peer_traffic_knows_port(const struct peer_block *block, uint16_t port);
+
 /* Whether data passed within ACTIVE_NS. */
 bool peer_traffic_is_active(const struct peer_block *block, uint64_t now_ns);
 

@@ -5,12 +5,14 @@
 #define FAMILY 4u
 #define AT_VERSION 1u
 #define AT_KIND 2u
+#define AT_FLAGS 3u
 #define AT_SEQUENCE 4u
 #define AT_OPAQUE 8u
 #define AT_FAMILY 16u
 #define AT_LENGTH 17u
 #define AT_PREFIX 18u
 #define AT_ARRIVED 22u
+#define FLAG_LANE_PORT 1u
 
 static bool is_sound(const struct packet *p)
 {
@@ -37,6 +39,7 @@ bool probe_read(const struct packet *p, struct probe *probe)
 		.prefix = packet_u32(p, AT_PREFIX),
 		.prefix_length = packet_u8(p, AT_LENGTH),
 		.arrived = packet_u16(p, AT_ARRIVED),
+		.of_lane_port = (packet_u8(p, AT_FLAGS) & FLAG_LANE_PORT) != 0,
 	};
 	return true;
 }
@@ -47,6 +50,7 @@ void probe_write(struct packet *p, const struct probe *probe)
 	packet_put_u8(p, 0, PROBE_TYPE);
 	packet_put_u8(p, AT_VERSION, PROBE_VERSION);
 	packet_put_u8(p, AT_KIND, (uint8_t)probe->kind);
+	packet_put_u8(p, AT_FLAGS, probe->of_lane_port ? FLAG_LANE_PORT : 0);
 	packet_put_u32(p, AT_SEQUENCE, probe->sequence);
 	packet_put_u32(p, AT_OPAQUE, (uint32_t)(probe->opaque >> 32));
 	packet_put_u32(p, AT_OPAQUE + 4, (uint32_t)probe->opaque);

@@ -5,7 +5,7 @@
  *   0  0xE0      4  sequence     16  family, 4       18  address of that prefix
  *   1  version   8  opaque       17  prefix length   22  bytes of the question that arrived; 0 in a question
  *   2  kind          of the sender's prefix          24  zeros up to the length under test
- *   3  flags: 0 when sent, ignored when received
+ *   3  flags: 1 in a question from a port of its own (lane-port.h), else 0; others are ignored
  *
  * The opaque is random and comes back in the answer, so that nobody answers who did not hear the question.
  */
@@ -27,6 +27,7 @@ struct probe {
 	uint32_t prefix;
 	uint32_t prefix_length;
 	uint16_t arrived; /* of PROBE_ANSWER */
+	bool of_lane_port; /* of PROBE_QUESTION: data comes from the port of this question, too */
 };
 
 /* Whether the first byte is that of a datagram which is no inner packet: 0xE0 to 0xEF. */

@@ -19,7 +19,7 @@ static void send_answer(struct worker *w, const struct probe *question, size_t a
 	};
 
 	probe_write(&p, &said);
-	if (prober_send(w, outer->source, outer->port, &p) == 0)
+	if (prober_send(w->udp, outer->source, outer->port, &p) == 0)
 		count_add(w->block, probes_answered, 1);
 }
 
@@ -46,6 +46,8 @@ static void take_question(struct worker *w, struct probed_peer *peer, struct pee
 {
 	const uint32_t random = (uint32_t)(prober_random(w->prober) >> 32);
 
+	if (question->of_lane_port)
+		peer_traffic_note_port(b, outer->port);
 	note_length(b, inner_arrived(w, sender, arrived), w->now_ns);
 	if (answer_limit_take(&peer->limit, (uint32_t)(w->now_ns / SECOND_NS), random))
 		send_answer(w, question, arrived, outer);

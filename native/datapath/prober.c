@@ -48,7 +48,7 @@ struct probed_peer *prober_peer(struct worker *w, uint32_t number)
 	return p;
 }
 
-int prober_send(const struct worker *w, uint32_t address, uint16_t port, const struct packet *p)
+int prober_send(int fd, uint32_t address, uint16_t port, const struct packet *p)
 {
 	struct sockaddr_in to = tx_batch_address(&(struct peer_endpoint){ .address = address, .port = port });
 	struct iovec iov = { .iov_base = p->bytes, .iov_len = p->length };
@@ -56,7 +56,7 @@ int prober_send(const struct worker *w, uint32_t address, uint16_t port, const s
 		.msg_hdr = { .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &iov, .msg_iovlen = 1 },
 	};
 
-	return sendmmsg(w->udp, &m, 1, MSG_DONTWAIT) == 1 ? 0 : errno;
+	return sendmmsg(fd, &m, 1, MSG_DONTWAIT) == 1 ? 0 : errno;
 }
 
 /* The block of a peer that answers probes; NULL: it is not to be asked. */
@@ -127,7 +127,7 @@ static void ask(struct worker *w, uint32_t number, struct probed_peer *p, struct
 		.at_ns = clock_now_ns(),
 	};
 	/* A question that the kernel refuses gets no answer: the network does not let it through. */
-	if (prober_send(w, row->endpoint4, row->port4, &packet) == 0)
+	if (prober_send(w->udp, row->endpoint4, row->port4, &packet) == 0)
 		count_add(w->block, probes_asked, 1);
 }
 
@@ -146,6 +146,29 @@ static void learn_path_mtu(struct worker *w, uint32_t number, const struct packe
 	peer_blocks_learn_path_mtu(w->counters, &w->routes, number, longest, w->now_ns);
 }
 
+/* A refused question counts as asked: it gets no answer. */
+bool prober_ask_from(struct worker *w, int fd, uint32_t number, uint64_t *opaque)
+{
+	const struct peer *row = &w->routes.slot->peers[number];
+	struct prober *r = w->prober;
+	uint8_t bytes[PROBE_BYTES];
+	struct packet packet = { .bytes = bytes, .length = sizeof bytes };
+
+	pthread_mutex_lock(&r->lock);
+	const bool may_ask = has_budget(r, w->now_ns - QUESTION_BURST_NS / 2);
+	if (may_ask) {
+		struct probe probe = question_of(w, 0);
+		probe.of_lane_port = true;
+		probe_write(&packet, &probe);
+		spend(r, w->now_ns);
+		*opaque = probe.opaque;
+		if (prober_send(fd, row->endpoint4, row->port4, &packet) == 0)
+			count_add(w->block, probes_asked, 1);
+	}
+	pthread_mutex_unlock(&r->lock);
+	return may_ask;
+}
+
 static void ask_long(struct worker *w, uint32_t number, struct probed_peer *p, uint16_t length)
 {
 	const struct peer *row = &w->routes.slot->peers[number];
@@ -156,7 +179,7 @@ static void ask_long(struct worker *w, uint32_t number, struct probed_peer *p, u
 	spend(w->prober, w->now_ns);
 	path_search_sent(&p->path, length, w->now_ns);
 	p->long_question = (struct question){ .is_open = true, .sequence = probe.sequence, .opaque = probe.opaque };
-	const int err = prober_send(w, row->endpoint4, row->port4, &packet);
+	const int err = prober_send(w->udp, row->endpoint4, row->port4, &packet);
 	if (err == 0)
 		count_add(w->block, probes_asked, 1);
 	if (err != EMSGSIZE)

@@ -77,6 +77,12 @@ void prober_take(struct worker *worker, const struct packet *p, const struct out
 /* Asks whom it is time to ask. Only the worker that asks calls it, with its lock and after control_poll(). */
 void prober_ask(struct worker *worker);
 
+/*
+ * Asks from another socket than that of the worker, whose lane port it is. Returns whether it asked: those questions leave
+ * half of the budget to the others. The answer comes to `fd`.
+ */
+bool prober_ask_from(struct worker *worker, int fd, uint32_t peer, uint64_t *opaque);
+
 /* How long the thread that asks may sleep, in milliseconds. */
 int prober_sleep_ms(const struct worker *worker, int longest_ms);
 
@@ -89,7 +95,7 @@ void prober_activate(struct worker *worker, uint32_t peer);
 struct probed_peer *prober_peer(struct worker *worker, uint32_t number);
 uint64_t prober_random(struct prober *prober);
 /* Returns 0 or an errno. */
-int prober_send(const struct worker *worker, uint32_t address, uint16_t port, const struct packet *p);
+int prober_send(int fd, uint32_t address, uint16_t port, const struct packet *p);
 
 /* Of what passed as a question: the bytes of the longest inner packet that passes. */
 static inline uint64_t inner_bytes(uint64_t passed, size_t extra)

@@ -147,6 +147,13 @@ static void note_run(struct worker *w, struct peer_run *run, const struct outer 
 	*run = (struct peer_run){ 0 };
 }
 
+static bool is_lane_port(struct worker *w, uint32_t sender, uint16_t port)
+{
+	const struct peer_block *b = peer_blocks_of(w->counters, &w->routes, sender);
+
+	return b != NULL && peer_traffic_knows_port(b, port);
+}
+
 /* Each packet of a message that passes lengthens the run; one of another peer ends it first. */
 static void handle_packet(struct rx *r, struct packet *p, const struct outer *outer, struct peer_run *run)
 {
@@ -155,6 +162,8 @@ static void handle_packet(struct rx *r, struct packet *p, const struct outer *ou
 
 	switch (forward_inbound(p, outer, &w->self, &w->routes, &out)) {
 	case WRITE_TO_TUN:
+		if (out.notes.unexpected_port)
+			out.notes.unexpected_port = !is_lane_port(w, out.sender, outer->port);
 		if (run->packets > 0 && run->peer != out.sender)
 			note_run(w, run, outer);
 		*run = (struct peer_run){

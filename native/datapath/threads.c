@@ -58,6 +58,8 @@ static void open_thread(struct threads *threads, size_t i, const struct options 
 		turns_open(&threads->sparse_tx, t->worker.tun, SPARSE_WAITING_MAX / TX_BUDGET);
 		turns_open(&threads->sparse_rx, t->worker.udp, SPARSE_WAITING_MAX / RX_BUDGET);
 	}
+	if (t->role != ROLE_RX)
+		lane_port_open(&t->worker.lane_port, t->worker.udp);
 	tx_open(&t->tx, &t->worker, sparse == NULL ? NULL : &threads->sparse_tx, t == sparse);
 	rx_open(&t->rx, &t->worker, sparse == NULL ? NULL : &threads->sparse_rx, t == sparse);
 	/*

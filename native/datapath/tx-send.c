@@ -55,7 +55,7 @@ static void count_refused(struct worker *w, uint32_t peer, enum counter why, siz
 	count_add(w->block, why, packets);
 }
 
-static int send_one(const struct worker *w, const struct peer_endpoint *endpoint, const struct packet *p)
+static int send_one(struct worker *w, const struct peer_endpoint *endpoint, const struct packet *p)
 {
 	struct sockaddr_in to = tx_batch_address(endpoint);
 	struct iovec iov = { .iov_base = p->bytes, .iov_len = p->length };
@@ -65,7 +65,7 @@ static int send_one(const struct worker *w, const struct peer_endpoint *endpoint
 	int sent;
 
 	do
-		sent = sendmmsg(w->udp, &m, 1, MSG_DONTWAIT);
+		sent = sendmmsg(lane_port_socket(w, endpoint), &m, 1, MSG_DONTWAIT);
 	while (sent < 0 && errno == EINTR);
 	return sent == 1 ? 0 : sent == 0 ? EIO : errno;
 }
@@ -201,13 +201,26 @@ static void handle_refused(struct worker *w, const struct tx_batch *b, size_t i,
 		count_refused(w, r->endpoint.peer, counter_of(err), r->packets);
 }
 
+/* How many messages from `first` on go from one socket, which is `fd`. */
+static size_t of_one_socket(struct worker *w, const struct tx_batch *b, size_t first, int *fd)
+{
+	size_t end = first + 1;
+
+	*fd = lane_port_socket(w, &b->gso_run[first].endpoint);
+	while (end < b->messages && lane_port_socket(w, &b->gso_run[end].endpoint) == *fd)
+		end++;
+	return end - first;
+}
+
 void tx_send(struct worker *w, struct tx_batch *b)
 {
 	size_t i = 0;
 
 	tx_batch_finish(b);
 	while (i < b->messages) {
-		int sent = sendmmsg(w->udp, &b->message[i], (unsigned int)(b->messages - i), MSG_DONTWAIT);
+		int fd;
+		const size_t count = of_one_socket(w, b, i, &fd);
+		int sent = sendmmsg(fd, &b->message[i], (unsigned int)count, MSG_DONTWAIT);
 		int err = sent > 0 ? 0 : sent == 0 ? EIO : errno;
 		for (; sent > 0; sent--, i++)
 			count_sent(w, b->gso_run[i].endpoint.peer, b->gso_run[i].packets, b->gso_run[i].bytes);

@@ -9,6 +9,7 @@
 #include "count.h"
 #include "forward.h"
 #include "gso-denied.h"
+#include "lane-port.h"
 #include "limiter.h"
 
 /* What a poll found. */
@@ -26,6 +27,7 @@ struct worker {
 	int udp;
 	int wake; /* eventfd, the doorbell */
 	int path_mtu; /* path-mtu.h; -1: none */
+	struct lane_port lane_port;
 	uint32_t features; /* FEATURE() */
 	struct buffers buffers;
 	/* Set anew by control_poll(). */

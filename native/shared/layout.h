@@ -214,7 +214,7 @@ enum peer_statistic {
 #undef PEER_STATISTIC_ENUM
 	PEER_STATISTIC_COUNT
 };
-#define PEER_STATISTICS_MAX 28u
+#define PEER_STATISTICS_MAX 26u
 _Static_assert(PEER_STATISTIC_COUNT <= PEER_STATISTICS_MAX, "more statistics than words for them");
 
 /*
@@ -228,6 +228,8 @@ struct peer_block {
 	_Atomic uint32_t path_mtu_until_s; /* CLOCK_BOOTTIME seconds; from then on it is not known. Written after it */
 	_Atomic uint64_t last_heard_ns;  /* CLOCK_BOOTTIME; 0: never. Any thread may write it */
 	_Atomic uint64_t statistics[PEER_STATISTICS_MAX]; /* enum peer_statistic; the rest is 0 so far */
+	/* The newest ports from which the peer sends beside its own, four to a word. Written under the lock of the prober. */
+	_Atomic uint64_t lane_ports[2];
 };
 _Static_assert(sizeof(struct peer_block) == 256, "a peer block has another size");
 

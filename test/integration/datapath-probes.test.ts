@@ -157,7 +157,11 @@ test('fault D21: a path that loses long packets without a word is found out', as
 }, 30_000);
 
 test('of a path that loses every second question the loss is a half', async () => {
-  nft('b', ...inputChain, 'rule inet blocked in udp dport 8285 udp length 32 @th,80,8 == 1 numgen inc mod 2 0 drop');
+  nft(
+    'b',
+    ...inputChain,
+    'rule inet blocked in udp dport 8285 udp sport 8285 udp length 32 @th,80,8 == 1 numgen inc mod 2 0 drop',
+  );
   await publish('a', probeFeature, 'lossy');
   const half = await until('an answer', pinged, ({ answered }) => answered === 1);
   expect([half.asked, half.loss]).toEqual([2, 0.5]);

@@ -13,6 +13,8 @@ const bufferBytes = 1 << 20;
 const sparseTos = 0x10;
 const denseTos = 0x18;
 const congestionBits = 3;
+/** Any that no program listens at on the addresses of the peers. */
+const peerPort = 8285;
 
 useScratch();
 let first: number;
@@ -39,15 +41,18 @@ afterEach(() => {
   for (const fd of opened.splice(0)) native().closeFd(fd);
 });
 
-/** From each address `count` datagrams that name address and TOS, each with a fresh socket as another process would. */
-function send(addresses: readonly string[], tos: number, count = 1): void {
-  const text = String.raw`my ($port, $tos, $count, @from) = @ARGV;
+/**
+ * From each address `count` datagrams that name address and TOS, each with a fresh socket as another process would, on a
+ * port of its own or the one given.
+ */
+function send(addresses: readonly string[], tos: number, count = 1, source = 0): void {
+  const text = String.raw`my ($port, $tos, $count, $source, @from) = @ARGV;
     for my $from (@from) {
       socket(S, AF_INET, SOCK_DGRAM, 0) or die $!; setsockopt(S, 0, 1, pack('i', $tos)) or die $!;
-      bind(S, pack_sockaddr_in(0, inet_aton($from))) or die $!;
+      bind(S, pack_sockaddr_in($source, inet_aton($from))) or die $!;
       defined send(S, "$from $tos", 0, pack_sockaddr_in($port, inet_aton('127.0.0.1'))) or die $! for 1 .. $count;
     }`;
-  perl(text, String(port), String(tos), String(count), ...addresses);
+  perl(text, String(port), String(tos), String(count), String(source), ...addresses);
 }
 
 /** Delivery over loopback is part of sending: what was sent is here. */
@@ -78,10 +83,10 @@ test.each([2, 3, 4])('%i lanes: those marked as dense go to the last lane', lane
   expect(fds.map(fd => read(fd).length)).toEqual(fds.map((_, i) => (i === lanes - 1 ? 4 * peers.length : 0)));
 });
 
-test.each([1, 2, 3])('%i lanes: all else of a peer goes to one of the others', lanes => {
+test.each([1, 2, 3])('%i lanes: all else from one port of a peer goes to one of the others', lanes => {
   const { fds } = widen(lanes);
   const marks = [0, congestionBits, 0x08, 0x1c, 0xb8];
-  for (const tos of marks) send(peers, tos, 3);
+  for (const tos of marks) send(peers, tos, 3, peerPort);
   const laneOf = new Map<string, number>();
   const got = fds.map(fd => read(fd));
   for (const [lane, texts] of got.entries())
@@ -94,6 +99,15 @@ test.each([1, 2, 3])('%i lanes: all else of a peer goes to one of the others', l
   // Of several lanes the last is for dense flows.
   const bulk = Math.max(1, lanes - 1);
   expect([...new Set(laneOf.values())].sort()).toEqual(Array.from({ length: bulk }, (_, lane) => lane));
+});
+
+test('fault N11: what one peer sends from its ports goes to all lanes of bulk flows', () => {
+  const { fds } = widen(3);
+  for (let i = 0; i < 24; i++) send(peers.slice(0, 1), 0);
+  const [first = 0, second = 0, ...others] = fds.map(fd => read(fd).length);
+  expect(first).toBeGreaterThan(0);
+  expect(second).toBeGreaterThan(0);
+  expect([first + second, ...others]).toEqual([24, 0, 0]);
 });
 
 test('before it is shared nobody else gets the port, and afterwards a stranger gets the port and no datagram', () => {

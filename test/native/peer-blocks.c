@@ -23,13 +23,14 @@ static void learn(struct peer_block *b, uint32_t value)
 {
 	b->path_mtu = value;
 	b->last_heard_ns = value;
-	b->statistics[27] = value;
+	b->statistics[PEER_STATISTICS_MAX - 1] = value;
+	b->lane_ports[1] = value;
 }
 
 static bool has(const struct peer_block *b, uint32_t identity, uint32_t value)
 {
 	return b->identity[0] == 0 && b->identity[3] == identity && b->path_mtu == value && b->last_heard_ns == value &&
-	       b->statistics[27] == value;
+	       b->statistics[PEER_STATISTICS_MAX - 1] == value && b->lane_ports[1] == value;
 }
 
 static void changes_hands(struct suite *s)

@@ -17,7 +17,7 @@ static const struct probe question = {
 static bool is_same(const struct probe *a, const struct probe *b)
 {
 	return a->kind == b->kind && a->sequence == b->sequence && a->opaque == b->opaque && a->prefix == b->prefix &&
-	       a->prefix_length == b->prefix_length && a->arrived == b->arrived;
+	       a->prefix_length == b->prefix_length && a->arrived == b->arrived && a->of_lane_port == b->of_lane_port;
 }
 
 /* The example of the head of probe.h, byte for byte. */
@@ -39,6 +39,24 @@ static void has_these_bytes(struct suite *s)
 	probe_write(&p, &answer);
 	CHECK(s, bytes[2] == 2 && bytes[22] == 0x12 && bytes[23] == 0x34);
 	CHECK(s, probe_read(&p, &read) && is_same(&read, &answer));
+	struct probe other = question;
+	other.of_lane_port = true;
+	probe_write(&p, &other);
+	CHECK(s, bytes[3] == 1 && probe_read(&p, &read) && is_same(&read, &other));
+}
+
+/* A peer has as many ports as lanes and one more, and twice as many after its data process was replaced. */
+static void keeps_the_newest_ports(struct suite *s)
+{
+	struct peer_block b = { 0 };
+
+	CHECK(s, !peer_traffic_knows_port(&b, 0));
+	for (uint16_t port = 40001; port <= 40010; port++) {
+		peer_traffic_note_port(&b, port);
+		peer_traffic_note_port(&b, port);
+		for (uint16_t i = 40000; i <= 40011; i++)
+			CHECK(s, peer_traffic_knows_port(&b, i) == (i > 40000 && i <= port && i + 8 > port));
+	}
 }
 
 /* Every length, and every value of every byte: only sound ones are read. */
@@ -165,6 +183,7 @@ int main(void)
 {
 	struct bench b = bench_open("probe", 31);
 
+	keeps_the_newest_ports(&b.s);
 	has_these_bytes(&b.s);
 	refuses_what_is_not_sound(&b.s);
 	is_taken_from_the_peer_that_has_the_prefix(&b);
