@@ -5,19 +5,22 @@
  */
 import { defineConfig } from 'vitest/config';
 
+/** For a machine that is slow, as the guests of test/support/guest.ts are. */
+const patience = Number(process.env['TARTAN_PATIENCE'] ?? 1);
+
 export default defineConfig({
   test: {
     reporters: [['default', { summary: false }], './test/support/reporter.ts'],
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], pool: 'forks', testTimeout: 10_000 } },
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], pool: 'forks', testTimeout: 10_000 * patience } },
       {
         test: {
           name: 'contract',
           include: ['test/contract/**/*.test.ts'],
           pool: 'forks',
           maxWorkers: 2,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          testTimeout: 60_000 * patience,
+          hookTimeout: 60_000 * patience,
         },
       },
       {
@@ -27,8 +30,8 @@ export default defineConfig({
           pool: 'forks',
           fileParallelism: false,
           maxWorkers: 1,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          testTimeout: 60_000 * patience,
+          hookTimeout: 60_000 * patience,
         },
       },
       {
@@ -37,8 +40,8 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           pool: 'forks',
           maxWorkers: 3,
-          testTimeout: 90_000,
-          hookTimeout: 90_000,
+          testTimeout: 90_000 * patience,
+          hookTimeout: 90_000 * patience,
         },
       },
       {
@@ -48,8 +51,8 @@ export default defineConfig({
           pool: 'forks',
           fileParallelism: false,
           maxWorkers: 1,
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          testTimeout: 120_000 * patience,
+          hookTimeout: 120_000 * patience,
         },
       },
     ],

@@ -12,7 +12,7 @@ import { afterEach, beforeEach, expect } from 'vitest';
 import type { DatapathStats } from '../../src/datapath/datapath.js';
 import { native, type NativeTable } from '../../src/lib/native.js';
 import type { HangLimits } from '../../src/lib/supervisor.js';
-import { root } from '../support/tools.js';
+import { patience, root } from '../support/tools.js';
 
 export type Host = 'a' | 'b';
 
@@ -63,7 +63,7 @@ export async function until<T>(
   for (const began = Date.now(); ; await delay(10)) {
     const seen = await probe();
     if (yes(seen)) return seen;
-    if (Date.now() - began > limitMs) throw new Error(`${what} did not happen: ${JSON.stringify(seen)}`);
+    if (Date.now() - began > limitMs * patience) throw new Error(`${what} did not happen: ${JSON.stringify(seen)}`);
   }
 }
 

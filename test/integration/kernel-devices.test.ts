@@ -5,6 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { run, until, type Daemon } from './datapath-lab.js';
+import { patience } from '../support/tools.js';
 import { KernelLab, kernelState, pairOf } from './kernel-lab.js';
 
 let lab: KernelLab;
@@ -24,7 +25,7 @@ function filters(device: string): string {
 async function untilRepaired(daemon: Daemon, probe: () => boolean): Promise<void> {
   const began = Date.now();
   await until('a repair', probe, seen => seen, 5000);
-  expect(Date.now() - began).toBeLessThan(1500);
+  expect(Date.now() - began).toBeLessThan(1500 * patience);
   expect((await kernelState(daemon)).kernel.state).toBe('on');
 }
 
@@ -121,7 +122,7 @@ describe('under traffic', () => {
     async (_, verb, change) => {
       const { lost, tookMs } = await lostTo(() => lab.ip('a', 'link', verb, 'tartan-k', ...change));
       // A look each second would lose 500 of them.
-      expect(lost).toBeLessThanOrEqual(tookMs + 100);
+      expect(lost).toBeLessThanOrEqual(tookMs + 100 * patience);
       if (verb === 'delete')
         expect((await a.state()).events.join('\n')).toContain('made again: the link tartan-k, the filter of tartan-k');
       expect(await lab.lost(100)).toBe(0);

@@ -1,15 +1,12 @@
 #!/bin/bash
 # Gets the Docker engines of other Debian releases for the tests, each with its containerd, into .cache/engines/MAJOR:
-# only unpacked, the machine's runc and docker-init serve all of them. apt has sources, lists and a cache of its own
-# below .cache, so that the machine's stay as they are, and checks signatures with Debian's keyring. What cannot be had
-# is said in one line and is no failure: the tests of that engine are skipped. Quick and silent when all are there.
+# only unpacked, the machine's runc and docker-init serve all of them. What cannot be had is said in one line and is no
+# failure: the tests of that engine are skipped. Quick and silent when all are there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+. test/support/apt.sh
 engines=.cache/engines
 scratch=$engines/apt
-
-say() { printf 'setup: %s\n' "$*"; }
 
 # The engine of the machine's own release is unpacked with the other tools.
 missing_suites() {
@@ -18,38 +15,6 @@ missing_suites() {
 	for suite in bookworm trixie forky; do
 		[ "$suite" = "$own" ] || grep -qsx "suite $suite" $engines/*/.unpacked || echo "$suite"
 	done
-}
-
-# The mirror that the machine uses for Debian, if it does.
-mirror() {
-	local uri
-	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>/dev/null | head -1)
-	echo "${uri:-http://deb.debian.org/debian}"
-}
-
-# prepare_apt SUITE...; hooks of the machine's configuration would change the machine.
-prepare_apt() {
-	local suite from
-	from=$(mirror)
-	mkdir -p $scratch/lists/partial $scratch/cache/archives/partial
-	for suite in "$@"; do echo "deb [signed-by=$keyring] $from $suite main"; done >$scratch/sources.list
-	cat >$scratch/apt.conf <<-END
-		#clear APT::Update;
-		#clear DPkg::Post-Invoke;
-		#clear Acquire::IndexTargets::deb::DEP-11;
-		Dir::Etc::SourceList "$PWD/$scratch/sources.list";
-		Dir::Etc::SourceParts "-";
-		Dir::Etc::Preferences "-";
-		Dir::Etc::PreferencesParts "-";
-		Dir::State::Lists "$PWD/$scratch/lists";
-		Dir::State::Status "/dev/null";
-		Dir::Cache "$PWD/$scratch/cache";
-		Acquire::AllowInsecureRepositories "false";
-		Acquire::Languages "none";
-		Acquire::Retries "1";
-		Acquire::http::Timeout "15";
-		APT::Sandbox::User "root";
-	END
 }
 
 # unpack_engine SUITE
@@ -73,12 +38,13 @@ unpack_engine() {
 mapfile -t suites < <(missing_suites)
 [ ${#suites[@]} -gt 0 ] || exit 0
 without() { say "no Docker of Debian's $1: $2; the tests with it are skipped, the next set-up tries again"; }
-if ! command -v apt-get >/dev/null || [ ! -e $keyring ]; then
-	without "${suites[*]}" "no apt-get, or no $keyring (package debian-archive-keyring)"
+lacks=$(apt_lacks)
+if [ -n "$lacks" ]; then
+	without "${suites[*]}" "$lacks"
 	exit 0
 fi
 trap 'rm -rf $scratch' EXIT
-prepare_apt "${suites[@]}"
+prepare_apt $scratch "${suites[@]}"
 apt-get -c $scratch/apt.conf -qq update </dev/null >$scratch/log 2>&1 || true
 absent=()
 for suite in "${suites[@]}"; do unpack_engine "$suite" 2>>$scratch/log || absent+=("$suite"); done

@@ -1,7 +1,7 @@
 #!/bin/bash
 # `npm run test:long [-- PART...]`: what does not fit into ten minutes, in parts that can be run apart, each for up to an
 # hour. The last output of each is kept in test/long-output/PART.txt. Needs root.
-parts=(fuzz asan tsan rounds store scale churn faults upgrade soak docker metrics web diagnosis kernel)
+parts=(fuzz asan tsan rounds store scale churn faults upgrade soak docker metrics web diagnosis kernel kernels)
 self=${BASH_SOURCE[0]}
 # Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
 [ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "$self" "$@"
@@ -36,6 +36,10 @@ setup all
 [ "$part" = fuzz ] || bash test/support/traces.sh >"$scratch/before"
 case $part in
 	kernel) for seed in 1 2 3; do step "a million packets through the kernel programs, seed $seed" bash test/support/kernel-rules.sh 1000000 $seed; done ;;
+	kernels)
+		setup kernels
+		step "the engine kernel on Debian's kernels" vitest run --project long test/long/kernels.test.ts
+		;;
 	fuzz) step 'long fuzzing' nice -n 19 make -s -C native fuzz FUZZ_SECONDS="${TARTAN_FUZZ_SECONDS:-600}" ;;
 	asan)
 		native 'native with sanitizers' make -s -C native check

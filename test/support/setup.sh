@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs what the demo and the tests need and builds: `setup.sh all` (the default) or `setup.sh check` for what
-# `npm run check` needs. Quick and silent when nothing is missing, and then it needs no network and no root.
+# `npm run check` needs; `setup.sh kernels` gets qemu and the kernels of Debian's releases, into .cache/qemu and
+# .cache/kernels. Quick and silent when nothing is missing, and then it needs no network and no root.
 # Nothing it installs starts or enables a service or registers an emulator: etcd and Docker are only unpacked, into
 # .cache/tools, and so are a compiler for arm64 and qemu, into .cache/cross, Prometheus, into
 # .cache/prometheus, Chromium, into .cache/browser, and the compiler of the BPF programs, into .cache/clang.
@@ -112,6 +113,9 @@ clang_packages() {
 	clang-14 --version 2>/dev/null | grep -qF 'clang version 14.0.6' || printf '%s\n' clang-14 libclang-common-14-dev
 }
 
+# For kernels of other releases: an emulator of a whole machine, and what finds and loads modules.
+qemu_packages() { printf '%s\n' qemu-system-x86 qemu-system-common qemu-system-data seabios ipxe-qemu kmod; }
+
 # unpack DIRECTORY PACKAGE...
 unpack() {
 	[ $# -gt 1 ] || return 0
@@ -138,7 +142,7 @@ fetch() {
 	for file in "$directory"/deb/*.deb; do dpkg-deb -x "$file" "$directory"; done
 	rm -rf "$directory/deb"
 	# Emulators of thirty processors, 13 MB each.
-	find "$directory" -path '*/usr/bin/qemu-*' ! -name qemu-aarch64-static ! -name qemu-x86_64-static -delete
+	find "$directory" -path '*/usr/bin/qemu-*-static' ! -name qemu-aarch64-static ! -name qemu-x86_64-static -delete
 	printf '%s\n' "$@" >"$directory/.unpacked"
 }
 
@@ -183,13 +187,18 @@ build_program() {
 		die "$source did not build, see above"
 }
 
-case $want in all | check) ;; *) die "unknown argument $want, expected: all or check" ;; esac
+case $want in all | check | kernels) ;; *) die "unknown argument $want, expected: all, check or kernels" ;; esac
 check_node
 mkdir -p .cache
 # Two set-ups in one tree wait for each other; without flock (no util-linux yet) there is nothing to wait with.
 if have flock; then
 	exec 9>.cache/setup.lock
 	flock 9
+fi
+if [ "$want" = kernels ]; then
+	mapfile -t packages < <(qemu_packages)
+	unpack .cache/qemu "${packages[@]}"
+	exec bash test/support/kernels.sh
 fi
 install_packages
 if [ "$want" = all ]; then

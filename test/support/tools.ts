@@ -73,6 +73,9 @@ export interface RunOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
+/** How many times slower than usual this machine is: a guest of guest.ts is. */
+export const patience = Number(process.env['TARTAN_PATIENCE'] ?? 1);
+
 let refusing = false;
 
 /** From now on nothing is started: what a lab made is being removed. */
@@ -164,7 +167,7 @@ export async function until<T>(
   timeoutMs = 15_000,
 ): Promise<T> {
   let last: unknown;
-  for (const end = performance.now() + timeoutMs; performance.now() < end; await delay(25)) {
+  for (const end = performance.now() + timeoutMs * patience; performance.now() < end; await delay(25)) {
     try {
       const answer = await ask();
       if (answer !== undefined && answer !== false) return answer;
@@ -173,5 +176,5 @@ export async function until<T>(
       last = error;
     }
   }
-  throw new Error(`not within ${timeoutMs} ms: ${what}`, { cause: last });
+  throw new Error(`not within ${timeoutMs * patience} ms: ${what}`, { cause: last });
 }
