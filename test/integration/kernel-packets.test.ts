@@ -197,6 +197,18 @@ test('fence and deadline stop both directions within a packet, and let them go o
   }
 });
 
+test('past a deadline that the programs alone have, packets go by user space', async () => {
+  await daemons.a.call('forwardUntil', 1);
+  try {
+    withTableOf(await pidOf(daemons.a), table => table.setForwardUntil(2 ** 45));
+    const before = await sentByUser();
+    await attempt(places.inside('a', ['ping', '-n', '-c', '5', '-i', '0.01', '-W', '0.2', places.address('b')]));
+    expect(await sentByUser()).toBeGreaterThanOrEqual(before + 5);
+  } finally {
+    await daemons.a.call('forwardUntil', 2 ** 45);
+  }
+});
+
 test.each([
   [0x02, 0x02],
   [0xb8, 0],
