@@ -39,7 +39,9 @@ export interface PeerEvidence {
   readonly inside: Ipv4;
   /** It answers probes; any other host is asked by ICMP echo. */
   readonly probed: boolean;
+  /** By user space: what its kernel path says is no word of its processes. */
   readonly heardMs: number | undefined;
+  readonly heardByKernelMs?: number | undefined;
   /** The last answer to a probe, or to an echo. */
   readonly answeredMs: number | undefined;
   readonly unanswered: Unanswered;
@@ -120,7 +122,12 @@ function verdictOf(state: Verdict['state'], found: Finding | undefined): Verdict
 }
 
 function silentFor(evidence: PeerEvidence): Verdict {
-  return verdictOf('silent', hardEvidence(evidence) ?? oneWay(evidence) ?? thisHost(evidence) ?? nothing(evidence));
+  const found = hardEvidence(evidence) ?? oneWay(evidence) ?? thisHost(evidence) ?? nothing(evidence);
+  const goesOn = isHeardNow({ ...evidence, heardMs: evidence.heardByKernelMs });
+  return verdictOf(
+    'silent',
+    goesOn ? { ...found, reason: `${found.reason}; packets go on by the kernel engine` } : found,
+  );
 }
 
 function hardEvidence(evidence: PeerEvidence): Finding | undefined {

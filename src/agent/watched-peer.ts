@@ -232,6 +232,7 @@ export class WatchedPeer {
       inside: this.inside,
       probed: this.probed,
       heardMs: this.#measured?.heardMs,
+      heardByKernelMs: this.#measured?.heardByKernelMs,
       answeredMs: this.#answeredMs,
       unanswered: { count: this.#unanswered, sinceMs: this.#unansweredSinceMs },
       neighbour,
@@ -243,6 +244,7 @@ export class WatchedPeer {
   describe(nowMs: number): PeerWatched {
     const { state, reason, nextStep } = this.verdict;
     const m = this.#measured;
+    const heardMs = Math.max(m?.heardMs ?? -Infinity, m?.heardByKernelMs ?? -Infinity);
     const rates = this.#rates && nowMs - this.#rates.atMs <= rateMs ? this.#rates : undefined;
     const seen = m?.addressSeen;
     // Nobody asks for the path of a pair without traffic, so what is known of it grows old.
@@ -252,7 +254,7 @@ export class WatchedPeer {
       stateSeconds: Math.round((nowMs - this.sinceMs) / 1000),
       reason,
       nextStep,
-      heardSeconds: m?.heardMs === undefined ? null : Math.max(0, Math.round((nowMs - m.heardMs) / 1000)),
+      heardSeconds: heardMs === -Infinity ? null : Math.max(0, Math.round((nowMs - heardMs) / 1000)),
       roundTripMs: m?.roundTripUs
         ? { p50: m.roundTripUs.p50 / 1000, p99: m.roundTripUs.p99 === undefined ? null : m.roundTripUs.p99 / 1000 }
         : null,
@@ -272,6 +274,7 @@ export class WatchedPeer {
 function isSame(a: PeerMeasurement, b: PeerMeasurement): boolean {
   return (
     a.heardMs === b.heardMs &&
+    a.heardByKernelMs === b.heardByKernelMs &&
     a.sentMs === b.sentMs &&
     a.askedMs === b.askedMs &&
     a.answeredMs === b.answeredMs &&

@@ -70,7 +70,10 @@ export interface DatapathStats {
 export interface PeerMeasurement {
   /** As in TunnelPeer. */
   readonly identity: string;
+  /** By user space. */
   readonly heardMs: number | undefined;
+  /** Data or an answer of its kernel path, which goes on when its processes are dead. */
+  readonly heardByKernelMs?: number | undefined;
   /** When a packet was last sent to it, or refused by the kernel; a question not counted. */
   readonly sentMs: number | undefined;
   /** Inner packets of others than the engine itself. */

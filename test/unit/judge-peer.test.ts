@@ -108,6 +108,14 @@ describe('a peer that answers probes', () => {
       /see that host-b is on/,
       { hostAnswers: false },
     ],
+    // Its processes are dead, and its kernel goes on.
+    [
+      'refused',
+      /^192\.0\.2\.2 refuses UDP 8285 .*; packets go on by the kernel engine$/,
+      /^on host-b: systemctl status tartand/,
+      { icmp: icmp(3), heardByKernelMs: now - 100 },
+    ],
+    ['nothing-heard', /is silent, 2 other.* host is down$/, /ping/, { heardByKernelMs: now - 3_100 }],
     // Heard, but before the silence began.
     ['nothing-heard', /is silent, 2 other/, /ping/, { heardMs: now - 3_100 }],
     ['nothing-heard', /is silent: UDP 8285 is blocked on the way or here/, /^ping/, { othersHeard: 0 }],

@@ -340,7 +340,7 @@ function mergeMeasurement(base: PeerMeasurement, one: PublishedPair, reason: str
     engine,
     ...(reason !== undefined && { engineReason: reason }),
     ...(traffic && {
-      heardMs: later(base.heardMs, traffic.heardNs),
+      heardByKernelMs: later(undefined, traffic.heardNs),
       sentMs: later(base.sentMs, traffic.sentNs),
       sent: sum(base.sent, traffic.sentPackets, traffic.sentBytes),
       received: sum(base.received, traffic.receivedPackets, traffic.receivedBytes),
