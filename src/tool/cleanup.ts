@@ -95,9 +95,9 @@ export async function withoutForwarding<T>(runDir: string, work: (pids: readonly
 export async function withoutDaemon<T>(runDir: string, work: () => Promise<T>): Promise<T> {
   const unlock = existsSync(runDir) ? lockRunDir(runDir) : (): void => {};
   try {
-    const done = await work();
+    // First, because etcd may be silent, and the programs of this build would drop everything after the lease's deadline.
     releaseTun(tunnelDevice);
-    return done;
+    return await work();
   } finally {
     unlock();
   }
