@@ -72,7 +72,7 @@ const table = [
   { name: 'on-lost', kind: 'text', value: 'REACTION', fallback: 'exit', help: 'when another node owns the subnet, its traffic stopped: exit (75), or degraded: stay and wait for an operator', disposition: works },
   { name: 'peer-hold-down', kind: 'integer', value: 'SECONDS', fallback: '60', min: 0, max: 86_400, help: 'how long a peer that vanished from etcd without a goodbye stays routed; 0 obeys at once, also when most vanish together', disposition: works },
   // tunnel
-  { name: 'engine', kind: 'text', value: 'ENGINE', fallback: 'user', help: 'what carries packets between hosts of tartan: user (the data process), kernel (VXLAN-GPE on UDP 4790, to hosts that announce it), or auto: kernel where Linux is 6.1 or later; Engine "user" of the network document overrides it', disposition: works },
+  { name: 'engine', kind: 'text', value: 'ENGINE', fallback: 'auto', help: 'what carries packets between hosts of tartan: user (the data process), kernel (VXLAN-GPE on UDP 4790, to hosts that announce it), or auto: kernel where Linux is 6.1 or later; Engine "user" of the network document overrides it', disposition: works },
   { name: 'no-source-check', kind: 'boolean', value: '', fallback: 'false', help: 'accept packets whose inner source does not belong to the sender', disposition: works },
   { name: 'no-destination-check', kind: 'boolean', value: '', fallback: 'false', help: 'accept packets that are not for the own subnet', disposition: works },
   // health and log

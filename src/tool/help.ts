@@ -11,7 +11,7 @@ const examples: Readonly<Record<string, readonly string[]>> = {
   top: ['top', 'top --count 1 -o json'],
   trace: ['trace 10.5.2.7', 'trace 10.5.2.7 --from 10.5.1.2'],
   bugreport: ['bugreport', 'bugreport --output /root/report.tar.gz'],
-  ping: ['ping', 'ping --size 1472 --df host-b'],
+  ping: ['ping', 'ping --size 1464 --df host-b'],
   leases: ['leases -o wide', 'leases --etcd-endpoints http://192.0.2.254:2379'],
   'lease ls': ['lease ls -o json'],
   'lease reserve': ['lease reserve', 'lease reserve 10.5.7.0/24 --public-ip 192.0.2.7'],

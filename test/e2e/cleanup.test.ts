@@ -91,6 +91,8 @@ test('fault F10: what flannel left is told with the command, which removes exact
       'filter -A FORWARD -s 203.0.113.9 -j DROP',
     ])
       await b.run(program, '-t', ...line.split(' '));
+  // Those of the engine kernel come once it receives.
+  await until('all rules of ours', async () => (await rules()).includes('--dport 4790'));
   const before = await rules();
   for (const program of ['iptables-nft', 'iptables-legacy'])
     for (const line of [

@@ -264,7 +264,7 @@ test('the subnet was taken meanwhile: its traffic stops when etcd says so, with 
   await a.daemon.waitForEvent('lease.lost');
   expect(await a.daemon.end()).toBe(75);
   expect(await lab().etcd.get(key)).toBe(theirs);
-  const wire = await lab().captureUnderlay(`udp port 8285 and src host ${a.address}`);
+  const wire = await lab().captureUnderlay(`(udp port 8285 or udp port 4790) and src host ${a.address}`);
   expect(await a.pingFromContainer(b.containerAddress)).toBe(false);
   expect(await wire.stop()).toEqual([]);
   await a.startDaemon().waitForEvent('daemon.ready');
@@ -279,7 +279,7 @@ test('degraded: another owner stops the traffic at once, and the daemon stays, n
   const key = `${subnets}/${b.subnet.replace('/', '-')}`;
   await lab().etcd.put(key, JSON.stringify({ PublicIP: '192.0.2.66', nodeId: 'another' }));
   await b.daemon.waitForEvent('lease.lost', {}, 2000);
-  const wire = await lab().captureUnderlay(`udp port 8285 and src host ${b.address}`);
+  const wire = await lab().captureUnderlay(`(udp port 8285 or udp port 4790) and src host ${b.address}`);
   expect(await b.pingFromContainer(lab().node('a').containerAddress)).toBe(false);
   expect(await wire.stop()).toEqual([]);
   expect(await b.status()).toMatchObject({ phase: 'lost', ready: false, lease: { state: 'lost' } });

@@ -46,7 +46,7 @@ describe('Docker', () => {
 
 if (runsAll) {
   describe('by the kernel', () => {
-    const lab = useLab({ nodes: ['a', 'b'] }, opened => opened.bringUp({ engine: 'kernel' }));
+    const lab = useLab({ nodes: ['a', 'b'] }, opened => opened.bringUp());
 
     test.each(kernelRows)('$id $what', async row => {
       onTestFailed(() => void process.stderr.write(`${lastSeen}\n`));

@@ -25,7 +25,7 @@ test('makes the same network once, on the free part of the lease', async () => {
     { status: 0, stderr: '', stdout: expect.stringContaining(`network shop was made: ${partOf(b, '128/26')}`) },
   ]);
   const again = await tool(a, 'network', 'create', 'shop', '-o', 'json');
-  expect(JSON.parse(again.stdout)).toMatchObject({ subnet: partOf(a, '128/26'), mtu: 1472, created: false });
+  expect(JSON.parse(again.stdout)).toMatchObject({ subnet: partOf(a, '128/26'), mtu: 1464, created: false });
   const other = await tool(a, 'network', 'create', 'shop', '--length', '27');
   expect(other).toMatchObject({ status: 1, stdout: '' });
   expect(other.stderr).toContain(`there is a network shop already, and its subnet is ${partOf(a, '128/26')}`);

@@ -53,14 +53,14 @@ test('merged into daemon.json, an engine takes bridge address, MTU and masquerad
   await a.startDaemon(merging()).waitForEvent('daemon.ready');
   expect(text()).toBe(
     '{\n\t"log-level": "warn",\n\t"max-concurrent-downloads" : 2,\n' +
-      '\t"bip" : "10.5.1.1/25",\n\t"ip-masq" : false,\n\t"mtu" : 1472\n}',
+      '\t"bip" : "10.5.1.1/25",\n\t"ip-masq" : false,\n\t"mtu" : 1464\n}',
   );
   expect(readFileSync(a.dockerEnvFile, 'utf8')).toContain('DOCKER_NETWORK_OPTIONS=""\n');
   expect(readFileSync(a.subnetFile, 'utf8')).toContain('FLANNEL_SUBNET=10.5.1.1/24\n');
   await a.startEngine();
   expect(await a.run('ip', '-br', '-4', 'address', 'show', 'docker0')).toMatch(/ 10\.5\.1\.1\/25\s/);
-  expect(await a.run('ip', 'link', 'show', 'docker0')).toContain('mtu 1472');
-  expect(await a.engine?.docker('exec', 'box', 'cat', '/sys/class/net/eth0/mtu')).toBe('1472');
+  expect(await a.run('ip', 'link', 'show', 'docker0')).toContain('mtu 1464');
+  expect(await a.engine?.docker('exec', 'box', 'cat', '/sys/class/net/eth0/mtu')).toBe('1464');
   const options = await a.engine?.docker('network', 'inspect', 'bridge', '-f', '{{json .Options}}');
   expect(options).toContain('"com.docker.network.bridge.enable_ip_masquerade":"false"');
   expect((await a.status()).problems).toEqual([]);
@@ -135,7 +135,7 @@ test("tartan docker-opts writes what flannel's script writes, and knows a route 
   const words = ['docker-opts', '-f', a.subnetFile, '-d', out, '-k', 'DOCKER_NETWORK_OPTIONS', '-c'];
   const command = a.inside([process.execPath, toolProgram, ...words]);
   expect(await attempt(command)).toMatchObject({ status: 0, stdout: '', stderr: '' });
-  const expected = 'DOCKER_NETWORK_OPTIONS=" --bip=10.5.1.1/24 --ip-masq=true --mtu=1472"\n';
+  const expected = 'DOCKER_NETWORK_OPTIONS=" --bip=10.5.1.1/24 --ip-masq=true --mtu=1464"\n';
   expect(readFileSync(out, 'utf8')).toBe(expected);
   // As a multi-homed host that was told of its own subnet by a router.
   await a.engine?.docker('rm', '-f', 'box');

@@ -64,7 +64,7 @@ test('says what Docker should have, and that it has it', async () => {
     source: 'daemon',
     lease: a.subnet,
     bip,
-    flags: [`--bip=${bip}`, '--ip-masq=false', '--mtu=1472'],
+    flags: [`--bip=${bip}`, '--ip-masq=false', '--mtu=1464'],
     settingsFile: a.dockerEnvFile,
     firewall: { forward: true, masquerade: true },
   });

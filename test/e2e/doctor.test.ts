@@ -39,7 +39,7 @@ function loadRules(host: LabHost, text: string): Promise<string> {
   return run(host.inside(['nft', '-f', '-']), { input: text });
 }
 
-/** As firewalld has them, with and without a zone that opens the port. */
+/** As firewalld has them, with and without a zone that opens the ports. */
 const zones = (service: string): string => `
 table inet firewalld {
   chain filter_PREROUTING { type filter hook prerouting priority filter + 10; policy accept; icmpv6 type nd-router-advert accept; }
@@ -57,10 +57,14 @@ table inet firewalld {
   chain filter_IN_public_allow { tcp dport 22 accept; ${service}; }
 }`;
 
-test('a firewall with zones is no alarm when the port is open, and is named when it is not', async () => {
+test('a firewall with zones is no alarm when both ports are open, and is named for each that is not', async () => {
   const a = lab().node('a');
-  await loadRules(a, zones('udp dport 8285 accept'));
+  await loadRules(a, zones('udp dport { 4790, 8285 } accept'));
   await expectWell(a);
+  await loadRules(a, `delete table inet firewalld ${zones('udp dport 8285 accept')}`);
+  const kernelOnly = await lookAt(a);
+  expect(namesOf(kernelOnly)).toEqual(['kernel-port-dropped']);
+  expect(kernelOnly.findings[0]?.next).toContain('--add-port=4790/udp');
   await loadRules(a, `delete table inet firewalld ${zones('udp dport 8286 accept')}`);
   const report = await lookAt(a);
   expect(namesOf(report)).toContain('udp-new-dropped');
@@ -68,12 +72,12 @@ test('a firewall with zones is no alarm when the port is open, and is named when
   await a.run('nft', 'delete', 'table', 'inet', 'firewalld');
 });
 
-test('iptables with a policy that drops and a rule for the port is no alarm', async () => {
+test('iptables with a policy that drops and a rule for the ports is no alarm', async () => {
   const a = lab().node('a');
   const rules = [
     '-i lo -j ACCEPT',
     '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
-    '-p udp --dport 8285 -j ACCEPT',
+    '-p udp -m multiport --dports 4790,8285 -j ACCEPT',
   ];
   for (const rule of rules) await a.run('iptables', '-A', 'INPUT', ...rule.split(' '));
   await a.run('iptables', '-P', 'INPUT', 'DROP');

@@ -10,7 +10,7 @@ import { useLab } from '../support/use-lab.js';
 const document = (engine?: string): string => JSON.stringify({ Network: '10.5.0.0/16', Engine: engine });
 const lab = useLab({ nodes: ['a', 'b', 'c'], network: document() }, async opened => {
   const { a, b, c } = { a: opened.node('a'), b: opened.node('b'), c: opened.node('c') };
-  await Promise.all([a.bringUp({ engine: 'kernel' }), b.bringUp({ engine: 'kernel' }), c.bringUp()]);
+  await Promise.all([a.bringUp(), b.bringUp({ engine: 'kernel' }), c.bringUp({ engine: 'user' })]);
   await opened.waitForRoutes();
 });
 
@@ -25,7 +25,7 @@ async function engineOf(from: LabHost, to: LabHost): Promise<readonly unknown[]>
   return [watched?.engine, watched?.engineReason];
 }
 
-test('each host has the MTU of its engine, in the files, at the tunnel and for its containers', async () => {
+test('each host has the MTU of its engine, auto without a flag, in the files, at the tunnel and for its containers', async () => {
   for (const [letter, mtu] of [
     ['a', 1464],
     ['b', 1464],
@@ -51,7 +51,7 @@ test('two hosts that announce it go by the kernel, a third one by user space, ea
   expect(await engineOf(a, b)).toEqual(['kernel', null]);
   expect(await engineOf(a, c)).toEqual(['user', 'its lease does not announce the kernel engine']);
   expect(await engineOf(c, a)).toEqual(['user', null]);
-  expect((await a.status()).datapath?.kernel).toEqual({ wanted: 'kernel', state: 'on', reason: null, peers: 1 });
+  expect((await a.status()).datapath?.kernel).toEqual({ wanted: 'auto', state: 'on', reason: null, peers: 1 });
   expect((await c.status()).datapath?.kernel).toMatchObject({ wanted: 'user', state: 'off' });
   expect((await a.tool('peers')).stdout).toMatch(/ENGINE[^]* kernel /);
   expect((await a.tool('status')).stdout).toContain('kernel for 1 of 2 peers');
@@ -76,6 +76,13 @@ test('TTL, DSCP and ECN are as the README says: by the kernel, and by user space
     const { stdout } = await a.inContainer(...ping);
     expect(stdout).toContain(` ttl=${ttl} `);
   }
+  // A time to live that ends on the way: the other host tells of it, and in user space the tunnel itself.
+  const before = (await a.counters())['tx_ttl'] ?? 0;
+  for (const to of [b, c]) {
+    const { stdout, stderr } = await a.inContainer('ping', '-n', '-c', '1', '-W', '1', '-t', '2', to.containerAddress);
+    expect(`${stdout}${stderr}`).toContain('Time to live exceeded');
+  }
+  expect((await a.counters())['tx_ttl']).toBe(before + 1);
   const [byKernel, byUser] = await Promise.all(captures.map(capture => capture.stop()));
   expect(byKernel).toHaveLength(4);
   expect(byUser).toEqual([]);

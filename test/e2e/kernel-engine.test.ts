@@ -5,10 +5,8 @@ import type { LabHost } from '../support/lab-host.js';
 import { until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
-const flags = { engine: 'kernel' };
-
 const lab = useLab({ nodes: ['a', 'b'] }, async opened => {
-  await opened.bringUp(flags);
+  await opened.bringUp();
 });
 
 /** Packets that the kernel link has sent. */
@@ -52,7 +50,7 @@ test('tartand and the data process of a host are killed, and start again: none o
   process.kill(pid, 'SIGKILL');
   await delay(1000);
   const before = await sentByKernel(a);
-  await a.startDaemon(flags).waitForEvent('daemon.ready');
+  await a.startDaemon().waitForEvent('daemon.ready');
   await lab().waitForRoutes();
   await delay(2000);
   expect(await sentByKernel(a)).toBeGreaterThan(before + 1500);

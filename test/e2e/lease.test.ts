@@ -15,7 +15,7 @@ test("the lease value is flannel's with our members beside", async () => {
   const a = lab().node('a');
   const value: unknown = JSON.parse((await lab().etcd.get(ownKey(a.subnet))) ?? '');
   const { id, bootId } = (await a.status()).node;
-  const ours = { hostName: hostname(), features: { probe: 1 } };
+  const ours = { hostName: hostname(), features: { probe: 1, kernel: { port: 4790, vni: 1 } } };
   // flannel's udp backend publishes no type and no port.
   expect(value).toEqual({ PublicIP: a.address, PublicIPv6: null, nodeId: id, bootId, ...ours });
   for (const key of await lab().etcd.keys(`${subnets}/`)) expect(key).toMatch(/\/10\.5\.\d+\.0-24$/);
@@ -60,8 +60,11 @@ test('features are not withdrawn beside a daemon, and after it the data plane go
   expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('would write its features again') });
   await a.stopDaemon();
   const removed = await a.tool('features', 'withdraw');
-  expect(removed).toMatchObject({ status: 0, stdout: `removed from the lease of ${a.subnet}: probe\n` });
-  expect(await lab().etcd.get(key)).toBe(ours.replace(',"features":{"probe":1}', ''));
+  expect(removed).toMatchObject({
+    status: 0,
+    stdout: `removed from the lease of ${a.subnet}: probe, kernel (port 4790, VNI 1)\n`,
+  });
+  expect(await lab().etcd.get(key)).toBe(ours.replace(',"features":{"probe":1,"kernel":{"port":4790,"vni":1}}', ''));
   expect(await b.pingFromContainer(a.containerAddress)).toBe(true);
   await a.startDaemon().waitForEvent('daemon.ready');
   expect(await lab().etcd.get(key)).toBe(ours);
@@ -103,7 +106,7 @@ test('overwritten with another owner: stops within a second with 75, and never w
   expect(await b.daemon.end()).toBe(75);
   expect(await lab().etcd.get(key)).toBe(theirs);
   // The data process lives, fenced: nothing of the lost subnet leaves any more.
-  const wire = await lab().captureUnderlay(`udp port 8285 and src host ${b.address}`);
+  const wire = await lab().captureUnderlay(`(udp port 8285 or udp port 4790) and src host ${b.address}`);
   expect(await b.pingFromContainer(a.containerAddress)).toBe(false);
   expect(await wire.stop()).toEqual([]);
   expect(pid).toBeGreaterThan(0);

@@ -29,10 +29,10 @@ test('the status begins with the truth, on one screen; peers have a line each', 
 test('ping has a size and DF: the tunnel carries what it says, and no byte more', async () => {
   const a = lab().node('a');
   const ask = (...words: readonly string[]): Promise<Outcome> => a.tool('ping', '-c', '1', ...words);
-  expect(await ask('--size', '1472', '--df')).toMatchObject({ status: 0 });
-  const longer = await ask('--size', '1473', '--df');
+  expect(await ask('--size', '1464', '--df')).toMatchObject({ status: 0 });
+  const longer = await ask('--size', '1465', '--df');
   expect(longer).toMatchObject({ status: 2 });
-  expect(longer.stdout).toMatch(/longer than the MTU of this host's route to it, 1472/);
+  expect(longer.stdout).toMatch(/longer than the MTU of this host's route to it, 1464/);
   expect(await ask('--size', '3000')).toMatchObject({ status: 0 });
 });
 
@@ -101,7 +101,7 @@ test('trace: what takes a packet away is named, one after the other, and nothing
   ];
   const heal = ['nft', 'delete table inet t'];
   await inject(nft('forward', 'oifname "tartan0" drop'), heal, 'firewall', /forward: nft inet t c: .*drop/);
-  await inject(nft('output', 'udp sport 8285 drop'), heal, 'underlay', /drops the packets: nft inet t c/);
+  await inject(nft('output', 'udp dport { 4790, 8285 } drop'), heal, 'underlay', /drops the packets: nft inet t c/);
   expect(await trace(...way)).toMatchObject({ status: 0, lostAt: null });
 });
 

@@ -14,6 +14,11 @@ test('fault B8: with root of a user namespace all starts, and what it may not ha
   await lab().bringUp({ 'lease-ttl': '15' });
   const { datapath, problems, ready } = await lab().node('x').status();
   expect({ ready, problems }).toEqual({ ready: true, problems: [] });
+  expect(datapath?.kernel).toMatchObject({
+    wanted: 'auto',
+    state: 'unavailable',
+    reason: expect.stringContaining('EPERM'),
+  });
   const warnings = datapath?.warnings ?? [];
   expect(warnings.filter(text => !/flows that send little|the UDP socket has buffers/.test(text))).toEqual([]);
   expect(warnings.join()).toMatch(/flows that send little wait .*CAP_BPF/);

@@ -11,7 +11,7 @@ const lab = useLab({ nodes: ['a', 'b', 'c', 'd'] }, async opened => {
   await run(opened.spaces.inside('u', ['ip', 'link', 'set', 'pd', 'mtu', '1396']));
   await opened.bringUp();
 });
-const narrow = /^the path to 192\.0\.2\.4 carries packets of 1372 bytes, the tunnel has 1472/;
+const narrow = /^the path to 192\.0\.2\.4 carries packets of 13(64|72) bytes, the tunnel has 1464/;
 /** A pair with traffic is asked each 5 s, and thrice within 3 s before it is silent: 10 s, and some for a busy machine. */
 const toldMs = 14_000;
 
@@ -140,6 +140,7 @@ test('fault D21: a path that swallows long packets is told with both numbers', a
   };
   await until('the narrow path is told', told, 40_000);
   const { peers, summary } = await a.status();
-  expect(peers.find(({ publicIp }) => publicIp === '192.0.2.4')?.watched?.pathMtu.out).toBe(1372);
+  // By the kernel 36 bytes less than the switch takes, by user space 28.
+  expect([1364, 1372]).toContain(peers.find(({ publicIp }) => publicIp === '192.0.2.4')?.watched?.pathMtu.out);
   expect(summary).toMatch(/^impaired, 3 of 3 peers answer, etcd answered \d+ s ago: the path to 192\.0\.2\.4/);
 });

@@ -92,14 +92,7 @@ function granted(): readonly string[] {
 async function runWith(capabilities: readonly string[]): Promise<{ readonly status: Status; readonly told: string }> {
   const b = lab().node('b');
   const bounds = `--bounding-set=-all,${capabilities.map(name => `+${name}`).join(',')}`;
-  const command = [
-    'setpriv',
-    '--no-new-privs',
-    bounds,
-    process.execPath,
-    daemonProgram,
-    ...b.flags({ engine: 'auto' }),
-  ];
+  const command = ['setpriv', '--no-new-privs', bounds, process.execPath, daemonProgram, ...b.flags()];
   const daemon = new Daemon(b.inside(command), join(b.spaces.directory, 'b-bounded.log'));
   try {
     await daemon.waitForEvent('daemon.ready');

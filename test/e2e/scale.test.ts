@@ -112,10 +112,11 @@ test(`a host among ${peers} others: few calls, all routes within 10 s, no long p
     )}; ${Math.round(resident / 2 ** 20)} MiB; ${sayBlocked(blocked)}\n`,
   );
   expect(ms).toBeLessThan(10_000);
-  // The network document, and in one page each what is held and what is leased.
-  expect(asked('Range')).toBe(3);
-  // The claim, and a read of the proof that may fall due meanwhile.
-  expect(asked('Txn')).toBeLessThanOrEqual(2);
+  // The network document, in one page each what is held and what is leased, and what the announcement of the kernel engine
+  // reads when it comes meanwhile.
+  expect([3, 5]).toContain(asked('Range'));
+  // The claim, that announcement, and a read of the proof that may fall due meanwhile.
+  expect(asked('Txn')).toBeLessThanOrEqual(3);
   expect(asked('LeaseKeepAlive')).toBeLessThanOrEqual(1);
   // A processor shared with others does less in the same time: 100 ms alone were 221 ms beside 18 programs.
   expect(blocked.ownMs).toBeLessThan(400);

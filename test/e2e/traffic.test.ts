@@ -65,16 +65,12 @@ test('with strict reverse path filtering everywhere', async () => {
 
 // Sent from the gateway's address, which is the host's own (fault N3); the strict filtering from above has been undone on
 // tartan0, where the way back to that address does not lead.
-test.each([
-  ['no route to an unleased subnet', ['10.5.254.9'], 'Destination Net Unreachable', 'tx_noroute'],
-  ['a time to live that ends in the tunnel', ['-t', '2', 'b'], 'Time to live exceeded', 'tx_ttl'],
-] as const)('a container is told of %s', async (_what, words, answer, counter) => {
-  const [a, b] = [lab().node('a'), lab().node('b')];
-  const before = (await a.counters())[counter] ?? 0;
-  const target = words.map(word => (word === 'b' ? b.containerAddress : word));
-  const { stdout, stderr } = await a.inContainer('ping', '-n', '-c', '1', '-W', '1', ...target);
-  expect(`${stdout}${stderr}`).toContain(answer);
-  expect((await a.counters())[counter]).toBe(before + 1);
+test('a container is told of no route to an unleased subnet', async () => {
+  const a = lab().node('a');
+  const before = (await a.counters())['tx_noroute'] ?? 0;
+  const { stdout, stderr } = await a.inContainer('ping', '-n', '-c', '1', '-W', '1', '10.5.254.9');
+  expect(`${stdout}${stderr}`).toContain('Destination Net Unreachable');
+  expect((await a.counters())['tx_noroute']).toBe(before + 1);
 });
 
 test('no data process died under all that', () => {

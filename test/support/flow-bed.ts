@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import type { DockerEngine, EngineOptions } from './docker-engine.js';
 import type { Lab } from './lab.js';
 import type { Flags, LabHost } from './lab-host.js';
-import { flows, run, startService } from './tools.js';
+import { flows, run, startService, until } from './tools.js';
 
 const containers = ['box', 'mate', 'other', 'plain'] as const;
 const networks: Readonly<Record<string, string>> = { other: 'otherhalf', plain: 'plain' };
@@ -110,7 +110,7 @@ export class FlowBed {
   async #makeOther(host: LabHost, engine: DockerEngine): Promise<void> {
     const subnet = host.subnet.replace('.0/24', '.128/25');
     if (this.#masquerade) {
-      const mtu = 'com.docker.network.driver.mtu=1472';
+      const mtu = `com.docker.network.driver.mtu=${host.tunnelMtu}`;
       await engine.docker('network', 'create', '--subnet', subnet, '-o', mtu, 'otherhalf');
     } else {
       const words = ['network', 'create', 'otherhalf', '--subnet', subnet, '--docker-host', engine.url];
@@ -185,6 +185,19 @@ export class FlowBed {
     );
     const results = await this.#ask(cells.flat());
     return cells.map(cell => summary(cell.map(q => [q, this.#nameOf(results.get(q.token) ?? 'nothing', q.host)])));
+  }
+
+  /** Asks until both hosts send to each other by the kernel engine. */
+  async untilByKernel(): Promise<void> {
+    await until(
+      'both by the kernel',
+      async () => {
+        await this.answers([{ asker: 'box', asked: 'there.box:7000' }]);
+        const all = await Promise.all(this.#lab.hosts.map(host => host.status()));
+        return all.every(({ peers }) => peers.every(({ watched }) => watched?.engine === 'kernel'));
+      },
+      60_000,
+    );
   }
 
   #question({ asker, asked }: FlowQuestion, host: LabHost, protocol: Question['protocol']): Question {

@@ -100,14 +100,18 @@ export class LabHost {
   }
 
   async addressContainer(): Promise<void> {
-    const mtu = Number(this.#subnetEnv('FLANNEL_MTU'));
     const bridge = this.#subnetEnv('FLANNEL_SUBNET');
-    await this.spaces.addressContainer(this.letter, bridge, `${this.containerAddress}/24`, mtu);
+    await this.spaces.addressContainer(this.letter, bridge, `${this.containerAddress}/24`, this.tunnelMtu);
   }
 
   /** `10.5.7.0/24`, as the daemon wrote it. */
   get subnet(): string {
     return this.#subnetEnv('FLANNEL_SUBNET').replace(/\.1\//, '.0/');
+  }
+
+  /** What containers have, too. */
+  get tunnelMtu(): number {
+    return Number(this.#subnetEnv('FLANNEL_MTU'));
   }
 
   get tunnelAddress(): string {

@@ -3,8 +3,9 @@
  * between two hosts that can (kernel-path.ts), as long as the configuration asks for it. What the kernel engine does not
  * take goes by user space, which answers senders too; so nothing is lost where it cannot run.
  */
+import { release } from 'node:os';
 import { bootClock, type Clock } from '../../lib/clock.js';
-import { messageOf } from '../../lib/errors.js';
+import { messageOf, TartanError } from '../../lib/errors.js';
 import type { Log } from '../../lib/log.js';
 import { Scope } from '../../lib/scope.js';
 import type { KernelOffer } from '../../model/features.js';
@@ -15,6 +16,7 @@ import { DeviceEvents } from './device-events.js';
 import { hasKernelLink, prepareTun, removeKernelDevices } from './kernel-devices.js';
 import { KernelPath } from './kernel-path.js';
 import { readPairs, removePairs } from './pairs-file.js';
+import { whyTooOld } from './too-old.js';
 
 const lookMs = 1_000;
 /** A measurement that somebody asked for is as good as one of our own so long. */
@@ -210,14 +212,26 @@ class KernelEngine implements Datapath {
     this.#path = undefined;
     this.#retryMs = this.#clock.now() + retryMs;
     try {
+      const tooOld = config.engine === 'auto' ? whyTooOld(release()) : undefined;
+      if (tooOld !== undefined) throw new TartanError('DATAPATH_FAILED', tooOld);
       this.#path = this.#openPath(config);
       this.#unavailable = undefined;
     } catch (error) {
-      if (this.#unavailable === undefined)
-        this.#log.warn('kernel-path.unavailable', `packets go by user space: ${messageOf(error)}`);
-      this.#unavailable = messageOf(error);
+      this.#doWithout(config, messageOf(error));
     }
     this.#publishPairs();
+  }
+
+  #doWithout({ engine }: DatapathConfig, reason: string): void {
+    if (this.#unavailable === undefined)
+      // Nobody has asked for more than what the host can.
+      this.#log[engine === 'kernel' ? 'warn' : 'info'](
+        'kernel-path.unavailable',
+        `packets go by user space: ${reason}`,
+      );
+    // The programs of an earlier daemon would go on with its peers, and drop everything after its deadline.
+    this.#removeDevices();
+    this.#unavailable = reason;
   }
 
   #openPath(config: DatapathConfig): KernelPath {
@@ -231,13 +245,17 @@ class KernelEngine implements Datapath {
     return path;
   }
 
-  #remove(): void {
+  #removeDevices(): void {
     try {
       removeKernelDevices(this.device, on => this.#tun.setPersistent(on));
       removePairs(this.#runDir);
     } catch (error) {
       this.#log.warn('kernel-path.left', `a device of the kernel engine is left: ${messageOf(error)}`);
     }
+  }
+
+  #remove(): void {
+    this.#removeDevices();
     this.#path?.close();
     this.#path = undefined;
     this.#unavailable = undefined;

@@ -25,7 +25,7 @@ export const dockerRows: readonly DiagnosisRow[] = [
       await a.run('ip', 'link', 'set', 'eth0', 'mtu', '1400');
       return () => a.run('ip', 'link', 'set', 'eth0', 'mtu', '1500');
     },
-    doctor: ['docker0-mtu', /MTU 1472.*restart docker/],
+    doctor: ['docker0-mtu', /MTU 1464.*restart docker/],
   },
   {
     id: 'D24',
@@ -51,9 +51,9 @@ export const dockerRows: readonly DiagnosisRow[] = [
     async inject(lab) {
       const a = lab.node('a');
       await a.run('ip', 'link', 'set', 'docker0', 'mtu', '1300');
-      return () => a.run('ip', 'link', 'set', 'docker0', 'mtu', '1472');
+      return () => a.run('ip', 'link', 'set', 'docker0', 'mtu', '1464');
     },
-    doctor: ['docker0-mtu', /docker0 has MTU 1300.*ip link set docker0 mtu 1472/],
+    doctor: ['docker0-mtu', /docker0 has MTU 1300.*ip link set docker0 mtu 1464/],
   },
   {
     id: 'D26',
