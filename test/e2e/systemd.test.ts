@@ -126,12 +126,40 @@ test("Docker was started after the lease, with its address and MTU and the admin
   });
 });
 
+async function status(): Promise<Status> {
+  return JSON.parse(await host.run(['tartan', 'status', '-o', 'json'])) as Status;
+}
+
+async function isByKernel(): Promise<boolean> {
+  const all = [await status(), await lab().node('b').status()];
+  return all.every(({ peers }) => peers[0]?.watched?.engine === 'kernel');
+}
+
+/** No packet of a container goes by user space while `work` is done, nor is one left to it then. */
+async function byKernelAlone(work: () => Promise<void>): Promise<void> {
+  const bare = await lab().captureUnderlay('udp dst port 8285 and udp[8] & 0xf0 = 0x40');
+  await work();
+  expect(await bare.stop()).toEqual([]);
+  await until('both by the kernel', isByKernel);
+}
+
+test('the engine kernel runs in the sandbox of the unit', async () => {
+  expect((await status()).datapath?.kernel).toMatchObject({ wanted: 'auto', state: 'on', reason: null });
+  await until('both by the kernel', async () => {
+    await docker('exec', 'box', 'ping', '-c', '1', '-W', '2', lab().node('b').containerAddress);
+    return isByKernel();
+  });
+  expect(await host.run(['tartan', 'peers'])).toMatch(/ENGINE[^]* kernel /);
+  expect(await host.run(['cat', '/proc/sys/net/ipv4/conf/tartan-k/forwarding'])).toBe('0\n');
+  await byKernelAlone(() => losingNothing(async () => {}));
+});
+
 test('systemctl restart leaves Docker, the data plane and the files as they are, and loses nothing', async () => {
   // For a later test: thirty seconds are too long to wait there.
   host.write('/run/systemd/system/tartand.service.d/watchdog.conf', '[Service]\nWatchdogSec=4\n');
   await host.systemctl('daemon-reload');
   const before = await host.mainPid('tartand');
-  await untouched(async () => void (await host.systemctl('restart', 'tartand')));
+  await byKernelAlone(() => untouched(async () => void (await host.systemctl('restart', 'tartand'))));
   expect(await host.mainPid('tartand')).not.toBe(before);
 });
 
@@ -226,8 +254,8 @@ function trying(commands: readonly string[]): string {
 
 test('the unit allows what the daemon may have to do on any host', async () => {
   const { datapath } = await until('a daemon without problems', async () => {
-    const status = JSON.parse(await host.run(['tartan', 'status', '-o', 'json'])) as Status;
-    return status.problems.length === 0 && status;
+    const now = await status();
+    return now.problems.length === 0 && now;
   });
   expect(datapath?.warnings).toEqual([]);
   expect(datapath?.features).toContain('sparse_apart');

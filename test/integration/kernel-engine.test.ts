@@ -90,16 +90,6 @@ test('both processes of a host are killed: none of 1000 a second is lost, and th
   expect((await a.state()).events.filter(e => e.includes('by user space'))).toEqual([]);
 });
 
-test('ten daemons one after the other replace programs and maps: none of 1000 a second is lost', async () => {
-  const numbered = await lab.flow();
-  for (let round = 0; round < 10; round++) {
-    await a.kill();
-    a = await lab.kernelUp('a');
-  }
-  expect(await numbered.stop()).toMatchObject({ lost: 0, reordered: 0, duplicates: 0 });
-  expect((await pairOf(a))?.engine).toBe('kernel');
-});
-
 test('the engine is switched off and on as the agent does it: none of 1000 a second is lost', async () => {
   const numbered = await lab.flow();
   const withoutKernel = (host: Host): object[] =>

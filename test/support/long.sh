@@ -35,7 +35,10 @@ echo "$part, $(date -u '+%Y-%m-%d'), commit $(git rev-parse --short HEAD)"
 setup all
 [ "$part" = fuzz ] || bash test/support/traces.sh >"$scratch/before"
 case $part in
-	kernel) for seed in 1 2 3; do step "a million packets through the kernel programs, seed $seed" bash test/support/kernel-rules.sh 1000000 $seed; done ;;
+	kernel)
+		for seed in 1 2 3; do step "a million packets through the kernel programs, seed $seed" bash test/support/kernel-rules.sh 1000000 $seed; done
+		step 'many daemons, and a withdrawal' vitest run --project long test/long/kernel-life.test.ts
+		;;
 	kernels)
 		setup kernels
 		step "the engine kernel on Debian's kernels" vitest run --project long test/long/kernels.test.ts
