@@ -152,8 +152,13 @@ function dataProcessFamilies({ datapath }: Status): readonly MetricFamily[] {
 
 const kernelStates = ['off', 'on', 'unavailable'] as const;
 
-function kernelFamilies({ state, peers }: KernelEngineStatus): readonly MetricFamily[] {
+function kernelFamilies({ wanted, state, reason, peers }: KernelEngineStatus): readonly MetricFamily[] {
   return [
+    info('tartan_kernel_engine_info', 'What is asked for, and why it is not on; the value is 1.', {
+      wanted,
+      state,
+      reason,
+    }),
     perValue('tartan_kernel_engine', 'Engine kernel: 1 for its state.', 'state', countOf(kernelStates, [state])),
     gauge('tartan_kernel_engine_peers', 'Peers whose packets go by the engine kernel.', peers),
   ];

@@ -155,6 +155,7 @@ function detailFamilies(peers: readonly StatusPeer[]): readonly MetricFamily[] {
       {},
       ({ engine }) => (engine === 'kernel' ? 1 : 0),
     ]),
+    byUserFamily(peers),
     each('counter', 'tartan_peer_tx_packets_total', 'Inner packets sent to a peer.', [{}, peer => peer.sent.packets]),
     each('counter', 'tartan_peer_tx_bytes_total', 'Their bytes.', [{}, peer => peer.sent.bytes]),
     each('counter', 'tartan_peer_rx_packets_total', 'Inner packets received from a peer.', [
@@ -163,6 +164,21 @@ function detailFamilies(peers: readonly StatusPeer[]): readonly MetricFamily[] {
     ]),
     each('counter', 'tartan_peer_rx_bytes_total', 'Their bytes.', [{}, peer => peer.received.bytes]),
   ];
+}
+
+/** It grows, and a label that changes would be another series each time. */
+const duration = / for \d+ (s|min)$/;
+
+function byUserFamily(peers: readonly StatusPeer[]): MetricFamily {
+  return {
+    name: 'tartan_peer_by_user_info',
+    help: 'Why packets to a peer go by user space where this host asks for the engine kernel, the value is 1.',
+    kind: 'gauge',
+    samples: peers.flatMap(({ subnet, watched }) => {
+      const reason = watched?.engineReason;
+      return reason ? info('', '', { peer: subnet, reason: reason.replace(duration, '') }).samples : [];
+    }),
+  };
 }
 
 type Labelled = readonly [labels: Readonly<Record<string, string>>, read: Read];

@@ -1,5 +1,5 @@
 /**
- * Metrics, rules and dashboard beside a real Prometheus that scrapes two hosts: promtool finds nothing wrong, and every
+ * Metrics, rules and dashboard beside a real Prometheus that scrapes three hosts: promtool finds nothing wrong, and every
  * query of every panel has an answer. The long part (test/long/metrics.test.ts) fires every alert by a real fault.
  */
 import { readFileSync } from 'node:fs';
@@ -11,8 +11,13 @@ import { attempt, needTool, root, run, until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const promtool = needTool('TARTAN_PROMTOOL', 'promtool');
-const lab = useLab({ nodes: ['a', 'b'] }, async opened => {
-  await Promise.all(opened.hosts.map(host => host.bringUp(metricsFlags(host.address))));
+/** One host has no engine kernel: why the others reach it by user space has a panel. */
+const engines = { a: 'kernel', b: 'kernel', c: 'user' };
+const lab = useLab({ nodes: ['a', 'b', 'c'] }, async opened => {
+  const engineOf = (letter: string): string => engines[letter as keyof typeof engines];
+  await Promise.all(
+    opened.hosts.map(host => host.bringUp({ ...metricsFlags(host.address), engine: engineOf(host.letter) })),
+  );
   await opened.waitForRoutes();
 });
 
@@ -61,5 +66,13 @@ test('every query of every panel has an answer', async () => {
   const rate = `rate(tartan_tx_packets_total{instance=~"${a.address}:.*"}[10s])`;
   const sent = async (): Promise<number> => (await prometheus.queries([rate]))[0]?.[0]?.value ?? 0;
   await until('the flow is seen', async () => (await sent()) > 20, 15_000);
+  const [byKernel] = queries.filter(({ panel }) => panel === 'Packets by engine');
+  const carried = async (): Promise<number> => (await prometheus.query(byKernel?.expression ?? ''))[0]?.value ?? 0;
+  await until('the flow goes by the kernel', async () => (await carried()) > 20, 20_000);
+  const [reasons] = queries.filter(({ panel }) => panel === 'Peers by user space');
+  const told = (await prometheus.query(reasons?.expression ?? '')).map(({ labels }) => labels);
+  expect(told).toContainEqual(
+    expect.objectContaining({ peer: lab().node('c').subnet, reason: 'its lease does not announce the kernel engine' }),
+  );
   await flow.stop();
 });

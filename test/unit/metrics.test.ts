@@ -120,6 +120,23 @@ it('tells lease, etcd, passes, data process and Docker in base units', async () 
   expect(Object.fromEntries(Object.keys(expected).map(name => [name, series.get(name)]))).toEqual(expected);
 });
 
+it('tells the engines, and why packets go by user space, in series that no second changes', async () => {
+  const kernel = { wanted: 'auto', state: 'on', reason: null, peers: 1 } as const;
+  const silent = 'no answer on UDP 4790 for';
+  const peers = [peer(1, { engine: 'kernel' }), peer(2, { engineReason: `${silent} 12 s` }), peer(3)];
+  const series = await scrape({ datapath: { ...datapath, kernel }, peers });
+  const told = [...series.keys()].filter(name => /kernel_engine_info|by_user_info/.test(name));
+  expect(told).toEqual([
+    'tartan_kernel_engine_info{wanted="auto",state="on",reason=""}',
+    'tartan_peer_by_user_info{peer="10.64.2.0/24",reason="no answer on UDP 4790"}',
+  ]);
+  const later = await scrape({
+    datapath: { ...datapath, kernel },
+    peers: [peer(2, { engineReason: `${silent} 3 min` })],
+  });
+  expect([...later.keys()].filter(name => name.includes('by_user_info'))).toEqual(told.slice(1));
+});
+
 it('is silent about what is not known', async () => {
   const series = await scrape({ lease: null, store: null, passes: null, docker: null, datapath: null, peers: [] });
   const names = [...series.keys()].join('\n');
