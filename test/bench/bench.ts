@@ -16,6 +16,7 @@ import { parseOptions, usage, type BenchOptions } from './options.js';
 import { Running, tree } from './process.js';
 import { formatText, writeReport, type Results } from './report.js';
 import { measure } from './rounds.js';
+import { measureSpread } from './spread.js';
 import { measurePeers, measureUpdates } from './tables.js';
 import { testsAt } from './tests.js';
 
@@ -78,6 +79,7 @@ async function runBench(options: BenchOptions): Promise<void> {
   }
   if (options.peers) for (const engine of engines) await measurePeers(engine, common);
   if (options.updates) await measureUpdates(common);
+  if (options.spread) await measureSpread({ ...common, choice: options.choice });
   console.log(`${formatText(results())}\n\nWritten: ${options.out}/results.json, RESULTS.md, results.svg`);
   if (options.record) record();
 

@@ -17,6 +17,8 @@ export interface BenchOptions {
   /** Whether sizes of the table are compared. */
   readonly peers: boolean;
   readonly updates: boolean;
+  /** Whether it is shown how flows spread over processors. */
+  readonly spread: boolean;
   readonly rounds: number;
   readonly seconds: number;
   /** For a quiet machine, in all. */
@@ -31,7 +33,7 @@ export interface BenchOptions {
   readonly commandLine: string;
 }
 
-const tableTests = ['peers', 'updates'];
+const apartTests = ['peers', 'updates', 'spread'];
 /** Those that have goals beside vxlan, and what is told with them. */
 const acceptanceTests = tests
   .map(({ name }) => name)
@@ -61,7 +63,7 @@ export const usage = `npm run bench -- [options]
   --quick                  about two minutes: fewer rounds, tests and underlays
   --acceptance             what both engines are held to beside vxlan, direct and behind a bridge: half an hour
   --resume                 go on with the run in --out that was cut off, with the same options
-  --only LIST              these tests: ${[...tests.map(test => test.name), ...tableTests].join(', ')}
+  --only LIST              these tests: ${[...tests.map(test => test.name), ...apartTests].join(', ')}
   --rounds N, --seconds N  rounds of every test (5, quick 2), and how long each runs (2, quick and acceptance 1)
   --topology LIST          ${topologies.join(', ')}
   --underlay LIST          ${underlays.join(', ')}
@@ -82,7 +84,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
   const quick = values.quick ?? false;
   const acceptance = values.acceptance ?? false;
   if (quick && acceptance) throw new TartanError('USAGE', '--quick and --acceptance: give one of them');
-  const names = [...tests.map(test => test.name), ...tableTests];
+  const names = [...tests.map(test => test.name), ...apartTests];
   const only = listOf('only', values.only, names, acceptance ? acceptanceTests : names);
   const busy = values.busy === undefined ? 0 : numberOf('busy', values.busy, 0);
   const wanted = tests.filter(test => only.includes(test.name));
@@ -104,6 +106,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
     tests: chosenTests,
     peers: only.includes('peers'),
     updates: only.includes('updates'),
+    spread: values.only !== undefined && only.includes('spread'),
     rounds: numberOf('rounds', values.rounds, quick ? 2 : 5),
     seconds: numberOf('seconds', values.seconds, quick || acceptance ? 1 : 2),
     // No machine is quiet beside busy loops.

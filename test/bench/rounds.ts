@@ -34,7 +34,7 @@ const titles = {
 } as const;
 
 /** The contender's own lab, with traffic crossing. @throws Absent */
-async function openSubject(contender: Contender, underlay: Underlay, topology: Topology): Promise<Subject> {
+export async function openSubject(contender: Contender, underlay: Underlay, topology: Topology): Promise<Subject> {
   const lab = await Lab.open(contender.name.replace(/\W/g, ''), underlay, topology);
   try {
     const overlay = await contender.open(lab);

@@ -14,7 +14,7 @@ done
 
 out=.cache/bench
 mkdir -p "$out/bin"
-for program in plain offload flow echo tiny; do
+for program in plain offload flow echo tiny ports; do
 	source=test/bench/$program.c
 	[ "$out/bin/$program" -nt "$source" ] ||
 		gcc -D_GNU_SOURCE -std=c11 -O2 -Wall -Wextra -Wconversion -Wshadow -Werror "$source" -o "$out/bin/$program"
