@@ -165,8 +165,7 @@ class KernelEngine implements Datapath {
   }
 
   measure(): readonly PeerMeasurement[] {
-    this.#measured = this.#tun.measure();
-    this.#measuredMs = this.#clock.now();
+    this.#measureTun();
     return this.#path?.merge(this.#measured) ?? this.#measured;
   }
 
@@ -275,9 +274,14 @@ class KernelEngine implements Datapath {
     const path = this.#path;
     if (!path) return;
     path.check();
-    if (nowMs - this.#measuredMs > freshMs) this.measure();
+    if (nowMs - this.#measuredMs > freshMs) this.#measureTun();
     path.look(this.#measured);
     this.#tellOffer();
+  }
+
+  #measureTun(): void {
+    this.#measured = this.#tun.measure();
+    this.#measuredMs = this.#clock.now();
   }
 
   /** What is offered to peers stands in our lease. */
