@@ -71,7 +71,7 @@ export const usage = `npm run bench -- [options]
   --build NAME=DIST        another build of tartan, by its folder named dist; repeatable
   --priority LIST          tartan also with what its unit sets: ${priorities.join(', ')} (both)
   --busy N                 N busy loops beside everything (0)
-  --wait SECONDS           for a quiet machine, in all (300, acceptance 60, quick 10)
+  --wait SECONDS           for a quiet machine, in all (300; acceptance and --only 60, quick 10)
   --without LIST           leave out contenders: veth, vxlan, plain, tartan, tartan-kernel or a name given
   --out DIR                for results.json, RESULTS.md and results.svg (test/bench/out)
   --record                 put the figures of this machine into test/bench/machines.json, and the worst of all into README.md
@@ -110,7 +110,10 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
     rounds: numberOf('rounds', values.rounds, quick ? 2 : 5),
     seconds: numberOf('seconds', values.seconds, quick || acceptance ? 1 : 2),
     // No machine is quiet beside busy loops.
-    waitMs: busy > 0 ? 0 : 1000 * numberOf('wait', values.wait, quick ? 10 : acceptance ? 60 : 300),
+    waitMs:
+      busy > 0
+        ? 0
+        : 1000 * numberOf('wait', values.wait, quick ? 10 : acceptance || values.only !== undefined ? 60 : 300),
     busy,
     resume: values.resume ?? false,
     record: values.record ?? false,

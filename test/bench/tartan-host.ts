@@ -33,7 +33,7 @@ const port = 8285;
 const kernelPort = 4790;
 const vni = 1;
 const giveUpMs = 1000;
-const fillLimitMs = 20_000;
+const fillLimitMs = 60_000;
 const own = { a: '10.5.1.0/24', b: '10.5.2.0/24', c: '10.5.3.0/24' };
 const outer = { a: '192.0.2.1', b: '192.0.2.2', c: '192.0.2.3' };
 /** Room for 65,536 other subnets and as many other hosts, to whom nothing is ever sent (RFC 2544, RFC 1918). */

@@ -11,6 +11,9 @@ import { configureTun, kernelMtu, udpMtu } from './overlay.js';
 import { Running, tree } from './process.js';
 import type { HostCall, Lateness } from './tartan-host.js';
 
+/** 65,536 peers take a second, and many times that beside much other work. */
+const fillLimitMs = 120_000;
+
 /** One host's end. */
 export class TartanHost {
   readonly #process: Running;
@@ -34,7 +37,7 @@ export class TartanHost {
 
   /** Publishes a table of so many routes, the others' prefixes of so many lengths, and waits until it is adopted. */
   async fill(routes: number, lengths: number): Promise<void> {
-    await this.#call({ call: 'fill', routes, lengths }, 30_000);
+    await this.#call({ call: 'fill', routes, lengths }, fillLimitMs);
   }
 
   /** Publishes a changed table again and again; how long each took to be adopted by every thread. */
