@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { GuestResult } from '../support/guest-reporter.js';
 import { guestKernels, makeGuestImages, removeGuestImages, runGuest, type GuestReport } from '../support/guest.js';
 
-const seconds = Number(process.env['TARTAN_GUEST_SECONDS'] ?? 240);
+const seconds = Number(process.env['TARTAN_GUEST_SECONDS'] ?? 600);
 const chosen = process.env['TARTAN_KERNELS']?.split(',');
 const guestsAtOnce = 2;
 

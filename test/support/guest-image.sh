@@ -54,6 +54,7 @@ tree() {
 }
 
 # Guests have no compiler.
+[ -e native/build/probe ] || { echo 'guest-image: no native/build/probe: run test/support/setup.sh all' >&2; exit 1; }
 gcc -D_GNU_SOURCE -std=c11 -O2 -o native/build/burst test/support/burst.c
 root "$scratch/root"
 tree "$scratch/root/tartan"
