@@ -2,11 +2,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { burst, sendBurst } from '../support/burst.js';
-import { attempt } from '../support/tools.js';
+import { attempt, compile } from '../support/tools.js';
 import { transfer } from '../support/traffic.js';
 import { Containers, echoes, hosts, number, other, withoutDf } from './container-lab.js';
 import { Lab, bothUp, pidOf, respawned, run, until, type Daemon, type Host } from './datapath-lab.js';
-import { compile, complete } from './speed-lab.js';
+import { complete } from './speed-lab.js';
 
 let lab: Lab;
 /** The containers of the hosts. */

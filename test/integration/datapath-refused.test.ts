@@ -2,9 +2,8 @@
 import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { root } from '../support/tools.js';
+import { compile, root } from '../support/tools.js';
 import { isRunning, Lab, pidOf, run, until } from './datapath-lab.js';
-import { compile } from './speed-lab.js';
 
 const refuse = join(root, 'native/build/refuse');
 let lab: Lab;

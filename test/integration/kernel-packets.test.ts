@@ -4,13 +4,13 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { burst, sendBurst } from '../support/burst.js';
 import { changed, innerPacket } from '../support/inner-packet.js';
 import { counted, expectedOf, tunnelled } from '../support/kernel-bed.js';
-import { attempt } from '../support/tools.js';
+import { attempt, compile } from '../support/tools.js';
 import { Capture, inject, transfer } from '../support/traffic.js';
 import { arriving, difference, type Counters } from '../support/vectors.js';
 import { Containers, echoes, hosts, withoutDf } from './container-lab.js';
 import { pidOf, until, withTableOf, type Daemon, type Host } from './datapath-lab.js';
 import { KernelLab, kernelMtu } from './kernel-lab.js';
-import { compile, complete } from './speed-lab.js';
+import { complete } from './speed-lab.js';
 
 let lab: KernelLab;
 let daemons: Readonly<Record<Host, Daemon>>;

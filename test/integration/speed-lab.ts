@@ -2,15 +2,14 @@
  * The two hosts of datapath-lab.ts with a choice of what crosses between them (`under`, as in the bench) and of what
  * carries packets on each: the data process, the same without some of the kernel's offloads, or the bench's plain loop.
  */
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { rmSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, vi } from 'vitest';
 import { link, offloads, type Underlay } from '../bench/lab.js';
 import { program } from '../bench/process.js';
 import { counter } from '../bench/traffic.js';
 import { burst, sendBurst } from '../support/burst.js';
-import { root, run, start } from '../support/tools.js';
+import { compile, root, run, start } from '../support/tools.js';
 import { secondLine, transfer, type Places, type TransferReport } from '../support/traffic.js';
 import { Lab, until, type Daemon, type Host } from './datapath-lab.js';
 
@@ -42,14 +41,6 @@ export interface SpeedOptions {
   readonly underlay: Underlay;
   readonly a: Carrier;
   readonly b: Carrier;
-}
-
-export function compile(source: string, output: string): void {
-  const made = statSync(output, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  if (made > statSync(join(root, source)).mtimeMs) return;
-  mkdirSync(dirname(output), { recursive: true });
-  const flags = ['-D_GNU_SOURCE', '-std=c11', '-O2', '-Wall', '-Wextra', '-Wconversion', '-Wshadow', '-Werror'];
-  execFileSync('gcc', [...flags, '-o', output, join(root, source)]);
 }
 
 function compileAll(): void {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # `npm run test:long [-- PART...]`: what does not fit into ten minutes, in parts that can be run apart, each for up to an
 # hour. The last output of each is kept in test/long-output/PART.txt. Needs root.
-parts=(fuzz asan tsan rounds store scale churn faults upgrade soak docker metrics web diagnosis kernel kernels)
+parts=(fuzz asan tsan rounds store scale churn faults upgrade soak docker metrics web diagnosis kernel kernels kernel-traffic)
 self=${BASH_SOURCE[0]}
 # Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
 [ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "$self" "$@"
@@ -42,6 +42,13 @@ case $part in
 	kernels)
 		setup kernels
 		step "the engine kernel on Debian's kernels" vitest run --project long test/long/kernels.test.ts
+		;;
+	kernel-traffic)
+		base=$(git rev-parse --verify --short=7 "${TARTAN_BASE:-3deb625}^{commit}")
+		step "build of commit $base" bash test/support/earlier.sh "$base" ".cache/earlier/$base"
+		export TARTAN_EARLIER="$PWD/.cache/earlier/$base"
+		step 'what the engine kernel must not change' vitest run --project long test/long/kernel-traffic.test.ts
+		step 'what a kernel pair outlives' vitest run --project long test/long/kernel-pair-life.test.ts
 		;;
 	fuzz) step 'long fuzzing' nice -n 19 make -s -C native fuzz FUZZ_SECONDS="${TARTAN_FUZZ_SECONDS:-600}" ;;
 	asan)

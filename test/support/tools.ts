@@ -2,9 +2,9 @@
  * Programs that the tests start: where they are (PATH, then what set-up unpacked into .cache) and the one way to
  * run them. Arguments are always an array, never a shell's text.
  */
-import { execFile, spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_process';
-import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { execFile, execFileSync, spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, statSync } from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -110,6 +110,18 @@ export async function attempt(command: readonly string[], o: RunOptions = {}): P
 export async function makePreload(source: string, library: string): Promise<string> {
   await run(['gcc', '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', library, join(root, source)]);
   return library;
+}
+
+/** Compiles a C file of the tree into a program, if it is newer than that. @param output its path */
+export function compile(source: string, output: string): void {
+  const made = statSync(output, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  if (made > statSync(join(root, source)).mtimeMs) return;
+  mkdirSync(dirname(output), { recursive: true });
+  const flags = ['-D_GNU_SOURCE', '-std=c11', '-O2', '-Wall', '-Wextra', '-Wconversion', '-Wshadow', '-Werror'];
+  // Another file of tests may make it or run it meanwhile.
+  const fresh = `${output}.${process.pid}`;
+  execFileSync('gcc', [...flags, '-o', fresh, join(root, source)]);
+  renameSync(fresh, output);
 }
 
 /** Runs to the end and must succeed; its standard output. */
