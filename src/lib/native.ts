@@ -3,6 +3,7 @@
  * in Node's shape, with `code` (EBUSY), `errno` and `syscall`. A handle is closed by `close`, by garbage collection or
  * by the exit of the process, whichever comes first.
  */
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { NativeKernelCalls } from './native-kernel.js';
@@ -280,9 +281,15 @@ export interface NativeAddon extends NativeKernelCalls {
   hasCapability(name: NativeCapability): boolean;
 }
 
-/** Returns a path below dist/; src/ and dist/ are neighbours, so it is the same from both. */
+/**
+ * Returns a path below dist/; src/ and dist/ are neighbours, so it is the same from both. The package for npm holds the
+ * files of every processor, each in a folder.
+ */
 export function builtFile(name: string): string {
-  return fileURLToPath(new URL(`../../dist/${name}`, import.meta.url));
+  const [own = '', forProcessor = ''] = [name, `${process.arch}/${name}`].map(path =>
+    fileURLToPath(new URL(`../../dist/${path}`, import.meta.url)),
+  );
+  return existsSync(own) || !existsSync(forProcessor) ? own : forProcessor;
 }
 
 let addon: NativeAddon | undefined;

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { etcdOptionLines } from './settings.js';
 
 /** By the words of the command. Its words of an example begin with them. */
-const examples: Readonly<Record<string, readonly string[]>> = {
+export const examples: Readonly<Record<string, readonly string[]>> = {
   status: ['status', 'status --check && echo well'],
   events: ['events --since 1h --level warn'],
   peers: ['peers --state silent', 'peers -o wide host-b'],
@@ -29,7 +29,7 @@ const examples: Readonly<Record<string, readonly string[]>> = {
   cleanup: ['cleanup', 'cleanup --flannel'],
 };
 
-const exitNotes = `
+export const exitNotes = `
 Exit status: 0 ok, 1 error, 2 a check failed, 4 the daemon cannot be reached, 5 etcd cannot be reached, 64 usage.
 Options that are not given are taken from TARTAN_* and FLANNELD_* variables, those for etcd from ETCDCTL_* as well, then
 from the running tartand, then from its environment file (/etc/default/tartand, /etc/sysconfig/tartand).`;

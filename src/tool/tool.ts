@@ -51,7 +51,12 @@ export async function runTool(argv: readonly string[], io: ToolIo): Promise<numb
   }
 }
 
-function buildProgram(name: string, run: Run, io: ToolIo): Command {
+/** The commands of the tool without anything behind them, for the man page and the completions. */
+export function describeTool(name: 'tartan' | 'subnet-lease'): Command {
+  return buildProgram(name, () => Promise.resolve(), { stdout: () => undefined, stderr: () => undefined });
+}
+
+function buildProgram(name: string, run: Run, io: Pick<ToolIo, 'stdout' | 'stderr'>): Command {
   const program = new Command(name === 'subnet-lease' ? name : 'tartan');
   program
     .version(version, '--version', 'print the version')

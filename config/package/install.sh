@@ -1,0 +1,91 @@
+#!/bin/sh
+# Installs tartan from the tarball that this file came in, without a network: nothing is started, nothing of Docker's is
+# changed. `install.sh --uninstall` takes everything back, with what tartan has in the kernel.
+set -eu
+usage() {
+	echo 'Usage: install.sh [--prefix DIR] [--uninstall]'
+	echo 'Installs below DIR (/usr/local), which systemd must look into: /usr/local or /usr. Runs as root.'
+}
+die() {
+	echo "install.sh: $*" >&2
+	exit 1
+}
+prefix=/usr/local
+action=install
+while [ $# -gt 0 ]; do
+	case $1 in
+	--prefix=*) prefix=${1#*=} ;;
+	--prefix)
+		[ $# -gt 1 ] || die '--prefix needs a directory'
+		prefix=$2
+		shift
+		;;
+	--uninstall) action=uninstall ;;
+	--help | -h)
+		usage
+		exit 0
+		;;
+	*) die "unknown option $1, expected --prefix, --uninstall or --help" ;;
+	esac
+	shift
+done
+case $prefix in /*) ;; *) die "--prefix is $prefix, expected an absolute path" ;; esac
+prefix=${prefix%/}
+here=$(cd "$(dirname "$0")" && pwd)
+list=$prefix/lib/tartan/installed-files
+[ "$(id -u)" = 0 ] || die 'it writes to directories of the system: run it as root'
+booted() { [ -d /run/systemd/system ]; }
+
+remove_files() {
+	[ -e "$list" ] || die "$list is missing: tartan is not installed below $prefix"
+	while IFS= read -r file; do rm -f -- "$file"; done <"$list"
+	# Directories that were made for these files go where nothing else is in them.
+	sed 's,/[^/]*$,,' "$list" | sort -ru | while IFS= read -r folder; do
+		while [ "$folder" != "$prefix" ] && [ -n "$folder" ]; do
+			rmdir -- "$folder" 2>/dev/null || break
+			folder=${folder%/*}
+		done
+	done
+	rm -f "$list"
+	rmdir "$prefix/lib/tartan" 2>/dev/null || true
+}
+
+if [ $action = uninstall ]; then
+	[ -e "$list" ] || die "$list is missing: tartan is not installed below $prefix"
+	if booted; then systemctl disable --now tartand.service >/dev/null 2>&1 || true; fi
+	rm -f /etc/systemd/system/docker.service.d/tartan.conf
+	rmdir /etc/systemd/system/docker.service.d 2>/dev/null || true
+	"$prefix/bin/tartan" cleanup || true
+	remove_files
+	if booted; then systemctl daemon-reload || true; fi
+	echo "tartan is removed from $prefix; the identity of this host stays in /var/lib/tartan"
+	exit 0
+fi
+
+[ -x "$here/lib/tartan/bin/node" ] || die "$here/lib/tartan/bin/node is missing: run it in the unpacked tarball"
+"$here/lib/tartan/bin/node" -e 0 2>/dev/null || die "the programs do not run here: this is the tarball of another processor, or glibc is older than 2.31"
+umask 022
+[ ! -e "$list" ] || remove_files
+mkdir -p "$prefix/lib/tartan"
+new=$list.new
+: >"$new"
+(cd "$here" && find bin sbin lib share -type f -o -type l) | while IFS= read -r file; do
+	mkdir -p "$prefix/$(dirname "$file")"
+	# A running program's file is never written to.
+	cp -a --no-preserve=ownership --remove-destination "$here/$file" "$prefix/$file"
+	echo "$prefix/$file" >>"$new"
+done
+for program in tartan tartand; do
+	sed -i "1s,.*,#!$prefix/lib/tartan/bin/node," "$prefix/lib/tartan/dist/bundle/$program.js"
+done
+mv "$new" "$list"
+if [ ! -e /etc/default/tartand ]; then
+	mkdir -p /etc/default
+	install -m 644 "$prefix/share/tartan/tartand.default" /etc/default/tartand
+fi
+if booted; then
+	systemd-sysusers "$prefix/lib/sysusers.d/tartan.conf" >/dev/null 2>&1 || true
+	systemctl daemon-reload
+	systemctl try-restart tartand.service || true
+fi
+echo "tartan is installed below $prefix; next: tartan join"

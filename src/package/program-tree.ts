@@ -1,0 +1,106 @@
+/**
+ * The files of tartan as they lie on a host, below a prefix: `lib/tartan` with the programs and all that they load, links
+ * where a shell finds them, units, man pages, completions. The .deb and the tarball hold the same files.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { bundle } from './bundle.js';
+import { daemonDoc, toolDoc, type CommandDoc } from './command-doc.js';
+import { bashCompletion, fishCompletion, zshCompletion } from './completions.js';
+import { formatCopyright } from './copyright.js';
+import { formatManual } from './manual.js';
+import { daemonNotes, toolNotes } from './manual-notes.js';
+import { buildNative } from './native-build.js';
+import { addNode, nodeLicence } from './node-runtime.js';
+import type { Platform } from './platforms.js';
+import type { Tree } from './tree.js';
+
+/** What all packages of one run have in common. */
+export interface Release {
+  /** The checkout. */
+  readonly root: string;
+  /** The directory that set-up fills. */
+  readonly cache: string;
+  readonly version: string;
+  /** Seconds since 1970: the time of every file. */
+  readonly epoch: number;
+}
+
+export interface Program {
+  readonly name: string;
+  readonly folder: 'bin' | 'sbin';
+  readonly section: 1 | 8;
+  readonly doc: () => CommandDoc;
+}
+
+/** The programs that a user calls; package.json names the same ones. */
+export const programs: readonly Program[] = [
+  { name: 'tartan', folder: 'bin', section: 1, doc: () => toolDoc('tartan') },
+  { name: 'subnet-lease', folder: 'bin', section: 1, doc: () => toolDoc('subnet-lease') },
+  { name: 'tartand', folder: 'sbin', section: 8, doc: daemonDoc },
+];
+
+/** Where the programs and what they load lie, below the prefix. */
+export const home = 'lib/tartan';
+
+/** @param prefix `usr` in the .deb, empty in the tarball */
+export async function addPrograms(release: Release, platform: Platform, tree: Tree, prefix: string): Promise<void> {
+  const { root, cache } = release;
+  const inside = join(prefix, home);
+  const modules = await bundle(root, tree, join(inside, 'dist/bundle'), `/${join(prefix || 'usr', home)}/bin/node`);
+  buildNative(root, cache, platform, tree, join(inside, 'dist'));
+  addNode(root, cache, platform, tree, inside);
+  tree.write(join(inside, 'package.json'), shippedPackage(release));
+  tree.copy(join(root, 'LICENSE'), join(inside, 'apache-2.0.txt'));
+  for (const { name, folder } of programs) {
+    const file = name === 'tartand' ? 'tartand.js' : 'tartan.js';
+    tree.link(`../${home}/dist/bundle/${file}`, join(prefix, folder, name));
+  }
+  addSystemFiles(root, tree, prefix);
+  addDocuments(release, tree, prefix);
+  const licence = formatCopyright(nodeLicence(cache, platform), `${home}/apache-2.0.txt`, modules);
+  tree.write(join(prefix, 'share/doc/tartan/copyright'), licence);
+}
+
+/** The members of package.json that the programs read when they run, and those that npm wants. */
+export function shippedPackage({ root, version }: Release, more: Readonly<Record<string, unknown>> = {}): string {
+  const { name, description, license, type, engines, os } = JSON.parse(
+    readFileSync(join(root, 'package.json'), 'utf8'),
+  ) as Record<string, unknown>;
+  return `${JSON.stringify({ name, version, description, license, type, engines, os, ...more }, undefined, 2)}\n`;
+}
+
+function addSystemFiles(root: string, tree: Tree, prefix: string): void {
+  const config = (name: string): string => join(root, 'config', name);
+  tree.copy(config('systemd/tartand.service'), join(prefix, 'lib/systemd/system/tartand.service'));
+  tree.copy(config('sysusers.d/tartan.conf'), join(prefix, 'lib/sysusers.d/tartan.conf'));
+  for (const folder of ['network', 'grafana', 'prometheus', 'systemd/docker.service.d', 'systemd/redhat']) {
+    tree.copyAll(config(folder), join(prefix, 'share/tartan', folder));
+  }
+  tree.copy(config('etcd-role.sh'), join(prefix, 'share/tartan/etcd-role.sh'), 0o755);
+}
+
+function addDocuments(release: Release, tree: Tree, prefix: string): void {
+  const share = join(prefix, 'share');
+  for (const { name, section, doc } of programs) {
+    const page = formatManual({
+      doc: doc(),
+      section,
+      ...release,
+      notes: name === 'tartand' ? daemonNotes() : toolNotes(),
+    });
+    tree.write(join(share, `man/man${section}/${name}.${section}.gz`), compressed(page));
+    tree.write(join(share, `bash-completion/completions/${name}`), bashCompletion(doc()));
+    tree.write(join(share, `zsh/vendor-completions/_${name}`), zshCompletion(doc()));
+    tree.write(join(share, `fish/vendor_completions.d/${name}.fish`), fishCompletion(doc()));
+  }
+  const text = (name: string): string => readFileSync(join(release.root, name), 'utf8');
+  tree.write(join(share, 'doc/tartan/changelog.gz'), compressed(text('CHANGELOG.md')));
+  tree.write(join(share, 'doc/tartan/README.md.gz'), compressed(text('README.md')));
+}
+
+/** As `gzip -9n`: without a time. */
+function compressed(text: string): Uint8Array {
+  return gzipSync(text, { level: 9 });
+}
