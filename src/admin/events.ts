@@ -3,7 +3,7 @@
  * daemon keeps the newest in memory, answers with them on the status socket, and hands them to a file for the time after
  * it.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { apiVersion } from '../agent/status.js';
 import type { LogRecord } from '../lib/log.js';
 

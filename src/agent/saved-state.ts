@@ -3,7 +3,7 @@
  * last peers, and the time of the last KeepAlive. This module has its form in the state file and the rules for its use.
  * What a later version adds to that form is ignored.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { messageOf } from '../lib/errors.js';
 import { quarantineTtls } from '../model/allocation.js';
 import { formatIpv4, formatPrefix, parseIpv4, prefixCovers, type Ipv4, type Prefix } from '../model/ip.js';

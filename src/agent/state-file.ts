@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Clock } from '../lib/clock.js';
 import { messageOf } from '../lib/errors.js';
 import { readBounded, writeFileAtomic } from '../lib/file.js';

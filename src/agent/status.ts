@@ -2,7 +2,7 @@
  * The document with which the daemon describes itself: `tartan status -o json`, readiness and health show it. The
  * schema parses what the tool receives, also from an older daemon, and its output type is what the daemon must produce.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const apiVersion = 'tartan/v1';
 

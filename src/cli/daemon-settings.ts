@@ -2,7 +2,7 @@
  * The settings by which the daemon reaches etcd, as the status socket gives them to the tool: places, never a secret. The
  * schema also parses what another version of the daemon gives.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { FlagName } from './flags.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
 

@@ -3,7 +3,7 @@
  * `createEngineNetwork` changes something. A missing engine, a missing permission and a late answer are readings and
  * not errors. Members that this program does not read may be anything; a network without an IPv4 subnet has no subnets.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
 import { askSocket } from '../lib/socket-http.js';
 import { bridgeAddress, formatIpv4, formatPrefix, parsePrefix, readIpv4, type Ipv4, type Prefix } from '../model/ip.js';

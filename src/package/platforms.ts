@@ -16,6 +16,3 @@ export const platforms: readonly Platform[] = [
 
 /** The oldest C library that the programs run with: that of Debian 11 and Ubuntu 20.04. */
 export const glibcFloor = '2.31';
-
-/** The oldest kernel, which is that of Node.js too. */
-export const kernelFloor = '4.18';

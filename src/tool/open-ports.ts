@@ -2,15 +2,7 @@
 import { text } from 'node:stream/consumers';
 import { readDaemonEnvironment } from '../cli/environment-file.js';
 import { createEngineNetwork, readEngine } from '../docker/engine.js';
-import { bootClock } from '../lib/clock.js';
 import { errnoOf } from '../lib/errors.js';
-import { silentLog } from '../lib/log.js';
-import { getNetworkText, readTimedLeases, putNetworkText } from '../store/operator.js';
-import { openEtcd } from '../store/etcd/etcd-kv.js';
-import { Keys } from '../store/keys.js';
-import { releaseNode } from '../store/release.js';
-import { releaseReservation, reserve } from '../store/reservation.js';
-import { withdrawFeatures } from '../store/withdraw-features.js';
 import { evidencePort } from './bugreport/evidence.js';
 import { readDockerFacts } from './docker-facts.js';
 import { readDoctorFacts } from './doctor-facts.js';
@@ -20,32 +12,17 @@ import type { TerminalPort, ToolIo, ToolPorts } from './ports.js';
 import { readEvents, readSettings, readStatus } from './status-client.js';
 import { readWay } from './trace-facts.js';
 
-/** @param host the ports that change this host */
-export function openToolPorts(host: Pick<ToolPorts, 'cleanup' | 'withoutForwarding' | 'withoutDaemon'>): ToolPorts {
+export function openToolPorts(): ToolPorts {
   return {
-    async openStore(options) {
-      // The operator sees messages of etcd as the error of the call.
-      const kv = openEtcd(options, silentLog);
-      const { prefix } = options;
-      const context = { kv, keys: new Keys(prefix), clock: bootClock };
-      // Each call has a deadline of its own, and Ctrl-C ends the process.
-      const { signal } = new AbortController();
-      return {
-        listLeases: () => readTimedLeases(kv, prefix, { signal }),
-        getNetworkText: () => getNetworkText(kv, prefix, { signal }),
-        putNetworkText: text => putNetworkText(kv, prefix, text, { signal }),
-        reserve: request => reserve(context, request, signal),
-        release: (subnet, force) => releaseReservation(context, subnet, force, signal),
-        releaseNode: nodeId => releaseNode(context, nodeId, signal),
-        withdrawFeatures: nodeId => withdrawFeatures(context, nodeId, signal),
-        close: () => kv.close(),
-      };
-    },
+    // The client of etcd is half of the program, and most commands do not ask etcd.
+    openStore: async options => (await import('./open-store.js')).openStore(options),
     readStatus,
     readEvents,
     readSettings,
     readEnvironmentFile: () => readDaemonEnvironment(),
-    ...host,
+    cleanup: async request => (await import('./cleanup.js')).cleanUpHost(request),
+    withoutForwarding: async (runDir, work) => (await import('./cleanup.js')).withoutForwarding(runDir, work),
+    withoutDaemon: async (runDir, work) => (await import('./cleanup.js')).withoutDaemon(runDir, work),
     openEcho,
     terminal,
     readWay,

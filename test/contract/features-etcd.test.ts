@@ -36,7 +36,7 @@ const stores = useStores(make);
 
 async function run(line: string): Promise<string> {
   let said = '';
-  const ports = openToolPorts({ cleanup: unexpected, withoutForwarding: unexpected, withoutDaemon });
+  const ports = { ...openToolPorts(), cleanup: unexpected, withoutForwarding: unexpected, withoutDaemon };
   const status = await runTool(
     ['node', 'tartan', 'features', ...line.split(' '), '--etcd-endpoints', server.endpoint],
     {

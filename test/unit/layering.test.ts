@@ -32,6 +32,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   cli: ['lib', 'model', 'store/etcd/options.ts'],
   daemon: [...adapters, 'agent', 'admin', 'cli'],
   tool: [...adapters, 'agent', 'admin', 'cli', 'doctor', 'web'],
+  package: ['cli', 'tool'],
 };
 
 function importsOf(file: string): readonly string[] {

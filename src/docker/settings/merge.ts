@@ -18,7 +18,7 @@ import {
   rmSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { errnoOf, messageOf, TartanError } from '../../lib/errors.js';
 import { readBounded, writeFileAtomic, type Owner } from '../../lib/file.js';
 import { readMembers, withKey, withoutKey, type DaemonJsonValue } from './daemon-json.js';
