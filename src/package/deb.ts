@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { glibcFloor, type Platform } from './platforms.js';
-import { addPrograms, type Release } from './program-tree.js';
+import { addPrograms, compressed, type Release } from './program-tree.js';
 import { run } from './run.js';
 import { Tree } from './tree.js';
 
@@ -21,6 +21,8 @@ export async function makeDeb(release: Release, platform: Platform, into: string
   const tree = new Tree(staging);
   await addPrograms(release, platform, tree, 'usr');
   tree.copy(join(root, 'config/tartand.default'), settingsFile);
+  tree.write('usr/share/doc/tartan/changelog.gz', compressed(debianChangelog(version, epoch)));
+  tree.copy(join(root, 'config/package/debian/lintian-overrides'), 'usr/share/lintian/overrides/tartan');
   const files = tree.names();
   tree.write('DEBIAN/control', controlFile(version, platform, installedSize(tree, files)));
   tree.write('DEBIAN/conffiles', `/${settingsFile}\n`);
@@ -41,6 +43,14 @@ export async function makeDeb(release: Release, platform: Platform, into: string
   return name;
 }
 
+const maintainer = 'The authors of tartan <tartan@tartan.invalid>';
+
+/** What Debian's tools read of a changelog (deb-changelog(5)); the words are in CHANGELOG.md. */
+function debianChangelog(version: string, epoch: number): string {
+  const date = new Date(epoch * 1000).toUTCString().replace('GMT', '+0000');
+  return `tartan (${version}) unstable; urgency=medium\n\n  * What changed is in CHANGELOG.md.gz.\n\n -- ${maintainer}  ${date}\n`;
+}
+
 function controlFile(version: string, platform: Platform, size: number): string {
   return [
     'Package: tartan',
@@ -48,7 +58,7 @@ function controlFile(version: string, platform: Platform, size: number): string 
     `Architecture: ${platform.debian}`,
     'Section: net',
     'Priority: optional',
-    'Maintainer: the authors of tartan <tartan@lists.debian.net>',
+    `Maintainer: ${maintainer}`,
     `Installed-Size: ${size}`,
     `Depends: libc6 (>= ${glibcFloor}), libgcc-s1, libstdc++6 (>= 10), iptables | nftables, kmod, systemd`,
     'Suggests: docker.io | docker-ce, etcd-server, etcd-client',

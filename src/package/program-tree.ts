@@ -59,8 +59,9 @@ export async function addPrograms(release: Release, platform: Platform, tree: Tr
   }
   addSystemFiles(root, tree, prefix);
   addDocuments(release, tree, prefix);
-  const licence = formatCopyright(nodeLicence(cache, platform), `${home}/apache-2.0.txt`, modules);
-  tree.write(join(prefix, 'share/doc/tartan/copyright'), licence);
+  const doc = join(prefix, 'share/doc/tartan');
+  tree.write(join(doc, 'copyright'), formatCopyright(`${home}/apache-2.0.txt`, modules));
+  tree.write(join(doc, 'node-licence.gz'), compressed(readFileSync(nodeLicence(cache, platform), 'utf8')));
 }
 
 /** The members of package.json that the programs read when they run, and those that npm wants. */
@@ -96,11 +97,11 @@ function addDocuments(release: Release, tree: Tree, prefix: string): void {
     tree.write(join(share, `fish/vendor_completions.d/${name}.fish`), fishCompletion(doc()));
   }
   const text = (name: string): string => readFileSync(join(release.root, name), 'utf8');
-  tree.write(join(share, 'doc/tartan/changelog.gz'), compressed(text('CHANGELOG.md')));
+  tree.write(join(share, 'doc/tartan/CHANGELOG.md.gz'), compressed(text('CHANGELOG.md')));
   tree.write(join(share, 'doc/tartan/README.md.gz'), compressed(text('README.md')));
 }
 
 /** As `gzip -9n`: without a time. */
-function compressed(text: string): Uint8Array {
+export function compressed(text: string): Uint8Array {
   return gzipSync(text, { level: 9 });
 }
