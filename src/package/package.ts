@@ -10,10 +10,11 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { makeNpmPackage, makeTarball } from './archives.js';
 import { makeDeb } from './deb.js';
+import { makeImage } from './image.js';
 import { platforms } from './platforms.js';
 import type { Release } from './program-tree.js';
 
-const kinds = ['deb', 'tarball', 'npm'] as const;
+const kinds = ['deb', 'tarball', 'npm', 'image'] as const;
 type Kind = (typeof kinds)[number];
 
 interface Wishes {
@@ -74,6 +75,7 @@ async function makePackages({ release, into, fast, kinds: wanted, processors }: 
   for (const platform of chosen) {
     if (wanted.includes('deb')) made.push(await makeDeb(release, platform, into, fast));
     if (wanted.includes('tarball')) made.push(await makeTarball(release, platform, into, fast ? 1 : 9));
+    if (wanted.includes('image')) made.push(await makeImage(release, platform, into, fast ? 1 : 9));
   }
   if (wanted.includes('npm')) made.push(await makeNpmPackage(release, into, fast ? 1 : 9));
   return made;

@@ -154,6 +154,24 @@ fetch_node() {
 	done
 }
 
+# fetch_image ARCHITECTURE: the packages of Debian in the image, by an apt of its own that knows that architecture only.
+fetch_image() {
+	local into=.cache/image/$1
+	[ ! -e "$into/.fetched" ] || return 0
+	say "fetching packages for the image of $1"
+	rm -rf "$into"
+	mkdir -p "$into/apt/lists/partial" "$into/apt/archives/partial"
+	: >"$into/apt/status"
+	local -a apt=(apt-get -qq -o "APT::Architecture=$1" -o "APT::Architectures=$1" -o APT::Sandbox::User=root
+		-o "Dir::State=$PWD/$into/apt" -o "Dir::State::status=$PWD/$into/apt/status" -o "Dir::Cache=$PWD/$into/apt")
+	"${apt[@]}" update </dev/null || die "no packages of $1 at the mirrors of this host, see above"
+	local -a packages
+	mapfile -t packages < <("${apt[@]}" -s install --no-install-recommends iptables nftables libstdc++6 | awk '/^Inst/ { print $2 }')
+	(cd "$into" && "${apt[@]}" download "${packages[@]}") || die "could not download for $1: ${packages[*]}"
+	rm -rf "$into/apt"
+	touch "$into/.fetched"
+}
+
 # unpack DIRECTORY PACKAGE...
 unpack() {
 	[ $# -gt 1 ] || return 0
@@ -260,6 +278,8 @@ if [ "$want" = package ]; then
 	unpack $binutils "${packages[@]}"
 	fetch_zig
 	fetch_node
+	fetch_image amd64
+	fetch_image arm64
 	exit 0
 fi
 build
