@@ -27,6 +27,7 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   web: ['web', 'web --status hosts/*.json', 'web --hosts /etc/tartan/hosts', 'web --socket /run/tartan/web.sock'],
   leave: ['leave'],
   cleanup: ['cleanup', 'cleanup --flannel'],
+  version: ['version -o json'],
 };
 
 export const exitNotes = `

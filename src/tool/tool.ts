@@ -23,6 +23,7 @@ import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './sett
 import { showTop } from './top.js';
 import { defaultWebListen, serveWeb } from './web-command.js';
 import { traceWay } from './trace.js';
+import { showVersion } from './version-command.js';
 import { version } from '../cli/version.js';
 
 /** Runs a command and sets the exit status. */
@@ -92,6 +93,10 @@ function buildProgram(name: string, run: Run, io: Pick<ToolIo, 'stdout' | 'stder
   addWeb(program, run);
   addLeave(program, run);
   addCleanup(program, run);
+  const versions = program
+    .command('version')
+    .description('the versions of the program, of its Node.js and of its native half');
+  addOutput(versions).action(() => run(versions, async call => showVersion(call)));
   addHelp(program, '');
   return program;
 }
