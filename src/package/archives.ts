@@ -5,14 +5,14 @@ import { gzipSync } from 'node:zlib';
 import { bundle } from './bundle.js';
 import { buildNative } from './native-build.js';
 import { platforms, type Platform } from './platforms.js';
-import { addPrograms, programs, shippedPackage, type Release } from './program-tree.js';
-import { Tree, writeTar } from './tree.js';
+import { programs, shippedPackage, type Release } from './program-tree.js';
+import { emptyTree, writeTar, type Tree } from './tree.js';
 
 /** @returns the name of the file, below `into` */
-export async function makeTarball(release: Release, platform: Platform, into: string, level: number): Promise<string> {
+export function makeTarball(release: Release, platform: Platform, files: Tree, into: string, level: number): string {
   const { root, cache, version, epoch } = release;
   const tree = emptyTree(join(cache, 'package', platform.debian, 'tarball'));
-  await addPrograms(release, platform, tree, '');
+  tree.adopt(files, '');
   tree.copy(join(root, 'config/tartand.default'), 'share/tartan/tartand.default');
   tree.copy(join(root, 'config/package/install.sh'), 'install.sh', 0o755);
   const name = `tartan-${version}-linux-${platform.debian}.tar.gz`;
@@ -38,11 +38,6 @@ export async function makeNpmPackage(release: Release, into: string, level: numb
   const name = `tartan-${version}.tgz`;
   pack(tree, join(into, name), epoch, 'package', level);
   return name;
-}
-
-function emptyTree(folder: string): Tree {
-  rmSync(folder, { recursive: true, force: true });
-  return new Tree(folder);
 }
 
 function pack(tree: Tree, file: string, epoch: number, below: string, level: number): void {

@@ -1,11 +1,11 @@
 /** The Debian package. Sources: deb(5), deb-control(5), dpkg-deb(1), Debian Policy 6 (maintainer scripts). */
 import { createHash } from 'node:crypto';
-import { lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { lstatSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { glibcFloor, type Platform } from './platforms.js';
-import { addPrograms, compressed, type Release } from './program-tree.js';
+import { compressed, type Release } from './program-tree.js';
 import { run } from './run.js';
-import { Tree } from './tree.js';
+import { emptyTree, type Tree } from './tree.js';
 
 /** Settings of the administrator's, which dpkg never overwrites without a question. */
 const settingsFile = 'etc/default/tartand';
@@ -14,12 +14,10 @@ const settingsFile = 'etc/default/tartand';
  * @param fast leaves the files as they are, which tests want
  * @returns the name of the file, below `into`
  */
-export async function makeDeb(release: Release, platform: Platform, into: string, fast: boolean): Promise<string> {
+export function makeDeb(release: Release, platform: Platform, programs: Tree, into: string, fast: boolean): string {
   const { root, cache, version, epoch } = release;
-  const staging = join(cache, 'package', platform.debian, 'deb');
-  rmSync(staging, { recursive: true, force: true });
-  const tree = new Tree(staging);
-  await addPrograms(release, platform, tree, 'usr');
+  const tree = emptyTree(join(cache, 'package', platform.debian, 'deb'));
+  tree.adopt(programs, 'usr');
   tree.copy(join(root, 'config/tartand.default'), settingsFile);
   tree.write('usr/share/doc/tartan/changelog.gz', compressed(debianChangelog(version, epoch)));
   tree.copy(join(root, 'config/package/debian/lintian-overrides'), 'usr/share/lintian/overrides/tartan');
@@ -34,7 +32,7 @@ export async function makeDeb(release: Release, platform: Platform, into: string
   mkdirSync(into, { recursive: true });
   run(
     'dpkg-deb',
-    ['--root-owner-group', ...(fast ? ['-Znone'] : ['-Zxz', '-z9']), '--build', staging, join(into, name)],
+    ['--root-owner-group', ...(fast ? ['-Znone'] : ['-Zxz', '-z9']), '--build', tree.root, join(into, name)],
     {
       SOURCE_DATE_EPOCH: `${epoch}`,
       DPKG_DEB_THREADS_MAX: '1',

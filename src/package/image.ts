@@ -10,7 +10,7 @@ import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type { Platform } from './platforms.js';
-import { addPrograms, type Release } from './program-tree.js';
+import type { Release } from './program-tree.js';
 import { run } from './run.js';
 import { Tree, writeTar } from './tree.js';
 
@@ -23,13 +23,13 @@ const unread = ['usr/share/man', 'usr/share/locale', 'usr/share/lintian', 'usr/s
 const mediaType = (kind: string): string => `application/vnd.oci.image.${kind}`;
 
 /** @returns the name of the file, below `into` */
-export async function makeImage(release: Release, platform: Platform, into: string, level: number): Promise<string> {
+export function makeImage(release: Release, platform: Platform, programs: Tree, into: string, level: number): string {
   const { cache, version, epoch } = release;
   const work = join(cache, 'package', platform.debian, 'image');
   rmSync(work, { recursive: true, force: true });
   const root = new Tree(join(work, 'root'));
   addDebian(cache, platform, root);
-  await addPrograms(release, platform, root, 'usr');
+  root.adopt(programs, 'usr');
   writeTar(root, join(work, 'layer.tar'), epoch);
   const archive = new Tree(join(work, 'archive'));
   const plain = readFileSync(join(work, 'layer.tar'));

@@ -3,7 +3,7 @@
  * config/package/node. They are no dependencies of tartan itself, since npm would put their `node` before the system's.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Platform } from './platforms.js';
 import { run } from './run.js';
@@ -29,20 +29,28 @@ export function nodePackage(root: string, platform: Platform): { name: string; v
 export function addNode(root: string, cache: string, platform: Platform, tree: Tree, into: string): void {
   const { name, version, integrity } = nodePackage(root, platform);
   const archive = join(cache, 'node', `${name}-${version}.tgz`);
-  const work = join(cache, 'package', platform.debian, 'node');
   const found = `sha512-${createHash('sha512').update(readArchive(archive)).digest('base64')}`;
-  if (found !== integrity)
+  if (found !== integrity) {
     throw new Error(`${archive} has hash ${found}, expected ${integrity}: remove it, and run this again`);
-  rmSync(work, { recursive: true, force: true });
-  mkdirSync(work, { recursive: true });
-  run('tar', ['-x', '-z', '-f', archive, '-C', work, 'package/bin/node', 'package/LICENSE']);
-  strip(cache, platform, join(work, 'package/bin/node'));
+  }
+  const work = unpacked(cache, platform);
+  const stamp = join(work, 'stripped');
+  // Kept for the next time, since it takes a while.
+  if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== integrity) {
+    rmSync(work, { recursive: true, force: true });
+    mkdirSync(work, { recursive: true });
+    run('tar', ['-x', '-z', '-f', archive, '-C', work, 'package/bin/node', 'package/LICENSE']);
+    strip(cache, platform, join(work, 'package/bin/node'));
+    writeFileSync(stamp, integrity);
+  }
   tree.copy(join(work, 'package/bin/node'), join(into, 'bin/node'), 0o755);
 }
 
+const unpacked = (cache: string, platform: Platform): string => join(cache, 'package', platform.debian, 'node');
+
 /** The licence of the Node.js that `addNode` has put into a tree. */
 export function nodeLicence(cache: string, platform: Platform): string {
-  return join(cache, 'package', platform.debian, 'node/package/LICENSE');
+  return join(unpacked(cache, platform), 'package/LICENSE');
 }
 
 function readArchive(file: string): Uint8Array {

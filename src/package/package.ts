@@ -12,7 +12,7 @@ import { makeNpmPackage, makeTarball } from './archives.js';
 import { makeDeb } from './deb.js';
 import { makeImage } from './image.js';
 import { platforms } from './platforms.js';
-import type { Release } from './program-tree.js';
+import { buildPrograms, type Release } from './program-tree.js';
 
 const kinds = ['deb', 'tarball', 'npm', 'image'] as const;
 type Kind = (typeof kinds)[number];
@@ -72,12 +72,15 @@ function commitTime(root: string): number {
 async function makePackages({ release, into, fast, kinds: wanted, processors }: Wishes): Promise<readonly string[]> {
   const made: string[] = [];
   const chosen = platforms.filter(({ debian }) => processors.includes(debian));
+  const level = fast ? 1 : 9;
   for (const platform of chosen) {
-    if (wanted.includes('deb')) made.push(await makeDeb(release, platform, into, fast));
-    if (wanted.includes('tarball')) made.push(await makeTarball(release, platform, into, fast ? 1 : 9));
-    if (wanted.includes('image')) made.push(await makeImage(release, platform, into, fast ? 1 : 9));
+    if (wanted.every(kind => kind === 'npm')) continue;
+    const programs = await buildPrograms(release, platform);
+    if (wanted.includes('deb')) made.push(makeDeb(release, platform, programs, into, fast));
+    if (wanted.includes('tarball')) made.push(makeTarball(release, platform, programs, into, level));
+    if (wanted.includes('image')) made.push(makeImage(release, platform, programs, into, level));
   }
-  if (wanted.includes('npm')) made.push(await makeNpmPackage(release, into, fast ? 1 : 9));
+  if (wanted.includes('npm')) made.push(await makeNpmPackage(release, into, level));
   return made;
 }
 

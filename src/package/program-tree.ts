@@ -14,7 +14,7 @@ import { daemonNotes, toolNotes } from './manual-notes.js';
 import { buildNative } from './native-build.js';
 import { addNode, nodeLicence } from './node-runtime.js';
 import type { Platform } from './platforms.js';
-import type { Tree } from './tree.js';
+import { emptyTree, type Tree } from './tree.js';
 
 /** What all packages of one run have in common. */
 export interface Release {
@@ -44,24 +44,25 @@ export const programs: readonly Program[] = [
 /** Where the programs and what they load lie, below the prefix. */
 export const home = 'lib/tartan';
 
-/** @param prefix `usr` in the .deb, empty in the tarball */
-export async function addPrograms(release: Release, platform: Platform, tree: Tree, prefix: string): Promise<void> {
+/** The files for one processor, below a prefix that whoever packs them chooses; made anew. */
+export async function buildPrograms(release: Release, platform: Platform): Promise<Tree> {
   const { root, cache } = release;
-  const inside = join(prefix, home);
-  const modules = await bundle(root, tree, join(inside, 'dist/bundle'), `/${join(prefix || 'usr', home)}/bin/node`);
-  buildNative(root, cache, platform, tree, join(inside, 'dist'));
-  addNode(root, cache, platform, tree, inside);
-  tree.write(join(inside, 'package.json'), shippedPackage(release));
-  tree.copy(join(root, 'LICENSE'), join(inside, 'apache-2.0.txt'));
+  const tree = emptyTree(join(cache, 'package', platform.debian, 'programs'));
+  const modules = await bundle(root, tree, join(home, 'dist/bundle'), `/usr/${home}/bin/node`);
+  buildNative(root, cache, platform, tree, join(home, 'dist'));
+  addNode(root, cache, platform, tree, home);
+  tree.write(join(home, 'package.json'), shippedPackage(release));
+  tree.copy(join(root, 'LICENSE'), join(home, 'apache-2.0.txt'));
   for (const { name, folder } of programs) {
     const file = name === 'tartand' ? 'tartand.js' : 'tartan.js';
-    tree.link(`../${home}/dist/bundle/${file}`, join(prefix, folder, name));
+    tree.link(`../${home}/dist/bundle/${file}`, join(folder, name));
   }
-  addSystemFiles(root, tree, prefix);
-  addDocuments(release, tree, prefix);
-  const doc = join(prefix, 'share/doc/tartan');
-  tree.write(join(doc, 'copyright'), formatCopyright(`${home}/apache-2.0.txt`, modules));
-  tree.write(join(doc, 'node-licence.gz'), compressed(readFileSync(nodeLicence(cache, platform), 'utf8')));
+  addSystemFiles(root, tree);
+  addDocuments(release, tree);
+  tree.write('share/doc/tartan/copyright', formatCopyright(`${home}/apache-2.0.txt`, modules));
+  const licence = readFileSync(nodeLicence(cache, platform), 'utf8');
+  tree.write('share/doc/tartan/node-licence.gz', compressed(licence));
+  return tree;
 }
 
 /** The members of package.json that the programs read when they run, and those that npm wants. */
@@ -72,18 +73,17 @@ export function shippedPackage({ root, version }: Release, more: Readonly<Record
   return `${JSON.stringify({ name, version, description, license, type, engines, os, ...more }, undefined, 2)}\n`;
 }
 
-function addSystemFiles(root: string, tree: Tree, prefix: string): void {
+function addSystemFiles(root: string, tree: Tree): void {
   const config = (name: string): string => join(root, 'config', name);
-  tree.copy(config('systemd/tartand.service'), join(prefix, 'lib/systemd/system/tartand.service'));
-  tree.copy(config('sysusers.d/tartan.conf'), join(prefix, 'lib/sysusers.d/tartan.conf'));
+  tree.copy(config('systemd/tartand.service'), 'lib/systemd/system/tartand.service');
+  tree.copy(config('sysusers.d/tartan.conf'), 'lib/sysusers.d/tartan.conf');
   for (const folder of ['network', 'grafana', 'prometheus', 'systemd/docker.service.d', 'systemd/redhat']) {
-    tree.copyAll(config(folder), join(prefix, 'share/tartan', folder));
+    tree.copyAll(config(folder), join('share/tartan', folder));
   }
-  tree.copy(config('etcd-role.sh'), join(prefix, 'share/tartan/etcd-role.sh'), 0o755);
+  tree.copy(config('etcd-role.sh'), 'share/tartan/etcd-role.sh', 0o755);
 }
 
-function addDocuments(release: Release, tree: Tree, prefix: string): void {
-  const share = join(prefix, 'share');
+function addDocuments(release: Release, tree: Tree): void {
   for (const { name, section, doc } of programs) {
     const page = formatManual({
       doc: doc(),
@@ -91,14 +91,14 @@ function addDocuments(release: Release, tree: Tree, prefix: string): void {
       ...release,
       notes: name === 'tartand' ? daemonNotes() : toolNotes(),
     });
-    tree.write(join(share, `man/man${section}/${name}.${section}.gz`), compressed(page));
-    tree.write(join(share, `bash-completion/completions/${name}`), bashCompletion(doc()));
-    tree.write(join(share, `zsh/vendor-completions/_${name}`), zshCompletion(doc()));
-    tree.write(join(share, `fish/vendor_completions.d/${name}.fish`), fishCompletion(doc()));
+    tree.write(`share/man/man${section}/${name}.${section}.gz`, compressed(page));
+    tree.write(`share/bash-completion/completions/${name}`, bashCompletion(doc()));
+    tree.write(`share/zsh/vendor-completions/_${name}`, zshCompletion(doc()));
+    tree.write(`share/fish/vendor_completions.d/${name}.fish`, fishCompletion(doc()));
   }
   const text = (name: string): string => readFileSync(join(release.root, name), 'utf8');
-  tree.write(join(share, 'doc/tartan/CHANGELOG.md.gz'), compressed(text('CHANGELOG.md')));
-  tree.write(join(share, 'doc/tartan/README.md.gz'), compressed(text('README.md')));
+  tree.write('share/doc/tartan/CHANGELOG.md.gz', compressed(text('CHANGELOG.md')));
+  tree.write('share/doc/tartan/README.md.gz', compressed(text('README.md')));
 }
 
 /** As `gzip -9n`: without a time. */

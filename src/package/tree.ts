@@ -2,7 +2,7 @@
  * The files of a package on disk: written below a directory with the modes that they are to have, whatever the umask, and
  * packed so that the same files give the same bytes.
  */
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { run } from './run.js';
 
@@ -34,6 +34,12 @@ export class Tree {
     }
   }
 
+  /** Takes over another tree's files without a copy of their bytes (`cp -l`). */
+  adopt(other: Tree, name: string): void {
+    this.#prepare(join(name, 'x'));
+    run('cp', ['-a', '-l', `${other.root}/.`, this.path(name)]);
+  }
+
   link(target: string, name: string): void {
     symlinkSync(target, this.#prepare(name));
   }
@@ -52,6 +58,12 @@ export class Tree {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
     return path;
   }
+}
+
+/** @param folder what was there is removed */
+export function emptyTree(folder: string): Tree {
+  rmSync(folder, { recursive: true, force: true });
+  return new Tree(folder);
 }
 
 /**

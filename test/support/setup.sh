@@ -51,9 +51,10 @@ install_modules() {
 # Command (or file) and the Debian package it comes from.
 missing_packages() {
 	local need command package
-	need='gcc:gcc make:make ctags:universal-ctags'
-	if [ "$want" = package ]; then
-		need='make:make strip:binutils dpkg-deb:dpkg git:git python3:python3'
+	need='gcc:gcc make:make ctags:universal-ctags groff:groff-base'
+	[ "$want" != package ] || need=
+	if [ "$want" != check ]; then
+		need="$need make:make strip:binutils dpkg-deb:dpkg git:git python3:python3"
 		python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
 	fi
 	if [ "$want" = all ]; then
@@ -273,15 +274,15 @@ if [ "$want" = all ]; then
 	bash test/support/engines.sh
 fi
 install_modules
-if [ "$want" = package ]; then
+if [ "$want" != check ]; then
 	mapfile -t packages < <(binutils_packages)
 	unpack $binutils "${packages[@]}"
 	fetch_zig
 	fetch_node
 	fetch_image amd64
 	fetch_image arm64
-	exit 0
 fi
+[ "$want" != package ] || exit 0
 build
 if [ "$want" = all ]; then
 	build_program probe

@@ -1,0 +1,136 @@
+/** The packages, made in a hurry, and what is in them: all that the tables of the source name. */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { nodePackage } from '../../src/package/node-runtime.js';
+import { platforms } from '../../src/package/platforms.js';
+import { programs } from '../../src/package/program-tree.js';
+import { root, run } from '../support/tools.js';
+
+const platform = platforms.find(({ node }) => node === process.arch);
+const version = (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version;
+let work: string;
+let debian: string;
+
+beforeAll(async () => {
+  if (platform === undefined) throw new Error(`packages are made on x64 and arm64, this is ${process.arch}`);
+  work = mkdtempSync(join(tmpdir(), `tartan-packages-${process.pid}-`));
+  debian = join(work, 'deb');
+  const wanted = ['--fast', '--only', 'deb,tarball,npm', '--arch', platform.debian, '--out', work];
+  await run(['bash', join(root, 'test/support/package.sh'), ...wanted], { timeoutMs: 110_000 });
+  await run(['dpkg-deb', '-R', join(work, `tartan_${version}_${platform.debian}.deb`), debian]);
+}, 120_000);
+afterAll(() => rmSync(work, { recursive: true, force: true }));
+
+const held = (name: string): string => readFileSync(join(debian, name), 'utf8');
+const nodeVersion = (): string => `v${platform === undefined ? '' : nodePackage(root, platform).version}`;
+
+/** What `tartan version` says of an installation. */
+async function partsOf(command: readonly string[]): Promise<Record<string, string>> {
+  return JSON.parse(await run([...command, 'version', '-o', 'json'])) as Record<string, string>;
+}
+
+test('SHA256SUMS has every file, by its hash', () => {
+  const lines = readFileSync(join(work, 'SHA256SUMS'), 'utf8').trim().split('\n');
+  expect(lines).toHaveLength(3);
+  for (const line of lines) {
+    const [hash, name = ''] = line.split('  ');
+    expect(
+      createHash('sha256')
+        .update(readFileSync(join(work, name)))
+        .digest('hex'),
+    ).toBe(hash);
+  }
+});
+
+describe('the .deb', () => {
+  test.each(programs)('it has $name with its man page and its completions', ({ name, folder, section }) => {
+    const link = readlinkSync(join(debian, 'usr', folder, name));
+    expect(lstatSync(join(debian, 'usr', folder, link)).mode & 0o777).toBe(0o755);
+    for (const file of [
+      `man/man${section}/${name}.${section}.gz`,
+      `bash-completion/completions/${name}`,
+      `zsh/vendor-completions/_${name}`,
+      `fish/vendor_completions.d/${name}.fish`,
+    ])
+      expect(lstatSync(join(debian, 'usr/share', file)).size).toBeGreaterThan(100);
+  });
+
+  test('its units are those of the source, with their capabilities', () => {
+    const units = readdirSync(join(root, 'config/systemd')).filter(name => name.endsWith('.service'));
+    expect(units).toContain('tartand.service');
+    for (const unit of units) {
+      expect(held(`usr/lib/systemd/system/${unit}`)).toBe(readFileSync(join(root, 'config/systemd', unit), 'utf8'));
+    }
+    expect(held('usr/lib/systemd/system/tartand.service')).toMatch(/^CapabilityBoundingSet=.*CAP_NET_ADMIN.*CAP_BPF/m);
+  });
+
+  test('the administrator keeps the settings, everything else has a checksum', () => {
+    expect(held('DEBIAN/conffiles')).toBe('/etc/default/tartand\n');
+    execFileSync('md5sum', ['--quiet', '-c', 'DEBIAN/md5sums'], { cwd: debian });
+    const files = readdirSync(debian, { recursive: true, withFileTypes: true })
+      .filter(entry => entry.isFile())
+      .map(entry => join(entry.parentPath, entry.name).slice(debian.length + 1))
+      .filter(name => !name.startsWith('DEBIAN/') && name !== 'etc/default/tartand');
+    expect(
+      held('DEBIAN/md5sums')
+        .trim()
+        .split('\n')
+        .map(line => line.slice(34))
+        .sort(),
+    ).toEqual(files.sort());
+  });
+
+  test('its programs run on the Node.js inside, with their native half', async () => {
+    const home = join(debian, 'usr/lib/tartan');
+    const parts = await partsOf([join(home, 'bin/node'), join(debian, 'usr/bin/tartan')]);
+    expect(parts).toMatchObject({ version, node: nodeVersion(), nodePath: join(home, 'bin/node') });
+    expect(parts['native']).toMatch(/^[0-9a-f]{12}$/);
+    expect(parts['dataProcess']).toBe(join(home, 'dist/tartan-datapath'));
+    expect(readFileSync(join(home, 'dist/bundle/tartand.js'), 'utf8')).toMatch(/^#!\/usr\/lib\/tartan\/bin\/node\n/);
+  });
+
+  test('the native half wants no newer C library than that of Debian 11', () => {
+    for (const file of ['tartan.node', 'tartan-datapath']) {
+      const symbols = execFileSync('objdump', ['-T', join(debian, 'usr/lib/tartan/dist', file)], { encoding: 'utf8' });
+      const minors = [...symbols.matchAll(/GLIBC_2\.(\d+)/g)].map(([, minor]) => Number(minor));
+      expect(Math.max(...minors)).toBeLessThanOrEqual(31);
+    }
+  });
+});
+
+describe('the package for npm', () => {
+  test('it is installed without scripts and a compiler, and runs on this Node.js and on that of the packages', async () => {
+    const prefix = join(work, 'global');
+    const tarball = join(work, `tartan-${version}.tgz`);
+    await run(['npm', 'install', '-g', '--offline', '--ignore-scripts', '--prefix', prefix, tarball]);
+    const nodes = [process.execPath, join(debian, 'usr/lib/tartan/bin/node')];
+    for (const node of nodes) {
+      const parts = await partsOf([node, join(prefix, 'bin/tartan')]);
+      expect(parts['native']).toMatch(/^[0-9a-f]{12}$/);
+    }
+    expect(readdirSync(join(prefix, 'bin')).sort()).toEqual(programs.map(({ name }) => name).sort());
+    expect(readdirSync(join(prefix, 'lib/node_modules/tartan/dist')).sort()).toEqual([
+      'arm64',
+      'bundle',
+      'proto',
+      'x64',
+    ]);
+  });
+});
+
+describe('the tarball', () => {
+  test('it holds the files of the .deb', async () => {
+    const list = await run(['tar', '-t', '-z', '-f', join(work, `tartan-${version}-linux-${platform?.debian}.tar.gz`)]);
+    const names = new Set(list.split('\n').map(name => name.replace(/^[^/]*\//, '')));
+    for (const line of held('DEBIAN/md5sums').trim().split('\n')) {
+      const name = line.slice(34).replace(/^usr\//, '');
+      // Only Debian's own tools read these.
+      if (!/^share\/(lintian|doc\/tartan\/changelog)/.test(name)) expect(names).toContain(name);
+    }
+    expect(names).toContain('install.sh');
+  });
+});
