@@ -8,6 +8,8 @@ import { errnoOf, messageOf } from '../lib/errors.js';
 export interface EnvironmentFile {
   readonly path: string;
   readonly variables: ReadonlyMap<string, string>;
+  /** Which file each variable is from, where there are several. */
+  readonly origins?: ReadonlyMap<string, string>;
   /** Why it could not be read; undefined for a file that was. */
   readonly problem?: string;
 }
@@ -15,8 +17,29 @@ export interface EnvironmentFile {
 /** Where packages put the settings of tartand: Debian's place, then Red Hat's. */
 const places = ['/etc/default/tartand', '/etc/sysconfig/tartand'];
 
-/** @returns the first that exists; undefined where none does */
-export function readDaemonEnvironment(paths: readonly string[] = places): EnvironmentFile | undefined {
+/** What `tartan join` writes; the administrator's file wins. */
+export const joinFile = '/etc/tartan/join.env';
+
+/**
+ * @param below the file whose variables count where the other has not the same
+ * @returns the first that exists, with what stands below it; undefined where no file is
+ */
+export function readDaemonEnvironment(
+  paths: readonly string[] = places,
+  below = joinFile,
+): EnvironmentFile | undefined {
+  const [file, joined] = [readFirst(paths), readFirst([below])];
+  if (!file || !joined) return file ?? joined;
+  const problem = file.problem ?? joined.problem;
+  return {
+    path: file.problem === undefined && problem !== undefined ? joined.path : file.path,
+    variables: new Map([...joined.variables, ...file.variables]),
+    origins: new Map([joined, file].flatMap(({ path, variables }) => [...variables.keys()].map(name => [name, path]))),
+    ...(problem === undefined ? {} : { problem }),
+  };
+}
+
+function readFirst(paths: readonly string[]): EnvironmentFile | undefined {
   for (const path of paths) {
     try {
       return { path, variables: readEnvironmentText(readFileSync(path, 'utf8')) };
@@ -29,6 +52,11 @@ export function readDaemonEnvironment(paths: readonly string[] = places): Enviro
 }
 
 /** The last of equal names counts. A line that is no assignment is passed over. */
+/** Writes what readEnvironmentText and systemd read as these variables. Values have no line ends. */
+export function formatEnvironment(variables: ReadonlyMap<string, string>): string {
+  return [...variables].map(([name, value]) => `${name}="${value.replace(/["\\`$]/g, '\\$&')}"\n`).join('');
+}
+
 export function readEnvironmentText(text: string): ReadonlyMap<string, string> {
   const variables = new Map<string, string>();
   const reader = new Reader(text.replaceAll('\r\n', '\n'));

@@ -15,6 +15,7 @@ import {
   readFileSync,
   readSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -150,5 +151,14 @@ export function readTextFile(path: string): Fact<string | undefined> {
     return unknown(messageOf(error));
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Removes a directory where nothing is in it. */
+export function removeEmptyDirectory(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch (error) {
+    if (!['ENOTEMPTY', 'EEXIST', 'ENOENT', 'EBUSY'].includes(errnoOf(error) ?? '')) throw error;
   }
 }

@@ -61,3 +61,8 @@ export function occupiedBy(name: string): Prefix | undefined {
 function rangeBelow(start: string): KeyRange {
   return { start: Buffer.from(start), end: Buffer.from(start.replace(/\/$/, '0')) };
 }
+
+/** Returns the range of the nodes that joined by a user of etcd; a user's name has no slash. */
+export function joinedRange(prefix: string, user: string): KeyRange {
+  return rangeBelow(posix.join(new Keys(prefix).prefix, 'joined', user, '/'));
+}

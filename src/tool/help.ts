@@ -4,6 +4,8 @@ import { etcdOptionLines } from './settings.js';
 
 /** By the words of the command. Its words of an example begin with them. */
 export const examples: Readonly<Record<string, readonly string[]>> = {
+  join: ['join -', 'join http://192.0.2.254:2379 --ip-masq', 'join - --dry-run'],
+  uninstall: ['uninstall --dry-run', 'uninstall'],
   status: ['status', 'status --check && echo well'],
   events: ['events --since 1h --level warn'],
   peers: ['peers --state silent', 'peers -o wide host-b'],
@@ -33,7 +35,8 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
 export const exitNotes = `
 Exit status: 0 ok, 1 error, 2 a check failed, 4 the daemon cannot be reached, 5 etcd cannot be reached, 64 usage.
 Options that are not given are taken from TARTAN_* and FLANNELD_* variables, those for etcd from ETCDCTL_* as well, then
-from the running tartand, then from its environment file (/etc/default/tartand, /etc/sysconfig/tartand).`;
+from the running tartand, then from its environment files (/etc/default/tartand or
+/etc/sysconfig/tartand, then /etc/tartan/join.env).`;
 
 /** @param lead the words that the program's name stands for: `lease` for subnet-lease */
 export function addHelp(program: Command, lead: string): void {

@@ -219,7 +219,7 @@ export class ToolSettings {
     const flag = findFlag(name);
     const variable = flag && environmentNames(flag).find(candidate => file?.variables.get(candidate));
     const text = variable && file?.variables.get(variable);
-    return text ? { text, source: `${variable} in ${file?.path ?? ''}` } : undefined;
+    return text ? { text, source: `${variable} in ${file?.origins?.get(variable) ?? file?.path ?? ''}` } : undefined;
   }
 
   #environmentFile(): EnvironmentFile | undefined {

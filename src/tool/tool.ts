@@ -23,11 +23,12 @@ import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './sett
 import { showTop } from './top.js';
 import { defaultWebListen, serveWeb } from './web-command.js';
 import { traceWay } from './trace.js';
+import { addSetup } from './setup-commands.js';
 import { showVersion } from './version-command.js';
 import { version } from '../cli/version.js';
 
 /** Runs a command and sets the exit status. */
-type Run = (command: Command, work: (call: Call, values: OptionValues) => Promise<ExitStatus>) => Promise<void>;
+export type Run = (command: Command, work: (call: Call, values: OptionValues) => Promise<ExitStatus>) => Promise<void>;
 
 /**
  * @param argv process.argv: the second word is the name by which the tool was called
@@ -76,6 +77,7 @@ function buildProgram(name: string, run: Run, io: Pick<ToolIo, 'stdout' | 'stder
     return program;
   }
   program.description('Looks after the overlay network of tartand');
+  addSetup(program, run);
   addStatus(program, run);
   addEvents(program, run);
   addPeers(program, run);

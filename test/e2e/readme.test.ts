@@ -100,7 +100,10 @@ describe('fault U1: the commands of the README', () => {
       'install -D -m 644 config/systemd/docker.service.d/tartan.conf /etc/systemd/system/docker.service.d/tartan.conf',
     );
     await typed('install -m 600 config/tartand.default /etc/default/tartand');
-    const settings = host.read('/etc/default/tartand').replace('127.0.0.1', '192.0.2.254');
+    const settings = host
+      .read('/etc/default/tartand')
+      .replace('#TARTAN_ETCD_ENDPOINTS=http://127.0.0.1', 'TARTAN_ETCD_ENDPOINTS=http://192.0.2.254')
+      .replace('#TARTAN_IP_MASQ', 'TARTAN_IP_MASQ');
     host.write('/etc/default/tartand', settings.replace('#TARTAN_DOCKER_SUBNET_LEN', 'TARTAN_DOCKER_SUBNET_LEN'));
     const verified = await host.attempt(['systemd-analyze', 'verify', 'tartand.service', 'docker.service']);
     expect(verified.stderr.split('\n').filter(line => /tartan/.test(line))).toEqual([]);

@@ -30,8 +30,9 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   admin: ['lib', 'model', 'agent/status.ts'],
   web: ['lib', 'model', 'admin', 'agent/status.ts'],
   cli: ['lib', 'model', 'store/etcd/options.ts'],
+  setup: ['lib', 'model', 'store', 'host', 'cli'],
   daemon: [...adapters, 'agent', 'admin', 'cli'],
-  tool: [...adapters, 'agent', 'admin', 'cli', 'doctor', 'web'],
+  tool: [...adapters, 'agent', 'admin', 'cli', 'doctor', 'web', 'setup'],
   package: ['cli', 'tool'],
 };
 

@@ -1,0 +1,28 @@
+/**
+ * Which host joined by which user of etcd: keys `<prefix>/joined/<user>/<node id>` beside the leases, which flannel shares
+ * and which therefore stay as they are.
+ */
+import { hostname } from 'node:os';
+import { isTartanError } from '../lib/errors.js';
+import { silentLog } from '../lib/log.js';
+import { openEtcd } from '../store/etcd/etcd-kv.js';
+import type { EtcdOptions } from '../store/etcd/options.js';
+import { joinedRange } from '../store/keys.js';
+
+const callMs = 5_000;
+
+/** Writes that a node joined by the user of these options; nothing without a user, or where its role has no such key. */
+export async function recordJoin(options: EtcdOptions, nodeId: string): Promise<void> {
+  if (options.username === undefined) return;
+  const kv = openEtcd(options, silentLog);
+  const key = Buffer.concat([joinedRange(options.prefix, options.username).start, Buffer.from(nodeId)]);
+  const signal = AbortSignal.timeout(callMs);
+  try {
+    const value = Buffer.from(hostname().slice(0, 253));
+    await kv.commit([], [{ kind: 'put', key, value, leaseId: '0' }], { signal });
+  } catch (error) {
+    if (!isTartanError(error, 'PERMISSION')) throw error;
+  } finally {
+    await kv.close();
+  }
+}
