@@ -10,6 +10,7 @@ import { linkNames, tunnelDevice } from '../backend/all.js';
 import { releaseTun } from '../datapath/kernel/kernel-devices.js';
 import { cleanupDatapath } from '../datapath/tun/cleanup.js';
 import { unmergeDaemonJson } from '../docker/settings/merge.js';
+import { gateFile } from '../docker/settings/settings.js';
 import { runCommand } from '../host/firewall/command.js';
 import { removeFlannelRules } from '../host/firewall/flannel.js';
 import type { HostNetwork } from '../host/host.js';
@@ -106,7 +107,8 @@ export async function withoutDaemon<T>(runDir: string, work: () => Promise<T>): 
 /** Removes what a daemon of this state directory wrote, and entries of the run directory with one of our names. */
 function removeFiles(runDir: string, stateDir: string): readonly string[] {
   const written = new StateFile(stateDir).writtenFiles();
-  const ours = ['tartand.sock', 'docker.env', lockName].map(name => join(runDir, name));
+  const envFile = join(runDir, 'docker.env');
+  const ours = [envFile, gateFile(envFile), ...['tartand.sock', lockName].map(name => join(runDir, name))];
   const gone = [...new Set([...written, ...ours])].filter(path => existsSync(path));
   for (const path of gone) rmSync(path, { force: true });
   if (existsSync(runDir) && readdirSync(runDir).length === 0) rmdirSync(runDir);

@@ -9,7 +9,7 @@ import { useLab } from '../support/use-lab.js';
 let host: SystemdHost;
 const lab = useLab({ nodes: ['b'], network: false }, async opened => {
   await opened.spaces.openHost('s', '192.0.2.9', 1500);
-  host = new SystemdHost(opened.spaces, 's', { withUnits: false });
+  host = new SystemdHost(opened.spaces, 's', 'nothing');
   await host.boot({ 'docker/daemon.json': '{"exec-opts":["native.cgroupdriver=cgroupfs"]}\n' });
 });
 beforeEach(() => {

@@ -68,7 +68,7 @@ export const sampleFacts: DockerFacts = {
   placedFlags: [],
   daemonJson: { path: '/etc/docker/daemon.json', text: known(undefined) },
   envFile: known(dockerEnv(sampleFlags)),
-  unit: known({ environmentFiles: '/run/tartan/docker.env (ignore_errors=no)', needsReload: false }),
+  unit: known({ environmentFiles: '/run/tartan/docker-gate.env (ignore_errors=yes)', needsReload: false }),
   docker0: known({
     name: 'docker0',
     mtu: 1472,

@@ -1,7 +1,8 @@
 #!/bin/bash
 # `npm run test:long [-- PART...]`: what does not fit into ten minutes, in parts that can be run apart, each for up to an
 # hour. The last output of each is kept in test/long-output/PART.txt. Needs root.
-parts=(fuzz asan tsan rounds store scale churn faults upgrade soak docker metrics web diagnosis kernel kernels kernel-traffic)
+parts=(fuzz asan tsan rounds store scale churn faults upgrade soak docker metrics web diagnosis kernel kernels kernel-traffic
+	package)
 self=${BASH_SOURCE[0]}
 # Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
 [ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "$self" "$@"
@@ -108,6 +109,11 @@ case $part in
 		step 'what it costs to be looked at' vitest run --project long test/long/look-cost.test.ts
 		;;
 	web) step 'five hundred hosts in a browser' vitest run --project long test/long/web.test.ts ;;
+	package)
+		step 'set-up of the packages' bash test/support/setup.sh package
+		step 'a package' npm run -s package -- --fast --only deb --arch amd64 --out .cache/long-package
+		step 'its states on a host' env TARTAN_DEB="$(echo .cache/long-package/*.deb)" vitest run --project long test/long/docker-gate.test.ts
+		;;
 	soak) step 'soak' bash test/support/soak.sh --minutes "${TARTAN_SOAK_MINUTES:-30}" --seed "${TARTAN_SOAK_SEED:-1}" ;;
 esac
 [ "$part" = fuzz ] || step 'nothing is left behind' bash test/support/traces.sh --compare "$scratch/before"

@@ -2,7 +2,16 @@
  * A host of a lab that a real systemd runs (systemd.sh): the units of config/systemd and of Debian's Docker packages,
  * our programs installed as an operator would. The reaper ends it with its namespace.
  */
-import { cpSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import type { ChildProcess } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import type { Namespaces } from './namespaces.js';
@@ -11,49 +20,74 @@ import { attempt, hasEnded, root, run, startService, until, type Outcome, type R
 const programs = ['/usr/lib/systemd/systemd', '/lib/systemd/systemd'];
 const ownUnits = join(root, 'config/systemd');
 
-/** What is started at boot. */
-const idleTarget = '[Unit]\nDefaultDependencies=no\nWants=dbus.socket\n';
-const target = `${idleTarget}Wants=tartand.service docker.service docker.socket\n`;
+/** What is started at boot beside D-Bus. */
+const targets = {
+  units: 'tartand.service docker.service docker.socket',
+  enabled: 'systemd-journald.socket systemd-journald.service multi-user.target',
+  nothing: '',
+};
 
 export class SystemdHost {
   readonly #spaces: Namespaces;
   readonly #letter: string;
   readonly #directory: string;
-  readonly #withUnits: boolean;
+  readonly #starts: keyof typeof targets;
+  #program: ChildProcess | undefined;
   /** Process 1 of the host, by its number here. */
   #init = 0;
 
   /**
    * @param letter of a namespace that is on the underlay already
-   * @param withUnits false: our units are not installed and nothing is started at boot
+   * @param starts at boot; ours are installed for `units` alone
    */
-  constructor(spaces: Namespaces, letter: string, { withUnits = true } = {}) {
-    this.#withUnits = withUnits;
+  constructor(spaces: Namespaces, letter: string, starts: keyof typeof targets = 'units') {
+    this.#starts = starts;
     this.#spaces = spaces;
     this.#letter = letter;
     this.#directory = join(spaces.directory, letter);
   }
 
-  /** @param files of its /etc beside our units, by path below it */
+  /** Our units are enabled. @param files of its /etc beside them, by path below it */
   async boot(files: Readonly<Record<string, string>>): Promise<void> {
     const etc = join(this.#directory, 'etc');
     const units = join(etc, 'systemd/system');
     mkdirSync(units, { recursive: true });
-    for (const name of this.#withUnits ? ['tartand.service', 'docker.service.d'] : [])
+    for (const name of this.#starts === 'units' ? ['tartand.service', 'docker.service.d'] : [])
       cpSync(join(ownUnits, name), join(units, name), { recursive: true });
+    if (this.#starts === 'units') {
+      mkdirSync(join(units, 'docker.service.wants'));
+      symlinkSync('../tartand.service', join(units, 'docker.service.wants/tartand.service'));
+    }
     for (const [path, text] of Object.entries({
       ...files,
-      'systemd/system/test.target': this.#withUnits ? target : idleTarget,
+      'systemd/system/test.target': `[Unit]\nDefaultDependencies=no\nWants=dbus.socket ${targets[this.#starts]}\n`,
     })) {
       mkdirSync(dirname(join(etc, path)), { recursive: true });
       writeFileSync(join(etc, path), text);
     }
     const script = join(root, 'test/support/systemd.sh');
     const log = join(this.#directory, 'systemd.log');
-    const child = startService([script, this.#spaces.name(this.#letter), this.#directory, root, process.execPath], log);
+    this.#program = startService(
+      [script, this.#spaces.name(this.#letter), this.#directory, root, process.execPath],
+      log,
+    );
+    await this.#untilBooted(log);
+  }
+
+  /** Everything ends in its order, and starts again. */
+  async reboot(): Promise<void> {
+    const before = this.#init;
+    await this.attempt(['systemctl', 'reboot']);
+    await until('the end of systemd', () => !existsSync(`/proc/${before}`), 30_000);
+    await this.#untilBooted(join(this.#directory, 'systemd.log'));
+  }
+
+  async #untilBooted(log: string): Promise<void> {
     await until('a running systemd', async () => {
-      if (hasEnded(child)) throw new Error(`systemd ended: ${readFileSync(log, 'utf8').slice(-2000)}`);
-      this.#init = initOf(child);
+      const program = this.#program;
+      if (program === undefined || hasEnded(program))
+        throw new Error(`systemd ended: ${readFileSync(log, 'utf8').slice(-2000)}`);
+      this.#init = initOf(program);
       return (await this.attempt(['systemctl', 'list-jobs'])).status === 0;
     });
   }
@@ -119,7 +153,8 @@ export class SystemdHost {
   async lastWords(): Promise<string> {
     const state = await this.attempt(['systemctl', '--no-pager', 'status', 'tartand.service', 'docker.service']);
     const said = await this.attempt(['sh', '-c', 'tail -n 12 /run/tartand.log /run/docker.log']);
-    return `--- systemd on host ${this.#letter}\n${state.stdout}${said.stdout}`;
+    const noted = await this.attempt(['journalctl', '--no-pager', '-o', 'cat', '-n', '40']);
+    return `--- systemd on host ${this.#letter}\n${state.stdout}${said.stdout}${noted.stdout}`;
   }
 
   #inside(command: readonly string[]): readonly string[] {
@@ -129,10 +164,13 @@ export class SystemdHost {
 
 /** The first process of the new pid namespace, once it has become systemd. */
 function initOf(child: ChildProcess): number {
-  const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim();
-  const pid = Number(children.split(' ')[0]);
+  const pid = childOf(childOf(child.pid));
   if (!pid || !programs.includes(readlinkSync(`/proc/${pid}/exe`))) throw new Error('systemd was not started yet');
   return pid;
+}
+
+function childOf(pid = 0): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')[0]);
 }
 
 function networkOf(pid: string): string | undefined {

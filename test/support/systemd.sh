@@ -1,20 +1,57 @@
 #!/bin/sh
 # A host that a real systemd runs, in namespaces of its own: `systemd.sh NAMESPACE DIRECTORY TREE NODE`. Its root is this
 # machine's with a tmpfs above it; of the machine's units only those that are named or needed are started. DIRECTORY/etc
-# is copied over its /etc. The tree is installed as `npm install -g` would, NODE is the node it runs with. Everything is
-# gone with process 1 but the control group NAMESPACE, which the reaper removes.
+# is copied over its /etc. The tree is installed as `npm install -g` would, NODE is the node it runs with. `systemctl reboot`
+# boots it again, with its disks as they were and a kernel that knows nothing of before. Everything is gone with this
+# process but the control group NAMESPACE, which the reaper removes.
 set -eu
 name=$1 directory=$2 tree=$3 node=$4
-if [ -z "${TARTAN_INNER:-}" ]; then
+layers=$directory/layers root=$directory/root
+
+# Process 1 of the host.
+boot() {
+	mount -t proc proc "$root/proc"
+	mount -t sysfs sysfs "$root/sys"
+	mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+	for place in run tmp dev; do mount -t tmpfs -o mode=755 tmpfs "$root/$place"; done
+	chmod 1777 "$root/tmp"
+	mkdir "$root/dev/net" "$root/dev/shm" "$root/dev/pts"
+	for device in null zero full random urandom tty net/tun; do
+		touch "$root/dev/$device"
+		mount --bind "/dev/$device" "$root/dev/$device"
+	done
+	mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
+	ln -s pts/ptmx "$root/dev/ptmx"
+	cd "$root"
+	mkdir -p .old
+	pivot_root . .old
+	umount -l /.old
+	rmdir /.old 2>/dev/null || :
+	exec env -i container=tartan-test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin /lib/systemd/systemd \
+		--system --unit=test.target --log-target=console --show-status=no
+}
+
+# What a reboot takes from the network: all links but the underlay, the routes of tartan, and the packet filters.
+forget() {
+	for link in $(ip -o link show | sed 's/^[0-9]*: \([^:@]*\).*/\1/'); do
+		case $link in lo | eth0) ;; *) ip link delete "$link" 2>/dev/null || : ;; esac
+	done
+	ip route flush proto 167 2>/dev/null || :
+	nft flush ruleset 2>/dev/null || :
+	sysctl -q -w net.ipv4.ip_forward=0
+}
+
+case ${TARTAN_STAGE:-} in
+'')
 	groups=/sys/fs/cgroup/unified
 	[ "$(stat -fc %T /sys/fs/cgroup)" != cgroup2fs ] || groups=/sys/fs/cgroup
 	mkdir -p "$groups/$name"
 	echo $$ >"$groups/$name/cgroup.procs"
-	TARTAN_INNER=yes exec nsenter "--net=/run/netns/$name" unshare --mount --propagation private --uts --ipc --pid --fork \
-		--kill-child --cgroup --mount-proc "$0" "$@"
-fi
+	TARTAN_STAGE=disks exec nsenter "--net=/run/netns/$name" unshare --mount --propagation private "$0" "$@"
+	;;
+boot) boot ;;
+esac
 
-layers=$directory/layers root=$directory/root
 mkdir -p "$layers" "$root"
 mount -t tmpfs tmpfs "$layers"
 # layer PLACE LOWER: PLACE of the new root becomes LOWER, which is never written to.
@@ -29,18 +66,6 @@ layer . /
 for place in bin lib; do
 	[ ! -e "$tree/.cache/tools/$place" ] || cp -a "$tree/.cache/tools/$place/." "$root/usr/$place/"
 done
-mount -t proc proc "$root/proc"
-mount -t sysfs sysfs "$root/sys"
-mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-for place in run tmp dev; do mount -t tmpfs -o mode=755 tmpfs "$root/$place"; done
-chmod 1777 "$root/tmp"
-mkdir "$root/dev/net" "$root/dev/shm" "$root/dev/pts"
-for device in null zero full random urandom tty net/tun; do
-	touch "$root/dev/$device"
-	mount --bind "/dev/$device" "$root/dev/$device"
-done
-mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
-ln -s pts/ptmx "$root/dev/ptmx"
 rm -rf "$root/var/lib/docker" "$root/var/lib/containerd" "$root/var/lib/tartan"
 # The engine's own overlays cannot lie on an overlay.
 for place in docker containerd; do
@@ -70,10 +95,11 @@ cp -r "$directory/etc/." "$root/etc/"
 echo "$name" >"$root/etc/hostname"
 grep -q '^docker:' "$root/etc/group" || echo 'docker:x:2375:' >>"$root/etc/group"
 
-cd "$root"
-mkdir .old
-pivot_root . .old
-umount -l /.old
-rmdir /.old 2>/dev/null || :
-exec env -i container=tartan-test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin /lib/systemd/systemd \
-	--system --unit=test.target --log-target=console --show-status=no
+# Process 1 ends by SIGHUP when the host is rebooted, reboot(2).
+while :; do
+	status=0
+	TARTAN_STAGE=boot unshare --mount --propagation private --uts --ipc --pid --fork --kill-child --cgroup --mount-proc \
+		"$0" "$@" || status=$?
+	[ $status = 129 ] || exit $status
+	forget
+done

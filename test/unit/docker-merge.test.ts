@@ -302,6 +302,11 @@ describe('flags that stand elsewhere', () => {
     await merge();
     put(`root/${dropIn}/flannel.conf`, '[Service]\nEnvironmentFile=-/run/flannel/docker\n');
     await merge();
+    // The copy that Docker's gate made at the last start, with what docker.env has no more.
+    const copy = at('docker-gate.env');
+    put(`root/${dropIn}/tartan.conf`, `[Service]\nEnvironmentFile=-${copy}\nExecStart=\nExecStart=dockerd\n`);
+    put(`root/${copy}`, 'DOCKER_NETWORK_OPTIONS=" --mtu=1450"\n');
+    await merge();
     put('root/run/flannel/docker', 'DOCKER_NETWORK_OPTIONS=" --mtu=1450"\n');
     await expect(merge()).rejects.toThrow('--mtu stands in the flags of /run/flannel/docker');
   });

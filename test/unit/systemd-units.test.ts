@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parseDaemonOptions, type DaemonOptions } from '../../src/daemon/options.js';
+import { gateFile } from '../../src/docker/settings/settings.js';
 import { root } from '../support/tools.js';
 
 /** The values of each setting, in the order of the file. */
@@ -23,6 +24,12 @@ function defaults(): DaemonOptions {
 
 const dropIns = ['docker.service.d/tartan.conf', 'redhat/docker.service.d/tartan.conf'];
 
+/** The command with its continued lines. */
+function gateOf(file: string): string {
+  const text = readFileSync(join(root, 'config/systemd', file), 'utf8');
+  return /^ExecStartPre=((?:.*\\\n)*.*)$/m.exec(text)?.[1] ?? '';
+}
+
 describe('tartand.service', () => {
   const unit = settings('tartand.service');
 
@@ -42,18 +49,31 @@ describe('tartand.service', () => {
     expect(unit.get('StartLimitIntervalSec')).toEqual(['0']);
     expect(unit.get('TimeoutStartSec')).toEqual(['infinity']);
   });
+
+  it('fault U7: is pulled in by Docker while it is enabled', () => {
+    expect(unit.get('WantedBy')).toEqual(['multi-user.target', 'docker.service']);
+  });
 });
 
 describe.each(dropIns)('%s', file => {
   const dropIn = settings(file);
 
-  it('makes Docker wait, and never fall, with tartand', () => {
-    for (const name of ['Wants', 'After']) expect(dropIn.get(name)).toEqual(['tartand.service']);
-    for (const name of ['Requires', 'BindsTo', 'PartOf', 'Requisite', 'Upholds']) expect(dropIn.has(name)).toBe(false);
-    expect(dropIn.get('StartLimitIntervalSec')).toEqual(['0']);
+  it('makes Docker wait for tartand, and neither start it nor fall with it', () => {
+    expect(dropIn.get('After')).toEqual(['tartand.service']);
+    for (const name of ['Wants', 'Requires', 'BindsTo', 'PartOf', 'Requisite', 'Upholds'])
+      expect(dropIn.has(name)).toBe(false);
+    expect(dropIn.get('TimeoutStartSec')).toEqual(['infinity']);
   });
 
-  it('needs the file that the daemon writes', () => {
-    expect(dropIn.get('EnvironmentFile')?.[0]).toBe(defaults().dockerEnvFile);
+  it('hands over a copy of the file that the daemon writes, if there is one', () => {
+    const { dockerEnvFile } = defaults();
+    expect(dropIn.get('EnvironmentFile')?.[0]).toBe(`-${gateFile(dockerEnvFile)}`);
+    expect(gateOf(file)).toContain(`from=${dockerEnvFile}; into=${gateFile(dockerEnvFile)};`);
+  });
+
+  it('has the gate of the other one, with full privileges and in one shell', () => {
+    expect(gateOf(file)).toBe(gateOf(dropIns[0] ?? ''));
+    // Of quotes and dollars systemd would make something else.
+    expect(gateOf(file)).toMatch(/^\+\/bin\/sh -c '\\\n(?:[^'$%\\]|\$\$|\\\n)*'$/);
   });
 });

@@ -9,7 +9,7 @@ import { errnoOf, messageOf } from '../../lib/errors.js';
 import { parseDockerdFlags, type DockerdFlag } from './dockerd-options.js';
 import { withVariables } from './env-file.js';
 import { known, unknown, factValue, type Fact } from '../../lib/fact.js';
-import { dockerVariables } from './settings.js';
+import { dockerVariables, gateFile } from './settings.js';
 
 export interface PlacedFlag {
   readonly flag: DockerdFlag;
@@ -31,12 +31,15 @@ const unitFolders = [
 const pidFiles = ['/run/docker.pid', '/var/run/docker.pid'];
 
 /**
- * @param own our own file: the flags in our variables are not returned, those in variables of others are
+ * @param own our own file: the flags in our variables are not returned, those in variables of others are; its copy is
+ *   made anew before dockerd starts, and not read
  * @param root the folder below which the host's files are
  */
 export function findDockerdFlags(own: string, root = '/'): readonly PlacedFlag[] {
   const unit = readUnit(root);
-  const files = [...new Set([...settingsFiles, ...unit.environmentFiles])].filter(path => path !== own);
+  const files = [...new Set([...settingsFiles, ...unit.environmentFiles])].filter(
+    path => path !== own && path !== gateFile(own),
+  );
   const texts = [
     { place: own, text: withoutComments(withVariables(readText(own), '', dockerVariables), '#') },
     ...files.map(place => ({ place, text: withoutComments(readText(join(root, place)) ?? '', '#') })),

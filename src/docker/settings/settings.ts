@@ -3,6 +3,7 @@
  * flannel's mk-docker-opts.sh and of the Red Hat units. Shells read both: only digits, dots, slashes, words and dashes
  * ever stand in them.
  */
+import { dirname, join } from 'node:path';
 import { TartanError } from '../../lib/errors.js';
 import { formatBridgeAddress, formatPrefix, prefixAround, readIpv4, type Prefix } from '../../model/ip.js';
 import { acceptMark } from '../../model/plan.js';
@@ -86,6 +87,14 @@ export function formatDockerEnv(options: readonly EngineOption[]): string {
     `DOCKER_NETWORK_OPTIONS="${all}"`,
     '',
   ].join('\n');
+}
+
+/**
+ * The copy of `docker.env` that Docker's gate (the drop-in of its unit) makes beside it for dockerd, at each start of Docker.
+ * @param envFile the `docker.env`
+ */
+export function gateFile(envFile: string): string {
+  return join(dirname(envFile), 'docker-gate.env');
 }
 
 /** Formats an option for a command line. */

@@ -16,6 +16,7 @@ import {
   type DockerdKey,
   type DockerdOptions,
 } from '../settings/dockerd-options.js';
+import { gateFile } from '../settings/settings.js';
 import { factValue } from '../../lib/fact.js';
 import type { DockerFacts } from './facts.js';
 import { finding, restartDocker, uncheckedFact, type Finding } from './finding.js';
@@ -62,10 +63,12 @@ export function effectiveOptions({ flags, file }: DockerdSettings): DockerdOptio
   return new Map([...file, ...flags]);
 }
 
-/** Tells whether Docker's unit reads the environment file; without systemd that is assumed. */
+/** Tells whether Docker's unit reads the environment file, or its copy; without systemd that is assumed. */
 function readsEnvFile(plan: DockerPlan, { unit }: DockerFacts): boolean {
   const docker = factValue(unit);
-  return docker === undefined || docker.environmentFiles.includes(plan.envFile);
+  return (
+    docker === undefined || [plan.envFile, gateFile(plan.envFile)].some(file => docker.environmentFiles.includes(file))
+  );
 }
 
 export function judgeSettings(plan: DockerPlan, facts: DockerFacts, settings: DockerdSettings): readonly Finding[] {
