@@ -9,9 +9,12 @@ import { useLab } from '../support/use-lab.js';
 
 const tree = '/usr/local/lib/node_modules/tartan';
 let host: GateHost;
+let namedBefore: readonly string[];
 useLab({ nodes: [] }, async opened => {
   host = await GateHost.open(opened);
-  await host.run(['rm', '/usr/local/bin/tartan', '/usr/local/bin/tartand']);
+  // An image for containers forbids dpkg to restart a service, and this is a whole host.
+  await host.run(['rm', '-f', '/usr/local/bin/tartan', '/usr/local/bin/tartand', '/usr/sbin/policy-rc.d']);
+  namedBefore = await named();
 });
 beforeEach(() => {
   onTestFailed(async () => void process.stderr.write(`${await host.lastWords()}\n`));
@@ -52,10 +55,15 @@ test('joined: Docker has the lease', async () => {
   await overBoth(() => host.joined(), 'active');
 });
 
-test('upgraded: Docker is left alone, and has the lease', async () => {
-  const before = await host.mainPid('docker');
+test('upgraded: Docker is left alone, and has the lease; a stopped tartand stays stopped', async () => {
+  const before = [await host.mainPid('docker'), await host.mainPid('tartand')];
   await install();
-  expect(await host.mainPid('docker')).toBe(before);
+  expect(await host.mainPid('docker')).toBe(before[0]);
+  expect(await host.mainPid('tartand')).not.toBe(before[1]);
+  expect(await host.show('tartand', 'ActiveState')).toBe('active');
+  await host.systemctl('stop', 'tartand');
+  await install();
+  expect(await host.show('tartand', 'ActiveState')).toBe('inactive');
   await overBoth(() => host.joined(), 'active');
 });
 
@@ -87,6 +95,6 @@ test('fault U8: removed: Docker starts as before, with the address of docker0 th
 
 test('purged: nothing of tartan is left', async () => {
   await host.run(['dpkg', '-P', 'tartan']);
-  expect(await named()).toEqual([]);
+  expect(await named()).toEqual(namedBefore);
   await overBoth(() => asBefore, 'inactive');
 });
