@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 import { refuseNode } from './cli/node-floor.js';
 
+// What a library uses that Node.js will drop is nothing that an operator can change.
+process.noDeprecation = true;
 const refusal = refuseNode();
 if (refusal !== undefined) {
   process.stderr.write(`error: ${refusal}\n`);

@@ -80,6 +80,8 @@ function addSystemFiles(root: string, tree: Tree): void {
   for (const folder of ['network', 'grafana', 'prometheus', 'systemd/docker.service.d', 'systemd/redhat']) {
     tree.copyAll(config(folder), join('share/tartan', folder));
   }
+  // Put in its place by `tartan init` alone.
+  tree.copy(config('systemd/tartan-etcd.service'), 'share/tartan/systemd/tartan-etcd.service');
   tree.copy(config('etcd-role.sh'), 'share/tartan/etcd-role.sh', 0o755);
 }
 

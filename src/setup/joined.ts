@@ -7,7 +7,8 @@ import { isTartanError } from '../lib/errors.js';
 import { silentLog } from '../lib/log.js';
 import { openEtcd } from '../store/etcd/etcd-kv.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
-import { joinedRange } from '../store/keys.js';
+import { joinedRange, nameBelow, printable } from '../store/keys.js';
+import type { Kv } from '../store/kv.js';
 
 const callMs = 5_000;
 
@@ -25,4 +26,28 @@ export async function recordJoin(options: EtcdOptions, nodeId: string): Promise<
   } finally {
     await kv.close();
   }
+}
+
+export interface JoinedHost {
+  readonly nodeId: string;
+  readonly hostName: string;
+}
+
+/** The hosts that joined by a user and have a lease: one that left is none. @param nodeIds of the leases */
+export async function readJoined(
+  kv: Kv,
+  { prefix, user, nodeIds }: { readonly prefix: string; readonly user: string; readonly nodeIds: ReadonlySet<string> },
+): Promise<readonly JoinedHost[]> {
+  const range = joinedRange(prefix, user);
+  const { entries } = await kv.list(range, { signal: AbortSignal.timeout(callMs) });
+  return entries
+    .map(({ key, value }) => ({ nodeId: nameBelow(range, key), hostName: printable(value.toString('latin1')) }))
+    .filter(({ nodeId }) => nodeIds.has(nodeId));
+}
+
+/** Removes what is known of the hosts of a user. */
+export async function forgetJoined(kv: Kv, prefix: string, user: string): Promise<void> {
+  const signal = AbortSignal.timeout(callMs);
+  const { entries } = await kv.list(joinedRange(prefix, user), { signal });
+  for (const { key } of entries) await kv.commit([], [{ kind: 'delete', key }], { signal });
 }

@@ -95,7 +95,7 @@ function prepareFile(action: Extract<Action, { kind: 'write' | 'remove' }>): Ret
   if (stat && before === undefined) throw new Error(`${path} cannot be read`);
   const remove = (): void => {
     rmSync(path, { force: true });
-    if (ownFolders.test(dirname(path))) removeEmptyDirectory(dirname(path));
+    for (let folder = dirname(path); ownFolders.test(folder); folder = dirname(folder)) removeEmptyDirectory(folder);
   };
   return {
     run: async () => {

@@ -177,14 +177,11 @@ async function byToken(
   return { request: { flags, ca, password: token.password }, options };
 }
 
-async function byEndpoints(
-  words: readonly string[],
-  given: ReadonlyMap<FlagName, string>,
-  say: (line: string) => void,
-): Promise<Access> {
+/** @throws TartanError USAGE, CONFIG_INVALID */
+export function readEndpoints(words: readonly string[], given: ReadonlyMap<FlagName, string>): EtcdOptions {
   const text = words.join(',');
   const passwordFile = given.get('etcd-password-file');
-  const { options } = parseEtcdOptions({
+  return parseEtcdOptions({
     endpoints: { text, source: 'tartan join' },
     prefix: { text: given.get('etcd-prefix') ?? findFlag('etcd-prefix')?.fallback ?? '', source: '--etcd-prefix' },
     caFile: given.get('etcd-cafile'),
@@ -194,7 +191,15 @@ async function byEndpoints(
     password: '',
     passwordFile: passwordFile === undefined ? undefined : { text: passwordFile, source: '--etcd-password-file' },
     insecureEtcd: given.has('insecure-etcd'),
-  });
+  }).options;
+}
+
+async function byEndpoints(
+  words: readonly string[],
+  given: ReadonlyMap<FlagName, string>,
+  say: (line: string) => void,
+): Promise<Access> {
+  const options = readEndpoints(words, given);
   await checkEtcd(options, say);
   const flags = new Map<FlagName, string>([['etcd-endpoints', options.endpoints.join(',')], ...given]);
   return { request: { flags, ca: undefined, password: undefined }, options };

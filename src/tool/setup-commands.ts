@@ -29,8 +29,41 @@ export const joinEtcdFlags = [
 ] as const satisfies readonly FlagName[];
 
 export function addSetup(parent: Command, run: Run): void {
+  addInit(parent, run);
   addJoin(parent, run);
   addUninstall(parent, run);
+  addTokens(parent.command('token').description('the tokens by which hosts join'), run);
+}
+
+function addInit(parent: Command, run: Run): void {
+  const command = parent
+    .command('init')
+    .description(
+      'begin a cluster on its first host: etcd with TLS and users where none is given, the network document, and join',
+    )
+    .option('--network <cidr>', 'the network of all containers, such as 10.5.0.0/16; nothing else may use it');
+  addFlag(command, 'etcd-endpoints');
+  addPassed(command).action(() =>
+    run(command, async (call, values) => (await import('./init.js')).initCluster(call, values)),
+  );
+}
+
+function addTokens(parent: Command, run: Run): void {
+  const create = parent
+    .command('new')
+    .description('make a token with an etcd user of its own, and show it once')
+    .argument('[name]', 'of the user (one that is made up)');
+  addFlag(create, 'etcd-prefix').action((name: string | undefined) =>
+    run(create, async (call, values) => (await import('./token-commands.js')).createToken(call, name, values)),
+  );
+  const revoke = parent
+    .command('revoke')
+    .description('end a token: hosts that joined by it lose their way to etcd, and their subnets in a while')
+    .argument('<name>', 'of the user')
+    .option('--force', 'also where hosts of it are there');
+  addFlag(revoke, 'etcd-prefix').action((name: string) =>
+    run(revoke, async (call, values) => (await import('./token-commands.js')).revokeToken(call, name, values)),
+  );
 }
 
 function addJoin(parent: Command, run: Run): void {
@@ -41,16 +74,15 @@ function addJoin(parent: Command, run: Run): void {
     )
     .argument('[place...]', "'-' for the token of tartan init (asked for, or standard input), or the URLs of etcd")
     .option('--token-file <file>', 'a file that holds the token');
-  addPassed(command)
-    .option('--restart-docker', 'restart Docker at the end where it must be: its containers stop')
-    .action((words: string[]) =>
-      run(command, async (call, values) => (await import('./join.js')).joinCluster(call, words, values)),
-    );
+  addPassed(command).action((words: string[]) =>
+    run(command, async (call, values) => (await import('./join.js')).joinCluster(call, words, values)),
+  );
 }
 
 function addPassed(command: Command): Command {
   for (const name of passedFlags) addFlag(command, name);
   for (const name of joinEtcdFlags) addFlag(command, name);
+  command.option('--restart-docker', 'restart Docker at the end where it must be: its containers stop');
   return addDryRun(command);
 }
 
@@ -62,6 +94,7 @@ function addUninstall(parent: Command, run: Run): void {
   const command = parent
     .command('uninstall')
     .description('take back what tartan join did: stops tartand, gives the subnet away, removes what is of tartan');
+  command.option('--destroy-etcd', 'also where leases of other hosts are in the etcd of this one');
   addDryRun(command).action(() =>
     run(command, async (call, values) => (await import('./uninstall.js')).uninstall(call, values)),
   );

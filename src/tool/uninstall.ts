@@ -2,6 +2,10 @@
 import { findFlag } from '../cli/flags.js';
 import { isTartanError, messageOf } from '../lib/errors.js';
 import { readSetupState } from '../setup/setup-state.js';
+import { existsSync } from 'node:fs';
+import { formatIpv4, formatPrefix } from '../model/ip.js';
+import { etcdPaths, planEtcdRemoval } from '../setup/etcd-plan.js';
+import { hasOwnEtcd, removeEtcdData } from '../setup/own-etcd.js';
 import { planUninstall } from '../setup/join-plan.js';
 import { runSetup, type SetupStep } from '../setup/step.js';
 import { findOwnNodeId, withStore, type Call } from './commands.js';
@@ -20,7 +24,8 @@ export async function uninstall(call: Call, values: OptionValues): Promise<ExitS
   const left: string[] = [];
   // The settings are read while the daemon and its files are there.
   const leave = await leaveStep(call, left);
-  await runSetup(planUninstall(state, leave, cleanupStep(call, left)), {
+  const etcd = hasOwnEtcd() ? await etcdSteps(call, values['destroyEtcd'] === true) : [];
+  await runSetup([...planUninstall(state, leave, cleanupStep(call, left)), ...etcd], {
     say,
     dryRun,
     settle: [['systemctl', 'daemon-reload']],
@@ -28,6 +33,30 @@ export async function uninstall(call: Call, values: OptionValues): Promise<ExitS
   for (const line of left) say(`note: ${line}`);
   if (!dryRun && state.docker.active === 'active') say('left to do: systemctl restart docker   (its containers stop)');
   return exitStatus.ok;
+}
+
+/** @throws ToolError while other hosts have leases in the etcd of this one, or that cannot be known */
+async function etcdSteps(call: Call, destroy: boolean): Promise<readonly SetupStep[]> {
+  const own = await findOwnNodeId(call.io, runDir, stateDir);
+  if (!destroy) {
+    const leases = await withStore(call, store => store.listLeases()).then(
+      listing => listing.leases,
+      (error: unknown) => messageOf(error),
+    );
+    if (typeof leases === 'string' || leases.some(({ nodeId }) => nodeId !== own)) {
+      const why =
+        typeof leases === 'string'
+          ? `whose leases are in the etcd of this host cannot be known: ${leases}`
+          : `the etcd of this host has the leases of others: ${leases.flatMap(lease => (lease.nodeId === own ? [] : [`${formatPrefix(lease.subnet)} of ${formatIpv4(lease.publicIp)}`])).join(', ')}`;
+      throw new ToolError(
+        exitStatus.checkFailed,
+        why,
+        'uninstall those hosts first, or end the cluster: tartan uninstall --destroy-etcd',
+      );
+    }
+  }
+  const files = Object.values(etcdPaths).filter(path => existsSync(path));
+  return planEtcdRemoval(files, async () => removeEtcdData());
 }
 
 async function leaveStep(call: Call, left: string[]): Promise<SetupStep> {

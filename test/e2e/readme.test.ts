@@ -87,6 +87,22 @@ describe('fault U1: the commands of the README', () => {
     tried.add('npm ci && npm run build');
   });
 
+  test('fault U1: the commands of a cluster from nothing, which tests of their own run', () => {
+    const runs = {
+      'tartan init --network 10.5.0.0/16': ['init', "'init', '--network', '10.5.0.0/16'"],
+      'tartan join -': ['init', "'join', '-'"],
+      'tartan uninstall': ['init', "'uninstall'"],
+      'tartan join http://192.0.2.254:2379': ['join', "'join', etcd"],
+      'tartan init': ['init', "['init']"],
+      'tartan token new': ['init', "'token', 'new'"],
+      'tartan token revoke NAME': ['init', "'token', 'revoke', "],
+    };
+    for (const [command, [file = '', words = '']] of Object.entries(runs)) {
+      expect(readFileSync(join(root, `test/e2e/${file}.test.ts`), 'utf8'), command).toContain(words);
+      tried.add(command);
+    }
+  });
+
   test('fault U1: installation, network document, daemon and units', async () => {
     await typed('for name in tartand tartan; do ln -sf "$PWD/dist/$name.js" "/usr/local/bin/$name"; done');
     await typed('ln -sf "$PWD/dist/tartan.js" /usr/local/bin/subnet-lease');

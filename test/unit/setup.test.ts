@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { formatEnvironment, readDaemonEnvironment, readEnvironmentText } from '../../src/cli/environment-file.js';
 import type { FlagName } from '../../src/cli/flags.js';
+import { planEtcd, refuseOverlapping, type EtcdFacts } from '../../src/setup/etcd-plan.js';
+import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { SetupState, PathName, UnitState } from '../../src/setup/setup-state.js';
 import { planJoin, planUninstall } from '../../src/setup/join-plan.js';
 import { removeStep, runStep, runSetup, writeStep } from '../../src/setup/step.js';
@@ -234,4 +236,60 @@ test.each([
   ['4.0.0', false],
 ])('etcd %s is too old: %s', (version, old) => {
   expect(isTooOld(version)).toBe(old);
+});
+
+describe('an etcd of the cluster', () => {
+  const absent: UnitState = { load: 'not-found', active: 'inactive', file: '', restarts: 0 };
+  const facts: EtcdFacts = { version: undefined, theirs: absent, package: 'etcd-server', machine: 'x64' };
+  const nothing = async (): Promise<void> => {};
+  const effects = {
+    checkVersion: nothing,
+    makeCertificates: nothing,
+    removeCertificates: nothing,
+    removeData: nothing,
+    makeUsers: nothing,
+  };
+  const request = {
+    address: parseIpv4('192.0.2.1'),
+    name: 'first',
+    clusterToken: 'of-this-one',
+    rootPassword: 'correct-horse',
+    unitText: 'UNIT',
+  };
+  const plan = (change: Partial<EtcdFacts> = {}): readonly string[] =>
+    planEtcd(request, { ...facts, ...change }, effects).map(({ text }) => text);
+
+  test("the distribution's unit is masked before its package is installed, where it was not there", () => {
+    const install = 'apt-get install --yes --quiet --no-install-recommends etcd-server';
+    expect(plan().slice(0, 2)).toEqual(['systemctl --quiet mask etcd.service', install]);
+    expect(plan({ theirs: { ...absent, load: 'loaded' } })[0]).toBe(install);
+    expect(plan({ version: '3.5.16' })[0]).toBe('check that etcd is 3.4 or later');
+  });
+
+  test('one that runs is left alone and named, and none can be had without apt-get', () => {
+    const theirs = { ...absent, load: 'loaded', active: 'active' };
+    expect(() => plan({ version: '3.5.16', theirs })).toThrow(/^etcd\.service runs on this host already/);
+    expect(() => plan({ package: undefined })).toThrow(/install etcd 3\.4 or later, or give --etcd-endpoints/);
+    expect(plan({ version: '3.5.16', package: undefined })).not.toHaveLength(0);
+  });
+
+  test('has no secret in a text, an undo or a command; files with one are for root alone', () => {
+    const steps = planEtcd(request, facts, effects);
+    expect(JSON.stringify(steps.map(({ text, undo }) => [text, undo]))).not.toMatch(/horse|of-this-one/);
+    for (const { action } of steps) {
+      if (action.kind === 'run') expect(action.command.join(' ')).not.toMatch(/horse|of-this-one/);
+      if (action.kind === 'write' && /horse|of-this-one/.test(action.content)) expect(action.mode).toBe(0o600);
+    }
+  });
+
+  test('is for a network that no route and no address of this host overlaps; a default route does not count', () => {
+    const own = [
+      { prefix: parsePrefix('0.0.0.0/0'), text: 'the default route' },
+      { prefix: parsePrefix('10.5.128.0/17'), text: 'the route 10.5.128.0/17 on eth1' },
+    ];
+    expect(() => refuseOverlapping(parsePrefix('10.5.0.0/16'), own)).toThrow(
+      '--network 10.5.0.0/16 overlaps the route 10.5.128.0/17 on eth1 of this host',
+    );
+    expect(() => refuseOverlapping(parsePrefix('10.6.0.0/16'), own)).not.toThrow();
+  });
 });

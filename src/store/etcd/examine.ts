@@ -8,7 +8,7 @@ import type { Kv } from '../kv.js';
 import { adviceFor } from './advice.js';
 import { Connection } from './connection.js';
 import { openEtcd } from './etcd-kv.js';
-import { plainMessage } from './errors.js';
+import { errorKindOf, plainMessage } from './errors.js';
 import type { EtcdOptions } from './options.js';
 
 export interface EtcdExamination {
@@ -78,8 +78,8 @@ async function askMember(endpoint: string, options: EtcdOptions): Promise<Member
     return { endpoint, version, clusterId: BigInt(header.cluster_id).toString(16) };
   } catch (error) {
     const message = plainMessage(error);
-    if (/user name is empty/.test(messageOf(error))) return versionUnasked(endpoint, options);
-    if (/authentication failed|permission denied/.test(message))
+    if (errorKindOf(error) === 'login-needed') return versionUnasked(endpoint, options);
+    if (errorKindOf(error) === 'denied')
       throw new TartanError('PERMISSION', `${endpoint} refuses the user ${options.username ?? ''}: ${message}`, {
         cause: error,
       });
