@@ -63,7 +63,10 @@ function readArchive(file: string): Uint8Array {
 
 /** strip(1) of each processor is a program of its own in Debian; set-up unpacks that of the other one. */
 function strip(cache: string, platform: Platform, file: string): void {
-  if (process.arch === platform.node) return run('strip', ['--strip-unneeded', file]);
+  if (process.arch === platform.node) {
+    run('strip', ['--strip-unneeded', file]);
+    return;
+  }
   const cross = join(cache, 'binutils');
   const host = process.arch === 'x64' ? 'x86_64' : 'aarch64';
   run(join(cross, `usr/bin/${platform.machine}-linux-gnu-strip`), ['--strip-unneeded', file], {

@@ -3,7 +3,6 @@
  * from outside was fetched by set-up before. The same commit gives the same bytes.
  */
 import { createHash } from 'node:crypto';
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +12,7 @@ import { makeDeb } from './deb.js';
 import { makeImage } from './image.js';
 import { platforms } from './platforms.js';
 import { buildPrograms, type Release } from './program-tree.js';
+import { run } from './run.js';
 
 const kinds = ['deb', 'tarball', 'npm', 'image'] as const;
 type Kind = (typeof kinds)[number];
@@ -63,7 +63,7 @@ function listOf<T extends string>(text: string | undefined, known: readonly T[],
 /** SOURCE_DATE_EPOCH (reproducible-builds.org), else the time of the commit, in seconds since 1970. */
 function commitTime(root: string): number {
   const given = process.env['SOURCE_DATE_EPOCH'];
-  const text = given ?? execFileSync('git', ['-C', root, 'log', '-1', '--format=%ct'], { encoding: 'utf8' });
+  const text = given ?? run('git', ['-C', root, 'log', '-1', '--format=%ct']);
   if (!/^\d+\s*$/.test(text))
     throw new Error(`SOURCE_DATE_EPOCH is ${JSON.stringify(text)}, expected seconds since 1970`);
   return Number(text);

@@ -3,9 +3,10 @@ import { spawnSync } from 'node:child_process';
 
 /**
  * @param env beside PATH and HOME; nothing else of the caller's environment is passed, so that it changes no byte
+ * @returns what it wrote to its standard output
  * @throws Error with the end of what the program wrote, when it fails
  */
-export function run(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): void {
+export function run(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): string {
   const { PATH = '', HOME = '/' } = process.env;
   const { status, error, stderr, stdout } = spawnSync(command, args, {
     env: { PATH: `${PATH}:/usr/sbin:/sbin`, HOME, LC_ALL: 'C.UTF-8', TZ: 'UTC', ...env },
@@ -14,4 +15,5 @@ export function run(command: string, args: readonly string[], env: Readonly<Reco
   });
   if (error) throw new Error(`cannot run ${command}: ${error.message}`);
   if (status !== 0) throw new Error(`${command} ended with ${status}: ${`${stdout}${stderr}`.slice(-2000).trim()}`);
+  return stdout;
 }
