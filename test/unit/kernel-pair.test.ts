@@ -130,6 +130,13 @@ test('a peer that was away for both engines is tried as soon as user space hears
   expect(course.untilMoved()).toBeLessThanOrEqual(5);
 });
 
+test('a peer that was away for seconds only is tried as soon as user space hears it again, too', () => {
+  const course = new Course().pass(5);
+  course.untilMoved({ answers: false, isUserHeard: false });
+  expect(course.pair.engine).toBe('user');
+  expect(course.untilMoved()).toBeLessThanOrEqual(5);
+});
+
 test('the answer to a question of before says nothing of now', () => {
   const pair = askPair(newPair('user', 100), 1000);
   const evidence = { nowMs: 1500, isActive: true, userHeardMs: undefined };

@@ -21,8 +21,8 @@ export interface Pair {
   readonly retryMs: number;
   /** It must answer, although no data passes: an earlier daemon had it in the kernel. */
   readonly mustAnswer: boolean;
-  /** User space does not hear the peer either, although data passes. */
-  readonly isPeerAway: boolean;
+  /** Since when user space does not hear the peer either; undefined while it does. */
+  readonly awaySinceMs: number | undefined;
 }
 
 /** What is known of a pair at one look. */
@@ -60,7 +60,7 @@ export function newPair(engine: PairEngine, sequence: number): Pair {
     movesMs: undefined,
     retryMs: -Infinity,
     mustAnswer: engine === 'kernel',
-    isPeerAway: false,
+    awaySinceMs: undefined,
   };
 }
 
@@ -71,7 +71,7 @@ export function lookAtPair(pair: Pair, evidence: PairEvidence): Pair {
 }
 
 function takeAnswer(pair: Pair, { nowMs }: PairEvidence): Pair {
-  const heard = { ...pair, unanswered: 0, silentSinceMs: undefined, mustAnswer: false, isPeerAway: false };
+  const heard = { ...pair, unanswered: 0, silentSinceMs: undefined, mustAnswer: false, awaySinceMs: undefined };
   return pair.engine === 'kernel' ? heard : { ...heard, movesMs: pair.movesMs ?? nowMs + recordMs };
 }
 
@@ -107,19 +107,21 @@ function isAnswered({ sequence, unanswered }: Pair, { answeredSequence }: PairEv
   );
 }
 
-function lookAtKernel(pair: Pair, { nowMs }: PairEvidence): Pair {
+function lookAtKernel(pair: Pair, { nowMs, userHeardMs = -Infinity }: PairEvidence): Pair {
   const { unanswered, silentSinceMs } = pair;
   if (silentSinceMs === undefined || unanswered < silentQuestions || nowMs - silentSinceMs < silentMs) return pair;
-  return { ...pair, engine: 'user', unanswered: 0, mustAnswer: false, retryMs: nowMs + retryAfterMs };
+  const awaySinceMs = userHeardMs <= silentSinceMs ? silentSinceMs : undefined;
+  return { ...pair, engine: 'user', unanswered: 0, mustAnswer: false, retryMs: nowMs + retryAfterMs, awaySinceMs };
 }
 
 function lookAtUser(pair: Pair, { nowMs, isActive, userHeardMs = -Infinity }: PairEvidence): Pair {
   if (pair.movesMs !== undefined && nowMs >= pair.movesMs && pair.unanswered === 0)
     return { ...pair, engine: 'kernel', movesMs: undefined };
-  const isHeard = nowMs - userHeardMs < awayMs;
-  if (pair.isPeerAway && isHeard) return { ...pair, isPeerAway: false, retryMs: nowMs };
+  // A peer that is there again is asked at once.
+  if (pair.awaySinceMs !== undefined && userHeardMs > pair.awaySinceMs)
+    return { ...pair, awaySinceMs: undefined, unanswered: 0, retryMs: nowMs };
   if (pair.unanswered >= attemptQuestions && nowMs - pair.askedMs >= askEachMs)
     return { ...pair, unanswered: 0, movesMs: undefined, retryMs: nowMs + retryAfterMs };
-  const isPeerAway = isActive && !isHeard;
-  return isPeerAway && !pair.isPeerAway ? { ...pair, isPeerAway } : pair;
+  const isAway = isActive && nowMs - userHeardMs >= awayMs;
+  return isAway && pair.awaySinceMs === undefined ? { ...pair, awaySinceMs: nowMs } : pair;
 }
