@@ -30,8 +30,9 @@ export interface ReconcilerPorts {
 }
 
 /**
- * Each resync is a pass; one that reads all of the host is a sweep. A host whose reading takes long is swept rarely: so
- * many times what the last sweep took, and a minute at most.
+ * Each resync is a pass; one that reads all of the host is a sweep. A host that tells of every change is swept once a
+ * minute, in case a message was wrong. Elsewhere one whose reading takes long is swept rarely: so many times what the last
+ * sweep took, and a minute at most.
  */
 const sweep = { factor: 100, mostMs: 60_000 } as const;
 /** Of a change in a sentence; the fields have all of it. */
@@ -131,17 +132,17 @@ export class Reconciler {
   async run(resyncMs: number, signal: AbortSignal, onPass: () => Promise<void> | void): Promise<void> {
     this.#running = true;
     try {
-      for (let attempt = 0, sweepMs = 0, sweptAtMs = -Infinity; ;) {
+      for (let attempt = 0, sweepTookMs = 0, sweptAtMs = -Infinity; ;) {
         const beganMs = performance.now();
-        const isSweep = attempt > 0 || beganMs - sweptAtMs >= sweepMs;
+        // The timer of the resync may be early by a part of a millisecond.
+        const isSweep = attempt > 0 || beganMs - sweptAtMs >= Math.max(resyncMs - 1, this.#sweepRestMs(sweepTookMs));
         attempt = (await this.#attempt(!isSweep, attempt, onPass, signal)) ? 0 : attempt + 1;
         this.failures = attempt;
         const tookMs = performance.now() - beganMs;
         this.#countPass(tookMs);
         if (isSweep) {
           sweptAtMs = beganMs;
-          // The timer of the resync may be early by a part of a millisecond.
-          sweepMs = Math.max(resyncMs - 1, this.#changed ? 0 : Math.min(sweep.mostMs, tookMs * sweep.factor));
+          sweepTookMs = tookMs;
         }
         if (attempt > 0) await this.#wake.wait(backoffMs(attempt, { firstMs: 250, capMs: resyncMs }), signal);
         else {
@@ -154,6 +155,12 @@ export class Reconciler {
       this.#running = false;
       this.#publishedLog.close();
     }
+  }
+
+  /** Milliseconds between sweeps, as far as the host has a say. */
+  #sweepRestMs(lastTookMs: number): number {
+    if (this.#changed) return 0;
+    return this.#ports.host.hearsAll ? sweep.mostMs : Math.min(sweep.mostMs, lastTookMs * sweep.factor);
   }
 
   #countPass(tookMs: number): void {

@@ -70,6 +70,8 @@ export interface HostNetwork {
    * made it.
    */
   onChange(listener: () => void): void;
+  /** Whether a change of anything that the last pass has read rings `onChange`, so that a look at all is seldom needed. */
+  readonly hearsAll: boolean;
   close(): Promise<void>;
 }
 

@@ -168,6 +168,10 @@ class KernelHost implements HostNetwork {
     this.#changes.onChange(listener);
   }
 
+  get hearsAll(): boolean {
+    return this.#changes.hearsAll && this.#firewall.isHeard;
+  }
+
   async close(): Promise<void> {
     this.#changes.close();
     await this.#passes.drained();

@@ -6,7 +6,7 @@ import type {
   PeerMeasurement,
   Stranger,
 } from '../../src/datapath/datapath.js';
-import type { HostNetwork } from '../../src/host/host.js';
+import type { ApplyOptions, HostNetwork } from '../../src/host/host.js';
 import { formatIpv4, formatPrefix, parseIpv4, parsePrefix, type Ipv4 } from '../../src/model/ip.js';
 import { noFeatures, type KernelOffer } from '../../src/model/features.js';
 import { Wake } from '../../src/lib/wake.js';
@@ -43,6 +43,7 @@ export const emptyPlan: HostPlan = {
 };
 
 export class FakeHost implements HostNetwork {
+  hearsAll = false;
   readonly calls: string[] = [];
   /** Thrown by the next passes, first one first. */
   readonly failures: Error[] = [];
@@ -50,7 +51,15 @@ export class FakeHost implements HostNetwork {
   readonly #listeners: (() => void)[] = [];
   #last = '';
 
-  async apply(_network: string, want = emptyPlan): ReturnType<HostNetwork['apply']> {
+  /** Passes that read all of the host. */
+  sweeps = 0;
+
+  async apply(
+    _network: string,
+    want = emptyPlan,
+    { heardOnly = false }: Partial<ApplyOptions> = {},
+  ): ReturnType<HostNetwork['apply']> {
+    if (!heardOnly) this.sweeps++;
     const text = [
       ...want.links.map(
         ({ name, mtu, address }) => `link ${name} mtu ${mtu} ${address === undefined ? '' : formatPrefix(address)}`,

@@ -56,6 +56,9 @@ function told(network: string): HostNetwork {
     deadNeighbour: to => kernel.deadNeighbour(to),
     defaultRoute: () => kernel.defaultRoute(),
     onChange: listener => kernel.onChange(listener),
+    get hearsAll() {
+      return kernel.hearsAll;
+    },
     close: async () => {},
   };
 }

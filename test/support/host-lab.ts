@@ -198,6 +198,7 @@ function fileOf(program: string): string {
 
 /** HostNetwork spoken over a pipe. */
 export class RemoteHost implements HostNetwork {
+  hearsAll = false;
   rings = 0;
   readonly exitCode: Promise<number | string | null>;
   readonly #child: ChildProcessWithoutNullStreams;

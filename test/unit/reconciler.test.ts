@@ -23,6 +23,7 @@ function start(
   peers: () => Desired['peers'],
   signal = new AbortController(),
   plans: () => typeof backend = () => backend,
+  resyncMs = 60_000,
 ): { host: FakeHost; datapath: FakeDatapath; reconciler: Reconciler; signal: AbortController } {
   const host = new FakeHost();
   const datapath = new FakeDatapath();
@@ -33,7 +34,7 @@ function start(
     needs: { forwarding: false, kernel: 'off' },
   }));
   passes = 0;
-  reconciler.run(60_000, AbortSignal.any([signal.signal, stop.signal]), () => void passes++).catch(() => {});
+  reconciler.run(resyncMs, AbortSignal.any([signal.signal, stop.signal]), () => void passes++).catch(() => {});
   return { host, datapath, reconciler, signal };
 }
 
@@ -51,6 +52,21 @@ it('applies the host plan and publishes the peers, then rests', async () => {
     'apply link tartan0 mtu 1472 10.5.1.0/32; 10.5.0.0/16 metric 4096 unreachable; 10.5.0.0/16 metric 0 dev tartan0',
   ]);
   expect(datapath.calls).toEqual(['publish 10.5.2.0/24 via 192.0.2.2:8285']);
+});
+
+it('sweeps a host once a minute if it tells of every change', async () => {
+  const { host, signal } = start(() => [], undefined, undefined, 1);
+  host.hearsAll = true;
+  await vi.waitFor(() => expect(passes).toBeGreaterThan(20), { timeout: 5000 });
+  // The first one changes the host, so another one looks at what came of it.
+  signal.abort();
+  expect(host.sweeps).toBeLessThanOrEqual(2);
+});
+
+it('sweeps a host again and again if it does not tell of every change', async () => {
+  const { host, signal } = start(() => [], undefined, undefined, 1);
+  await vi.waitFor(() => expect(host.sweeps).toBeGreaterThan(5), { timeout: 5000 });
+  signal.abort();
 });
 
 it('publishes nothing for a plan without a tunnel, and rests', async () => {

@@ -10,7 +10,15 @@ import { programFact, runCommand, type RunCommand } from './command.js';
 import { flannelConflicts } from './flannel.js';
 import { dropConflicts } from './foreign-tables.js';
 import { Iptables } from './iptables.js';
-import { foreignTables, ipv4Tables, listOtherVariant, listTables, saveRules, variantConflict } from './listing.js';
+import {
+  foreignTables,
+  ipv4Tables,
+  legacyTables,
+  listOtherVariant,
+  listTables,
+  saveRules,
+  variantConflict,
+} from './listing.js';
 import { Nftables } from './nftables.js';
 import { placeFirewall } from './placement.js';
 import { readSaveText } from './save-text.js';
@@ -34,6 +42,11 @@ export class Firewall {
     this.#run = options.run ?? runCommand;
     this.#iptables = new Iptables('iptables', this.#run, options.log);
     this.#nftables = new Nftables(this.#run);
+  }
+
+  /** Whether the kernel tells of every change of rules; it does not tell of those of legacy iptables. */
+  get isHeard(): boolean {
+    return legacyTables(this.#options.legacyTablesFile).length === 0;
   }
 
   /**

@@ -33,6 +33,7 @@ export class Changes {
   readonly #options: ChangesOptions;
   readonly #listeners = new Listeners();
   readonly #sockets = new Map<Kind, NetlinkSocket>();
+  readonly #hearing = new Set<Kind>();
   readonly #reopenTimers = new Set<NodeJS.Timeout>();
   readonly #bells = {
     routing: new Bell(() => this.#listeners.ring()),
@@ -58,6 +59,11 @@ export class Changes {
 
   onChange(listener: () => void): void {
     this.#listeners.add(listener);
+  }
+
+  /** Whether both kinds ring now. */
+  get hearsAll(): boolean {
+    return this.#hearing.has('routing') && this.#hearing.has('rules');
   }
 
   /** Changes of other routes ring no more. */
@@ -102,6 +108,7 @@ export class Changes {
       onEnd: code => this.#reopenLater(kind, code),
     });
     this.#sockets.set(kind, socket);
+    this.#hearing.add(kind);
   }
 
   #ring(kind: Kind): void {
@@ -120,6 +127,7 @@ export class Changes {
   }
 
   #reopenLater(kind: Kind, why: string): void {
+    this.#hearing.delete(kind);
     const what = kind === 'rules' ? 'packet filter rules' : 'links and routes';
     this.#options.log.warn('host.deaf', `changes of ${what} are not heard (${why}), trying again`);
     const timer = setTimeout(() => {
