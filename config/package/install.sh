@@ -52,10 +52,14 @@ remove_files() {
 
 if [ $action = uninstall ]; then
 	[ -e "$list" ] || die "$list is missing: tartan is not installed below $prefix"
-	if booted; then systemctl disable --now tartand.service >/dev/null 2>&1 || true; fi
-	rm -f /etc/systemd/system/docker.service.d/tartan.conf
-	rmdir /etc/systemd/system/docker.service.d 2>/dev/null || true
-	"$prefix/bin/tartan" cleanup || true
+	if booted; then
+		# Refused on a host whose etcd other hosts use.
+		"$prefix/bin/tartan" uninstall
+	else
+		rm -f /etc/systemd/system/docker.service.d/tartan.conf
+		rmdir /etc/systemd/system/docker.service.d 2>/dev/null || true
+		"$prefix/bin/tartan" cleanup || true
+	fi
 	remove_files
 	if booted; then systemctl daemon-reload || true; fi
 	echo "tartan is removed from $prefix; the identity of this host stays in /var/lib/tartan"
