@@ -74,6 +74,6 @@ describe.each(dropIns)('%s', file => {
   it('has the gate of the other one, with full privileges and in one shell', () => {
     expect(gateOf(file)).toBe(gateOf(dropIns[0] ?? ''));
     // Of quotes and dollars systemd would make something else.
-    expect(gateOf(file)).toMatch(/^\+\/bin\/sh -c '\\\n(?:[^'$%\\]|\$\$|\\\n)*'$/);
+    expect(gateOf(file)).toMatch(/^\+sh -c '\\\n(?:[^'$%\\]|\$\$|\\\n)*'$/);
   });
 });
