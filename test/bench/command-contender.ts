@@ -79,7 +79,16 @@ async function written(file: string, process: Running, name: string): Promise<st
 async function pidsOf(lab: Lab, etcd: string | undefined): Promise<readonly number[]> {
   const pids = await lab.pids('a');
   if (etcd === undefined) return pids;
-  return pids.filter(pid => !readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('--listen-peer-urls'));
+  return pids.filter(pid => !commandOf(pid).includes('--listen-peer-urls'));
+}
+
+/** Empty for a process that has ended meanwhile. */
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+  } catch {
+    return '';
+  }
 }
 
 /** On host a, reached by all over the underlay; it holds the network document that flannel's udp backend wants. */

@@ -20,7 +20,9 @@ test('fault B8: with root of a user namespace all starts, and what it may not ha
     reason: expect.stringContaining('EPERM'),
   });
   const warnings = datapath?.warnings ?? [];
-  expect(warnings.filter(text => !/flows that send little|the UDP socket has buffers/.test(text))).toEqual([]);
+  // A peer that knows this host already may ask it before its own lease is known here.
+  const expected = /flows that send little|the UDP socket has buffers|which no lease names/;
+  expect(warnings.filter(text => !expected.test(text))).toEqual([]);
   expect(warnings.join()).toMatch(/flows that send little wait .*CAP_BPF/);
   const link = await lab().node('x').run('ip', '-j', 'link', 'show', 'tartan0');
   expect(JSON.parse(link)).toMatchObject([{ txqlen: 512 }]);

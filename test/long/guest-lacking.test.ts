@@ -45,5 +45,5 @@ test.runIf(lacks('vxlan'))('without the module vxlan', async () => {
 });
 
 test.runIf(lacks('cls_bpf'))('without the module cls_bpf', async () => {
-  expect(await reasonWith('kernel')).toMatch(/filter/);
+  expect(await reasonWith('kernel')).toMatch(/TC classifier not found/);
 });

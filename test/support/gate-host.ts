@@ -89,7 +89,7 @@ export class GateHost extends SystemdHost {
   /** The flags of a host that is in the overlay. */
   joined(): DockerSeen {
     const [, bridge = ''] = /^FLANNEL_SUBNET=(.*)$/m.exec(this.read('/run/flannel/subnet.env')) ?? [];
-    return { flags: [`--bip=${bridge}`, '--ip-masq=false', '--mtu=1472'], said: 'nothing' };
+    return { flags: [`--bip=${bridge}`, '--ip-masq=false', '--mtu=1464'], said: 'nothing' };
   }
 
   async bridge(): Promise<string> {

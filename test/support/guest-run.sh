@@ -7,8 +7,9 @@ mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup /sys/fs/cgroup 2>/dev/null
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts 2>/dev/null || { mkdir -p /dev/pts /dev/shm && mount -t devpts devpts /dev/pts; }
 ln -sf /proc/self/fd /dev/fd
-# As the unit has it: before Linux 5.11 maps of BPF count against this limit.
-ulimit -l 65536
+# Before Linux 5.11 maps of BPF count against this limit of the user. The unit's 64 MiB hold those of two daemons, of
+# one host before and after a restart; a lab has two hosts.
+ulimit -l 131072
 # On a host udev makes the device that loads it.
 modprobe tun
 ip link set lo up
