@@ -73,8 +73,9 @@ test('both processes of a host are killed: none of 1000 a second is lost, and th
   // The file of the pairs is written each second.
   await delay(1100);
   const numbered = await lab.flow();
-  process.kill(pid, 'SIGKILL');
+  // The daemon would start another data process at once.
   await a.kill();
+  process.kill(pid, 'SIGKILL');
   await until(
     'death',
     () => lab.dataProcesses('a'),
