@@ -55,9 +55,9 @@ function judgePort(status: Status, { kernelDrops }: UnderlayFindings): readonly 
   ];
 }
 
-/** In the words of the engine itself; user space hears the peer. */
+/** In the words of the engine itself; user space hears the peer. A pair is tried again before ten seconds are over. */
 function isSilentByKernel({ watched }: StatusPeer): boolean {
-  return (
-    watched?.state === 'up' && watched.engine === 'user' && (watched.engineReason ?? '').startsWith('no answer on UDP')
-  );
+  const silence = /^no answer on UDP \d+ for (\d+) (s|min)/.exec(watched?.engineReason ?? '');
+  const isLong = silence !== null && (silence[2] === 'min' || Number(silence[1]) >= 10);
+  return watched?.state === 'up' && watched.engine === 'user' && isLong;
 }

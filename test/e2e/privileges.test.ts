@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Status } from '../../src/agent/status.js';
 import { Daemon } from '../support/daemon.js';
-import { attempt, daemonProgram, root } from '../support/tools.js';
+import { attempt, daemonProgram, root, until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const lab = useLab({ nodes: ['a', 'b'] }, opened => opened.node('a').bringUp());
@@ -97,6 +97,9 @@ async function runWith(capabilities: readonly string[]): Promise<{ readonly stat
   try {
     await daemon.waitForEvent('daemon.ready');
     await b.waitForPeers(1);
+    // Flows are steered a moment after the data process began.
+    if (capabilities.includes('bpf'))
+      await until('flows apart', async () => (await b.status()).datapath?.features.includes('sparse_apart'), 5000);
     const { stdout } = await b.tool('status');
     return { status: await b.status(), told: stdout };
   } finally {

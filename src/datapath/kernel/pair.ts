@@ -19,6 +19,8 @@ export interface Pair {
   readonly movesMs: number | undefined;
   /** A pair that goes by user space is not asked before. */
   readonly retryMs: number;
+  /** Attempts in a row that had no answer. */
+  readonly failures: number;
   /** It must answer, although no data passes: an earlier daemon had it in the kernel. */
   readonly mustAnswer: boolean;
   /** Since when user space does not hear the peer either; undefined while it does. */
@@ -43,7 +45,8 @@ const silentMs = 5_000;
 /** A question that is lost says nothing yet. */
 const silentQuestions = 4;
 const attemptQuestions = 3;
-const retryAfterMs = 60_000;
+/** After the first attempt without an answer; each further one doubles it. A peer that starts may not know this host yet. */
+const retry = { firstMs: 5_000, mostMs: 60_000 } as const;
 /** What is under way by user space arrives before what follows by the kernel (NativeKernelPath.recordFlows). */
 const recordMs = 2_000;
 /** The data process asks a peer with data on the way each five seconds. */
@@ -59,6 +62,7 @@ export function newPair(engine: PairEngine, sequence: number): Pair {
     silentSinceMs: undefined,
     movesMs: undefined,
     retryMs: -Infinity,
+    failures: 0,
     mustAnswer: engine === 'kernel',
     awaySinceMs: undefined,
   };
@@ -71,7 +75,14 @@ export function lookAtPair(pair: Pair, evidence: PairEvidence): Pair {
 }
 
 function takeAnswer(pair: Pair, { nowMs }: PairEvidence): Pair {
-  const heard = { ...pair, unanswered: 0, silentSinceMs: undefined, mustAnswer: false, awaySinceMs: undefined };
+  const heard = {
+    ...pair,
+    unanswered: 0,
+    silentSinceMs: undefined,
+    mustAnswer: false,
+    awaySinceMs: undefined,
+    failures: 0,
+  };
   return pair.engine === 'kernel' ? heard : { ...heard, movesMs: pair.movesMs ?? nowMs + recordMs };
 }
 
@@ -111,7 +122,12 @@ function lookAtKernel(pair: Pair, { nowMs, userHeardMs = -Infinity }: PairEviden
   const { unanswered, silentSinceMs } = pair;
   if (silentSinceMs === undefined || unanswered < silentQuestions || nowMs - silentSinceMs < silentMs) return pair;
   const awaySinceMs = userHeardMs <= silentSinceMs ? silentSinceMs : undefined;
-  return { ...pair, engine: 'user', unanswered: 0, mustAnswer: false, retryMs: nowMs + retryAfterMs, awaySinceMs };
+  return { ...giveUp(pair, nowMs), engine: 'user', mustAnswer: false, awaySinceMs };
+}
+
+function giveUp(pair: Pair, nowMs: number): Pair {
+  const waitMs = Math.min(retry.mostMs, retry.firstMs * 2 ** pair.failures);
+  return { ...pair, unanswered: 0, movesMs: undefined, retryMs: nowMs + waitMs, failures: pair.failures + 1 };
 }
 
 function lookAtUser(pair: Pair, { nowMs, isActive, userHeardMs = -Infinity }: PairEvidence): Pair {
@@ -120,8 +136,7 @@ function lookAtUser(pair: Pair, { nowMs, isActive, userHeardMs = -Infinity }: Pa
   // A peer that is there again is asked at once.
   if (pair.awaySinceMs !== undefined && userHeardMs > pair.awaySinceMs)
     return { ...pair, awaySinceMs: undefined, unanswered: 0, retryMs: nowMs };
-  if (pair.unanswered >= attemptQuestions && nowMs - pair.askedMs >= askEachMs)
-    return { ...pair, unanswered: 0, movesMs: undefined, retryMs: nowMs + retryAfterMs };
+  if (pair.unanswered >= attemptQuestions && nowMs - pair.askedMs >= askEachMs) return giveUp(pair, nowMs);
   const isAway = isActive && nowMs - userHeardMs >= awayMs;
   return isAway && pair.awaySinceMs === undefined ? { ...pair, awaySinceMs: nowMs } : pair;
 }
