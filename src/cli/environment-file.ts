@@ -51,12 +51,12 @@ function readFirst(paths: readonly string[]): EnvironmentFile | undefined {
   return undefined;
 }
 
-/** The last of equal names counts. A line that is no assignment is passed over. */
 /** Writes what readEnvironmentText and systemd read as these variables. Values have no line ends. */
 export function formatEnvironment(variables: ReadonlyMap<string, string>): string {
   return [...variables].map(([name, value]) => `${name}="${value.replace(/["\\`$]/g, '\\$&')}"\n`).join('');
 }
 
+/** The last of equal names counts. A line that is no assignment is passed over. */
 export function readEnvironmentText(text: string): ReadonlyMap<string, string> {
   const variables = new Map<string, string>();
   const reader = new Reader(text.replaceAll('\r\n', '\n'));

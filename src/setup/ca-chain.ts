@@ -20,7 +20,7 @@ export async function readCa(endpoints: readonly string[], fingerprint: string):
   for (const endpoint of endpoints) {
     try {
       const chain = await readChain(endpoint);
-      const found = chain.find(one => one.fingerprint256.replaceAll(':', '').toLowerCase() === fingerprint);
+      const found = chain.find(one => plainFingerprint(one) === fingerprint);
       if (!found)
         throw new TartanError(
           'PERMISSION',
@@ -33,6 +33,11 @@ export async function readCa(endpoints: readonly string[], fingerprint: string):
     }
   }
   throw new TartanError('STORE_UNAVAILABLE', `no etcd of the token answers: ${reasons.join('; ')}`);
+}
+
+/** @returns SHA-256 of a certificate as lower-case hexadecimal, from the form that Node.js shows */
+export function plainFingerprint({ fingerprint256 }: { readonly fingerprint256: string }): string {
+  return fingerprint256.replaceAll(':', '').toLowerCase();
 }
 
 async function readChain(endpoint: string): Promise<readonly DetailedPeerCertificate[]> {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { X509Certificate } from 'node:crypto';
 import { writeFileAtomic } from '../lib/file.js';
 import { formatIpv4, type Ipv4 } from '../model/ip.js';
+import { plainFingerprint } from './ca-chain.js';
 import { etcdPaths, etcdUser } from './etcd-plan.js';
 import { runProgram } from './step.js';
 
@@ -70,6 +71,5 @@ async function place(at: (name: string) => string): Promise<void> {
 
 /** @returns SHA-256 of the CA's certificate, lower-case hexadecimal */
 export function caFingerprint(): string {
-  const { fingerprint256 } = new X509Certificate(readFileSync(etcdPaths.ca));
-  return fingerprint256.replaceAll(':', '').toLowerCase();
+  return plainFingerprint(new X509Certificate(readFileSync(etcdPaths.ca)));
 }

@@ -3,7 +3,7 @@
  * is the right one. It holds a password: no message shows any part of it.
  */
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { TartanError } from '../lib/errors.js';
 
 const payloadSchema = z

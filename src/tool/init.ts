@@ -26,8 +26,8 @@ import { getNetworkText, putNetworkText } from '../store/operator.js';
 import { withStore, type Call } from './commands.js';
 import { exitStatus, ToolError, type ExitStatus } from './error.js';
 import { findUnderlay, flagTexts, joinBy, readEndpoints, requireRoot } from './join.js';
-import type { OptionValues } from './settings.js';
-import { joinEtcdFlags, passedFlags } from './setup-commands.js';
+import { etcdAccessFlags, type OptionValues } from './settings.js';
+import { passedFlags } from './setup-commands.js';
 import { prefixOf, showToken } from './token-commands.js';
 
 const callMs = 10_000;
@@ -60,7 +60,7 @@ async function initWithEtcd(
   words: readonly string[],
   values: OptionValues,
 ): Promise<ExitStatus> {
-  const given = flagTexts(joinEtcdFlags, values);
+  const given = flagTexts(etcdAccessFlags, values);
   const options = readEndpoints(words, given);
   const kv = openEtcd(options, silentLog);
   try {

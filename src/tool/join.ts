@@ -23,8 +23,8 @@ import type { Status } from '../agent/status.js';
 import { daemonStatus, type Call } from './commands.js';
 import { exitStatus, ToolError, type ExitStatus } from './error.js';
 import { readSecret } from './secret-input.js';
-import type { OptionValues } from './settings.js';
-import { joinEtcdFlags, passedFlags } from './setup-commands.js';
+import { etcdAccessFlags, type OptionValues } from './settings.js';
+import { passedFlags } from './setup-commands.js';
 
 const runDir = findFlag('run-dir')?.fallback ?? '';
 const stateDir = findFlag('state-dir')?.fallback ?? '';
@@ -51,7 +51,7 @@ export async function joinBy(call: Call, by: JoinToken | readonly string[], valu
   const { request, options } =
     'ca' in by
       ? await byToken(by, passed, say)
-      : await byEndpoints(by, new Map([...passed, ...flagTexts(joinEtcdFlags, values)]), say);
+      : await byEndpoints(by, new Map([...passed, ...flagTexts(etcdAccessFlags, values)]), say);
   const { steps, settle, restarts } = planJoin(request, state);
   const before = restarts ? (await daemonStatus(call).catch(() => undefined))?.daemon?.pid : undefined;
   const runs = state.tartand.active === 'active' && !restarts;

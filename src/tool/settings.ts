@@ -18,8 +18,8 @@ import { readGoBoolean, type Environment } from '../cli/flag-syntax.js';
 /** Options by camel-case name, as commander returns them. */
 export type OptionValues = Readonly<Record<string, unknown>>;
 
-const etcdFlags = [
-  'etcd-endpoints',
+/** What says how etcd is reached, beside its endpoints. */
+export const etcdAccessFlags = [
   'etcd-prefix',
   'etcd-cafile',
   'etcd-certfile',
@@ -28,6 +28,8 @@ const etcdFlags = [
   'etcd-password-file',
   'insecure-etcd',
 ] as const satisfies readonly FlagName[];
+
+const etcdFlags = ['etcd-endpoints', ...etcdAccessFlags] as const;
 
 /** These names differ from the flags': etcdctl(1). */
 const etcdctlNames: Readonly<Partial<Record<FlagName, string>>> = {

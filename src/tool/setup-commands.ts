@@ -1,7 +1,7 @@
 /** Declares the commands that set a host up, and take that back. What they load is loaded by them alone. */
 import type { Command } from 'commander';
 import type { FlagName } from '../cli/flags.js';
-import { addFlag } from './settings.js';
+import { addFlag, etcdAccessFlags } from './settings.js';
 import type { Run } from './tool.js';
 
 /** The flags of tartand that `join` writes down as they are given. */
@@ -15,17 +15,6 @@ export const passedFlags = [
   'lease-ttl',
   'healthz-port',
   'metrics',
-] as const satisfies readonly FlagName[];
-
-/** Those that say how etcd is reached, where there is no token. */
-export const joinEtcdFlags = [
-  'etcd-prefix',
-  'etcd-cafile',
-  'etcd-certfile',
-  'etcd-keyfile',
-  'etcd-username',
-  'etcd-password-file',
-  'insecure-etcd',
 ] as const satisfies readonly FlagName[];
 
 export function addSetup(parent: Command, run: Run): void {
@@ -81,7 +70,7 @@ function addJoin(parent: Command, run: Run): void {
 
 function addPassed(command: Command): Command {
   for (const name of passedFlags) addFlag(command, name);
-  for (const name of joinEtcdFlags) addFlag(command, name);
+  for (const name of etcdAccessFlags) addFlag(command, name);
   command.option('--restart-docker', 'restart Docker at the end where it must be: its containers stop');
   return addDryRun(command);
 }
