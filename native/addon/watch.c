@@ -102,6 +102,12 @@ static ssize_t receive(int fd, uint8_t *buffer, size_t size, bool *truncated, bo
 	*foreign = false;
 	if (length < 0 && errno == ENOTSOCK)
 		return read(fd, buffer, size);
+	/*
+	 * recvmsg goes on with a dump of the kernel. If another thread has just ended this dump, the socket's next call
+	 * fails with EINVAL (netlink_dump() in Linux); nothing is lost by that.
+	 */
+	if (length < 0 && errno == EINVAL)
+		errno = EAGAIN;
 	if (length < 0)
 		return length;
 	*truncated = message.msg_flags & MSG_TRUNC;

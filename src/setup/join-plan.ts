@@ -85,6 +85,7 @@ export function planUninstall(state: SetupState, leave: SetupStep, cleanup: Setu
   const ownUnit = state.files.get('unit') === state.shipped.unit;
   return [
     ...(runs ? [runStep(['systemctl', 'stop', unit], ['systemctl', '--no-block', 'start', unit])] : []),
+    ...(state.tartand.active === 'failed' ? [runStep(['systemctl', 'reset-failed', unit])] : []),
     ...(state.tartand.file === 'enabled'
       ? [runStep(['systemctl', '--quiet', 'disable', unit], ['systemctl', '--quiet', 'enable', unit])]
       : []),

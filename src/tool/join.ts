@@ -254,6 +254,9 @@ function waitStep(call: Call, before: number | undefined, ran: boolean): SetupSt
   const undo = async (): Promise<void> => {
     if (ran) return;
     await runProgram(['systemctl', 'stop', 'tartand.service']);
+    // A daemon that ended by itself leaves the unit "failed", also when it is stopped then.
+    if ((await readUnit('tartand.service')).active === 'failed')
+      await runProgram(['systemctl', 'reset-failed', 'tartand.service']);
     await call.io.ports.cleanup({ runDir, stateDir, flannel: false });
   };
   return {
