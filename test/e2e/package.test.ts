@@ -1,14 +1,16 @@
 /** The packages, made in a hurry, and what is in them: all that the tables of the source name. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { cpSync, lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { nodePackage } from '../../src/package/node-runtime.js';
 import { platforms } from '../../src/package/platforms.js';
 import { programs } from '../../src/package/program-tree.js';
+import { SystemdHost } from '../support/systemd-host.js';
 import { root, run } from '../support/tools.js';
+import { useLab } from '../support/use-lab.js';
 
 const platform = platforms.find(({ node }) => node === process.arch);
 const version = (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version;
@@ -137,5 +139,33 @@ describe('the tarball', () => {
       if (!/^share\/(lintian|doc\/tartan\/changelog)/.test(name)) expect(names).toContain(name);
     }
     expect(names).toContain('install.sh');
+  });
+});
+
+describe('a host of a real systemd, with neither Node.js nor a compiler', () => {
+  let host: SystemdHost;
+  const lab = useLab({ nodes: ['b'] }, async opened => {
+    await opened.spaces.openHost('s', '192.0.2.9', 1500);
+    host = new SystemdHost(opened.spaces, 's', 'nothing');
+    await host.boot({ 'docker/daemon.json': '{"exec-opts":["native.cgroupdriver=cgroupfs"]}\n' });
+    await host.run(['sh', '-c', `umount /usr/local/bin/node /usr/local/lib/node_modules/tartan; ${without}`]);
+    cpSync(join(work, `tartan_${version}_${platform?.debian}.deb`), host.path('/root/tartan.deb'));
+  });
+  const without =
+    'for program in node npm gcc cc clang make tartan tartand; do while file=$(command -v $program); do rm "$file"; done; done';
+
+  test('the package installs, starts nothing, and join makes the host a member', async () => {
+    await lab().node('b').bringUp();
+    await host.systemctl('start', 'docker');
+    // What this machine lacks of its dependencies is a matter of the long tests.
+    await host.run(['dpkg', '--force-depends', '-i', '/root/tartan.deb']);
+    expect((await host.attempt(['sh', '-c', 'command -v node gcc'])).stdout).toBe('');
+    expect(await host.show('tartand', 'ActiveState')).toBe('inactive');
+    const said = await host.run(['tartan', 'join', 'http://192.0.2.254:2379', '--restart-docker']);
+    expect(said).toContain('UDP passes to 192.0.2.1\n');
+    expect(await host.run(['ip', '-br', 'address', 'show', 'docker0'])).toContain(' 10.5.');
+    expect(await host.run(['tartan', 'ping'])).toContain('3 of 3');
+    await host.run(['dpkg', '-P', 'tartan']);
+    expect((await host.run(['ip', '-br', 'link'])).includes('tartan0')).toBe(false);
   });
 });

@@ -1,6 +1,6 @@
 /**
- * Every command of the README, word for word, in its order, on a host that a real systemd runs; host b is its peer. A
- * command that stands in the README and not here fails.
+ * Every command of the README and of CONTRIBUTING's "From source", word for word, on a host that a real systemd runs;
+ * host b is its peer. A command that stands there and not here fails.
  */
 import { cpSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,8 +9,9 @@ import { SystemdHost } from '../support/systemd-host.js';
 import { attempt, daemonProgram, root, run, toolProgram, until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
+const fromSource = /^## From source\n(.*?)^## /ms.exec(readFileSync(join(root, 'CONTRIBUTING.md'), 'utf8'))?.[1] ?? '';
 /** Without the pictures. */
-const readme = readFileSync(join(root, 'README.md'), 'utf8').replace(/^```\n.*?^```\n/gms, '');
+const readme = readFileSync(join(root, 'README.md'), 'utf8').replace(/^```\n.*?^```\n/gms, '') + fromSource;
 /** Where systemd.sh puts the tree. */
 const clone = '/usr/local/lib/node_modules/tartan';
 
@@ -92,6 +93,11 @@ describe('fault U1: the commands of the README', () => {
       'tartan init --network 10.5.0.0/16': ['init', "'init', '--network', '10.5.0.0/16'"],
       'tartan join -': ['init', "'join', '-'"],
       'tartan uninstall': ['init', "'uninstall'"],
+      'tartan join': ['join', "tartan('join'"],
+      'systemctl restart docker': ['join', "'--restart-docker'"],
+      'npm run package': ['package', 'test/support/package.sh'],
+      // apt's own part is in the long tests, on root trees of distributions.
+      'apt install ./tartan_0.1.0_amd64.deb': ['package', "'dpkg', '--force-depends', '-i'"],
       'tartan join http://192.0.2.254:2379': ['join', "'join', etcd"],
       'tartan init': ['init', "['init']"],
       'tartan token new': ['init', "'token', 'new'"],
