@@ -25,7 +25,7 @@ export function makeDeb(release: Release, platform: Platform, programs: Tree, in
   tree.write('DEBIAN/control', controlFile(version, platform, installedSize(tree, files)));
   tree.write('DEBIAN/conffiles', `/${settingsFile}\n`);
   tree.write('DEBIAN/md5sums', checksums(tree, files));
-  for (const script of ['postinst', 'prerm', 'postrm']) {
+  for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) {
     tree.copy(join(root, 'config/package/debian', script), join('DEBIAN', script), 0o755);
   }
   const name = `tartan_${version}_${platform.debian}.deb`;

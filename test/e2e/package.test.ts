@@ -165,7 +165,29 @@ describe('a host of a real systemd, with neither Node.js nor a compiler', () => 
     expect(said).toContain('UDP passes to 192.0.2.1\n');
     expect(await host.run(['ip', '-br', 'address', 'show', 'docker0'])).toContain(' 10.5.');
     expect(await host.run(['tartan', 'ping'])).toContain('3 of 3');
+  });
+
+  test('an upgrade brings the drop-in of Docker that join put in place, but where somebody changed it', async () => {
+    const shipped = '/usr/share/tartan/systemd/docker.service.d/tartan.conf';
+    const used = '/etc/systemd/system/docker.service.d/tartan.conf';
+    const [now, earlier] = [host.read(used), '# an earlier one\n'];
+    expect(host.read(shipped)).toBe(now);
+    for (const [theirs, after] of [
+      [earlier, now],
+      ['# changed\n', '# changed\n'],
+    ] as const) {
+      host.write(shipped, earlier);
+      host.write(used, theirs);
+      await host.run(['dpkg', '--force-depends', '-i', '/root/tartan.deb']);
+      expect(host.read(used)).toBe(after);
+    }
+    expect(await host.show('tartand', 'ActiveState')).toBe('active');
+  });
+
+  test('purged: its link is gone, and Docker runs on', async () => {
+    const dockerd = await host.mainPid('docker');
     await host.run(['dpkg', '-P', 'tartan']);
+    expect(await host.mainPid('docker')).toBe(dockerd);
     expect((await host.run(['ip', '-br', 'link'])).includes('tartan0')).toBe(false);
   });
 });
