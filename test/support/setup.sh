@@ -186,14 +186,15 @@ holds() {
 	for package in "$@"; do grep -qxF "$package" "$directory/.unpacked" 2>/dev/null || return 1; done
 }
 
+# Unpacking needs no root where the machine's lists of packages are there.
 fetch() {
 	local directory=$1
 	shift
-	can_install "$@"
+	have apt-get || can_install "$@"
 	say "unpacking into $directory: $*"
 	rm -rf "$directory"
 	mkdir -p "$directory/deb"
-	download "$directory/deb" "$@" || { apt-get -qq update && download "$directory/deb" "$@"; } ||
+	download "$directory/deb" "$@" || { can_install "$@" && apt-get -qq update && download "$directory/deb" "$@"; } ||
 		die "could not download: $* (see above)"
 	local file
 	for file in "$directory"/deb/*.deb; do dpkg-deb -x "$file" "$directory"; done
