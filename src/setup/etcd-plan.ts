@@ -25,8 +25,8 @@ export interface EtcdFacts {
   readonly version: string | undefined;
   /** The distribution's etcd.service. */
   readonly theirs: UnitState;
-  /** What apt-get can install; undefined where there is no apt-get. */
-  readonly package: string | undefined;
+  /** What apt-get installs, etcdctl too; undefined where there is no apt-get. */
+  readonly packages: readonly string[] | undefined;
   readonly machine: string;
 }
 
@@ -94,9 +94,9 @@ function call(text: string, undo: string, run: () => Promise<void>, back?: () =>
 }
 
 /** The distribution's package starts its own etcd where nobody has masked that. */
-function installSteps({ version, theirs, package: name }: EtcdFacts): readonly SetupStep[] {
+function installSteps({ version, theirs, packages }: EtcdFacts): readonly SetupStep[] {
   if (version !== undefined) return [];
-  if (name === undefined)
+  if (packages === undefined)
     throw new TartanError(
       'HOST_REFUSED',
       'there is no etcd here and no apt-get to install one: install etcd 3.4 or later, or give --etcd-endpoints',
@@ -105,8 +105,8 @@ function installSteps({ version, theirs, package: name }: EtcdFacts): readonly S
   return [
     ...(theirs.load === 'not-found' ? [runStep(mask, ['systemctl', '--quiet', 'unmask', 'etcd.service'])] : []),
     runStep(
-      ['apt-get', 'install', '--yes', '--quiet', '--no-install-recommends', name],
-      ['apt-get', 'remove', '--yes', '--quiet', name],
+      ['apt-get', 'install', '--yes', '--quiet', '--no-install-recommends', ...packages],
+      ['apt-get', 'remove', '--yes', '--quiet', ...packages],
     ),
   ];
 }

@@ -28,15 +28,15 @@ export async function readEtcdFacts(): Promise<EtcdFacts> {
   return {
     version: findProgram('etcd') === undefined ? undefined : await readEtcdVersion(),
     theirs: await readUnit('etcd.service'),
-    package: isDebian ? await aptPackage() : undefined,
+    packages: isDebian ? await aptPackages() : undefined,
     machine: arch(),
   };
 }
 
-/** Debian and Ubuntu have it as etcd-server since the split, as etcd before. */
-async function aptPackage(): Promise<string> {
+/** Debian and Ubuntu have it as etcd-server and etcd-client since the split, as etcd before. */
+async function aptPackages(): Promise<readonly string[]> {
   const shown = await runProgram(['apt-cache', 'show', '--quiet', 'etcd-server']).catch(() => '');
-  return shown.includes('Package:') ? 'etcd-server' : 'etcd';
+  return shown.includes('Package:') ? ['etcd-server', 'etcd-client'] : ['etcd'];
 }
 
 async function readEtcdVersion(): Promise<string> {

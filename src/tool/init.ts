@@ -4,7 +4,7 @@ import { silentLog } from '../lib/log.js';
 import { formatPrefix, parsePrefix, samePrefix, type Prefix } from '../model/ip.js';
 import { parseNetworkConfig } from '../model/network.js';
 import { makeCertificates, caFingerprint } from '../setup/certificates.js';
-import { endpointOf, etcdPaths, planEtcd, refuseOverlapping } from '../setup/etcd-plan.js';
+import { endpointOf, etcdData, etcdPaths, etcdUser, planEtcd, refuseOverlapping } from '../setup/etcd-plan.js';
 import {
   administratorOptions,
   checkEtcdVersion,
@@ -158,8 +158,12 @@ function sayAboutEtcd(say: (line: string) => void): void {
     'etcd has one member, which is no cluster: without this host nothing new is leased. Two more, each with a certificate of ' +
       `${etcdPaths.ca}: ${login}; etcdctl member add NAME --peer-urls=https://ADDRESS:2380`,
   );
+  say(`a snapshot of etcd: ${login}; etcdctl snapshot save FILE`);
   say(
-    `a snapshot: ${login}; etcdctl snapshot save FILE; played back: systemctl stop tartan-etcd; etcdctl snapshot restore FILE --data-dir DIR, DIR in the place of /var/lib/tartan-etcd; chown -R tartan-etcd`,
+    `played back, with etcdutl where etcd is 3.6: systemctl stop tartan-etcd; mv ${etcdData} ${etcdData}.old; set -a; . ${etcdPaths.settings}; ` +
+      `etcdctl snapshot restore FILE --data-dir $ETCD_DATA_DIR --name $ETCD_NAME --initial-cluster $ETCD_INITIAL_CLUSTER ` +
+      `--initial-cluster-token $ETCD_INITIAL_CLUSTER_TOKEN --initial-advertise-peer-urls $ETCD_INITIAL_ADVERTISE_PEER_URLS; ` +
+      `chown -R ${etcdUser}: ${etcdData}; systemctl start tartan-etcd`,
   );
 }
 

@@ -240,7 +240,12 @@ test.each([
 
 describe('an etcd of the cluster', () => {
   const absent: UnitState = { load: 'not-found', active: 'inactive', file: '', restarts: 0 };
-  const facts: EtcdFacts = { version: undefined, theirs: absent, package: 'etcd-server', machine: 'x64' };
+  const facts: EtcdFacts = {
+    version: undefined,
+    theirs: absent,
+    packages: ['etcd-server', 'etcd-client'],
+    machine: 'x64',
+  };
   const nothing = async (): Promise<void> => {};
   const effects = {
     checkVersion: nothing,
@@ -269,8 +274,8 @@ describe('an etcd of the cluster', () => {
   test('one that runs is left alone and named, and none can be had without apt-get', () => {
     const theirs = { ...absent, load: 'loaded', active: 'active' };
     expect(() => plan({ version: '3.5.16', theirs })).toThrow(/^etcd\.service runs on this host already/);
-    expect(() => plan({ package: undefined })).toThrow(/install etcd 3\.4 or later, or give --etcd-endpoints/);
-    expect(plan({ version: '3.5.16', package: undefined })).not.toHaveLength(0);
+    expect(() => plan({ packages: undefined })).toThrow(/install etcd 3\.4 or later, or give --etcd-endpoints/);
+    expect(plan({ version: '3.5.16', packages: undefined })).not.toHaveLength(0);
   });
 
   test('has no secret in a text, an undo or a command; files with one are for root alone', () => {
