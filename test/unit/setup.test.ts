@@ -265,7 +265,7 @@ describe('an etcd of the cluster', () => {
     planEtcd(request, { ...facts, ...change }, effects).map(({ text }) => text);
 
   test("the distribution's unit is masked before its package is installed, where it was not there", () => {
-    const install = 'apt-get install --yes --quiet --no-install-recommends etcd-server';
+    const install = 'apt-get install --yes --quiet --no-install-recommends etcd-server etcd-client';
     expect(plan().slice(0, 2)).toEqual(['systemctl --quiet mask etcd.service', install]);
     expect(plan({ theirs: { ...absent, load: 'loaded' } })[0]).toBe(install);
     expect(plan({ version: '3.5.16' })[0]).toBe('check that etcd is 3.4 or later');
