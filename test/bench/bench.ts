@@ -13,6 +13,7 @@ import type { Group } from './groups.js';
 import { describeMachine, Quiet } from './machine.js';
 import { recordMachine, withClaims } from './machines.js';
 import { parseOptions, usage, type BenchOptions } from './options.js';
+import { measurePackage } from './package.js';
 import { Running, tree } from './process.js';
 import { formatText, writeReport, type Results } from './report.js';
 import { measure } from './rounds.js';
@@ -79,6 +80,7 @@ async function runBench(options: BenchOptions): Promise<void> {
   }
   if (options.peers) for (const engine of engines) await measurePeers(engine, common);
   if (options.updates) await measureUpdates(common);
+  if (options.package) await measurePackage(common);
   if (options.spread) await measureSpread({ ...common, choice: options.choice });
   console.log(`${formatText(results())}\n\nWritten: ${options.out}/results.json, RESULTS.md, results.svg`);
   if (options.record) record();

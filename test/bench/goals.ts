@@ -10,7 +10,8 @@ export type Engine = (typeof engines)[number];
 type Limits = readonly [least: number, aim: number];
 
 interface Goal {
-  readonly engine: Engine;
+  /** Whose; `both` for what depends on neither. */
+  readonly engine: Engine | 'both';
   readonly group: string;
   readonly metric: string;
   readonly what: string;
@@ -136,10 +137,38 @@ const peerGoals: readonly Goal[] = engines.flatMap(engine =>
   ),
 );
 
-export const goals: readonly Goal[] = [...hostGoals, ...containerGoals, ...peerGoals];
+/** What is measured of the package: itself in two forms, and programs of it. */
+export const packageColumns = {
+  deb: '.deb',
+  installed: 'installed',
+  bare: 'node -e 0',
+  version: 'tartan --version',
+  status: 'tartan status',
+} as const;
+
+// prettier-ignore
+const packageRows: readonly (readonly [over: string, under: string | undefined, aim: number, what: string])[] = [
+  [packageColumns.deb, undefined, 30, 'the .deb, MB'],
+  [packageColumns.installed, undefined, 110, 'installed, MB'],
+  [packageColumns.version, packageColumns.bare, 2, 'tartan --version / node -e 0'],
+  [packageColumns.status, packageColumns.bare, 5, 'tartan status / node -e 0'],
+];
+
+const packageGoals: readonly Goal[] = packageRows.map(([over, under, aim, what]) => ({
+  engine: 'both',
+  group: 'package',
+  metric: under === undefined ? 'package-size' : 'package-time',
+  over,
+  ...(under !== undefined && { under }),
+  what,
+  less: true,
+  limits: [aim, aim],
+}));
+
+export const goals: readonly Goal[] = [...hostGoals, ...containerGoals, ...peerGoals, ...packageGoals];
 
 export interface Outcome {
-  readonly engine: Engine;
+  readonly engine: Goal['engine'];
   readonly group: string;
   readonly what: string;
   readonly limits: Limits | undefined;

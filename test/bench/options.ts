@@ -19,6 +19,8 @@ export interface BenchOptions {
   readonly updates: boolean;
   /** Whether it is shown how flows spread over processors. */
   readonly spread: boolean;
+  /** Whether the .deb is made and measured. */
+  readonly package: boolean;
   readonly rounds: number;
   readonly seconds: number;
   /** For a quiet machine, in all. */
@@ -33,7 +35,7 @@ export interface BenchOptions {
   readonly commandLine: string;
 }
 
-const apartTests = ['peers', 'updates', 'spread'];
+const apartTests = ['peers', 'updates', 'spread', 'package'];
 /** Those that have goals beside vxlan, and what is told with them. */
 const acceptanceTests = tests
   .map(({ name }) => name)
@@ -107,6 +109,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
     peers: only.includes('peers'),
     updates: only.includes('updates'),
     spread: values.only !== undefined && only.includes('spread'),
+    package: values.only !== undefined && only.includes('package'),
     rounds: numberOf('rounds', values.rounds, quick ? 2 : 5),
     seconds: numberOf('seconds', values.seconds, quick || acceptance ? 1 : 2),
     // No machine is quiet beside busy loops.

@@ -99,15 +99,19 @@ function formatValues(values: readonly number[], digits: number): string {
   return spread === 0 ? median(values).toFixed(digits) : `${median(values).toFixed(digits)} ±${spread.toFixed(digits)}`;
 }
 
-const engineWords = { kernel: 'kernel engine', user: 'user-space engine' } as const;
+const goalWords = {
+  kernel: 'Goals of the kernel engine',
+  user: 'Goals of the user-space engine',
+  both: 'Goals',
+} as const;
 
 /** Those of each engine and each group apart. */
 function goalTables({ groups, ours }: Results) {
   const outcomes = judge(groups, ours);
-  return engines.flatMap(engine =>
+  return ([...engines, 'both'] as const).flatMap(engine =>
     groups.flatMap(({ id, title }) => {
       const own = outcomes.filter(outcome => outcome.engine === engine && outcome.group === id);
-      return own.length > 0 ? [{ title: `Goals of the ${engineWords[engine]}: ${title}`, rows: goalRows(own) }] : [];
+      return own.length > 0 ? [{ title: `${goalWords[engine]}: ${title}`, rows: goalRows(own) }] : [];
     }),
   );
 }

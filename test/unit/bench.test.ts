@@ -154,3 +154,26 @@ it('what iperf3 received counts in both directions together', () => {
   expect(receivedBy(JSON.stringify({ end }))).toEqual({ gbps: 5, bytes: 625e6 });
   expect(receivedBy(JSON.stringify({ end: { sum_received: sum(2) } }))).toEqual({ gbps: 2, bytes: 250e6 });
 });
+
+it('the package is held to its sizes and to the time of Node.js alone', () => {
+  const collector = new Collector();
+  for (const [column, value] of [
+    ['.deb', 27.6],
+    ['installed', 111.8],
+  ] as const)
+    collector.add(countMetric('package-size', ''), column, value);
+  for (const [column, value] of [
+    ['node -e 0', 40],
+    ['tartan --version', 60],
+    ['tartan status', 220],
+  ] as const)
+    collector.add(countMetric('package-time', ''), column, value);
+  collector.endRound();
+  const group = { id: 'package', title: '', columns: [], rounds: 1, ratios: [], series: collector.series };
+  expect(judge([group], 'tartan').map(({ what, value, verdict }) => [what, value, verdict])).toEqual([
+    ['the .deb, MB', 27.6, 'aim'],
+    ['installed, MB', 111.8, 'MISSED'],
+    ['tartan --version / node -e 0', 1.5, 'aim'],
+    ['tartan status / node -e 0', 5.5, 'MISSED'],
+  ]);
+});
