@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 import { bundle } from './bundle.js';
 import { buildNative } from './native-build.js';
 import { platforms, type Platform } from './platforms.js';
-import { programs, shippedPackage, type Release } from './program-tree.js';
+import { configFolders, programs, shippedPackage, type Release } from './program-tree.js';
 import { emptyTree, writeTar, type Tree } from './tree.js';
 
 /** @returns the name of the file, below `into` */
@@ -27,7 +27,7 @@ export async function makeNpmPackage(release: Release, into: string, level: numb
   await bundle(root, tree, 'dist/bundle', '/usr/bin/env node');
   for (const platform of platforms) buildNative(root, cache, platform, tree, join('dist', platform.node));
   for (const file of ['README.md', 'CHANGELOG.md', 'LICENSE']) tree.copy(join(root, file), file);
-  for (const folder of ['network', 'grafana', 'prometheus', 'systemd', 'sysusers.d']) {
+  for (const folder of [...Object.keys(configFolders), 'systemd', 'sysusers.d']) {
     tree.copyAll(join(root, 'config', folder), join('config', folder));
   }
   tree.copy(join(root, 'config/tartand.default'), 'config/tartand.default');

@@ -15,6 +15,7 @@ const files: Note = {
     '/run/tartan/docker.env, /run/flannel/subnet.env: what Docker, and what readers of flannel get.',
     '/var/lib/tartan: the identity of this host, its lease as it was last known, and its events.',
     '/usr/share/tartan: examples of the network document, alerts, a dashboard, a role for etcd.',
+    '/usr/share/doc/tartan/examples: a cloud-config, an Ignition file, a unit for every machine of a cluster, a compose file.',
   ].join('\n\n'),
 };
 

@@ -41,6 +41,20 @@ export const programs: readonly Program[] = [
   { name: 'tartand', folder: 'sbin', section: 8, doc: daemonDoc },
 ];
 
+/**
+ * Folders of config/ and where their files lie below the prefix; the package for npm has them as they are here. Units,
+ * sysusers.d and what makes the packages have places of their own.
+ */
+export const configFolders: Readonly<Record<string, string>> = {
+  network: 'share/tartan/network',
+  grafana: 'share/tartan/grafana',
+  prometheus: 'share/tartan/prometheus',
+  'systemd/docker.service.d': 'share/tartan/systemd/docker.service.d',
+  'systemd/redhat': 'share/tartan/systemd/redhat',
+  cloud: 'share/doc/tartan/examples/cloud',
+  compose: 'share/doc/tartan/examples/compose',
+};
+
 /** Where the programs and what they load lie, below the prefix. */
 export const home = 'lib/tartan';
 
@@ -77,9 +91,7 @@ function addSystemFiles(root: string, tree: Tree): void {
   const config = (name: string): string => join(root, 'config', name);
   tree.copy(config('systemd/tartand.service'), 'lib/systemd/system/tartand.service');
   tree.copy(config('sysusers.d/tartan.conf'), 'lib/sysusers.d/tartan.conf');
-  for (const folder of ['network', 'grafana', 'prometheus', 'systemd/docker.service.d', 'systemd/redhat']) {
-    tree.copyAll(config(folder), join('share/tartan', folder));
-  }
+  for (const [folder, place] of Object.entries(configFolders)) tree.copyAll(config(folder), place);
   // Put in its place by `tartan init` alone.
   tree.copy(config('systemd/tartan-etcd.service'), 'share/tartan/systemd/tartan-etcd.service');
   tree.copy(config('etcd-role.sh'), 'share/tartan/etcd-role.sh', 0o755);

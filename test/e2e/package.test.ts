@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { nodePackage } from '../../src/package/node-runtime.js';
 import { platforms } from '../../src/package/platforms.js';
-import { programs } from '../../src/package/program-tree.js';
+import { configFolders, programs } from '../../src/package/program-tree.js';
 import { SystemdHost } from '../support/systemd-host.js';
 import { root, run } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
@@ -75,6 +75,12 @@ describe('the .deb', () => {
     expect(held('usr/lib/systemd/system/tartand.service')).toMatch(/^CapabilityBoundingSet=.*CAP_NET_ADMIN.*CAP_BPF/m);
   });
 
+  test('it has the files of config/', () => {
+    for (const [folder, place] of Object.entries(configFolders)) {
+      expect(readdirSync(join(debian, 'usr', place)).sort()).toEqual(readdirSync(join(root, 'config', folder)).sort());
+    }
+  });
+
   test('the administrator keeps the settings, everything else has a checksum', () => {
     expect(held('DEBIAN/conffiles')).toBe('/etc/default/tartand\n');
     execFileSync('md5sum', ['--quiet', '-c', 'DEBIAN/md5sums'], { cwd: debian });
@@ -126,6 +132,14 @@ describe('the package for npm', () => {
       'proto',
       'x64',
     ]);
+  });
+
+  test('made again with another umask and in another time zone, it has the same bytes', async () => {
+    const again = join(work, 'again');
+    const make = [process.execPath, join(root, 'dist/package/package.js'), '--fast', '--only', 'npm', '--out', again];
+    await run(['sh', '-c', 'umask 077; exec "$@"', 'sh', ...make], { environment: { TZ: 'Asia/Tokyo', LC_ALL: 'C' } });
+    const bytes = (folder: string): Buffer => readFileSync(join(folder, `tartan-${version}.tgz`));
+    expect(bytes(again).equals(bytes(work))).toBe(true);
   });
 });
 

@@ -1,6 +1,6 @@
 /** What packages are made of, from the tables of the programs: man pages, completions, the list of programs. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { bashCompletion, fishCompletion, zshCompletion } from '../../src/package/completions.js';
@@ -9,7 +9,7 @@ import { formatManual } from '../../src/package/manual.js';
 import { daemonNotes, toolNotes } from '../../src/package/manual-notes.js';
 import { nodePackage } from '../../src/package/node-runtime.js';
 import { platforms } from '../../src/package/platforms.js';
-import { programs } from '../../src/package/program-tree.js';
+import { configFolders, programs } from '../../src/package/program-tree.js';
 import { flags } from '../../src/cli/flags.js';
 import { root } from '../support/tools.js';
 
@@ -19,6 +19,23 @@ const docs = programs.map(({ name, section, doc }) => ({ name, section, doc: doc
 test('the packages hold the programs that package.json names', () => {
   const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { bin: object };
   expect(programs.map(({ name }) => name).sort()).toEqual(Object.keys(bin).sort());
+});
+
+test('the packages hold every folder of config/, and its files name this version', () => {
+  const apart = ['package', 'systemd', 'sysusers.d'];
+  const folders = readdirSync(join(root, 'config'), { withFileTypes: true }).filter(entry => entry.isDirectory());
+  for (const { name } of folders) if (!apart.includes(name)) expect(configFolders).toHaveProperty([name]);
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+  const compose = readFileSync(join(root, 'config/compose/compose.yaml'), 'utf8');
+  expect(compose).toContain(`image: tartan:${version}\n`);
+  for (const file of ['cloud-config.yaml', 'ignition.json']) {
+    const text = readFileSync(join(root, 'config/cloud', file), 'utf8');
+    for (const [, found] of text.matchAll(/tartan[-_](\d+\.\d+\.\d+)/g)) expect(found).toBe(version);
+  }
+  // The one list is of the unit, which says what each is for.
+  const unit = readFileSync(join(root, 'config/systemd/tartand.service'), 'utf8');
+  const wanted = /^CapabilityBoundingSet=(.*)$/m.exec(unit)?.[1]?.replaceAll('CAP_', '').split(' ');
+  expect(/cap_add: \[(.*)\]/.exec(compose)?.[1]?.split(', ')).toEqual(wanted);
 });
 
 test('the Node.js of both processors is of one version, with a hash', () => {
