@@ -111,8 +111,20 @@ case $part in
 	web) step 'five hundred hosts in a browser' vitest run --project long test/long/web.test.ts ;;
 	package)
 		step 'set-up of the packages' bash test/support/setup.sh package
-		step 'a package' npm run -s package -- --fast --only deb --arch amd64 --out .cache/long-package
-		step 'its states on a host' env TARTAN_DEB="$(echo .cache/long-package/*.deb)" vitest run --project long test/long/docker-gate.test.ts
+		step 'set-up of what judges and runs them' bash test/support/setup.sh release
+		made=.cache/long-package
+		step 'all packages, from a clean checkout' bash test/support/clean-build.sh $made/checkout $made/first
+		step 'and from another one' env TZ=Pacific/Kiritimati LC_ALL=C bash -c "umask 077 &&
+			bash test/support/clean-build.sh $made/further/down/checkout $made/second"
+		step 'both have the same bytes' diff -r $made/first $made/second
+		step 'lintian' bash test/support/lintian.sh $made/first/*.deb
+		step 'cloud-config' env "PYTHONPATH=.cache/release/cloud/usr/lib/python3/dist-packages" /usr/bin/python3 \
+			-m cloudinit.cmd.main schema --config-file config/cloud/cloud-config.yaml
+		step 'Ignition' .cache/release/cloud/usr/bin/ignition-validate config/cloud/ignition.json
+		step 'its states on a host' env TARTAN_DEB="$(echo $made/first/*_amd64.deb)" vitest run --project long test/long/docker-gate.test.ts
+		for kind in image; do
+			step "the package: $kind" env TARTAN_PACKAGES="$PWD/$made/first" vitest run --project long "test/long/package-$kind.test.ts"
+		done
 		;;
 	soak) step 'soak' bash test/support/soak.sh --minutes "${TARTAN_SOAK_MINUTES:-30}" --seed "${TARTAN_SOAK_SEED:-1}" ;;
 esac

@@ -1,8 +1,9 @@
 #!/bin/bash
 # Installs what the demo and the tests need and builds: `setup.sh all` (the default), `setup.sh check` for what
 # `npm run check` needs, `setup.sh package` for what `npm run package` needs, which builds for itself; `setup.sh kernels`
-# gets qemu and the kernels of Debian's releases, into .cache/qemu and .cache/kernels. Quick and silent when nothing is
-# missing, and then it needs no network and no root.
+# gets qemu and the kernels of Debian's releases, into .cache/qemu and .cache/kernels; `setup.sh release` gets what judges
+# packages and runs them, into .cache/release. Quick and silent when nothing is missing, and then it needs no network and no
+# root.
 # Nothing it installs starts or enables a service or registers an emulator: etcd and Docker are only unpacked, into
 # .cache/tools, and so are a compiler for arm64 and qemu, into .cache/cross, Prometheus, into
 # .cache/prometheus, Chromium, into .cache/browser, and the compiler of the BPF programs, into .cache/clang. What packages
@@ -125,6 +126,14 @@ clang_packages() {
 # For kernels of other releases: an emulator of a whole machine, and what finds and loads modules.
 qemu_packages() { printf '%s\n' qemu-system-x86 qemu-system-common qemu-system-data seabios ipxe-qemu kmod; }
 
+# What judges the packages and the files of config/, with what it is made of.
+lintian_packages() { printf '%s\n' lintian diffstat patchutils t1utils plzip lzop; }
+cloud_packages() {
+	printf '%s\n' cloud-init ignition
+	printf 'python3-%s\n' attr certifi chardet charset-normalizer configobj idna jinja2 json-pointer jsonpatch jsonschema \
+		markupsafe netifaces oauthlib pyrsistent requests serial six urllib3 yaml
+}
+
 # strip(1) for the other processor.
 binutils_packages() {
 	if [ "$(uname -m)" = x86_64 ]; then echo binutils-aarch64-linux-gnu; else echo binutils-x86-64-linux-gnu; fi
@@ -245,7 +254,7 @@ build_program() {
 		die "$source did not build, see above"
 }
 
-case $want in all | check | kernels | package) ;; *) die "unknown argument $want, expected: all, check, kernels or package" ;; esac
+case $want in all | check | kernels | package | release) ;; *) die "unknown argument $want, expected: all, check, kernels, package or release" ;; esac
 check_node
 mkdir -p .cache
 # Two set-ups in one tree wait for each other; without flock (no util-linux yet) there is nothing to wait with.
@@ -257,6 +266,13 @@ if [ "$want" = kernels ]; then
 	mapfile -t packages < <(qemu_packages)
 	unpack .cache/qemu "${packages[@]}"
 	exec bash test/support/kernels.sh
+fi
+if [ "$want" = release ]; then
+	mapfile -t packages < <(lintian_packages)
+	unpack .cache/release/lintian "${packages[@]}"
+	mapfile -t packages < <(cloud_packages)
+	unpack .cache/release/cloud "${packages[@]}"
+	exec bash test/support/release-tools.sh
 fi
 install_packages
 if [ "$want" = all ]; then
