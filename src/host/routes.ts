@@ -5,14 +5,7 @@
  */
 import { formatIpv4, formatPrefix, samePrefix, type Prefix } from '../model/ip.js';
 import { formatRoute, type RoutePlan } from '../model/plan.js';
-import {
-  mainTable,
-  routeTypes,
-  scopeLink,
-  scopeUniverse,
-  type KernelRoute,
-  type RouteTarget,
-} from './netlink/messages.js';
+import { mainTable, routeTypes, scopeUniverse, type KernelRoute, type RouteTarget } from './netlink/messages.js';
 
 /**
  * rtm_protocol of every route of this program. It stands in no list of the kernel (linux/rtnetlink.h of 6.18), of iproute2
@@ -156,10 +149,9 @@ function targetOf(
     return { ...common, typeNumber: routeTypes.unreachable, scope: scopeUniverse, linkIndex: undefined };
   const linkIndex = plan.device === undefined ? undefined : indexes.get(plan.device);
   if (plan.device !== undefined && linkIndex === undefined) return undefined;
-  const unicast = { ...common, typeNumber: routeTypes.unicast, linkIndex };
-  return plan.kind === 'device'
-    ? { ...unicast, scope: scopeLink }
-    : { ...unicast, scope: scopeUniverse, gateway: plan.gateway, onlink: plan.onlink === true };
+  // Docker takes the destination of a route of scope link for a range in use, and makes no network of its pools there.
+  const unicast = { ...common, typeNumber: routeTypes.unicast, linkIndex, scope: scopeUniverse };
+  return plan.kind === 'device' ? unicast : { ...unicast, gateway: plan.gateway, onlink: plan.onlink === true };
 }
 
 /** The kernel keeps one route per destination, TOS and metric, unless a request appends; ours have TOS 0. */

@@ -34,7 +34,7 @@ function route(text: string): KernelRoute {
     protocol: Number(value('proto') ?? routeProtocol),
     type: unreachable ? 'unreachable' : 'unicast',
     typeNumber: unreachable ? 7 : 1,
-    scope: unreachable || gateway ? 0 : 253,
+    scope: Number(value('scope') ?? 0),
     linkIndex: device,
     gateway: gateway === undefined ? undefined : parseIpv4(gateway),
     onlink: words.includes('onlink'),
@@ -157,6 +157,13 @@ describe('routes', () => {
     expect(routeCase([...planned, '10.5.3.0/24 dev u0 proto 84']).conflicts).toHaveLength(1);
     expect(routeCase([...planned, '10.7.0.0/16 dev tartan0 proto 84']).steps).toEqual([
       'route remove 10.7.0.0/16 metric 0 dev tartan0 proto 84',
+    ]);
+  });
+
+  test('fault U15: ours of scope link, as an earlier version made it, is replaced', () => {
+    const [unreachable = ''] = planned;
+    expect(routeCase([unreachable, '10.5.0.0/16 dev tartan0 scope 253']).steps).toEqual([
+      'route replace 10.5.0.0/16 metric 0 dev tartan0',
     ]);
   });
 

@@ -117,7 +117,6 @@ export type RouteTarget = Omit<KernelRoute, 'type' | 'multipath' | 'source'>;
 
 export const mainTable = 254;
 export const scopeUniverse = 0;
-export const scopeLink = 253;
 export const routeTypes = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, prohibit: 8, throw: 9 } as const;
 /** RTNH_F_ONLINK of linux/rtnetlink.h, which stands in rtm_flags too. */
 const onlinkFlag = 4;
