@@ -104,8 +104,8 @@ export interface FirewallPlan {
   readonly network: Prefix;
   readonly subnet: Prefix;
   readonly device: string;
-  /** Accept forwarded packets of the overlay. */
-  readonly forward: boolean;
+  /** Accept forwarded packets of the overlay; with `elsewhere` another table of tartan does it. */
+  readonly forward: boolean | 'elsewhere';
   /**
    * Masquerades packets that leave the overlay. Packets that stay in it keep their source, even with `off` and another
    * program that masquerades. With `elsewhere` another table of tartan does all of this.
@@ -113,6 +113,11 @@ export interface FirewallPlan {
   readonly masquerade: 'off' | 'on' | 'not-fully-random' | 'elsewhere';
   /** The network document asks for nftables: rules go there wherever they work there. */
   readonly nftables: boolean;
+  /**
+   * Docker masquerades networks of the subnet, by rules that it puts before all others of iptables: nftables chooses the
+   * sources where there is an nft, because its chain comes before iptables' whatever Docker inserts there.
+   */
+  readonly rivalMasquerade?: boolean;
   /** What the engine kernel needs while it receives. */
   readonly kernel?: KernelRulesPlan;
 }

@@ -44,6 +44,10 @@ function placeOne(plan: FirewallPlan, { iptables, nft }: HostView, drops: boolea
     // A drop by iptables is final, whatever our table accepts: the rules of iptables must accept the packets too.
     return { iptables: drops ? [forwardOnly] : [], nftables: [plan], conflicts: [] };
   }
+  if (plan.rivalMasquerade && iptables !== undefined && nft?.includes(dockerTable) === false) {
+    const sources: FirewallPlan = { ...withoutKernel, forward: plan.forward && 'elsewhere' };
+    return { iptables: [{ ...plan, masquerade: 'elsewhere' }], nftables: [sources], conflicts: [] };
+  }
   return {
     iptables: iptables === undefined ? [] : [plan],
     // Docker on nftables needs all rules: an iptables ACCEPT keeps no source from the masquerade of another nat chain.

@@ -98,7 +98,7 @@ function rawRules(plan: FirewallPlan): readonly string[] {
   const { network, subnet } = texts(plan);
   const { kernel } = plan;
   return [
-    ...(plan.forward ? [`-s ${network} -d ${subnet} -i ${deviceOf(plan)} ${marked} -j ACCEPT`] : []),
+    ...(forwards(plan) ? [`-s ${network} -d ${subnet} -i ${deviceOf(plan)} ${marked} -j ACCEPT`] : []),
     ...(kernel ? [`-i ${linkName(kernel.link)} ${marked} -j DROP`] : []),
     ...(kernel ? [`-d ${formatIpv4(kernel.local)}/32 ${untracked(kernel)}`] : []),
   ];
@@ -122,7 +122,7 @@ function untracked({ port }: KernelRulesPlan): string {
 function forwardRules(plan: FirewallPlan): readonly string[] {
   const { network } = texts(plan);
   const device = deviceOf(plan);
-  if (!plan.forward) return [];
+  if (!forwards(plan)) return [];
   return [
     `-s ${network} -d ${network} -i ${device} ${marked} -j ACCEPT`,
     `-s ${network} -d ${network} -o ${device} ${marked} -j ACCEPT`,
@@ -130,12 +130,12 @@ function forwardRules(plan: FirewallPlan): readonly string[] {
 }
 
 export function forwards({ forward }: FirewallPlan): boolean {
-  return forward;
+  return forward === true;
 }
 
 /** Keeps sources within the overlay without --ip-masq too: an administrator may have left Docker's masquerade on. */
 export function choosesSources({ masquerade, forward }: FirewallPlan): boolean {
-  return masquerade === 'off' ? forward : masquerade !== 'elsewhere';
+  return masquerade === 'off' ? forward !== false : masquerade !== 'elsewhere';
 }
 
 /**
