@@ -62,6 +62,8 @@ export interface AgentOptions {
   readonly docker: {
     /** The prefix length of docker0's part of the lease; 0 for the whole lease. */
     readonly subnetLength: number;
+    /** Docker's own networks are parts of the lease. */
+    readonly pools: boolean;
     readonly config: 'env' | 'daemon-json';
     readonly daemonJsonFile: string;
   };

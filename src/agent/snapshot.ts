@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { quarantineTtls } from '../model/allocation.js';
 import type { DatapathStats } from '../datapath/datapath.js';
 import { formatBridgeAddress, formatIpv4, formatPrefix } from '../model/ip.js';
+import { divideLease } from '../model/lease-parts.js';
 import type { Lease } from '../model/lease.js';
 import type { Agent } from './agent.js';
 import { apiVersion, type PlacedProblem, type Status, type StatusDatapath } from './status.js';
@@ -173,9 +174,10 @@ function secondsLeft(deadlineMs: number, nowMs: number): number | null {
 
 function dockerOf({ ownLease, backend, options, dockerProblems }: Agent): StatusDocker | null {
   if (!ownLease || !backend) return null;
-  const { base, length } = ownLease.lease.subnet;
+  const { bridge, pools } = divideLease(ownLease.lease.subnet, options.docker);
   return {
-    bip: formatBridgeAddress({ base, length: options.docker.subnetLength || length }),
+    bip: formatBridgeAddress(bridge),
+    pools: pools.map(({ base, size }) => ({ base: formatPrefix(base), size })),
     mtu: backend.mtu,
     masquerade: options.ipMasquerade !== 'off',
     forward: options.forwardRules,

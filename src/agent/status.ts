@@ -10,6 +10,11 @@ export const apiVersion = 'tartan/v1';
 const docker = z.object({
   /** Address and length of the bridge: `10.5.1.1/24`. */
   bip: z.string(),
+  /** Of which Docker cuts networks of this length. An older daemon leaves this member out. */
+  pools: z
+    .array(z.object({ base: z.string(), size: z.number() }).readonly())
+    .readonly()
+    .default([]),
   mtu: z.number(),
   masquerade: z.boolean(),
   forward: z.boolean(),

@@ -9,6 +9,10 @@ export interface BackendContext {
   readonly node: Node;
   readonly ipMasquerade: 'off' | 'on' | 'not-fully-random';
   readonly forwardRules: boolean;
+  readonly docker?: {
+    /** Docker makes networks on the lease, and masquerades them. */
+    readonly pools: boolean;
+  };
   /** Of the flag; that of the network document is in `network`. */
   readonly engine: EngineChoice;
 }

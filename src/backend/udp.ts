@@ -105,6 +105,7 @@ function hostPlan(context: BackendContext, self: Lease, mtu: number, needs: Requ
         forward: context.forwardRules,
         masquerade: context.ipMasquerade,
         nftables,
+        ...(context.docker?.pools && { rivalMasquerade: true }),
         ...(kernel !== 'off' && { kernel: { link: kernelDevice, local, port: kernelPort } }),
       },
     ],

@@ -254,6 +254,7 @@ function readDocker(values: FlagValues): DaemonOptions['docker'] {
     config,
     daemonJsonFile: values.path('docker-daemon-json') ?? '/etc/docker/daemon.json',
     subnetLength: values.integer('docker-subnet-len'),
+    pools: values.boolean('docker-pools'),
     firewall,
   };
 }

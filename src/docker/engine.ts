@@ -7,6 +7,7 @@ import * as z from 'zod';
 import { errnoOf, messageOf, TartanError } from '../lib/errors.js';
 import { askSocket } from '../lib/socket-http.js';
 import { bridgeAddress, formatIpv4, formatPrefix, parsePrefix, readIpv4, type Ipv4, type Prefix } from '../model/ip.js';
+import type { AddressPool } from '../model/lease-parts.js';
 
 export type EngineReading =
   | { readonly kind: 'answers'; readonly state: EngineState }
@@ -119,6 +120,8 @@ export interface EngineState {
   readonly liveRestore: boolean;
   /** Docker filters by tables of nftables. */
   readonly nftables: boolean;
+  /** The default address pools; none where Docker has its own. */
+  readonly pools: readonly AddressPool[];
   readonly networks: readonly DockerNetwork[];
   readonly containers: readonly DockerContainer[];
 }
@@ -135,6 +138,7 @@ const stringMap = z.record(z.string(), z.string()).nullish();
 const versionSchema = z.object({ Version: z.string() });
 const infoSchema = z.object({
   LiveRestoreEnabled: z.boolean().nullish(),
+  DefaultAddressPools: z.array(z.object({ Base: z.string(), Size: z.number() })).nullish(),
   FirewallBackend: z.object({ Driver: z.string().nullish() }).nullish(),
 });
 const networksSchema = z.array(
@@ -157,11 +161,15 @@ const containersSchema = z.array(
 
 /** @throws ZodError when the answers are not those of a Docker engine */
 export function parseEngineState(answers: EngineAnswers): EngineState {
-  const { LiveRestoreEnabled, FirewallBackend } = infoSchema.parse(answers.info);
+  const { LiveRestoreEnabled, FirewallBackend, DefaultAddressPools } = infoSchema.parse(answers.info);
   return {
     version: versionSchema.parse(answers.version).Version,
     liveRestore: LiveRestoreEnabled === true,
     nftables: (FirewallBackend?.Driver ?? '').startsWith('nftables'),
+    pools: (DefaultAddressPools ?? []).flatMap(({ Base, Size }) => {
+      const base = readSubnet(Base);
+      return base ? [{ base, size: Size }] : [];
+    }),
     networks: networksSchema.parse(answers.networks).map(networkOf),
     containers: containersSchema.parse(answers.containers).map(containerOf),
   };
@@ -197,6 +205,11 @@ function readSubnet(text: string): Prefix | undefined {
 export function engineRelease(version: string): readonly [major: number, minor: number] | undefined {
   const match = /^(\d{1,4})\.(\d{1,4})(?:\D|$)/.exec(version);
   return match ? [Number(match[1]), Number(match[2])] : undefined;
+}
+
+/** Returns the major release of the engine; that of one which can all where it cannot be told. */
+export function engineMajor(engine: EngineReading): number {
+  return engine.kind === 'answers' ? (engineRelease(engine.state.version)?.[0] ?? Infinity) : Infinity;
 }
 
 /** @param version as the engine reports it */

@@ -81,13 +81,14 @@ function planOf(status: Status): DockerPlan {
       'see what it waits for: tartan status',
     );
   const leased = parsePrefix(lease.subnet);
-  const { bip, ...share } = docker;
+  const { bip, pools, ...share } = docker;
   return {
     ...share,
     source: 'daemon',
     network: parsePrefix(network),
     lease: leased,
     bridge: readInterfaceAddress(bip) ?? leased,
+    pools: pools.map(({ base, size }) => ({ base: parsePrefix(base), size })),
     device: tunnelDevice,
     peers: status.peers.map(peer => ({ subnet: parsePrefix(peer.subnet), name: peer.nodeId ?? peer.publicIp })),
   };

@@ -6,7 +6,8 @@ import { apiVersion } from '../agent/status.js';
 import { carve, longestLength, type CarveRequest, type UsedSubnet } from '../docker/carve.js';
 import type { DockerPlan } from '../docker/settings/docker-plan.js';
 import { isAtLeast, type DockerNetwork, type EngineState } from '../docker/engine.js';
-import { bridgeNetwork, masqueradeOption, mtuOption } from '../docker/verify/judge-networks.js';
+import { mtuOption } from '../docker/settings/settings.js';
+import { bridgeNetwork, masqueradeOption } from '../docker/verify/judge-networks.js';
 import {
   bridgeAddress,
   formatIpv4,

@@ -3,7 +3,8 @@ import { apiVersion } from '../agent/status.js';
 import { dockerFlags, settingsFile, type DockerPlan } from '../docker/settings/docker-plan.js';
 import type { DockerFacts } from '../docker/verify/facts.js';
 import type { Finding } from '../docker/verify/finding.js';
-import { formatBridgeAddress, formatPrefix, nthPrefix, type Prefix } from '../model/ip.js';
+import { formatBridgeAddress, formatPrefix } from '../model/ip.js';
+import { freeParts } from '../model/lease-parts.js';
 import { formatFields, type Cell, type Colour, type Field, type Paint } from './table.js';
 
 export interface DockerPlanView {
@@ -21,6 +22,8 @@ export interface DockerPlanView {
   readonly settingsFile: string;
   /** Parts of the lease that docker0 leaves to `tartan docker network create`. */
   readonly forNetworks: readonly string[];
+  /** Of these Docker makes its own networks, by prefix and length of each. */
+  readonly pools: readonly { readonly base: string; readonly size: number }[];
   /** What tartand does in the packet filter, so that Docker's rules do not matter. */
   readonly firewall: { readonly device: string; readonly forward: boolean; readonly masquerade: boolean };
 }
@@ -39,14 +42,9 @@ export function planViewOf(plan: DockerPlan): DockerPlanView {
     flags: dockerFlags(plan),
     settingsFile: settingsFile(plan),
     forNetworks: freeParts(plan.bridge, plan.lease).map(formatPrefix),
+    pools: plan.pools.map(({ base, size }) => ({ base: formatPrefix(base), size })),
     firewall: { device, forward, masquerade },
   };
-}
-
-/** Returns the largest parts of the lease outside of docker0's part, which is at its beginning. */
-function freeParts(bridge: Prefix, lease: Prefix): readonly Prefix[] {
-  const lengths = Array.from({ length: Math.max(0, bridge.length - lease.length) }, (_, at) => bridge.length - at);
-  return lengths.map(length => nthPrefix({ base: lease.base, length }, 1));
 }
 
 export function formatPlan(view: DockerPlanView, paint: Paint): string {
@@ -60,6 +58,9 @@ export function formatPlan(view: DockerPlanView, paint: Paint): string {
       ['dockerd flags', view.flags.join(' ')],
       ['handed over in', view.settingsFile],
       ['for other networks', free || 'nothing: docker0 gets the whole lease'],
+      ...(view.pools.length === 0
+        ? []
+        : [["Docker's own networks", view.pools.map(({ base, size }) => `/${size} of ${base}`).join(', ')] as const]),
       ['forwarding', forward ? `accepted by tartand: ${network} from and to ${device}` : 'left to rules of yours'],
       [
         'masquerade',

@@ -11,6 +11,7 @@ export const passedFlags = [
   'public-ip',
   'engine',
   'docker-subnet-len',
+  'docker-pools',
   'docker-firewall',
   'lease-ttl',
   'healthz-port',

@@ -72,7 +72,7 @@ export function make(options: Partial<AgentOptions> = {}, needsForwarding = fals
       forwardRules: true,
       subnetFile: '/run/flannel/subnet.env',
       dockerEnvFile: '/run/tartan/docker.env',
-      docker: { subnetLength: 0, config: 'env', daemonJsonFile: '/etc/docker/daemon.json' },
+      docker: { subnetLength: 0, pools: false, config: 'env', daemonJsonFile: '/etc/docker/daemon.json' },
       checkSource: true,
       checkDestination: true,
       engine: 'user',

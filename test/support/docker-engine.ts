@@ -35,6 +35,12 @@ export interface ContainerOptions {
   readonly command?: readonly string[];
 }
 
+/** Docker Compose, as a plugin of the client; undefined where set-up could not get it. */
+export const composePlugin = ['/usr/libexec', '/usr/lib', '/usr/local/lib', '/usr/local/libexec']
+  .flatMap(folder => [join(root, '.cache/engines/compose', folder), folder])
+  .map(folder => join(folder, 'docker/cli-plugins/docker-compose'))
+  .find(path => existsSync(path));
+
 const image = 'box:1';
 const sleeping = ['sleep', '1000000'];
 
@@ -83,10 +89,7 @@ export class DockerEngine {
       this.options.words?.(words) ?? words,
     ].flat();
     const inHolder = ['nsenter', '-t', String(this.#holder), '-m', '-u', '-i', '-n', '-p', '--'];
-    const programs = programsOf(this.options.version);
-    if (programs === undefined) throw new Error(`no Docker ${this.options.version ?? ''}: run test/support/setup.sh`);
-    const path = `${programs}/usr/sbin:${programs}/usr/bin:${toolEnvironment['PATH']}`;
-    const child = this.#start('dockerd.log', [...inHolder, 'dockerd', ...options], { PATH: path });
+    const child = this.#start('dockerd.log', [...inHolder, 'dockerd', ...options], { PATH: this.path });
     this.#service = child;
     await until(
       `dockerd of host ${letter}`,
@@ -96,6 +99,13 @@ export class DockerEngine {
       },
       30_000,
     );
+  }
+
+  /** PATH with the programs of this engine first, for who asks which dockerd is installed. */
+  get path(): string {
+    const programs = programsOf(this.options.version);
+    if (programs === undefined) throw new Error(`no Docker ${this.options.version ?? ''}: run test/support/setup.sh`);
+    return `${programs}/usr/sbin:${programs}/usr/bin:${toolEnvironment['PATH']}`;
   }
 
   /** SIGTERM, as a service manager does it, and its end; the containers end too. */

@@ -10,6 +10,7 @@ export const samplePlan: DockerPlan = {
   network: parsePrefix('10.5.0.0/16'),
   lease: parsePrefix('10.5.1.0/24'),
   bridge: parsePrefix('10.5.1.0/24'),
+  pools: [],
   mtu: 1472,
   masquerade: true,
   forward: true,
@@ -48,6 +49,7 @@ export const sampleEngine: EngineState = {
   version: '26.1.5+dfsg1',
   liveRestore: false,
   nftables: false,
+  pools: [],
   networks: [
     dockerNetwork('bridge', '10.5.1.0/24'),
     { ...dockerNetwork('host', '10.5.1.0/24'), driver: 'host', subnets: [] },

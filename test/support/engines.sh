@@ -1,7 +1,8 @@
 #!/bin/bash
 # Gets the Docker engines of other Debian releases for the tests, each with its containerd, into .cache/engines/MAJOR:
-# only unpacked, the machine's runc and docker-init serve all of them. What cannot be had is said in one line and is no
-# failure: the tests of that engine are skipped. Quick and silent when all are there.
+# only unpacked, the machine's runc and docker-init serve all of them. Beside them Docker Compose, and the CNI plugins of
+# the last release that has flannel's. What cannot be had is said in one line and is no failure: the tests of that engine
+# are skipped. Quick and silent when all are there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . test/support/apt.sh
@@ -35,8 +36,32 @@ unpack_engine() {
 	{ echo "suite $suite" && cat "$debs/found"; } >"$engines/$major/.unpacked"
 }
 
+# Name below .cache/engines, suite, package.
+others=('compose trixie docker-compose' 'cni bullseye containernetworking-plugins')
+
+missing_others() {
+	local name rest
+	for other in "${others[@]}"; do
+		read -r name rest <<<"$other"
+		[ -e "$engines/$name/.unpacked" ] || echo "$name $rest"
+	done
+}
+
+# unpack_other NAME SUITE PACKAGE
+unpack_other() {
+	local debs=$scratch/$1
+	mkdir -p "$debs"
+	(cd "$debs" && apt-get -c ../apt.conf -qq download "$3/$2" </dev/null) || return 1
+	rm -rf "${engines:?}/$1"
+	mkdir -p "$engines/$1"
+	dpkg-deb -x "$debs"/*.deb "$engines/$1" || return 1
+	say "unpacked into $engines/$1, from Debian's $2: $3"
+	dpkg-deb -W --showformat='${Package} ${Version}\n' "$debs"/*.deb >"$engines/$1/.unpacked"
+}
+
 mapfile -t suites < <(missing_suites)
-[ ${#suites[@]} -gt 0 ] || exit 0
+mapfile -t more < <(missing_others)
+[ ${#suites[@]} -gt 0 ] || [ ${#more[@]} -gt 0 ] || exit 0
 without() { say "no Docker of Debian's $1: $2; the tests with it are skipped, the next set-up tries again"; }
 lacks=$(apt_lacks)
 if [ -n "$lacks" ]; then
@@ -44,8 +69,13 @@ if [ -n "$lacks" ]; then
 	exit 0
 fi
 trap 'rm -rf $scratch' EXIT
-prepare_apt $scratch "${suites[@]}"
+mapfile -t sources < <(printf '%s\n' "${suites[@]}" "${more[@]}" | awk 'NF { print NF == 1 ? $1 : $2 }' | sort -u)
+prepare_apt $scratch "${sources[@]}"
 apt-get -c $scratch/apt.conf -qq update </dev/null >$scratch/log 2>&1 || true
 absent=()
+for other in "${more[@]}"; do
+	read -r name suite package <<<"$other"
+	unpack_other "$name" "$suite" "$package" 2>>$scratch/log || say "no $package of Debian's $suite; the tests with it are skipped"
+done
 for suite in "${suites[@]}"; do unpack_engine "$suite" 2>>$scratch/log || absent+=("$suite"); done
 [ ${#absent[@]} -eq 0 ] || without "${absent[*]}" "$(grep -E '^[EW]:' $scratch/log | head -1)"

@@ -99,7 +99,7 @@ async function start(network: (typeof networks)[number], number: number): Promis
       forwardRules: true,
       subnetFile: '/nonexistent',
       dockerEnvFile: '/nonexistent',
-      docker: { subnetLength: 0, config: 'env', daemonJsonFile: '/nonexistent' },
+      docker: { subnetLength: 0, pools: false, config: 'env', daemonJsonFile: '/nonexistent' },
       checkSource: true,
       checkDestination: true,
       engine: 'user',

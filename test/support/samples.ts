@@ -39,6 +39,7 @@ export const sampleStatus: Status = {
   interface: { name: 'eth0', address: '192.0.2.1', mtu: 1500 },
   docker: {
     bip: '10.5.1.1/24',
+    pools: [],
     mtu: 1472,
     masquerade: true,
     forward: true,

@@ -88,6 +88,7 @@ describe('plan', () => {
       flags: ['--bip=10.5.1.1/26', '--ip-masq=false', '--mtu=1472'],
       settingsFile: '/run/tartan/docker.env',
       forNetworks: ['10.5.1.64/26', '10.5.1.128/25'],
+      pools: [],
       firewall: { device: 'tartan0', forward: true, masquerade: true },
     });
   });

@@ -49,7 +49,7 @@ function write(
     subnetFile: at('subnet.env'),
     dockerEnvFile: at('docker.env'),
     stateDir: at('state'),
-    docker: { config, daemonJsonFile, subnetLength: 0, firewall: 'auto' as const },
+    docker: { config, daemonJsonFile, subnetLength: 0, pools: false, firewall: 'auto' as const },
   };
   const files = openDockerFiles(options, { root: at('root'), dockerd: at('dockerd') });
   const settings = { network: parsePrefix('10.5.0.0/16'), subnet: parsePrefix(subnet), mtu: 1472, ipMasquerade: true };

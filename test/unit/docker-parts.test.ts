@@ -273,7 +273,14 @@ describe('the engine', () => {
 
   const good: Readonly<Record<string, unknown>> = {
     '/version': { Version: '28.5.2', ApiVersion: '1.51' },
-    '/info': { LiveRestoreEnabled: true, FirewallBackend: { Driver: 'nftables+firewalld' } },
+    '/info': {
+      LiveRestoreEnabled: true,
+      FirewallBackend: { Driver: 'nftables+firewalld' },
+      DefaultAddressPools: [
+        { Base: '10.5.1.128/25', Size: 28 },
+        { Base: 'fd00::/48', Size: 64 },
+      ],
+    },
     '/networks': [
       {
         Name: 'bridge',
@@ -321,6 +328,7 @@ describe('the engine', () => {
         version: '28.5.2',
         liveRestore: true,
         nftables: true,
+        pools: [{ base: parsePrefix('10.5.1.128/25'), size: 28 }],
         networks: [
           { name: 'bridge', driver: 'bridge', subnets: [parsePrefix('10.5.1.0/24')], options: { a: 'b' } },
           { name: 'host', driver: 'host', subnets: [], options: {} },

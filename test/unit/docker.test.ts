@@ -21,6 +21,7 @@ import {
   parseSubnetEnv,
 } from '../../src/docker/settings/settings.js';
 import { formatPrefix, parsePrefix } from '../../src/model/ip.js';
+import { checkParts } from '../../src/model/lease-parts.js';
 
 const settings = {
   network: parsePrefix('10.5.0.0/16'),
@@ -28,6 +29,10 @@ const settings = {
   mtu: 1472,
   ipMasquerade: true,
 };
+
+/** As tartand hands them over. */
+const optionsOf = (subnetLength = 0, pools = false) =>
+  engineOptions(checkParts(settings.subnet, { subnetLength, pools }), settings.mtu);
 
 describe('the texts', () => {
   it('subnet.env is flannel byte for byte', () => {
@@ -38,7 +43,7 @@ describe('the texts', () => {
   });
 
   it('docker.env never lets Docker masquerade', () => {
-    expect(formatDockerEnv(engineOptions(settings))).toBe(
+    expect(formatDockerEnv(optionsOf())).toBe(
       [
         'DOCKER_OPT_BIP="--bip=10.5.29.1/24"',
         'DOCKER_OPT_IPMASQ="--ip-masq=false"',
@@ -51,19 +56,19 @@ describe('the texts', () => {
   });
 
   it('docker0 gets the first part of the lease, flannel sees all of it', () => {
-    const text = formatDockerEnv(engineOptions(settings, 26));
+    const text = formatDockerEnv(optionsOf(26));
     expect(text).toContain('DOCKER_OPT_BIP="--bip=10.5.29.1/26"\n');
     expect(text).toContain('DOCKER_OPTS=" --bip=10.5.29.1/26 --ip-masq=false --mtu=1472"\n');
   });
 
   it.each([1, 16, 24, 31])('no part of length %s', length => {
-    expect(() => engineOptions(settings, length)).toThrow(
+    expect(() => optionsOf(length)).toThrow(
       `--docker-subnet-len ${length} is no part of the leased 10.5.29.0/24: give 0 for the whole, or a length from 25 to 30`,
     );
   });
 
   it('with the options of the nftables backend, and with none', () => {
-    expect(formatDockerEnv([...engineOptions(settings, 0), ...nftablesOptions])).toContain(
+    expect(formatDockerEnv([...optionsOf(), ...nftablesOptions])).toContain(
       'DOCKER_OPTS=" --bip=10.5.29.1/24 --ip-masq=false --mtu=1472' +
         ' --bridge-accept-fwmark=0x1000000/0x1000000 --allow-direct-routing"\n',
     );
@@ -100,7 +105,7 @@ function options(docker: Partial<DockerFileOptions['docker']> = {}): DockerFileO
     subnetFile: at('flannel/subnet.env'),
     dockerEnvFile: at('run/docker.env'),
     stateDir: at('state'),
-    docker: { config: 'env', daemonJsonFile, subnetLength: 0, firewall: 'auto', ...docker },
+    docker: { config: 'env', daemonJsonFile, subnetLength: 0, pools: false, firewall: 'auto', ...docker },
   };
 }
 

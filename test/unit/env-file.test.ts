@@ -79,6 +79,7 @@ describe("fault F2: beside flannel's mk-docker-opts.sh", () => {
       config: 'env',
       daemonJsonFile: join(folder, 'daemon.json'),
       subnetLength: 0,
+      pools: false,
       firewall: 'auto',
     } as const;
     mkdirSync(join(folder, 'state'));

@@ -2,7 +2,7 @@
  * Finds settings that stand twice and so keep dockerd from starting (the same key as a flag and in daemon.json,
  * `bridge` beside `bip`), for tartand and for `tartan docker verify`. Settings of others are never changed. Pure.
  */
-import type { DockerdKey, DockerdOptions } from './dockerd-options.js';
+import { combineFlags, flagName, optionText, type DockerdKey, type DockerdOptions } from './dockerd-options.js';
 import type { PlacedFlag } from './dockerd-places.js';
 import { nftablesOptions, type EngineOption } from './settings.js';
 
@@ -21,6 +21,63 @@ export function flagsFor(wanted: readonly EngineOption[], file: DockerdOptions):
   return wanted.filter(option => !isOfNftables(option) || !file.has(option.key));
 }
 
+export interface SettingsPlace {
+  readonly place: string;
+  readonly options: DockerdOptions;
+}
+
+/** Returns what the files of others, and the flags in them, set at Docker's next start. */
+export function placesOfOthers(
+  path: string,
+  file: DockerdOptions,
+  flags: readonly PlacedFlag[],
+): readonly SettingsPlace[] {
+  const lasting = flags.filter(({ running }) => !running);
+  const names = [...new Set(lasting.map(({ place }) => place))];
+  return [
+    { place: path, options: file },
+    ...names.map(place => ({
+      place,
+      options: combineFlags(lasting.filter(one => one.place === place).map(({ flag }) => flag)),
+    })),
+  ];
+}
+
+/**
+ * Leaves out the options of pools that somebody else has set, because dockerd takes a flag and a member of one name for
+ * an error. Docker starts without them; what is lacking then is named.
+ */
+export function yieldPools(
+  wanted: readonly EngineOption[],
+  places: readonly SettingsPlace[],
+): { readonly options: readonly EngineOption[]; readonly conflicts: readonly Conflict[] } {
+  const rival = ({ key }: EngineOption): SettingsPlace | undefined => places.find(({ options }) => options.has(key));
+  return {
+    options: wanted.filter(option => !rival(option)),
+    conflicts: wanted.flatMap((option): readonly Conflict[] => {
+      const { key } = option;
+      const [other, text] = [rival(option), optionText(key, option.value)];
+      const given = other?.options.get(key)?.split(' ') ?? [];
+      if (!other || text.split(' ').every(one => given.includes(one))) return [];
+      return key === 'default-network-opts'
+        ? [
+            {
+              key,
+              found: `${other.place} has '${key}' without the tunnel's MTU`,
+              repair: `add ${text} to it, or take it out of ${other.place}`,
+            },
+          ]
+        : [
+            {
+              key,
+              found: `${other.place} has '${key}', so that Docker's own networks are no parts of the lease`,
+              repair: `take it out of ${other.place}, or start tartand without --docker-pools`,
+            },
+          ];
+    }),
+  };
+}
+
 /**
  * Says why dockerd does not start with our flags beside this daemon.json, or drops the overlay's packets.
  * @param path of the file
@@ -33,13 +90,13 @@ export function conflictsWithFlags(
   return [
     ...wanted.flatMap((option): readonly Conflict[] => {
       const { key, value } = option;
-      if (!file.has(key) || (isOfNftables(option) && file.get(key) === String(value))) return [];
+      if (!file.has(key) || (isOfNftables(option) && file.get(key) === optionText(key, value))) return [];
       return isOfNftables(option)
         ? [{ key, found: `${path} has another ${key} than the overlay needs`, repair: `make it ${String(value)}` }]
         : [
             {
               key,
-              found: `${path} has '${key}', beside tartan's --${key} dockerd does not start`,
+              found: `${path} has '${key}', beside tartan's --${flagName(key)} dockerd does not start`,
               repair: `take '${key}' out of the file, or start tartand with --docker-config=daemon-json`,
             },
           ];
@@ -58,7 +115,7 @@ export function conflictsWithFile(
   path: string,
   { flags, own }: { readonly flags: readonly PlacedFlag[]; readonly own: readonly string[] },
 ): readonly Conflict[] {
-  const ours = [...wanted.map(({ key, value }) => `${key}=${String(value)}`), ...own];
+  const ours = [...wanted.map(({ key, value }) => `${key}=${optionText(key, value)}`), ...own];
   const rivals = flags.filter(
     ({ flag: [key, value], running }) =>
       (key === 'bridge' || wanted.some(option => option.key === key)) && !(running && ours.includes(`${key}=${value}`)),
@@ -66,7 +123,7 @@ export function conflictsWithFile(
   return [
     ...rivals.map(({ flag: [key], place, running }) => ({
       key,
-      found: `--${key} stands in the flags of ${place}, beside '${key === 'bridge' ? 'bip' : key}' in ${path} dockerd does not start`,
+      found: `--${flagName(key)} stands in the flags of ${place}, beside '${key === 'bridge' ? 'bip' : key}' in ${path} dockerd does not start`,
       repair: `${running ? 'start dockerd without it' : `take it out of ${place}`}, or start tartand with --docker-config=env`,
     })),
     ...bridgeInFile(file, path, "'bip'"),

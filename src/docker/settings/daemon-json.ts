@@ -3,10 +3,11 @@
  * stays byte for byte, and a new member is formatted like the members beside it. Text that is not plain JSON is not
  * edited: dockerd refuses it too. Messages name the line and never show content, which may be secret.
  */
-import { parseTree, type Node, type ParseError } from 'jsonc-parser';
+import { getNodeValue, parseTree, type Node, type ParseError } from 'jsonc-parser';
 import { TartanError } from '../../lib/errors.js';
 
-export type DaemonJsonValue = string | number | boolean;
+export type DaemonJsonValue =
+  string | number | boolean | null | readonly DaemonJsonValue[] | { readonly [name: string]: DaemonJsonValue };
 
 interface Member {
   readonly name: string;
@@ -39,13 +40,19 @@ export function withKey(text: string, key: string, value: DaemonJsonValue, path:
   const written = JSON.stringify(value);
   if (!layout) return `{\n  ${JSON.stringify(key)}: ${written}\n}\n`;
   const found = memberOf(layout, key, path);
-  if (found) return found.value === value ? text : text.slice(0, found.valueStart) + written + text.slice(found.end);
+  if (found)
+    return isSame(found.value, value) ? text : text.slice(0, found.valueStart) + written + text.slice(found.end);
   const last = layout.members.at(-1);
   if (!last) return withFirst(text, layout, `${JSON.stringify(key)}: ${written}`);
   const before = layout.members.at(-2)?.end ?? layout.open;
   const gap = text.slice(before, last.start).replace(',', '');
   const colon = text.slice(last.nameEnd, last.valueStart);
   return `${text.slice(0, last.end)},${gap}${JSON.stringify(key)}${colon}${written}${text.slice(last.end)}`;
+}
+
+/** Compares two values of members; the order of the names in an object counts. */
+export function isSame(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
 }
 
 /** Removes a member: the reverse of `withKey`. @throws TartanError CONFIG_INVALID */
@@ -100,7 +107,8 @@ function memberAt({ children }: Node): readonly Member[] {
   if (!name || !value) return [];
   const nameEnd = name.offset + name.length;
   const place = { start: name.offset, nameEnd, valueStart: value.offset, end: value.offset + value.length };
-  return [{ name: String(name.value), value: value.value, ...place }];
+  const given: unknown = getNodeValue(value);
+  return [{ name: String(name.value), value: given, ...place }];
 }
 
 function notJson(body: string, errors: readonly ParseError[], path: string): TartanError {

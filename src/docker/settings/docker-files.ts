@@ -4,21 +4,32 @@
  */
 import { isTartanError, messageOf, TartanError } from '../../lib/errors.js';
 import { readBounded, writeFileAtomic, readTextFile } from '../../lib/file.js';
-import { conflictsWithFile, conflictsWithFlags, flagsFor, formatConflict } from './conflicts.js';
+import {
+  conflictsWithFile,
+  conflictsWithFlags,
+  flagsFor,
+  formatConflict,
+  placesOfOthers,
+  yieldPools,
+  type SettingsPlace,
+} from './conflicts.js';
 import type { DockerFiles, DockerSettings, DockerWriteResult } from '../docker.js';
 import { readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
 import { findDockerdFlags, flagsIn } from './dockerd-places.js';
 import { DockerdVersion } from './dockerd-version.js';
 import { readVariables, withVariables } from './env-file.js';
 import { factValue } from '../../lib/fact.js';
-import { mergeDaemonJson, readMergeRecord, unmergeDaemonJson } from './merge.js';
+import { mergeDaemonJson, readMergeRecord, textOfOthers, unmergeDaemonJson } from './merge.js';
+import { checkParts, type LeaseParts, type PartOptions } from '../../model/lease-parts.js';
 import {
   dockerVariables,
   engineOptions,
+  firstWithPools,
   formatDockerEnv,
   formatSubnetEnv,
   nftablesOptions,
   parseSubnetEnv,
+  poolOptions,
   subnetVariables,
   type EngineOption,
 } from './settings.js';
@@ -29,12 +40,10 @@ export interface DockerFileOptions {
   readonly subnetFile: string;
   readonly dockerEnvFile: string;
   readonly stateDir: string;
-  readonly docker: {
+  readonly docker: PartOptions & {
     /** Which file gets the settings. */
     readonly config: 'env' | 'daemon-json';
     readonly daemonJsonFile: string;
-    /** Length of docker0's part of the lease; 0 for the whole. */
-    readonly subnetLength: number;
     readonly firewall: DockerFirewall;
   };
 }
@@ -51,7 +60,8 @@ export function openDockerFiles(
   { root, dockerd }: HostPaths = { root: '/', dockerd: 'dockerd' },
 ): DockerFiles {
   const { subnetFile, dockerEnvFile, docker } = options;
-  const backend = new FirewallBackend(docker.firewall, dockerd);
+  const version = new DockerdVersion(dockerd);
+  const backend = new FirewallBackend(docker.firewall, version);
   const usesNftables = (): boolean =>
     readFile(docker.daemonJsonFile).options.get('firewall-backend') === 'nftables' ||
     findDockerdFlags(dockerEnvFile, root).some(
@@ -64,17 +74,46 @@ export function openDockerFiles(
     },
     async write(settings) {
       const { wanted, problem } = await backend.wantsOptions(usesNftables);
-      const basic = engineOptions(settings, docker.subnetLength);
-      const all = wanted ? [...basic, ...nftablesOptions] : basic;
+      const parts = checkParts(settings.subnet, docker);
+      const basic = [...engineOptions(parts, settings.mtu), ...(wanted ? nftablesOptions : [])];
+      const major = parts.pools.length > 0 ? await version.major() : undefined;
+      const pools = yieldPools(poolOptions(parts.pools, settings.mtu, major ?? 0), othersOf(options, root));
+      const all = [...basic, ...pools.options];
       const written = writeSubnetFile(subnetFile, settings);
       const report = docker.config === 'env' ? writeFlags(options, all) : writeMerged(options, all, root);
       return {
         written: [...written, ...report.written],
-        conflicts: [...report.conflicts, ...(problem === undefined ? [] : [problem])],
+        conflicts: [
+          ...report.conflicts,
+          ...(problem === undefined ? [] : [problem]),
+          ...withoutPools(parts, major),
+          ...pools.conflicts.map(formatConflict),
+        ],
         needsForwarding: wanted,
       };
     },
   };
+}
+
+/** Says why Docker gets no pools, where the engine is the reason. */
+function withoutPools({ pools }: LeaseParts, major: number | undefined): readonly string[] {
+  if (pools.length === 0 || (major !== undefined && major >= firstWithPools)) return [];
+  const found = major === undefined ? 'the version of dockerd cannot be told' : `dockerd is version ${major}`;
+  return [
+    `--docker-pools needs Docker ${firstWithPools}, and ${found}: Docker's own networks reach no other host; ` +
+      `install Docker ${firstWithPools}, or make networks by: tartan docker network create`,
+  ];
+}
+
+/** Finds what the administrator has set for dockerd in daemon.json and in the files with its flags. */
+function othersOf({ dockerEnvFile, stateDir, docker }: DockerFileOptions, root: string): readonly SettingsPlace[] {
+  if (!docker.pools) return [];
+  const path = docker.daemonJsonFile;
+  const isMerged = readMergeRecord(stateDir)?.file === path;
+  const file = isMerged
+    ? readDaemonOptions(textOfOthers({ daemonJsonFile: path, stateDir }), path)
+    : readFile(path).options;
+  return placesOfOthers(path, file, findDockerdFlags(dockerEnvFile, root));
 }
 
 type FileReport = Omit<DockerWriteResult, 'needsForwarding'>;
@@ -160,9 +199,9 @@ class FirewallBackend {
   readonly #choice: DockerFirewall;
   readonly #version: DockerdVersion;
 
-  constructor(choice: DockerFirewall, program: string) {
+  constructor(choice: DockerFirewall, version: DockerdVersion) {
     this.#choice = choice;
-    this.#version = new DockerdVersion(program);
+    this.#version = version;
   }
 
   /** @param isConfigured whether Docker's settings name nftables; it is called for `auto` only */

@@ -4,30 +4,35 @@
  */
 import { parsePrefix, type Prefix } from '../../model/ip.js';
 import type { DockerShare } from '../docker.js';
-import { parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
+import { combineFlags, parseDockerdFlags, readDaemonOptions, type DockerdOptions } from './dockerd-options.js';
 import { readVariables } from './env-file.js';
-import { engineOptions, formatWord, parseSubnetEnv, readInterfaceAddress, type EngineOption } from './settings.js';
+import type { AddressPool, LeaseParts } from '../../model/lease-parts.js';
+import {
+  engineOptions,
+  firstWithNetworkOptions,
+  formatWords,
+  parseSubnetEnv,
+  poolOptions,
+  readInterfaceAddress,
+} from './settings.js';
 
-export interface DockerPlan extends DockerShare {
+export interface DockerPlan extends DockerShare, LeaseParts {
   readonly source: 'daemon' | 'files';
   readonly network: Prefix;
   /** This host's part of the network. */
   readonly lease: Prefix;
-  /** docker0's part of the lease; the bridge has its first address. */
-  readonly bridge: Prefix;
   /** The name of the overlay device. */
   readonly device: string;
   /** Subnets of the other hosts. */
   readonly peers: readonly { readonly subnet: Prefix; readonly name: string }[];
 }
 
-export function plannedOptions({ bridge, mtu }: DockerPlan): readonly EngineOption[] {
-  return engineOptions({ subnet: bridge, mtu });
-}
-
-/** Formats the options as dockerd's flags. */
-export function dockerFlags(plan: DockerPlan): readonly string[] {
-  return plannedOptions(plan).map(formatWord);
+/**
+ * Formats the options as dockerd's flags.
+ * @param major of the engine; one that takes all of them when it is not known
+ */
+export function dockerFlags(plan: DockerPlan, major = firstWithNetworkOptions): readonly string[] {
+  return [...engineOptions(plan, plan.mtu), ...poolOptions(plan.pools, plan.mtu, major)].flatMap(formatWords);
 }
 
 /** Returns the file that passes the settings to Docker. */
@@ -37,14 +42,21 @@ export function settingsFile({ config, envFile, daemonJsonFile }: DockerPlan): s
 
 /** Reads dockerd's flags from a `docker.env`. */
 export function envOptions(text: string): DockerdOptions {
-  return new Map(parseDockerdFlags((/^DOCKER_OPTS="(.*)"$/m.exec(text)?.[1] ?? '').split(' ')));
+  return combineFlags(parseDockerdFlags((/^DOCKER_OPTS="(.*)"$/m.exec(text)?.[1] ?? '').split(' ')));
 }
 
-/** Reads address and MTU of docker0; undefined unless both are there. */
-export function bridgeSettings(options: DockerdOptions): Pick<DockerPlan, 'bridge' | 'mtu'> | undefined {
+/** Reads address and MTU of docker0, and the pools; undefined unless both of docker0 are there. */
+export function bridgeSettings(options: DockerdOptions): Pick<DockerPlan, 'bridge' | 'mtu' | 'pools'> | undefined {
   const bridge = readInterfaceAddress(options.get('bip') ?? '');
   const mtu = options.get('mtu') ?? '';
-  return bridge && /^\d{2,5}$/.test(mtu) ? { bridge, mtu: Number(mtu) } : undefined;
+  const pools = (options.get('default-address-pools') ?? '').split(' ').flatMap(text => readPool(text) ?? []);
+  return bridge && /^\d{2,5}$/.test(mtu) ? { bridge, mtu: Number(mtu), pools } : undefined;
+}
+
+function readPool(text: string): AddressPool | undefined {
+  const [, base = '', size = ''] = /^base=([0-9.]+\/\d{1,2}),size=(\d{1,2})$/.exec(text) ?? [];
+  const prefix = readInterfaceAddress(base);
+  return prefix && { base: prefix, size: Number(size) };
 }
 
 export interface PlanTexts {

@@ -21,7 +21,7 @@ import { dirname, join } from 'node:path';
 import * as z from 'zod';
 import { errnoOf, messageOf, TartanError } from '../../lib/errors.js';
 import { readBounded, writeFileAtomic, type Owner } from '../../lib/file.js';
-import { readMembers, withKey, withoutKey, type DaemonJsonValue } from './daemon-json.js';
+import { isSame, readMembers, withKey, withoutKey, type DaemonJsonValue } from './daemon-json.js';
 import type { EngineOption } from './settings.js';
 
 export interface MergePaths {
@@ -100,6 +100,16 @@ function removeFile({ file, madeFolder }: MergeRecord): void {
   if (madeFolder && readdirSync(folder).length === 0) rmdirSync(folder);
 }
 
+/**
+ * Returns the text of daemon.json as it would be without what we merged; undefined when there is no such file.
+ * @throws TartanError as `mergeDaemonJson` does
+ */
+export function textOfOthers({ daemonJsonFile, stateDir }: MergePaths): string | undefined {
+  const record = readMergeRecord(stateDir);
+  const text = openDaemonJson(daemonJsonFile)?.text;
+  return record?.file === daemonJsonFile ? undoMerge(record, text).text : text;
+}
+
 interface OpenFile {
   readonly text: string;
   readonly mode: number;
@@ -147,7 +157,7 @@ function writing<T>(path: string, write: () => T): T {
   }
 }
 
-const recordedValue = z.union([z.string(), z.number(), z.boolean()]);
+const recordedValue: z.ZodType<DaemonJsonValue> = z.json();
 const recordSchema = z.strictObject({
   version: z.literal(1),
   file: z.string().startsWith('/'),
@@ -195,7 +205,7 @@ function withOurs(
   options: readonly { readonly key: string; readonly value: DaemonJsonValue }[],
 ): MergeRecord['ours'] {
   const added = options.map(({ key, value }) => {
-    const earlier = (ours[key] ?? []).filter(one => one !== value);
+    const earlier = (ours[key] ?? []).filter(one => !isSame(one, value));
     return [key, [...earlier, value].slice(-keptValues)] as const;
   });
   return { ...ours, ...Object.fromEntries(added) };
@@ -234,7 +244,8 @@ function withoutOurs(record: MergeRecord, text: string, keys: readonly string[])
 function isForeign(record: MergeRecord, key: string, now: unknown): boolean {
   if (now === undefined) return false;
   return (
-    !(record.ours[key] ?? []).some(one => one === now) && readMembers(record.before ?? '', record.file).get(key) !== now
+    !(record.ours[key] ?? []).some(one => isSame(one, now)) &&
+    !isSame(readMembers(record.before ?? '', record.file).get(key), now)
   );
 }
 

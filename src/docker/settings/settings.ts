@@ -1,40 +1,57 @@
 /**
  * Formats the settings for Docker. `subnet.env` is byte for byte what flannel writes; `docker.env` has the variables of
  * flannel's mk-docker-opts.sh and of the Red Hat units. Shells read both: only digits, dots, slashes, words and dashes
- * ever stand in them.
+ * ever stand in them, with commas in what names a pool.
  */
 import { dirname, join } from 'node:path';
-import { TartanError } from '../../lib/errors.js';
 import { formatBridgeAddress, formatPrefix, prefixAround, readIpv4, type Prefix } from '../../model/ip.js';
 import { acceptMark } from '../../model/plan.js';
 import type { DockerSettings } from '../docker.js';
+import type { DaemonJsonValue } from './daemon-json.js';
 import { readVariables } from './env-file.js';
+import { flagWords, optionText } from './dockerd-options.js';
+import type { AddressPool, LeaseParts } from '../../model/lease-parts.js';
 
 /** A setting of dockerd: `--key=value` on its command line, a member of daemon.json. */
 export interface EngineOption {
-  readonly key: 'bip' | 'ip-masq' | 'mtu' | 'bridge-accept-fwmark' | 'allow-direct-routing';
-  readonly value: string | number | boolean;
+  readonly key:
+    | 'bip'
+    | 'ip-masq'
+    | 'mtu'
+    | 'bridge-accept-fwmark'
+    | 'allow-direct-routing'
+    | 'default-address-pools'
+    | 'default-network-opts';
+  /** As daemon.json has it. */
+  readonly value: DaemonJsonValue;
 }
 
-/**
- * @param bridgeLength of docker0's part of the subnet; 0 for the whole
- * @throws TartanError CONFIG_INVALID for a part that is not smaller than the subnet
- */
-export function engineOptions(
-  { subnet, mtu }: Pick<DockerSettings, 'subnet' | 'mtu'>,
-  bridgeLength = 0,
-): readonly EngineOption[] {
-  if (bridgeLength !== 0 && (bridgeLength <= subnet.length || bridgeLength > 30))
-    throw new TartanError(
-      'CONFIG_INVALID',
-      `--docker-subnet-len ${bridgeLength} is no part of the leased ${formatPrefix(subnet)}: give 0 for the whole, ` +
-        `or a length from ${subnet.length + 1} to 30`,
-    );
+export function engineOptions({ bridge }: Pick<LeaseParts, 'bridge'>, mtu: number): readonly EngineOption[] {
   return [
-    { key: 'bip', value: formatBridgeAddress({ base: subnet.base, length: bridgeLength || subnet.length }) },
+    { key: 'bip', value: formatBridgeAddress(bridge) },
     // Docker's own masquerade is always off: it would hide the containers' addresses from each other.
     { key: 'ip-masq', value: false },
     { key: 'mtu', value: mtu },
+  ];
+}
+
+/** The first releases of Docker that make networks where a route leads, and that give networks options by default. */
+export const firstWithPools = 23;
+export const firstWithNetworkOptions = 24;
+export const mtuOption = 'com.docker.network.driver.mtu';
+
+/**
+ * The options by which the networks that Docker makes by itself are parts of the lease.
+ * @param major of the engine
+ */
+export function poolOptions(pools: readonly AddressPool[], mtu: number, major: number): readonly EngineOption[] {
+  if (pools.length === 0 || major < firstWithPools) return [];
+  const bases = pools.map(({ base, size }) => ({ base: formatPrefix(base), size }));
+  return [
+    { key: 'default-address-pools', value: bases },
+    ...(major < firstWithNetworkOptions
+      ? []
+      : [{ key: 'default-network-opts', value: { bridge: { [mtuOption]: String(mtu) } } } as const]),
   ];
 }
 
@@ -79,8 +96,11 @@ export const dockerVariables = [...optionVariables.map(([name]) => name), 'DOCKE
 
 /** Formats `docker.env`. Without options every variable is empty: units that insist on the file still start Docker. */
 export function formatDockerEnv(options: readonly EngineOption[]): string {
-  const words = new Map(options.map(option => [option.key, formatWord(option)]));
-  const all = options.map(option => ` ${formatWord(option)}`).join('');
+  const words = new Map(options.map(option => [option.key, formatWords(option).join(' ')]));
+  const all = options
+    .flatMap(formatWords)
+    .map(word => ` ${word}`)
+    .join('');
   return [
     ...optionVariables.map(([name, key]) => `${name}="${words.get(key) ?? ''}"`),
     `DOCKER_OPTS="${all}"`,
@@ -98,8 +118,8 @@ export function gateFile(envFile: string): string {
 }
 
 /** Formats an option for a command line. */
-export function formatWord({ key, value }: EngineOption): string {
-  return value === true ? `--${key}` : `--${key}=${value}`;
+export function formatWords({ key, value }: EngineOption): readonly string[] {
+  return value === true ? [`--${key}`] : flagWords(key, optionText(key, value));
 }
 
 /**

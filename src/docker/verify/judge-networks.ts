@@ -13,13 +13,13 @@ import {
   type Prefix,
 } from '../../model/ip.js';
 import type { DockerPlan } from '../settings/docker-plan.js';
+import { mtuOption } from '../settings/settings.js';
 import type { DockerNetwork, EngineState } from '../engine.js';
 import { factValue } from '../../lib/fact.js';
 import type { DockerFacts, LinkFacts } from './facts.js';
 import { finding, listed, restartDocker, shellName, uncheckedFact, type Finding } from './finding.js';
 
 export const bridgeNetwork = 'bridge';
-export const mtuOption = 'com.docker.network.driver.mtu';
 export const masqueradeOption = 'com.docker.network.bridge.enable_ip_masquerade';
 
 export function judgeBridge(plan: DockerPlan, facts: DockerFacts, state: EngineState): readonly Finding[] {
@@ -181,11 +181,15 @@ function judgeBridgeOverlap(plan: DockerPlan, network: DockerNetwork, subnet: Pr
 function judgeNetworkOptions(plan: DockerPlan, network: DockerNetwork, subnet: Prefix): readonly Finding[] {
   if (network.driver !== 'bridge') return [];
   const name = shellName(network.name);
-  const repair = `docker network rm ${name} && tartan docker network create ${name} --subnet ${formatPrefix(subnet)}`;
+  const isOfPool = plan.pools.some(({ base }) => prefixCovers(base, subnet));
+  const repair = isOfPool
+    ? `docker network rm ${name} && docker network create -o ${mtuOption}=${plan.mtu} ${name}`
+    : `docker network rm ${name} && tartan docker network create ${name} --subnet ${formatPrefix(subnet)}`;
   const mtu = network.options[mtuOption] ?? '1500';
   const severity = Number(mtu) > plan.mtu ? 'error' : 'warning';
   return [
-    ...(network.options[masqueradeOption] === 'false'
+    // Beside pools Docker may masquerade: sources are chosen before its rules.
+    ...(network.options[masqueradeOption] === 'false' || isOfPool
       ? []
       : [
           finding('error', 'network-masquerade', [

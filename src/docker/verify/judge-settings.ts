@@ -1,22 +1,23 @@
 /** Judges where Docker gets its settings: flags of the environment file, daemon.json, the unit; and which conflict. */
 import { isTartanError, messageOf } from '../../lib/errors.js';
 import { formatBridgeAddress, samePrefix } from '../../model/ip.js';
-import { conflictsWithFile, conflictsWithFlags, type Conflict } from '../settings/conflicts.js';
 import {
-  dockerFlags,
-  envOptions,
-  bridgeSettings,
-  plannedOptions,
-  settingsFile,
-  type DockerPlan,
-} from '../settings/docker-plan.js';
+  conflictsWithFile,
+  conflictsWithFlags,
+  placesOfOthers,
+  yieldPools,
+  type Conflict,
+} from '../settings/conflicts.js';
+import { dockerFlags, envOptions, bridgeSettings, settingsFile, type DockerPlan } from '../settings/docker-plan.js';
 import {
+  combineFlags,
   parseDockerdFlags,
   readDaemonOptions,
   type DockerdKey,
   type DockerdOptions,
 } from '../settings/dockerd-options.js';
-import { gateFile } from '../settings/settings.js';
+import { engineMajor } from '../engine.js';
+import { engineOptions, gateFile, poolOptions } from '../settings/settings.js';
 import { factValue } from '../../lib/fact.js';
 import type { DockerFacts } from './facts.js';
 import { finding, restartDocker, uncheckedFact, type Finding } from './finding.js';
@@ -43,7 +44,7 @@ export function readDockerdSettings(plan: DockerPlan, facts: DockerFacts): Docke
     ? envOptions(factValue(facts.envFile) ?? '')
     : new Map<DockerdKey, string>();
   return {
-    flags: running ? new Map(parseDockerdFlags(running)) : planned,
+    flags: running ? combineFlags(parseDockerdFlags(running)) : planned,
     runs: running !== undefined,
     ...readFile(facts.daemonJson),
   };
@@ -98,9 +99,11 @@ export function judgeSettings(plan: DockerPlan, facts: DockerFacts, settings: Do
 
 function conflictsOf(plan: DockerPlan, facts: DockerFacts, { flags, file }: DockerdSettings): readonly Conflict[] {
   const { path } = facts.daemonJson;
-  const options = plannedOptions(plan);
+  const [basic, pools] = [engineOptions(plan, plan.mtu), poolOptions(plan.pools, plan.mtu, engineMajor(facts.engine))];
   const placed = facts.placedFlags.filter(({ running }) => !running);
-  if (plan.config === 'daemon-json') return conflictsWithFile(options, file, path, { flags: placed, own: [] });
+  const yielded = yieldPools(pools, placesOfOthers(path, file, placed)).conflicts;
+  if (plan.config === 'daemon-json')
+    return [...conflictsWithFile(basic, file, path, { flags: placed, own: [] }), ...yielded];
   const bridge: readonly Conflict[] =
     flags.has('bridge') && flags.has('bip')
       ? [
@@ -112,7 +115,7 @@ function conflictsOf(plan: DockerPlan, facts: DockerFacts, { flags, file }: Dock
         ]
       : [];
   const hasFlags = readsEnvFile(plan, facts) || plannedKeys.some(key => flags.has(key));
-  return [...(hasFlags ? conflictsWithFlags(options, file, path) : []), ...bridge];
+  return [...(hasFlags ? conflictsWithFlags(basic, file, path) : []), ...bridge, ...yielded];
 }
 
 /** @param known keys that are conflicts already */
@@ -124,7 +127,7 @@ function judgeFile(
 ): readonly Finding[] {
   if (broken !== undefined)
     return [finding('error', 'daemon-json-broken', [broken, 'a JSON object', `python3 -m json.tool ${path}`])];
-  const wanted = new Map(plannedOptions(plan).map(({ key, value }) => [key, String(value)]));
+  const wanted = new Map(engineOptions(plan, plan.mtu).map(({ key, value }) => [key, String(value)]));
   const wrong = plannedKeys.filter(
     key => file.has(key) && !flags.has(key) && !known.includes(key) && file.get(key) !== wanted.get(key),
   );
@@ -168,7 +171,7 @@ function judgeTakenSettings(
       runs || plan.config === 'daemon-json'
         ? `dockerd ${runs ? 'was' : 'would be'} started without ${words}`
         : `Docker's unit does not read ${plan.envFile}`,
-      `the settings of ${settingsFile(plan)}: ${dockerFlags(plan).join(' ')}`,
+      `the settings of ${settingsFile(plan)}: ${dockerFlags(plan, engineMajor(facts.engine)).join(' ')}`,
       repairOf(plan, unit !== undefined),
     ]),
   ];
@@ -179,7 +182,8 @@ function repairOf({ config, envFile }: DockerPlan, hasUnit: boolean): string {
   return hasUnit ? installDropIn : `start dockerd with $DOCKER_NETWORK_OPTIONS of ${envFile}`;
 }
 
-function judgeEnvFile(plan: DockerPlan, { envFile }: DockerFacts): readonly Finding[] {
+function judgeEnvFile(plan: DockerPlan, facts: DockerFacts): readonly Finding[] {
+  const { envFile } = facts;
   if (plan.config === 'daemon-json') return [];
   if (!envFile.known) return uncheckedFact('env-file', plan.envFile, envFile);
   const settings = bridgeSettings(envOptions(envFile.value ?? ''));
@@ -188,7 +192,7 @@ function judgeEnvFile(plan: DockerPlan, { envFile }: DockerFacts): readonly Find
   return [
     finding('error', 'env-file', [
       envFile.value === undefined ? `there is no ${plan.envFile}` : `${plan.envFile} ${found}`,
-      dockerFlags(plan).join(' '),
+      dockerFlags(plan, engineMajor(facts.engine)).join(' '),
       'systemctl restart tartand',
     ]),
   ];

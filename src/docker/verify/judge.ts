@@ -5,6 +5,7 @@ import type { Finding } from './finding.js';
 import { judgeEngine } from './judge-engine.js';
 import { judgeHost } from './judge-host.js';
 import { judgeBridge, judgeNetworks } from './judge-networks.js';
+import { judgePools } from './judge-pools.js';
 import { effectiveOptions, judgeSettings, readDockerdSettings } from './judge-settings.js';
 
 const order: readonly Finding['severity'][] = ['error', 'warning', 'note', 'unchecked'];
@@ -16,7 +17,9 @@ export function judgeDocker(plan: DockerPlan, facts: DockerFacts): readonly Find
   return sortFindings([
     ...judgeEngine(facts, options),
     ...judgeSettings(plan, facts, settings),
-    ...(state ? [...judgeBridge(plan, facts, state), ...judgeNetworks(plan, state)] : []),
+    ...(state
+      ? [...judgeBridge(plan, facts, state), ...judgePools(plan, state, settings), ...judgeNetworks(plan, state)]
+      : []),
     ...judgeHost(plan, facts, options),
   ]);
 }
