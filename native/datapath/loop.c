@@ -5,8 +5,13 @@
 #include <poll.h>
 #include <unistd.h>
 
-/* The longest sleep of a thread. It reads the control words after it even when a doorbell was lost. */
-#define IDLE_MS 1000
+/*
+ * The longest sleep of a thread. It reads the control words after it even when a doorbell was lost, and tartand was gone:
+ * else that rings each ten seconds.
+ */
+#define IDLE_MS 15000
+/* Of a thread that waits for its MTU: a handover does not wait longer for it. */
+#define PAUSED_MS 1000
 
 /* What may have something to read. */
 struct ready {
@@ -68,7 +73,7 @@ void loop_run(struct worker *w, struct tx *tx, struct rx *rx)
 	while ((control = poll_worker(w, ready.tun ? tx : NULL, ready.udp ? rx : NULL, &sent, &received)) != CONTROL_STOP) {
 		ready = both;
 		if (control == CONTROL_PAUSED)
-			wait_for(-1, -1, w->wake, IDLE_MS, &none);
+			wait_for(-1, -1, w->wake, PAUSED_MS, &none);
 		else if (sent == PROGRESS_BROKEN || received == PROGRESS_BROKEN)
 			wait_for(-1, -1, w->wake, BROKEN_MS, &none);
 		else if (sent == PROGRESS_NONE && received == PROGRESS_NONE &&

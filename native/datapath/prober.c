@@ -233,6 +233,9 @@ static void serve_first(struct worker *w)
 	if (b == NULL || !peer_traffic_is_active(b, w->now_ns)) {
 		r->peer[number].is_due = false;
 		due_peers_remove_first(&r->due);
+		/* From now on it is one of the others. */
+		if (r->others_ns > w->now_ns + ASK_OTHERS_NS)
+			r->others_ns = w->now_ns + ASK_OTHERS_NS;
 		return;
 	}
 	struct probed_peer *p = prober_peer(w, number);
@@ -243,19 +246,26 @@ static void serve_first(struct worker *w)
 	due_peers_delay_first(&r->due, path_ns < p->next_ns ? path_ns : p->next_ns);
 }
 
-static bool may_ask_other(struct worker *w, uint32_t number)
+/* How long until the peer may be asked as one of the others; OTHERS_IDLE_NS for one that is not asked so. */
+static uint64_t other_wait(struct worker *w, uint32_t number)
 {
 	if (askable(w, number) == NULL)
-		return false;
+		return OTHERS_IDLE_NS;
 	const struct probed_peer *p = prober_peer(w, number);
-	return !p->is_due && (p->asked_ns == 0 || clock_since_ns(w->now_ns, p->asked_ns) >= ASK_ACTIVE_NS);
+	if (p->is_due)
+		return OTHERS_IDLE_NS;
+	const uint64_t since = p->asked_ns == 0 ? ASK_ACTIVE_NS : clock_since_ns(w->now_ns, p->asked_ns);
+	return since < ASK_ACTIVE_NS ? ASK_ACTIVE_NS - since : 0;
 }
 
-/* The number of the one to ask, or PEERS_MAX. */
-static uint32_t next_other(struct worker *w)
+/* The number of the one to ask, or PEERS_MAX; and when to come again. */
+static uint32_t next_other(struct worker *w, uint64_t *wait_ns)
 {
 	struct prober *r = w->prober;
 	const uint32_t count = w->routes.peer_count;
+	uint64_t least = count > OTHERS_PER_TURN ? ASK_OTHERS_NS : OTHERS_IDLE_NS;
+
+	*wait_ns = ASK_OTHERS_NS;
 
 	if (r->other < count && askable(w, r->other) != NULL) {
 		const struct probed_peer *p = prober_peer(w, r->other);
@@ -264,19 +274,23 @@ static uint32_t next_other(struct worker *w)
 	}
 	for (uint32_t i = 0; i < count && i < OTHERS_PER_TURN; i++) {
 		r->other = r->other + 1 < count ? r->other + 1 : 0;
-		if (!may_ask_other(w, r->other))
-			continue;
-		prober_peer(w, r->other)->unanswered = 0;
-		return r->other;
+		const uint64_t wait = other_wait(w, r->other);
+		if (wait == 0) {
+			prober_peer(w, r->other)->unanswered = 0;
+			return r->other;
+		}
+		least = wait < least ? wait : least;
 	}
+	*wait_ns = least > ASK_OTHERS_NS ? least : ASK_OTHERS_NS;
 	return PEERS_MAX;
 }
 
 static void ask_other(struct worker *w)
 {
-	const uint32_t number = next_other(w);
+	uint64_t wait_ns;
+	const uint32_t number = next_other(w, &wait_ns);
 
-	w->prober->others_ns = w->now_ns + ASK_OTHERS_NS;
+	w->prober->others_ns = w->now_ns + wait_ns;
 	if (number < PEERS_MAX)
 		ask(w, number, prober_peer(w, number), askable(w, number));
 }
@@ -293,9 +307,15 @@ void prober_ask(struct worker *w)
 {
 	struct prober *r = w->prober;
 
-	if (atomic_load_explicit(&r->next_ns, memory_order_relaxed) > w->now_ns)
+	const bool is_new = r->generation != w->routes.generation;
+
+	if (!is_new && atomic_load_explicit(&r->next_ns, memory_order_relaxed) > w->now_ns)
 		return;
 	pthread_mutex_lock(&r->lock);
+	r->generation = w->routes.generation;
+	/* A peer that was not there before is not kept waiting. */
+	if (is_new && r->others_ns > w->now_ns + ASK_OTHERS_NS)
+		r->others_ns = w->now_ns + ASK_OTHERS_NS;
 	if (w->self.gate != GATE_OPEN) {
 		atomic_store_explicit(&r->next_ns, w->now_ns + SECOND_NS, memory_order_relaxed);
 		pthread_mutex_unlock(&r->lock);

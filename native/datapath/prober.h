@@ -29,6 +29,8 @@
 #define QUESTION_BURST_NS (10 * QUESTION_COST_NS)
 #define ASK_ACTIVE_NS (5 * SECOND_NS)
 #define ASK_OTHERS_NS SECOND_NS
+/* Where nobody may be asked it is looked again so late. */
+#define OTHERS_IDLE_NS (60 * SECOND_NS)
 #define OTHERS_TRIES 3u
 /* How many peers are looked at in one turn of asking, at most. */
 #define DUE_PER_TURN 64u
@@ -66,6 +68,7 @@ struct prober {
 	uint64_t spent_ns;          /* the question that may be asked next, see QUESTION_COST_NS */
 	uint64_t others_ns;         /* when the next of the others is asked */
 	uint32_t other;             /* the number of the last one */
+	uint32_t generation;        /* of the table that it was last asked from; only of the thread that asks */
 };
 
 /* Before the system call filter. Returns 0 or an errno. */

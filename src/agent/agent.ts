@@ -10,6 +10,7 @@ import { isTartanError, messageOf, TartanError, type ErrorCode } from '../lib/er
 import { Serial } from '../lib/serial.js';
 import { retrying } from '../lib/retry.js';
 import { aborted } from '../lib/scope.js';
+import { pauseUntilRung, Wake } from '../lib/wake.js';
 import type { Backend } from '../backend/backend.js';
 import type { DatapathConfig } from '../datapath/datapath.js';
 import { formatPrefix } from '../model/ip.js';
@@ -34,7 +35,7 @@ import { watchUnderlay } from './underlay-watch.js';
 
 /** A running daemon moves the deadline of the data plane this far ahead, once per tick. */
 const forwardAheadMs = 15_000;
-const tickMs = 1_000;
+const tickMs = 2_000;
 /** What an error that the agent waits for is about; all else is of the network document. */
 const problemPlaces: Partial<Record<ErrorCode, PlacedProblem['place']>> = {
   STORE_UNAVAILABLE: 'store',
@@ -70,6 +71,8 @@ export class Agent {
   underlayProblem: string | undefined;
   /** Why Docker cannot use its settings. */
   dockerProblems: readonly string[] = [];
+  /** What the tick looks at may have changed. */
+  readonly #ticks = new Wake();
   /** Until then no pass makes the agent ready, or writes the files by which Docker starts. */
   #isDatapathStarted = false;
   /** Docker does not start until the whole host forwards. */
@@ -92,6 +95,7 @@ export class Agent {
     this.engine = new EngineSwitch(ports, options.engine);
     this.#manager = new ManagerLine(ports, () => summaryLine(this, 'coarse'));
     this.#writer = new StateWriter({ ...ports, peers: this.peers }, options.ttlSeconds);
+    ports.datapath.onChange(() => this.#ticks.ring());
   }
 
   /** The session is that of the saved state, and the store has not answered since. */
@@ -154,13 +158,13 @@ export class Agent {
       }
       status = ownLease.status;
       this.reconciler.ring();
+      this.#ticks.ring();
     });
   }
 
   async #runSession(session: Session, signal: AbortSignal): Promise<void> {
     const { network, ownLease } = session;
     const running = AbortSignal.any([signal, ownLease.lost]);
-    this.#manager.run(running).catch(() => {});
     if (ownLease.lost.aborted) this.#onLost(ownLease);
     else ownLease.lost.addEventListener('abort', () => this.#onLost(ownLease), { once: true });
     try {
@@ -260,6 +264,7 @@ export class Agent {
       this.reconciler.ring();
       // Behind the ring: a slow disk must not keep the table from the data plane.
       setImmediate(() => {
+        this.watch.ring();
         if (!signal.aborted && !this.unconfirmed) this.#writer.writeWhenDue(session.network, session.ownLease);
       });
     }
@@ -347,7 +352,9 @@ export class Agent {
       if (this.hasTunnel) this.engine.keepAsked(() => this.#starts.run(() => this.#giveDatapath(session)));
       if (this.peers.expire()) this.reconciler.ring();
       if (!this.unconfirmed) this.#writer.writeWhenDue(network, ownLease);
-      await this.ports.clock.sleep(tickMs, signal);
+      this.#manager.tell();
+      await pauseUntilRung(this.ports.clock, tickMs, this.#ticks, signal);
+      if (this.hasTunnel) this.ports.datapath.check();
       if (this.peers.useSavedPeers()) this.reconciler.ring();
     }
   }
@@ -364,6 +371,7 @@ export class Agent {
 
   #onEngine(document: NetworkConfig['engine']): void {
     if (!this.engine.follow(document)) return;
+    this.#ticks.ring();
     const { wanted, userReason } = this.engine;
     const why = userReason ?? `the network document leaves it to --engine=${wanted}`;
     this.ports.log.info('engine.changed', `packets go by engine ${wanted} where they can: ${why}`, { engine: wanted });

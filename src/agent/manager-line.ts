@@ -2,16 +2,15 @@
 import { messageOf } from '../lib/errors.js';
 import type { AgentPorts } from './ports.js';
 
-const intervalMs = 2_000;
 /** systemd shows one line. */
 const maxText = 400;
 
 export class ManagerLine {
-  readonly #ports: Pick<AgentPorts, 'clock' | 'log' | 'notify'>;
+  readonly #ports: Pick<AgentPorts, 'log' | 'notify'>;
   readonly #summary: () => string;
   #told = '';
 
-  constructor(ports: Pick<AgentPorts, 'clock' | 'log' | 'notify'>, summary: () => string) {
+  constructor(ports: Pick<AgentPorts, 'log' | 'notify'>, summary: () => string) {
     this.#ports = ports;
     this.#summary = summary;
   }
@@ -31,14 +30,6 @@ export class ManagerLine {
       if (this.#told !== before) this.#ports.notify(line);
     } catch (error) {
       this.#ports.log.debug('manager.silent', messageOf(error));
-    }
-  }
-
-  /** Ends by abort only. */
-  async run(signal: AbortSignal): Promise<never> {
-    for (;;) {
-      this.tell();
-      await this.#ports.clock.sleep(intervalMs, signal);
     }
   }
 }

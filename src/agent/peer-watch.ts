@@ -4,6 +4,7 @@
  * known, or that owes an answer, is judged at each look; of the others, those of whom time alone changes the verdict, in turn.
  */
 import type { Clock } from '../lib/clock.js';
+import { pauseUntilRung, Wake } from '../lib/wake.js';
 import type { Datapath, Stranger } from '../datapath/datapath.js';
 import { messageOf } from '../lib/errors.js';
 import type { HostNetwork } from '../host/host.js';
@@ -37,6 +38,8 @@ export interface WatchScope {
 }
 
 const firstLookMs = 1_000;
+/** Without a peer there are only strangers to see. */
+const aloneMs = 10_000;
 /** A look that takes long is followed by a rest of so many times that: at most 0.1 % of a processor. */
 const rest = { factor: 1_000, mostMs: 4_000 } as const;
 /** Peers of whom time alone can change what is said: so many are judged at each look. */
@@ -81,6 +84,8 @@ export class PeerWatch {
   #states: States | undefined;
   #strangers: readonly Stranger[] = [];
   #problems: readonly string[] = [];
+  /** Ends the long rest without peers. */
+  readonly #peersCame = new Wake();
   readonly #judged = new Round<WatchedPeer>();
   readonly #askedHosts = new Round<WatchedPeer>();
   readonly #askedOwing = new Round<WatchedPeer>();
@@ -124,12 +129,19 @@ export class PeerWatch {
         const beganMs = performance.now();
         await this.look();
         const tookMs = performance.now() - beganMs;
-        await this.#ports.clock.sleep(Math.max(firstLookMs, Math.min(rest.mostMs, rest.factor * tookMs)), signal);
+        const restMs =
+          this.#peers.length === 0 ? aloneMs : Math.max(firstLookMs, Math.min(rest.mostMs, rest.factor * tookMs));
+        await pauseUntilRung(this.#ports.clock, restMs, this.#peersCame, signal);
       }
     } finally {
       this.#icmp?.close();
       this.#icmp = undefined;
     }
+  }
+
+  /** There may be other peers. */
+  ring(): void {
+    if (this.#peers.length === 0) this.#peersCame.ring();
   }
 
   async look(): Promise<void> {

@@ -35,6 +35,8 @@ export interface ReconcilerPorts {
  * sweep took, and a minute at most.
  */
 const sweep = { factor: 100, mostMs: 60_000 } as const;
+/** Passes are so many times rarer where the kernel tells of every change: it tells of no file, and not of all settings. */
+const heardFactor = 6;
 /** Of a change in a sentence; the fields have all of it. */
 const longestChange = 100;
 /** How many hidden peers a problem names. */
@@ -148,7 +150,8 @@ export class Reconciler {
         else {
           // A pass that changed something may be followed at once by one that sees what came of it.
           if (!this.#changed) await this.#urgent.wait(Math.min(rest.mostMs, rest.factor * tookMs), signal);
-          await this.#wake.wait(resyncMs, signal);
+          const isHeard = this.#ports.host.hearsAll && !this.#changed;
+          await this.#wake.wait(isHeard ? resyncMs * heardFactor : resyncMs, signal);
         }
       }
     } finally {

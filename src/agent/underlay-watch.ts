@@ -31,7 +31,7 @@ export interface UnderlayWatch {
 const graceMs = 250;
 const retryMs = 1_000;
 /** How often the watch checks without a ring, because a ring may be missed. */
-const sweepMs = 10_000;
+const sweepMs = 30_000;
 
 /** Ends by abort only: rejects with the signal's reason. */
 export async function watchUnderlay(watch: UnderlayWatch, signal: AbortSignal): Promise<never> {

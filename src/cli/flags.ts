@@ -64,7 +64,7 @@ const table = [
   { name: 'ip-masq', kind: 'boolean', value: '', fallback: 'false', help: 'masquerade what leaves the overlay', disposition: works },
   { name: 'ip-masq-fully-random-disable', kind: 'boolean', value: '', fallback: 'false', help: 'masquerade without fully random ports', disposition: works },
   { name: 'iptables-forward-rules', kind: 'boolean', value: '', fallback: 'true', help: 'accept forwarded packets of the overlay', disposition: works },
-  { name: 'iptables-resync', kind: 'integer', value: 'SECONDS', fallback: '5', min: 1, max: 86_400, help: 'how often the host is compared with what it should be', disposition: works },
+  { name: 'iptables-resync', kind: 'integer', value: 'SECONDS', fallback: '5', min: 1, max: 86_400, help: 'how often the host is compared with what it should be, six times as rarely where the kernel tells of every change', disposition: works },
   { name: 'ip-blackhole-route', kind: 'boolean', value: '', fallback: 'false', help: 'blackhole route for the own subnet', disposition: later('no blackhole route is kept for the own subnet') },
   // lease
   { name: 'lease-ttl', kind: 'integer', value: 'SECONDS', fallback: '86400', min: 2, max: 315_360_000, help: 'how long the subnet stays ours without a sign of life', disposition: works },

@@ -156,7 +156,10 @@ export interface Datapath {
   measure(): readonly PeerMeasurement[];
   /** The last few addresses whose datagrams were dropped because no peer has them; the latest first. */
   strangers(): readonly Stranger[];
-  /** Checks at once what the engine checks each second: whether the link was deleted. Called after changes of links. */
+  /**
+   * Checks at once what the engine checks by itself when nobody does for two seconds: whether the link was deleted and the
+   * threads answer. Called after changes of links, and by whoever has a tick anyway.
+   */
   check(): void;
   /** Calls the listener after each attempt to respawn the data process. */
   onChange(listener: () => void): void;

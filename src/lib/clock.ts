@@ -15,16 +15,21 @@ export interface Clock {
 }
 
 /** A longer step is time in which this program was stopped or starved, or the host was suspended. */
-const longestStepMs = 1_500;
+const longestStepMs = 2_500;
 
 /**
  * How long something has stayed the same, without the time in which this program did not run. Who owns it looks each
- * second.
+ * two seconds at least.
  */
 export class HeldTime<T> {
   ms = 0;
   #last: T | undefined;
   #lookedMs = -Infinity;
+
+  /** Something was seen at the last look. */
+  get isSeen(): boolean {
+    return this.#last !== undefined;
+  }
 
   /**
    * @param seen undefined: nothing that could stay

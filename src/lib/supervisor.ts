@@ -211,7 +211,12 @@ export class Supervisor<C extends Child> {
     void this.#respawn({ child, why });
   }
 
-  /** Looks for a child that does not answer. The owner calls it each second. */
+  /** The running child owed an answer at the last look. */
+  get isSilent(): boolean {
+    return this.#silence.isSeen;
+  }
+
+  /** Looks for a child that does not answer. The owner calls it each second while it is silent, and each two seconds else. */
   check(): void {
     const { running } = this;
     const since = running && !this.isStopping ? this.#kind.silentSinceMs?.(running) : undefined;

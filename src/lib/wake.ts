@@ -1,3 +1,6 @@
+import type { Clock } from './clock.js';
+import { LinkedAbort } from './scope.js';
+
 /**
  * A doorbell. `ring` carries no value and never blocks. `wait` returns at the next ring or after the given time; it
  * returns at once if a ring came since the last wait. Any number of rings before a wait count as one.
@@ -30,5 +33,18 @@ export class Wake {
     }
     signal.throwIfAborted();
     this.#rung = false;
+  }
+}
+
+/** Returns after `ms` by that clock, or at a ring. Rejects with the signal's reason when aborted. */
+export async function pauseUntilRung(clock: Clock, ms: number, wake: Wake, signal: AbortSignal): Promise<void> {
+  const inner = new LinkedAbort(signal);
+  const timer = clock.sleep(ms, inner.signal);
+  const ring = wake.wait(Infinity, inner.signal);
+  try {
+    await Promise.race([timer, ring]);
+  } finally {
+    inner.end();
+    await Promise.allSettled([timer, ring]);
   }
 }

@@ -8,7 +8,7 @@ import { Listeners } from '../lib/listeners.js';
 import { LogThrottle } from '../lib/log.js';
 import { backoffMs } from '../lib/retry.js';
 import { aborted, LinkedAbort } from '../lib/scope.js';
-import { Wake } from '../lib/wake.js';
+import { pauseUntilRung, Wake } from '../lib/wake.js';
 import { isFree } from '../model/allocation.js';
 import { formatPrefix, samePrefix } from '../model/ip.js';
 import { readOwner, type Lease } from '../model/lease.js';
@@ -163,7 +163,7 @@ export class LeaseKeeper implements OwnLease {
       } else if (now >= renewalAtMs(this.#state)) {
         await this.#attempt('renewal', () => this.#renew());
       } else {
-        await this.#pause(nextWorkAtMs(this.#state) - now);
+        await pauseUntilRung(clock, nextWorkAtMs(this.#state) - now, this.#wake, this.#life.signal);
       }
     }
   }
@@ -184,7 +184,8 @@ export class LeaseKeeper implements OwnLease {
       problems.failed(part, error);
       if (this.#throttle.due()) log.warn('lease.unanswered', error.message, { state: this.status });
       this.#dispatch({ kind: 'tick' });
-      if (this.#state.nextAction !== 'none') await this.#pause(this.#state.renewAtMs - clock.now());
+      if (this.#state.nextAction !== 'none')
+        await pauseUntilRung(clock, this.#state.renewAtMs - clock.now(), this.#wake, this.#life.signal);
       return false;
     }
   }
@@ -299,18 +300,6 @@ export class LeaseKeeper implements OwnLease {
     } catch (error) {
       if (isStranger(error)) this.#dispatch({ kind: 'stranger', reason: error.message });
       throw error;
-    }
-  }
-
-  async #pause(ms: number): Promise<void> {
-    const inner = new LinkedAbort(this.#life.signal);
-    const timer = this.#context.clock.sleep(ms, inner.signal);
-    const ring = this.#wake.wait(Infinity, inner.signal);
-    try {
-      await Promise.race([timer, ring]);
-    } finally {
-      inner.end();
-      await Promise.allSettled([timer, ring]);
     }
   }
 }

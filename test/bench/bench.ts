@@ -10,6 +10,7 @@ import type { NativeAddon } from '../../src/lib/native.js';
 import { contendersOf } from './contenders.js';
 import { engines } from './goals.js';
 import type { Group } from './groups.js';
+import { measureIdle } from './idle.js';
 import { describeMachine, Quiet } from './machine.js';
 import { recordMachine, withClaims } from './machines.js';
 import { parseOptions, usage, type BenchOptions } from './options.js';
@@ -81,6 +82,7 @@ async function runBench(options: BenchOptions): Promise<void> {
   if (options.peers) for (const engine of engines) await measurePeers(engine, common);
   if (options.updates) await measureUpdates(common);
   if (options.package) await measurePackage(common);
+  if (options.idle) await measureIdle(common);
   if (options.spread) await measureSpread({ ...common, choice: options.choice });
   console.log(`${formatText(results())}\n\nWritten: ${options.out}/results.json, RESULTS.md, results.svg`);
   if (options.record) record();

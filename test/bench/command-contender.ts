@@ -83,7 +83,7 @@ async function pidsOf(lab: Lab, etcd: string | undefined): Promise<readonly numb
 }
 
 /** Empty for a process that has ended meanwhile. */
-function commandOf(pid: number): string {
+export function commandOf(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
   } catch {
@@ -92,7 +92,7 @@ function commandOf(pid: number): string {
 }
 
 /** On host a, reached by all over the underlay; it holds the network document that flannel's udp backend wants. */
-async function openEtcd(lab: Lab, directory: string): Promise<string> {
+export async function openEtcd(lab: Lab, directory: string): Promise<string> {
   const endpoint = `http://${address.a}:${etcdPort}`;
   const urls = ['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint];
   const peers = ['--listen-peer-urls', 'http://127.0.0.1:0', '--log-level', 'error'];
@@ -100,15 +100,23 @@ async function openEtcd(lab: Lab, directory: string): Promise<string> {
     lab.on('a', [tool('TARTAN_ETCD', 'etcd'), '--data-dir', join(directory, 'etcd'), ...urls, ...peers]),
   );
   const document = JSON.stringify({ Network: network, Backend: { Type: 'udp' } });
-  const put = [tool('TARTAN_ETCDCTL', 'etcdctl'), '--endpoints', endpoint, 'put', configKey, document];
   for (const began = Date.now(); ; await delay(100)) {
     try {
-      await run(lab.on('a', put), { env: { ETCDCTL_API: '3' } });
+      await put(lab, endpoint, [[configKey, document]]);
       return endpoint;
     } catch (error) {
       if (etcd.over || Date.now() - began > startLimitMs) throw new Error(`no etcd: ${etcd.said}`, { cause: error });
     }
   }
+}
+
+/** Writes the keys in one transaction. */
+export async function put(lab: Lab, endpoint: string, rows: readonly (readonly [string, string])[]): Promise<void> {
+  const command = [tool('TARTAN_ETCDCTL', 'etcdctl'), '--endpoints', endpoint, 'txn'];
+  const puts = rows.map(([key, value]) => `put ${key} ${JSON.stringify(value)}`);
+  // No compares, then what is done, then what is done else.
+  const input = `\n${puts.join('\n')}\n\n\n`;
+  await run(lab.on('a', command), { env: { ETCDCTL_API: '3' }, input });
 }
 
 function tool(variable: string, name: string): string {

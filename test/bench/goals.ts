@@ -165,7 +165,31 @@ const packageGoals: readonly Goal[] = packageRows.map(([over, under, aim, what])
   limits: [aim, aim],
 }));
 
-export const goals: readonly Goal[] = [...hostGoals, ...containerGoals, ...peerGoals, ...packageGoals];
+/** Peers of the host whose memory is measured beside that of one with two. */
+export const idleSizes = { many: 5_000 } as const;
+
+/** Of the whole host, and of tartand; less is better. */
+// prettier-ignore
+const idleRows: readonly (readonly [metric: string, what: string, limits: Limits])[] = [
+  ['idle-cpu-0', 'CPU with nothing to do, % of a core', [0.4, 0.2]],
+  ['idle-wakes-0', 'wake-ups/s without peers', [5, 3]],
+  ['idle-wakes-2', 'wake-ups/s with 2 peers', [10, 8]],
+  ['idle-rss-2', 'RSS of tartand with 2 peers, MB', [100, 60]],
+  [`idle-rss-${idleSizes.many}`, `RSS of tartand with ${idleSizes.many} peers, MB`, [140, 100]],
+  ['idle-ready', 'tartand to READY=1, s', [1.4, 0.7]],
+];
+
+const idleGoals: readonly Goal[] = idleRows.map(([metric, what, limits]) => ({
+  engine: 'both',
+  group: 'idle',
+  metric,
+  what,
+  over: 'tartand',
+  less: true,
+  limits,
+}));
+
+export const goals: readonly Goal[] = [...hostGoals, ...containerGoals, ...peerGoals, ...packageGoals, ...idleGoals];
 
 export interface Outcome {
   readonly engine: Goal['engine'];

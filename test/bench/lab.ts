@@ -52,12 +52,14 @@ export function addressIn(subnet: string, last: number): string {
 export class Lab {
   readonly #name: string;
   readonly topology: Topology;
+  readonly name: string;
   /** Those that are there. */
   readonly sides: readonly Side[];
 
   private constructor(name: string, underlay: Underlay, topology: Topology) {
     this.#name = `tb${process.env['BENCH_ID'] ?? process.pid}${name}`;
     this.topology = topology;
+    this.name = name;
     this.sides = underlay === 'bridge' ? allSides : ['a', 'b'];
   }
 

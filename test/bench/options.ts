@@ -21,6 +21,8 @@ export interface BenchOptions {
   readonly spread: boolean;
   /** Whether the .deb is made and measured. */
   readonly package: boolean;
+  /** Whether a host with nothing to do is measured. */
+  readonly idle: boolean;
   readonly rounds: number;
   readonly seconds: number;
   /** For a quiet machine, in all. */
@@ -35,7 +37,7 @@ export interface BenchOptions {
   readonly commandLine: string;
 }
 
-const apartTests = ['peers', 'updates', 'spread', 'package'];
+const apartTests = ['peers', 'updates', 'spread', 'package', 'idle'];
 /** Those that have goals beside vxlan, and what is told with them. */
 const acceptanceTests = tests
   .map(({ name }) => name)
@@ -110,6 +112,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | undefined 
     updates: only.includes('updates'),
     spread: values.only !== undefined && only.includes('spread'),
     package: values.only !== undefined && only.includes('package'),
+    idle: values.only !== undefined && only.includes('idle'),
     rounds: numberOf('rounds', values.rounds, quick ? 2 : 5),
     seconds: numberOf('seconds', values.seconds, quick || acceptance ? 1 : 2),
     // No machine is quiet beside busy loops.

@@ -155,11 +155,11 @@ test('fault N2: a child that hangs is told after 3 s and replaced after 10 s in 
   if (child) child.askedMs = now;
   pass(2);
   expect(supervisor.problem).toBeUndefined();
-  // Time in which this program did not run counts as one second and a half.
+  // Time in which this program did not run counts as two seconds and a half.
   now += 3_600_000;
   supervisor.check();
-  expect(supervisor.problem).toBe(`test child ${child?.pid} has not answered for 4 s`);
-  pass(6);
+  expect(supervisor.problem).toBe(`test child ${child?.pid} has not answered for 5 s`);
+  pass(5);
   expect(supervisor.running).toBe(child);
   expect(events).toEqual(['child.started']);
   pass(2);

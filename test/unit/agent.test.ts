@@ -354,7 +354,7 @@ it('announces that probes are answered: with the lease, and by one update of a l
   store.acquired.unshift(held);
   let ticks = 0;
   const sleep = agent.ports.clock.sleep;
-  agent.ports.clock.sleep = (ms, signal) => (ms === 1000 && ticks++ < 50 ? tick(signal) : sleep(ms, signal));
+  agent.ports.clock.sleep = (ms, signal) => (ms === 2000 && ticks++ < 50 ? tick(signal) : sleep(ms, signal));
   agent.run(stop.signal).catch(() => {});
   store.push();
   await vi.waitFor(() => expect(ticks).toBeGreaterThan(40));

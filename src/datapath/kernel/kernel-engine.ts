@@ -18,9 +18,11 @@ import { KernelPath } from './kernel-path.js';
 import { readPairs, removePairs } from './pairs-file.js';
 import { whyTooOld } from './too-old.js';
 
-const lookMs = 1_000;
-/** A measurement that somebody asked for is as good as one of our own so long. */
-const freshMs = 900;
+/** As long as nobody measures: each measurement is a look, when the last one is not younger than that. See KernelPath.isBusy. */
+const lookMs = { busy: 1_200, quiet: 12_000 } as const;
+const youngMs = { busy: 900, quiet: 9_000 } as const;
+/** The kernel tells of changes of links and filters at once, and not of all settings. */
+const checkMs = 9_000;
 const retryMs = 30_000;
 
 /** @throws TartanError as openDatapath */
@@ -53,9 +55,12 @@ class KernelEngine implements Datapath {
   #deadlineMs: number;
   #isFenced = false;
   #measured: readonly PeerMeasurement[] = [];
-  #measuredMs = -Infinity;
+  #lookedMs = -Infinity;
   #isOffered = false;
+  #isBusy = false;
   #isCheckDue = false;
+  #checkedMs = -Infinity;
+  #timer: NodeJS.Timeout | undefined;
   #events: DeviceEvents | undefined;
 
   constructor(tun: TunDatapath, { runDir, log, clock = bootClock }: DatapathOptions) {
@@ -70,12 +75,12 @@ class KernelEngine implements Datapath {
     // The link may be a new one.
     tun.onChange(() => {
       this.#prepare();
-      this.#path?.check();
+      this.#checkPath();
     });
     this.#scope.defer('user space', () => tun.close());
     this.#scope.defer('kernel path', () => this.#path?.close());
-    const timer = setInterval(() => this.#tick(), lookMs).unref();
-    this.#scope.defer('timer', () => clearInterval(timer));
+    this.#scope.defer('timer', () => clearTimeout(this.#timer));
+    this.#lookLater();
   }
 
   get device(): string {
@@ -151,7 +156,7 @@ class KernelEngine implements Datapath {
 
   check(): void {
     this.#tun.check();
-    this.#path?.check();
+    this.#checkPath();
     this.#tellOffer();
   }
 
@@ -165,7 +170,9 @@ class KernelEngine implements Datapath {
   }
 
   measure(): readonly PeerMeasurement[] {
-    this.#measureTun();
+    this.#measured = this.#tun.measure();
+    const ageMs = this.#clock.now() - this.#lookedMs;
+    if (ageMs >= (this.#isBusy ? youngMs.busy : youngMs.quiet)) this.#look();
     return this.#path?.merge(this.#measured) ?? this.#measured;
   }
 
@@ -265,23 +272,40 @@ class KernelEngine implements Datapath {
     const numbers = this.#tun.peerNumbers();
     if (numbers !== this.#numbers.list) this.#numbers = { list: numbers, byIdentity: new Map(numbers) };
     if (this.#path && this.#peers) this.#path.publish(this.#peers, this.#numbers.byIdentity);
+    if (!this.#isBusy && this.#path?.isBusy) this.#lookLater();
     this.#tellOffer();
+  }
+
+  #lookLater(): void {
+    clearTimeout(this.#timer);
+    this.#isBusy = this.#path?.isBusy === true;
+    this.#timer = setTimeout(() => this.#tick(), this.#isBusy ? lookMs.busy : lookMs.quiet).unref();
   }
 
   #tick(): void {
     const nowMs = this.#clock.now();
     if (this.#unavailable !== undefined && this.#config && nowMs >= this.#retryMs) this.#apply(this.#config);
-    const path = this.#path;
-    if (!path) return;
-    path.check();
-    if (nowMs - this.#measuredMs > freshMs) this.#measureTun();
-    path.look(this.#measured);
-    this.#tellOffer();
+    this.#measured = this.#tun.measure();
+    this.#look();
   }
 
-  #measureTun(): void {
-    this.#measured = this.#tun.measure();
-    this.#measuredMs = this.#clock.now();
+  /** At what was measured, and at the devices when it is time. */
+  #look(): void {
+    const nowMs = this.#clock.now();
+    this.#lookedMs = nowMs;
+    const path = this.#path;
+    if (path) {
+      if (path.problem !== undefined || nowMs - this.#checkedMs >= checkMs) this.#checkPath();
+      path.look(this.#measured);
+      this.#tellOffer();
+    }
+    this.#lookLater();
+  }
+
+  #checkPath(): void {
+    this.#checkedMs = this.#clock.now();
+    this.#path?.check();
+    if (!this.#isBusy && this.#path?.isBusy) this.#lookLater();
   }
 
   /** What is offered to peers stands in our lease. */
@@ -307,7 +331,7 @@ class KernelEngine implements Datapath {
     this.#isCheckDue = true;
     setImmediate(() => {
       this.#isCheckDue = false;
-      this.#path?.check();
+      this.#checkPath();
     });
   }
 }

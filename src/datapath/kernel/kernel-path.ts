@@ -1,6 +1,6 @@
 /**
- * The kernel path while it is on: programs, maps, devices and pairs. Each second, and when the kernel tells of a change, it
- * makes again what is missing. Each second it looks at the pairs that data passes between, asks them, and moves them from
+ * The kernel path while it is on: programs, maps, devices and pairs. When the kernel tells of a change, and each ten seconds,
+ * it makes again what is missing. Each second it looks at the pairs that data passes between, asks them, and moves them from
  * one engine to the other (pair.ts). When this process dies the programs go on with what they were told, and no pair moves.
  */
 import { randomInt } from 'node:crypto';
@@ -91,6 +91,11 @@ export class KernelPath {
   /** Peers whose packets go by the kernel. */
   get peers(): number {
     return this.#pairs.inKernel;
+  }
+
+  /** Whether `look` and `check` may find something each second: a pair that moves, or the end of a problem. */
+  get isBusy(): boolean {
+    return this.#pairs.size > 0 || this.#problem !== undefined;
   }
 
   /** Whether it can go on with this configuration; else another path takes its place. */

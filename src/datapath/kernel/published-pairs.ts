@@ -84,6 +84,10 @@ export class PublishedPairs {
     return this.#inKernel;
   }
 
+  get size(): number {
+    return this.#byIdentity.size;
+  }
+
   all(): Iterable<PublishedPair> {
     return this.#byIdentity.values();
   }

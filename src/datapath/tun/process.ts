@@ -63,8 +63,8 @@ class ProcessConnection {
   }
 }
 
-/** Each thread is asked once in this many seconds, also when no control word changes. */
-const askEachSeconds = 10;
+/** Each thread is asked once in this time, also when no control word changes. */
+const askEachMs = 10_000;
 
 /** A question that a thread was asked. */
 interface Question {
@@ -158,10 +158,13 @@ export class DataProcess implements Child {
     this.#ask([...this.#wakeFds.keys()]);
   }
 
-  /** Asks the threads in turn whether they still read the control words. The caller calls it each second. */
-  askNext(): void {
+  /** Asks the threads in turn whether they still read the control words. @param everyMs how often the caller does so */
+  askNext(everyMs: number): void {
     const count = this.#wakeFds.length;
-    const due = Array.from({ length: Math.ceil(count / askEachSeconds) }, (_, i) => (this.#nextThread + i) % count);
+    const due = Array.from(
+      { length: Math.ceil((count * everyMs) / askEachMs) },
+      (_, i) => (this.#nextThread + i) % count,
+    );
     this.#nextThread = (this.#nextThread + due.length) % count;
     this.#ask(due);
   }

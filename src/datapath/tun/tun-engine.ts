@@ -33,7 +33,10 @@ import { PublishedState } from './published-state.js';
 import { SpoofWarning } from './spoof-warning.js';
 import { nextSocketPath, removeNextSocket, removeSockets, setMtus } from './table.js';
 
-const checkMs = 1000;
+/** While a thread owes an answer, or an older table is in use. Else whoever checks each two seconds spares us the timer. */
+const checkMs = { waiting: 1_000, quiet: 2_200 } as const;
+/** One thread after the other is asked whether it reads the control words, so often. */
+const askMs = 1_900;
 /** After a look at the whole table: at most 0.1 % of a processor. */
 const verifyRest = { factor: 1_000, mostMs: 4_000 } as const;
 const writeRetryMs = 5;
@@ -87,7 +90,8 @@ class TunEngine implements TunDatapath {
   readonly #supervisor: Supervisor<DataProcess>;
   readonly #spoofs: SpoofWarning;
   readonly #measurements = new Measurements();
-  readonly #checkTimer: NodeJS.Timeout;
+  #askedMs = -Infinity;
+  #checkTimer: NodeJS.Timeout | undefined;
   #writeTimer: NodeJS.Timeout | undefined;
   /** Of the generation that the threads use, which is not the newest. */
   readonly #lag = new HeldTime<Generation>();
@@ -119,7 +123,7 @@ class TunEngine implements TunDatapath {
     this.#supervisor = new Supervisor(this.#kind, { clock: this.#clock, log: options.log, hang: this.#hang });
     if (found) this.#adopt(found);
     this.#spoofs = new SpoofWarning(this.#kind.totals.plus(found?.table.counters()));
-    this.#checkTimer = setInterval(() => this.check(), checkMs).unref();
+    this.#checkLater();
   }
 
   get adopted(): boolean {
@@ -174,6 +178,7 @@ class TunEngine implements TunDatapath {
     return generation;
   }
 
+  /** No doorbell: a thread reads the deadline before it passes anything on. */
   forwardUntil(bootMs: number): void {
     this.#published.setForwardUntil(bootMs);
     this.#writeControlWords();
@@ -182,12 +187,15 @@ class TunEngine implements TunDatapath {
   fence(lost: boolean): void {
     this.#published.setFence(lost);
     this.#writeControlWords();
+    this.#supervisor.running?.ring();
   }
 
   check(): void {
+    if (this.#supervisor.isClosing) return;
     this.#supervisor.check();
-    this.#supervisor.running?.askNext();
     this.#checkLag();
+    this.#askWhenDue();
+    this.#checkLater();
     const { running, isRespawning, isStopping } = this.#supervisor;
     if (!running || !this.#kind.isWanted() || isRespawning || isStopping) return;
     const { linkExists } = this.#descriptors;
@@ -252,7 +260,7 @@ class TunEngine implements TunDatapath {
 
   async close(): Promise<void> {
     if (this.#supervisor.isClosing) return;
-    clearInterval(this.#checkTimer);
+    clearTimeout(this.#checkTimer);
     clearTimeout(this.#writeTimer);
     await this.#supervisor.close();
     this.#descriptors.close();
@@ -319,13 +327,27 @@ class TunEngine implements TunDatapath {
     const adopted = this.#adoptedGeneration;
     const lags = running?.hasOurLayout === true && adopted < this.#published.generation;
     this.#lag.look(lags ? adopted : undefined, this.#clock.now());
+    // A thread may have missed the doorbell, and sleeps for ten seconds.
+    if (lags) running.ring();
+  }
+
+  #checkLater(): void {
+    clearTimeout(this.#checkTimer);
+    const isWaiting = this.#supervisor.isSilent || this.#lag.isSeen;
+    this.#checkTimer = setTimeout(() => this.check(), isWaiting ? checkMs.waiting : checkMs.quiet).unref();
+  }
+
+  /** After the look at the answers, which need a moment. */
+  #askWhenDue(): void {
+    const nowMs = this.#clock.now();
+    if (nowMs - this.#askedMs < askMs) return;
+    this.#askedMs = nowMs;
+    this.#supervisor.running?.askNext(askMs);
   }
 
   #writeControlWords(): void {
     const { running } = this.#supervisor;
-    if (!running) return;
-    this.#published.writeControlWords(running.table);
-    running.ring();
+    if (running) this.#published.writeControlWords(running.table);
   }
 
   #replacePeers(peers: readonly TunnelPeer[]): Generation {
