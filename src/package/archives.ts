@@ -13,7 +13,6 @@ export function makeTarball(release: Release, platform: Platform, files: Tree, i
   const { root, cache, version, epoch } = release;
   const tree = emptyTree(join(cache, 'package', platform.debian, 'tarball'));
   tree.adopt(files, '');
-  tree.copy(join(root, 'config/tartand.default'), 'share/tartan/tartand.default');
   tree.copy(join(root, 'config/package/install.sh'), 'install.sh', 0o755);
   const name = `tartan-${version}-linux-${platform.debian}.tar.gz`;
   pack(tree, join(into, name), epoch, name.replace(/\.tar\.gz$/, ''), level);

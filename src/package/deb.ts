@@ -7,9 +7,6 @@ import { compressed, type Release } from './program-tree.js';
 import { run } from './run.js';
 import { emptyTree, type Tree } from './tree.js';
 
-/** Settings of the administrator's, which dpkg never overwrites without a question. */
-const settingsFile = 'etc/default/tartand';
-
 /**
  * @param fast leaves the files as they are, which tests want
  * @returns the name of the file, below `into`
@@ -18,12 +15,10 @@ export function makeDeb(release: Release, platform: Platform, programs: Tree, in
   const { root, cache, version, epoch } = release;
   const tree = emptyTree(join(cache, 'package', platform.debian, 'deb'));
   tree.adopt(programs, 'usr');
-  tree.copy(join(root, 'config/tartand.default'), settingsFile);
   tree.write('usr/share/doc/tartan/changelog.gz', compressed(debianChangelog(version, epoch)));
   tree.copy(join(root, 'config/package/debian/lintian-overrides'), 'usr/share/lintian/overrides/tartan');
   const files = tree.names();
   tree.write('DEBIAN/control', controlFile(version, platform, installedSize(tree, files)));
-  tree.write('DEBIAN/conffiles', `/${settingsFile}\n`);
   tree.write('DEBIAN/md5sums', checksums(tree, files));
   for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) {
     tree.copy(join(root, 'config/package/debian', script), join('DEBIAN', script), 0o755);
@@ -81,7 +76,7 @@ function installedSize(tree: Tree, files: readonly string[]): number {
 
 function checksums(tree: Tree, files: readonly string[]): string {
   return files
-    .filter(name => name !== settingsFile && !lstatSync(tree.path(name)).isSymbolicLink())
+    .filter(name => !lstatSync(tree.path(name)).isSymbolicLink())
     .map(
       name =>
         `${createHash('md5')

@@ -92,6 +92,8 @@ function addSystemFiles(root: string, tree: Tree): void {
   tree.copy(config('systemd/tartand.service'), 'lib/systemd/system/tartand.service');
   tree.copy(config('sysusers.d/tartan.conf'), 'lib/sysusers.d/tartan.conf');
   for (const [folder, place] of Object.entries(configFolders)) tree.copyAll(config(folder), place);
+  // Put in its place by the first installation alone, so that no upgrade asks about what the administrator changed.
+  tree.copy(config('tartand.default'), 'share/tartan/tartand.default');
   // Put in its place by `tartan init` alone.
   tree.copy(config('systemd/tartan-etcd.service'), 'share/tartan/systemd/tartan-etcd.service');
   tree.copy(config('etcd-role.sh'), 'share/tartan/etcd-role.sh', 0o755);

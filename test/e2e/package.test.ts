@@ -81,13 +81,14 @@ describe('the .deb', () => {
     }
   });
 
-  test('the administrator keeps the settings, everything else has a checksum', () => {
-    expect(held('DEBIAN/conffiles')).toBe('/etc/default/tartand\n');
+  test('no settings of the administrator are in it, and every file has a checksum', () => {
     execFileSync('md5sum', ['--quiet', '-c', 'DEBIAN/md5sums'], { cwd: debian });
     const files = readdirSync(debian, { recursive: true, withFileTypes: true })
       .filter(entry => entry.isFile())
       .map(entry => join(entry.parentPath, entry.name).slice(debian.length + 1))
-      .filter(name => !name.startsWith('DEBIAN/') && name !== 'etc/default/tartand');
+      .filter(name => !name.startsWith('DEBIAN/'));
+    expect(files.filter(name => name.startsWith('etc/'))).toEqual([]);
+    expect(held('usr/share/tartan/tartand.default')).toBe(readFileSync(join(root, 'config/tartand.default'), 'utf8'));
     expect(
       held('DEBIAN/md5sums')
         .trim()
