@@ -8,4 +8,6 @@ etcdctl role add "$role"
 etcdctl role grant-permission "$role" read "$prefix/config"
 etcdctl role grant-permission "$role" readwrite --prefix=true "$prefix/subnets/"
 etcdctl role grant-permission "$role" readwrite --prefix=true "$prefix/held/"
+# Which host joined by which user, for `tartan token revoke`.
+etcdctl role grant-permission "$role" readwrite --prefix=true "$prefix/joined/"
 echo "now: etcdctl user add NAME && etcdctl user grant-role NAME $role"

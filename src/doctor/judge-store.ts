@@ -46,7 +46,7 @@ function judgeSilence({ store, placedProblems }: Status): readonly Finding[] {
         found: `etcd refuses this host: ${refused}`,
         cause: 'the user, its role or its certificate',
         expected: 'a role that may read and write below the prefix',
-        repair: 'config/etcd-role.sh makes the role; etcdctl user get USER shows it',
+        repair: 'etcd-role.sh, which tartan ships, makes the role; etcdctl user get USER shows it',
       }),
     ];
   if (answeredSeconds === null || answeredSeconds < silentSeconds) return [];

@@ -40,6 +40,16 @@ export interface SetupState {
 
 const maxFileBytes = 64 * 1024;
 
+/** Red Hat's packages of Docker want another one. */
+function dropInName(): string {
+  return `systemd/${existsSync('/etc/sysconfig/docker') ? 'redhat/' : ''}docker.service.d/tartan.conf`;
+}
+
+/** @returns where the drop-in for Docker's unit lies that this program ships */
+export function findDropIn(): string | undefined {
+  return findShipped(dropInName());
+}
+
 /** @throws TartanError HOST_REFUSED where no systemd runs, or a file of this program is missing */
 export async function readSetupState(): Promise<SetupState> {
   if (!existsSync('/run/systemd/system'))
@@ -51,7 +61,6 @@ export async function readSetupState(): Promise<SetupState> {
   }
   // What join wrote is not the administrator's.
   const own = readDaemonEnvironment(undefined, '/dev/null/absent');
-  const isRedHat = existsSync('/etc/sysconfig/docker');
   return {
     files,
     tartand: await readUnit('tartand.service'),
@@ -59,7 +68,7 @@ export async function readSetupState(): Promise<SetupState> {
     settings: own?.variables ?? new Map<string, string>(),
     settingsPath: own?.path ?? '',
     shipped: {
-      dropIn: readShipped(`systemd/${isRedHat ? 'redhat/' : ''}docker.service.d/tartan.conf`),
+      dropIn: readShipped(dropInName()),
       unit: readShipped('systemd/tartand.service'),
     },
   };

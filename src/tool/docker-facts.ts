@@ -16,6 +16,7 @@ import { messageOf } from '../lib/errors.js';
 import { readTextFile } from '../lib/file.js';
 import { native } from '../lib/native.js';
 import { prefixAround } from '../model/ip.js';
+import { findDropIn } from '../setup/setup-state.js';
 import { readFirewallFacts } from './firewall-facts.js';
 import type { FactsRequest } from './ports.js';
 
@@ -37,6 +38,7 @@ export async function readDockerFacts(request: FactsRequest): Promise<DockerFact
     daemonJson: readDaemonJson(request.daemonJson, process),
     envFile: readTextFile(envFile),
     unit,
+    dropIn: findDropIn(),
     docker0,
     firewall,
     kernel: { ...readSettings(underlay), underlay, defaultRoutes },

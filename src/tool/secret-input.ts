@@ -8,10 +8,10 @@ const mostBytes = 65_536;
 export async function readSecret(prompt: string): Promise<string> {
   const { stdin, stderr } = process;
   if (!stdin.isTTY) return (await text(stdin)).slice(0, mostBytes);
-  stderr.write(prompt);
-  // Raw: the terminal neither shows it nor cuts it at 4096 characters.
+  // Raw: the terminal neither shows it nor cuts it at 4096 characters. Before the prompt, after which it is typed.
   stdin.setRawMode(true);
   stdin.setEncoding('utf8');
+  stderr.write(prompt);
   try {
     let line = '';
     for await (const piece of stdin)

@@ -71,6 +71,7 @@ export const sampleFacts: DockerFacts = {
   daemonJson: { path: '/etc/docker/daemon.json', text: known(undefined) },
   envFile: known(dockerEnv(sampleFlags)),
   unit: known({ environmentFiles: '/run/tartan/docker-gate.env (ignore_errors=yes)', needsReload: false }),
+  dropIn: '/usr/share/tartan/systemd/docker.service.d/tartan.conf',
   docker0: known({
     name: 'docker0',
     mtu: 1472,

@@ -7,6 +7,7 @@ import type { FactsRequest, StatusReading, ToolIo } from '../../src/tool/ports.j
 import { runTool } from '../../src/tool/tool.js';
 import type { EngineReading, NetworkRequest } from '../../src/docker/engine.js';
 import type { DockerFacts } from '../../src/docker/verify/facts.js';
+import { known } from '../../src/lib/fact.js';
 import { formatPrefix } from '../../src/model/ip.js';
 import { dockerNetwork, sampleEngine, sampleFacts } from '../support/docker-facts.js';
 import { noPorts, sampleStatus, unexpected } from '../support/samples.js';
@@ -155,6 +156,16 @@ describe('verify', () => {
     expect(status).toBe(2);
     expect(out).toMatch(/error +network-overlap\nfound +network n\?\[31m has 10\.5\.2\.0\/24/);
     expect(out).toMatch(/repair +docker network rm NAME && tartan docker network create NAME\n/);
+  });
+
+  it("a missing drop-in is put in place from where this installation has it, which is no checkout's path", async () => {
+    const bare = known(['-H', 'fd://']);
+    world.facts = { ...sampleFacts, commandLine: bare };
+    const from = 'install -D -m 644 /usr/share/tartan/systemd/docker.service.d/tartan.conf';
+    const into = '/etc/systemd/system/docker.service.d/tartan.conf';
+    expect((await run('verify')).out).toContain(`${from} ${into} && systemctl daemon-reload`);
+    world.facts = { ...sampleFacts, commandLine: bare, dropIn: undefined };
+    expect((await run('verify')).out).toContain('start dockerd with $DOCKER_NETWORK_OPTIONS of ');
   });
 
   it('names a daemon that is not ready', async () => {

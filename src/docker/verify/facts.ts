@@ -16,6 +16,8 @@ export interface DockerFacts {
   readonly envFile: Fact<string | undefined>;
   /** Docker's systemd unit; undefined where systemd does not run, or has no such unit. */
   readonly unit: Fact<DockerUnit | undefined>;
+  /** Where the drop-in for that unit lies in this installation; undefined: it is missing. */
+  readonly dropIn: string | undefined;
   /** The bridge of Docker's default network, docker0 unless Docker names another; undefined: there is no such link. */
   readonly docker0: Fact<LinkFacts | undefined>;
   readonly firewall: FirewallFacts;

@@ -23,10 +23,7 @@ import type { DockerFacts } from './facts.js';
 import { finding, restartDocker, uncheckedFact, type Finding } from './finding.js';
 
 const plannedKeys = ['bip', 'mtu', 'ip-masq'] as const satisfies readonly DockerdKey[];
-const dropIn = 'docker.service.d/tartan.conf';
-const installDropIn =
-  `install -D -m 644 config/systemd/${dropIn} /etc/systemd/system/${dropIn} && ` +
-  `systemctl daemon-reload && ${restartDocker}`;
+const dropInPlace = '/etc/systemd/system/docker.service.d/tartan.conf';
 
 export interface DockerdSettings {
   /** The flags of the running dockerd, else of the one that would be started. */
@@ -172,14 +169,16 @@ function judgeTakenSettings(
         ? `dockerd ${runs ? 'was' : 'would be'} started without ${words}`
         : `Docker's unit does not read ${plan.envFile}`,
       `the settings of ${settingsFile(plan)}: ${dockerFlags(plan, engineMajor(facts.engine)).join(' ')}`,
-      repairOf(plan, unit !== undefined),
+      repairOf(plan, unit && facts.dropIn),
     ]),
   ];
 }
 
-function repairOf({ config, envFile }: DockerPlan, hasUnit: boolean): string {
+/** @param dropIn undefined where Docker has no unit, too */
+function repairOf({ config, envFile }: DockerPlan, dropIn: string | undefined): string {
   if (config === 'daemon-json') return restartDocker;
-  return hasUnit ? installDropIn : `start dockerd with $DOCKER_NETWORK_OPTIONS of ${envFile}`;
+  if (dropIn === undefined) return `start dockerd with $DOCKER_NETWORK_OPTIONS of ${envFile}`;
+  return `install -D -m 644 ${dropIn} ${dropInPlace} && systemctl daemon-reload && ${restartDocker}`;
 }
 
 function judgeEnvFile(plan: DockerPlan, facts: DockerFacts): readonly Finding[] {
