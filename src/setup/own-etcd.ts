@@ -12,6 +12,7 @@ import { native } from '../lib/native.js';
 import { formatIpv4, formatPrefix, type Prefix } from '../model/ip.js';
 import { isTooOld } from '../store/etcd/examine.js';
 import type { EtcdOptions } from '../store/etcd/options.js';
+import { EtcdMembers } from '../store/etcd/members.js';
 import { EtcdUsers, roleName } from '../store/etcd/users.js';
 import { caFingerprint } from './certificates.js';
 import { etcdData, etcdPaths, type EtcdFacts, type OwnNetwork } from './etcd-plan.js';
@@ -27,6 +28,7 @@ export async function readEtcdFacts(): Promise<EtcdFacts> {
   const isDebian = findProgram('apt-get') !== undefined;
   return {
     version: findProgram('etcd') === undefined ? undefined : await readEtcdVersion(),
+    openssl: findProgram('openssl') !== undefined,
     theirs: await readUnit('etcd.service'),
     packages: isDebian ? await aptPackages() : undefined,
     machine: arch(),
@@ -42,6 +44,13 @@ async function aptPackages(): Promise<readonly string[]> {
 async function readEtcdVersion(): Promise<string> {
   const text = await runProgram(['etcd', '--version']);
   return /etcd Version:\s*(\S+)/.exec(text)?.[1] ?? '';
+}
+
+/** Ends the mask of the distribution's etcd. What its package has enabled would start at the next boot. */
+export async function freeTheirEtcd(): Promise<void> {
+  await runProgram(['systemctl', '--quiet', 'unmask', 'etcd.service']);
+  if ((await readUnit('etcd.service')).load !== 'not-found')
+    await runProgram(['systemctl', '--quiet', 'disable', 'etcd.service']);
 }
 
 /** @throws TartanError HOST_REFUSED */
@@ -115,7 +124,18 @@ export async function newToken(prefix: string, name: string): Promise<JoinToken>
   } finally {
     users.close();
   }
-  return { endpoints: options.endpoints, prefix, ca: caFingerprint(), user: name, password };
+  return { endpoints: await clientUrls(options), prefix, ca: caFingerprint(), user: name, password };
+}
+
+/** Where the members that vote are reached; that of this host comes first. */
+async function clientUrls(options: EtcdOptions): Promise<readonly string[]> {
+  const members = new EtcdMembers(options);
+  try {
+    const urls = (await members.list()).flatMap(({ isLearner, clientUrls: own }) => (isLearner ? [] : own));
+    return [...new Set([...options.endpoints, ...urls])];
+  } finally {
+    members.close();
+  }
 }
 
 export function newUserName(): string {

@@ -1,6 +1,7 @@
 /**
- * The token by which a host joins: one line of text with all that it needs to reach the cluster's etcd and to know that it
- * is the right one. It holds a password: no message shows any part of it.
+ * The tokens that one host gives to another, each one line of text: by which a host joins, with all that it needs to reach
+ * the cluster's etcd and to know that it is the right one; and by which a host gets a member of that etcd. They hold a
+ * password or a private key: no message shows any part of one.
  */
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
@@ -23,19 +24,57 @@ const payloadSchema = z
 
 export type JoinToken = z.infer<typeof payloadSchema>;
 
-/** The first word of every token; the number is the version of what follows. */
-const start = 'tartan1';
+const pem = z.string().regex(/^-----BEGIN [A-Z ]+-----\n[\sA-Za-z0-9+/=-]{1,10000}$/);
+
+const memberSchema = z
+  .object({
+    /** The underlay address of the host that is to have the member. */
+    address: z.string().regex(/^[0-9.]{7,15}$/),
+    name: z.string().regex(/^[A-Za-z0-9.-]{1,253}$/),
+    /** All members, as ETCD_INITIAL_CLUSTER has them. */
+    cluster: z.string().regex(/^[A-Za-z0-9.,:/=-]{1,4000}$/),
+    ca: pem,
+    certificate: pem,
+    key: pem,
+  })
+  .readonly();
+
+export type MemberToken = z.infer<typeof memberSchema>;
+
+interface TokenKind<T> {
+  /** The first word of every token; the number is the version of what follows. */
+  readonly start: string;
+  readonly schema: z.ZodType<T>;
+  /** The command that prints it. */
+  readonly from: string;
+}
+
+const joinKind: TokenKind<JoinToken> = {
+  start: 'tartan1',
+  schema: payloadSchema,
+  from: 'tartan init or tartan token new',
+};
+const memberKind: TokenKind<MemberToken> = { start: 'tartan-etcd1', schema: memberSchema, from: 'tartan etcd add' };
 const sumLength = 8;
 
 /** @returns `tartan1.PAYLOAD.SUM`, without spaces */
 export function formatToken(token: JoinToken): string {
+  return format(joinKind, token);
+}
+
+/** @returns `tartan-etcd1.PAYLOAD.SUM`, without spaces */
+export function formatMemberToken(token: MemberToken): string {
+  return format(memberKind, token);
+}
+
+function format<T>(kind: TokenKind<T>, token: T): string {
   const payload = Buffer.from(JSON.stringify(token)).toString('base64url');
-  return `${start}.${payload}.${sumOf(payload)}`;
+  return `${kind.start}.${payload}.${sumOf(kind.start, payload)}`;
 }
 
 /** A word that may be a token: it must not be shown. */
 export function looksLikeToken(word: string): boolean {
-  return /^\s*tartan\d*\./i.test(word) || /^[A-Za-z0-9_.-]{60,}$/.test(word);
+  return /^\s*tartan(-etcd)?\d*\./i.test(word) || /^[A-Za-z0-9_.-]{60,}$/.test(word);
 }
 
 /**
@@ -43,30 +82,36 @@ export function looksLikeToken(word: string): boolean {
  * @throws TartanError USAGE that says what is wrong and shows nothing of it
  */
 export function parseToken(text: string): JoinToken {
+  return parse(joinKind, text);
+}
+
+/** @see parseToken */
+export function parseMemberToken(text: string): MemberToken {
+  return parse(memberKind, text);
+}
+
+function parse<T>({ start, schema, from }: TokenKind<T>, text: string): T {
+  const refuse = (why: string): never => {
+    throw new TartanError('USAGE', `the token cannot be used: ${why}; copy the whole line that ${from} printed`);
+  };
   const token = text.replace(/\s+/g, '');
-  if (token === '') throw refusal('it is empty');
-  const [, version, payload = '', sum = ''] = /^tartan(\d+)\.([^.]*)(?:\.([^.]*))?$/.exec(token) ?? [];
-  if (version === undefined) throw refusal(`it does not begin with ${start}. or has other than three parts`);
+  if (token === '') refuse('it is empty');
+  const [, word, version = '', payload = '', sum = ''] = /^([a-z-]+)(\d+)\.([^.]*)(?:\.([^.]*))?$/.exec(token) ?? [];
+  if (word === undefined || `${word}1` !== start)
+    refuse(`it does not begin with ${start}. or has other than three parts`);
   if (version !== '1')
-    throw refusal(`it is of version ${version.slice(0, 4)}, this tartan knows version 1: install a later one`);
-  if (!/^[A-Za-z0-9_-]*$/.test(payload + sum)) throw refusal('it has characters that no token has');
-  if (sum.length < sumLength) throw refusal('its end is missing');
-  if (sum !== sumOf(payload)) throw refusal('its check sum is wrong: a character is missing, added or another one');
+    refuse(`it is of version ${version.slice(0, 4)}, this tartan knows version 1: install a later one`);
+  if (!/^[A-Za-z0-9_-]*$/.test(payload + sum)) refuse('it has characters that no token has');
+  if (sum.length < sumLength) refuse('its end is missing');
+  if (sum !== sumOf(start, payload)) refuse('its check sum is wrong: a character is missing, added or another one');
   try {
-    return payloadSchema.parse(JSON.parse(Buffer.from(payload, 'base64url').toString('utf8')));
+    return schema.parse(JSON.parse(Buffer.from(payload, 'base64url').toString('utf8')));
   } catch {
     // Neither parser's message is shown: it may quote the text.
-    throw refusal('what it holds is not what this version of tartan knows');
+    return refuse('what it holds is not what this version of tartan knows');
   }
 }
 
-function sumOf(payload: string): string {
+function sumOf(start: string, payload: string): string {
   return createHash('sha256').update(`${start}.${payload}`).digest('base64url').slice(0, sumLength);
-}
-
-function refusal(why: string): TartanError {
-  return new TartanError(
-    'USAGE',
-    `the token cannot be used: ${why}; copy the whole line that tartan init or tartan token new printed`,
-  );
 }

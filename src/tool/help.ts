@@ -5,6 +5,9 @@ import { etcdOptionLines } from './settings.js';
 /** By the words of the command. Its words of an example begin with them. */
 export const examples: Readonly<Record<string, readonly string[]>> = {
   init: ['init --network 10.5.0.0/16', 'init --network 10.5.0.0/16 --etcd-endpoints http://192.0.2.254:2379'],
+  'etcd add': ['etcd add 192.0.2.2'],
+  'etcd join': ['etcd join -'],
+  'etcd remove': ['etcd remove 192.0.2.2'],
   'token new': ['token new', 'token new rack-7'],
   'token revoke': ['token revoke rack-7'],
   join: ['join -', 'join http://192.0.2.254:2379 --ip-masq', 'join - --dry-run'],

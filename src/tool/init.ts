@@ -155,8 +155,8 @@ async function makeUsers(endpoint: string, prefix: string, rootPassword: string,
 function sayAboutEtcd(say: (line: string) => void): void {
   const login = `set -a; . ${etcdPaths.administrator}`;
   say(
-    'etcd has one member, which is no cluster: without this host nothing new is leased. Two more, each with a certificate of ' +
-      `${etcdPaths.ca}: ${login}; etcdctl member add NAME --peer-urls=https://ADDRESS:2380`,
+    'etcd has one member, which is no cluster: without this host nothing new is leased. Two more, one after the other: ' +
+      'tartan etcd add ADDRESS here, tartan etcd join - on the host with that address',
   );
   say(`a snapshot of etcd: ${login}; etcdctl snapshot save FILE`);
   say(

@@ -22,6 +22,7 @@ export function addSetup(parent: Command, run: Run): void {
   addInit(parent, run);
   addJoin(parent, run);
   addUninstall(parent, run);
+  addEtcd(parent.command('etcd').description('the members of the etcd that tartan init made'), run);
   addTokens(parent.command('token').description('the tokens by which hosts join'), run);
 }
 
@@ -35,6 +36,32 @@ function addInit(parent: Command, run: Run): void {
   addFlag(command, 'etcd-endpoints');
   addPassed(command).action(() =>
     run(command, async (call, values) => (await import('./init.js')).initCluster(call, values)),
+  );
+}
+
+function addEtcd(parent: Command, run: Run): void {
+  const add = parent
+    .command('add')
+    .description(
+      'on the host of tartan init: print the token of a member on another host, and wait until it takes part',
+    )
+    .argument('<address>', 'of that host');
+  addFlag(add, 'etcd-prefix').action((address: string) =>
+    run(add, async (call, values) => (await import('./etcd-commands.js')).addMember(call, address, values)),
+  );
+  const join = parent
+    .command('join')
+    .description('set up the member of this host, by the token of tartan etcd add')
+    .argument('<place>', "'-' for the token (asked for, or standard input)");
+  addDryRun(join).action((word: string) =>
+    run(join, async (call, values) => (await import('./etcd-commands.js')).joinMember(call, word, values)),
+  );
+  const remove = parent
+    .command('remove')
+    .description('on the host of tartan init: end the member on another host')
+    .argument('<address>', 'of that host');
+  addFlag(remove, 'etcd-prefix').action((address: string) =>
+    run(remove, async (call, values) => (await import('./etcd-commands.js')).removeMember(call, address, values)),
   );
 }
 

@@ -1,11 +1,12 @@
 /** `tartan uninstall`: takes back what `tartan join` and `tartan init` did to this host. */
 import { findFlag } from '../cli/flags.js';
 import { isTartanError, messageOf } from '../lib/errors.js';
+import { readBounded } from '../lib/file.js';
 import { readSetupState } from '../setup/setup-state.js';
 import { existsSync } from 'node:fs';
 import { formatIpv4, formatPrefix } from '../model/ip.js';
-import { etcdPaths, planEtcdRemoval } from '../setup/etcd-plan.js';
-import { hasOwnEtcd, removeEtcdData } from '../setup/own-etcd.js';
+import { etcdPaths, hasMaskedTheirs, planEtcdRemoval } from '../setup/etcd-plan.js';
+import { freeTheirEtcd, hasOwnEtcd, removeEtcdData } from '../setup/own-etcd.js';
 import { planUninstall } from '../setup/join-plan.js';
 import { runSetup, type SetupStep } from '../setup/step.js';
 import { findOwnNodeId, withStore, type Call } from './commands.js';
@@ -15,6 +16,7 @@ import type { OptionValues } from './settings.js';
 
 const runDir = findFlag('run-dir')?.fallback ?? '';
 const stateDir = findFlag('state-dir')?.fallback ?? '';
+const maxSettings = 64 * 1024;
 
 export async function uninstall(call: Call, values: OptionValues): Promise<ExitStatus> {
   requireRoot();
@@ -38,6 +40,12 @@ export async function uninstall(call: Call, values: OptionValues): Promise<ExitS
 /** @throws ToolError while other hosts have leases in the etcd of this one, or that cannot be known */
 async function etcdSteps(call: Call, destroy: boolean): Promise<readonly SetupStep[]> {
   const own = await findOwnNodeId(call.io, runDir, stateDir);
+  if (!destroy && !existsSync(etcdPaths.administrator))
+    throw new ToolError(
+      exitStatus.checkFailed,
+      "this host has one of the members of the cluster's etcd",
+      'on the host of tartan init: tartan etcd remove ADDRESS; then here: tartan uninstall --destroy-etcd',
+    );
   if (!destroy) {
     const leases = await withStore(call, store => store.listLeases()).then(
       listing => listing.leases,
@@ -56,7 +64,8 @@ async function etcdSteps(call: Call, destroy: boolean): Promise<readonly SetupSt
     }
   }
   const files = Object.values(etcdPaths).filter(path => existsSync(path));
-  return planEtcdRemoval(files, async () => removeEtcdData());
+  const settings = readBounded(etcdPaths.settings, maxSettings) ?? '';
+  return planEtcdRemoval(files, async () => removeEtcdData(), hasMaskedTheirs(settings) ? freeTheirEtcd : undefined);
 }
 
 async function leaveStep(call: Call, left: string[]): Promise<SetupStep> {

@@ -84,7 +84,7 @@ test('init makes etcd with TLS and users, joins this host, and shows a token onc
   expect(status).toBe(0);
   expect(stdout).toMatch(/etcd shows the CA that the token names\n/);
   expect(stdout).toMatch(/this host has 10\.5\.\d+\.0\/24 of 10\.5\.0\.0\/16\n/);
-  expect(stdout).toMatch(/one member, which is no cluster.*etcdctl member add/);
+  expect(stdout).toMatch(/one member, which is no cluster.*tartan etcd add ADDRESS here/);
   recipes = stdout;
   token = stdout.trim().split('\n').at(-1) ?? '';
   const { password, endpoints } = parseToken(token);
@@ -183,4 +183,24 @@ test('uninstall takes all back', async () => {
   for (const host of [s, t])
     expect(await look(host)).toMatchObject({ places: [false, false, false], dropIn: false, tartand: 'inactive' });
   expect(existsSync(join(s.path('/etc/tartan')))).toBe(false);
+});
+
+test('with an etcd of its own a cluster gets its network document once, and this host is a member', async () => {
+  const etcd = ['--etcd-endpoints', lab().etcd.endpoint];
+  const dry = await tartan(s, ['init', '--network', '10.7.0.0/16', ...etcd, '--dry-run']);
+  expect(dry.stdout).toMatch(/would write the network document \{"Network":"10\.7\.0\.0\/16"\}/);
+  const { status, stdout, stderr } = await tartan(s, ['init', '--network', '10.7.0.0/16', ...etcd]);
+  expect(stderr).toBe('');
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/this host has 10\.7\.\d+\.0\/24 of 10\.7\.0\.0\/16\n/);
+  expect(stdout).toMatch(/on each other host.*: tartan join http:\/\/192\.0\.2\.254:2379\n/);
+  expect(existsSync(s.path('/etc/tartan/etcd'))).toBe(false);
+  const again = await tartan(s, ['init', '--network', '10.7.0.0/16', ...etcd]);
+  expect(again.stdout).toMatch(/everything is in place already/);
+  const other = await tartan(t, ['init', '--network', '10.8.0.0/16', ...etcd]);
+  expect(other.stderr).toMatch(
+    /etcd has another network document: .*10\.7\.0\.0.*\nnext: join that cluster: tartan join http/,
+  );
+  expect(other.status).toBe(1);
+  expect((await tartan(s, ['uninstall'])).status).toBe(0);
 });

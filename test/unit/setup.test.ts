@@ -5,12 +5,19 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { formatEnvironment, readDaemonEnvironment, readEnvironmentText } from '../../src/cli/environment-file.js';
 import type { FlagName } from '../../src/cli/flags.js';
-import { planEtcd, refuseOverlapping, type EtcdFacts } from '../../src/setup/etcd-plan.js';
+import {
+  etcdPaths,
+  hasMaskedTheirs,
+  planEtcd,
+  planEtcdRemoval,
+  refuseOverlapping,
+  type EtcdFacts,
+} from '../../src/setup/etcd-plan.js';
 import { parseIpv4, parsePrefix } from '../../src/model/ip.js';
 import type { SetupState, PathName, UnitState } from '../../src/setup/setup-state.js';
 import { planJoin, planUninstall } from '../../src/setup/join-plan.js';
 import { removeStep, runStep, runSetup, writeStep } from '../../src/setup/step.js';
-import { formatToken, looksLikeToken, parseToken } from '../../src/setup/token.js';
+import { formatMemberToken, formatToken, looksLikeToken, parseMemberToken, parseToken } from '../../src/setup/token.js';
 import { isTooOld } from '../../src/store/etcd/examine.js';
 
 const token = {
@@ -58,6 +65,20 @@ describe('a token', () => {
     expect(error?.code).toBe('USAGE');
     for (const secret of ['correct', 'hunter2', payload.slice(0, 30)]) expect(error?.message).not.toContain(secret);
     expect(error?.cause).toBeUndefined();
+  });
+
+  test('of a member of etcd is another one, and holds no word that a settings file could take for more', () => {
+    const pem = '-----BEGIN X-----\nAAAA\n-----END X-----\n';
+    const cluster = 'first=https://192.0.2.1:2380,etcd-192.0.2.2=https://192.0.2.2:2380';
+    const member = { address: '192.0.2.2', name: 'etcd-192.0.2.2', cluster, ca: pem, certificate: pem, key: pem };
+    const memberText = formatMemberToken(member);
+    expect(memberText).toMatch(/^tartan-etcd1\.[\w-]+\.[\w-]{8}$/);
+    expect(parseMemberToken(memberText)).toEqual(member);
+    expect(looksLikeToken(memberText.slice(0, 30))).toBe(true);
+    expect(() => parseMemberToken(text)).toThrow(/does not begin with tartan-etcd1\..*tartan etcd add printed$/);
+    expect(() => parseToken(memberText)).toThrow(/does not begin with tartan1\./);
+    for (const bad of [{ name: 'a\nETCD_X=y' }, { cluster: "a=b'" }, { address: '192.0.2.2 ' }, { key: 'none' }])
+      expect(() => parseMemberToken(formatMemberToken({ ...member, ...bad }))).toThrow(/what it holds/);
   });
 
   test('is known from its look, so that an argument is not shown', () => {
@@ -242,6 +263,7 @@ describe('an etcd of the cluster', () => {
   const absent: UnitState = { load: 'not-found', active: 'inactive', file: '', restarts: 0 };
   const facts: EtcdFacts = {
     version: undefined,
+    openssl: true,
     theirs: absent,
     packages: ['etcd-server', 'etcd-client'],
     machine: 'x64',
@@ -265,10 +287,30 @@ describe('an etcd of the cluster', () => {
     planEtcd(request, { ...facts, ...change }, effects).map(({ text }) => text);
 
   test("the distribution's unit is masked before its package is installed, where it was not there", () => {
-    const install = 'apt-get install --yes --quiet --no-install-recommends etcd-server etcd-client';
+    const install =
+      'apt-get --yes --quiet -o DPkg::Lock::Timeout=120 install --no-install-recommends etcd-server etcd-client';
     expect(plan().slice(0, 2)).toEqual(['systemctl --quiet mask etcd.service', install]);
     expect(plan({ theirs: { ...absent, load: 'loaded' } })[0]).toBe(install);
     expect(plan({ version: '3.5.16' })[0]).toBe('check that etcd is 3.4 or later');
+    expect(plan({ openssl: false })[1]).toBe(`${install} openssl`);
+    expect(plan({ version: '3.5.16', openssl: false })[0]).toMatch(/install --no-install-recommends openssl$/);
+  });
+
+  test('that mask is known afterwards, and ended with the etcd', () => {
+    const settingsOf = (change: Partial<EtcdFacts>): string => {
+      const steps = planEtcd(request, { ...facts, ...change }, effects);
+      const found = steps.find(({ action }) => action.kind === 'write' && action.path === etcdPaths.settings);
+      return found?.action.kind === 'write' ? found.action.content : '';
+    };
+    expect(hasMaskedTheirs(settingsOf({}))).toBe(true);
+    expect(hasMaskedTheirs(settingsOf({ theirs: { ...absent, load: 'masked' } }))).toBe(false);
+    expect(hasMaskedTheirs(settingsOf({ version: '3.5.16' }))).toBe(false);
+    const texts = (free: (() => Promise<void>) | undefined): string =>
+      planEtcdRemoval([], nothing, free)
+        .map(({ text }) => text)
+        .join('; ');
+    expect(texts(nothing)).toContain('systemctl unmask etcd.service, disabled');
+    expect(texts(undefined)).not.toContain('unmask');
   });
 
   test('one that runs is left alone and named, and none can be had without apt-get', () => {
@@ -285,6 +327,18 @@ describe('an etcd of the cluster', () => {
       if (action.kind === 'run') expect(action.command.join(' ')).not.toMatch(/horse|of-this-one/);
       if (action.kind === 'write' && /horse|of-this-one/.test(action.content)) expect(action.mode).toBe(0o600);
     }
+  });
+
+  test('that gets one more member: without a login, a user or a network document of its own', () => {
+    const { rootPassword: _, ...rest } = request;
+    const { makeUsers: __, ...few } = effects;
+    const cluster = 'first=https://192.0.2.9:2380,second=https://192.0.2.1:2380';
+    const steps = planEtcd({ ...rest, name: 'second', cluster }, facts, few);
+    const written = steps.flatMap(({ action }) => (action.kind === 'write' ? [action] : []));
+    expect(written.map(({ path }) => path)).toEqual([etcdPaths.settings, etcdPaths.unit]);
+    expect(written[0]?.content).toContain(`ETCD_INITIAL_CLUSTER="${cluster}"`);
+    expect(written[0]?.content).toMatch(/ETCD_INITIAL_CLUSTER_STATE="existing/);
+    expect(steps.at(-1)?.text).toBe('systemctl start tartan-etcd.service');
   });
 
   test('is for a network that no route and no address of this host overlaps; a default route does not count', () => {
