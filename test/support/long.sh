@@ -2,7 +2,7 @@
 # `npm run test:long [-- PART...]`: what does not fit into ten minutes, in parts that can be run apart, each for up to an
 # hour. The last output of each is kept in test/long-output/PART.txt. Needs root.
 parts=(fuzz asan tsan rounds store scale churn faults upgrade soak docker metrics web diagnosis kernel kernels kernel-traffic
-	package)
+	package trees)
 self=${BASH_SOURCE[0]}
 # Without address space randomisation, which the run-time of ThreadSanitizer does not always survive; children inherit it.
 [ -n "${TARTAN_SAME_ADDRESSES:-}" ] || TARTAN_SAME_ADDRESSES=1 exec setarch -R bash "$self" "$@"
@@ -124,6 +124,20 @@ case $part in
 		step 'its states on a host' env TARTAN_DEB="$(echo $made/first/*_amd64.deb)" vitest run --project long test/long/docker-gate.test.ts
 		for kind in image; do
 			step "the package: $kind" env TARTAN_PACKAGES="$PWD/$made/first" vitest run --project long "test/long/package-$kind.test.ts"
+		done
+		;;
+	trees)
+		step 'set-up of the packages' bash test/support/setup.sh package
+		step 'a package' npm run -s package -- --fast --only deb,tarball --arch amd64 --out .cache/long-trees/ours
+		step 'one of a later build' bash test/support/next-package.sh 0.1.1 .cache/long-trees/next
+		export TARTAN_DEB TARTAN_NEXT_DEB TARTAN_TARBALL
+		TARTAN_DEB=$(echo "$PWD"/.cache/long-trees/ours/*.deb)
+		TARTAN_NEXT_DEB=$(echo "$PWD"/.cache/long-trees/next/*.deb)
+		TARTAN_TARBALL=$(echo "$PWD"/.cache/long-trees/ours/*.tar.gz)
+		for suite in ${TARTAN_TREES:-bookworm trixie noble}; do
+			step "a root tree of $suite" bash test/support/trees.sh "$suite"
+			[ ! -d ".cache/trees/$suite" ] ||
+				step "two hosts of $suite" env TARTAN_ROOT_TREE="$PWD/.cache/trees/$suite" vitest run --project long test/long/trees.test.ts
 		done
 		;;
 	soak) step 'soak' bash test/support/soak.sh --minutes "${TARTAN_SOAK_MINUTES:-30}" --seed "${TARTAN_SOAK_SEED:-1}" ;;

@@ -1,6 +1,7 @@
 /**
  * A host of a lab that a real systemd runs (systemd.sh): the units of config/systemd and of Debian's Docker packages,
- * our programs installed as an operator would. The reaper ends it with its namespace.
+ * our programs installed as an operator would, or the root tree of a distribution as that starts it. The reaper ends it
+ * with its namespace.
  */
 import {
   cpSync,
@@ -20,6 +21,13 @@ import { attempt, hasEnded, root, run, startService, until, type Outcome, type R
 const programs = ['/usr/lib/systemd/systemd', '/lib/systemd/systemd'];
 const ownUnits = join(root, 'config/systemd');
 
+/** As a login of root has it, and nothing of this machine. */
+const rootEnvironment = [
+  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  'HOME=/root',
+  'TERM=dumb',
+];
+
 /** What is started at boot beside D-Bus. */
 const targets = {
   units: 'tartand.service docker.service docker.socket',
@@ -32,6 +40,7 @@ export class SystemdHost {
   readonly #letter: string;
   readonly #directory: string;
   readonly #starts: keyof typeof targets;
+  readonly #lower: string;
   #program: ChildProcess | undefined;
   /** Process 1 of the host, by its number here. */
   #init = 0;
@@ -39,9 +48,11 @@ export class SystemdHost {
   /**
    * @param letter of a namespace that is on the underlay already
    * @param starts at boot; ours are installed for `units` alone
+   * @param lower a root tree that trees.sh made, which starts what it starts by itself
    */
-  constructor(spaces: Namespaces, letter: string, starts: keyof typeof targets = 'units') {
+  constructor(spaces: Namespaces, letter: string, starts: keyof typeof targets = 'units', lower = '/') {
     this.#starts = starts;
+    this.#lower = lower;
     this.#spaces = spaces;
     this.#letter = letter;
     this.#directory = join(spaces.directory, letter);
@@ -50,6 +61,23 @@ export class SystemdHost {
   /** Our units are enabled. @param files of its /etc beside them, by path below it */
   async boot(files: Readonly<Record<string, string>>): Promise<void> {
     const etc = join(this.#directory, 'etc');
+    mkdirSync(etc, { recursive: true });
+    if (this.#lower === '/') this.#writeUnits(etc);
+    for (const [path, text] of Object.entries(files)) {
+      mkdirSync(dirname(join(etc, path)), { recursive: true });
+      writeFileSync(join(etc, path), text);
+    }
+    const script = join(root, 'test/support/systemd.sh');
+    const log = join(this.#directory, 'systemd.log');
+    const machine = this.#lower === '/' ? [root, process.execPath] : [];
+    this.#program = startService(
+      [script, this.#spaces.name(this.#letter), this.#directory, this.#lower, ...machine],
+      log,
+    );
+    await this.#untilBooted(log);
+  }
+
+  #writeUnits(etc: string): void {
     const units = join(etc, 'systemd/system');
     mkdirSync(units, { recursive: true });
     for (const name of this.#starts === 'units' ? ['tartand.service', 'docker.service.d'] : [])
@@ -58,20 +86,10 @@ export class SystemdHost {
       mkdirSync(join(units, 'docker.service.wants'));
       symlinkSync('../tartand.service', join(units, 'docker.service.wants/tartand.service'));
     }
-    for (const [path, text] of Object.entries({
-      ...files,
-      'systemd/system/test.target': `[Unit]\nDefaultDependencies=no\nWants=dbus.socket ${targets[this.#starts]}\n`,
-    })) {
-      mkdirSync(dirname(join(etc, path)), { recursive: true });
-      writeFileSync(join(etc, path), text);
-    }
-    const script = join(root, 'test/support/systemd.sh');
-    const log = join(this.#directory, 'systemd.log');
-    this.#program = startService(
-      [script, this.#spaces.name(this.#letter), this.#directory, root, process.execPath],
-      log,
+    writeFileSync(
+      join(units, 'test.target'),
+      `[Unit]\nDefaultDependencies=no\nWants=dbus.socket ${targets[this.#starts]}\n`,
     );
-    await this.#untilBooted(log);
   }
 
   /** Everything ends in its order, and starts again. */
@@ -107,12 +125,12 @@ export class SystemdHost {
   }
 
   attempt(command: readonly string[], o: RunOptions = {}): Promise<Outcome> {
-    return attempt(this.#inside(command), o);
+    return attempt(this.inside(command), o);
   }
 
   /** Must succeed; its standard output. */
   run(command: readonly string[], o: RunOptions = {}): Promise<string> {
-    return run(this.#inside(command), o);
+    return run(this.inside(command), o);
   }
 
   systemctl(...args: readonly string[]): Promise<string> {
@@ -157,8 +175,10 @@ export class SystemdHost {
     return `--- systemd on host ${this.#letter}\n${state.stdout}${said.stdout}${noted.stdout}`;
   }
 
-  #inside(command: readonly string[]): readonly string[] {
-    return ['nsenter', '-t', String(this.#init), '-m', '-u', '-i', '-n', '-p', '-C', '--', ...command];
+  /** The command as it is run there by this machine. */
+  protected inside(command: readonly string[]): readonly string[] {
+    const words = this.#lower === '/' ? command : ['env', '-i', ...rootEnvironment, ...command];
+    return ['nsenter', '-t', String(this.#init), '-m', '-u', '-i', '-n', '-p', '-C', '--', ...words];
   }
 }
 
