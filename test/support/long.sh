@@ -122,6 +122,8 @@ case $part in
 			-m cloudinit.cmd.main schema --config-file config/cloud/cloud-config.yaml
 		step 'Ignition' .cache/release/cloud/usr/bin/ignition-validate config/cloud/ignition.json
 		step 'its states on a host' env TARTAN_DEB="$(echo $made/first/*_amd64.deb)" vitest run --project long test/long/docker-gate.test.ts
+		[ "$(uname -m)" != x86_64 ] ||
+			step 'arm64: versions, addon and the unit project' bash test/support/arm64.sh $made/first/*-image-arm64.tar $made/arm64
 		for kind in npm image; do
 			step "the package: $kind" env TARTAN_PACKAGES="$PWD/$made/first" vitest run --project long "test/long/package-$kind.test.ts"
 		done
