@@ -51,6 +51,7 @@ export const configFolders: Readonly<Record<string, string>> = {
   prometheus: 'share/tartan/prometheus',
   'systemd/docker.service.d': 'share/tartan/systemd/docker.service.d',
   'systemd/redhat': 'share/tartan/systemd/redhat',
+  cni: 'share/tartan/cni',
   cloud: 'share/doc/tartan/examples/cloud',
   compose: 'share/doc/tartan/examples/compose',
 };

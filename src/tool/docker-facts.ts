@@ -15,7 +15,7 @@ import { NetlinkSocket } from '../host/netlink/socket.js';
 import { messageOf } from '../lib/errors.js';
 import { readTextFile } from '../lib/file.js';
 import { native } from '../lib/native.js';
-import { prefixAround } from '../model/ip.js';
+import { formatIpv4, prefixAround, prefixesOverlap } from '../model/ip.js';
 import { findDropIn } from '../setup/setup-state.js';
 import { readFirewallFacts } from './firewall-facts.js';
 import type { FactsRequest } from './ports.js';
@@ -89,12 +89,21 @@ async function readNetlinkFacts(
       const routes = await rtnetlink.routes(isDefaultRoute);
       const link = links.find(({ name }) => name === bridge);
       const own = addresses.filter(({ linkIndex }) => linkIndex === link?.index);
+      const subnets = own.map(({ peer, length }) => prefixAround(peer, length));
+      // An address of /32, as the tunnel's, leads to nobody else.
+      const rivals = addresses.flatMap(({ linkIndex, address, peer, length }) => {
+        const name = links.find(({ index }) => index === linkIndex)?.name ?? '';
+        const subnet = prefixAround(peer, length);
+        const overlaps = length < 32 && subnets.some(one => prefixesOverlap(one, subnet));
+        return linkIndex !== link?.index && overlaps ? [`${name} (${formatIpv4(address)}/${length})`] : [];
+      });
       return {
         docker0: known(
           link && {
             name: bridge,
             mtu: link.mtu,
             addresses: own.map(({ address, peer, length }) => ({ address, prefix: prefixAround(peer, length) })),
+            rivals,
           },
         ),
         defaultRoutes: known(countDefaultRoutes(routes)),

@@ -248,13 +248,10 @@ describe('the settings', () => {
 });
 
 describe('docker0', () => {
-  const linkAt = (address: string, mtu = 1472): Partial<DockerFacts> => ({
-    docker0: known({
-      name: 'docker0',
-      mtu,
-      addresses: [{ address: parseIpv4(address), prefix: parsePrefix('10.5.1.0/24') }],
-    }),
-  });
+  const linkAt = (address: string, mtu = 1472, rivals: readonly string[] = []): Partial<DockerFacts> => {
+    const addresses = [{ address: parseIpv4(address), prefix: samplePlan.bridge }];
+    return { docker0: known({ name: 'docker0', mtu, rivals, addresses }) };
+  };
 
   it.each<[string, Partial<DockerFacts>, readonly string[]]>([
     ['on another subnet', engine({ networks: withBridge('172.17.0.0/16'), containers: [] }), ['error docker0-subnet']],
@@ -274,6 +271,7 @@ describe('docker0', () => {
       engine({ networks: withBridge('10.5.1.0/24', { 'com.docker.network.bridge.enable_ip_masquerade': 'true' }) }),
       ['error docker0-masquerade'],
     ],
+    ['beside one of CNI', linkAt('10.5.1.1', 1472, ['cni0 (10.5.1.1/24)']), ['error docker0-shared']],
     ['masqueraded by a rule', rules({ masqueraded: [parsePrefix('10.0.0.0/8')] }), ['error docker0-masquerade']],
     [
       'a network on docker0 to be, masqueraded by its own rule',

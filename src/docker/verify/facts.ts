@@ -34,6 +34,8 @@ export interface LinkFacts {
   readonly name: string;
   readonly mtu: number;
   readonly addresses: readonly { readonly address: Ipv4; readonly prefix: Prefix }[];
+  /** Other links with an address whose subnet overlaps one of these, as `cni0 (10.5.1.1/24)`; left out: none. */
+  readonly rivals?: readonly string[];
 }
 
 export interface FirewallFacts {

@@ -29,6 +29,8 @@ export function uncheckedFact(id: string, what: string, fact: Fact<unknown>): re
 }
 
 export const restartDocker = 'systemctl restart docker';
+export const dropInPlace = '/etc/systemd/system/docker.service.d/tartan.conf';
+export const removeDropIn = `rm ${dropInPlace} && systemctl daemon-reload && ${restartDocker}`;
 
 /** Returns a name that a shell takes as it is, for the command of a repair: one of Docker's own form. */
 export function shellName(name: string): string {

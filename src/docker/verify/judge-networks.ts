@@ -17,7 +17,7 @@ import { mtuOption } from '../settings/settings.js';
 import type { DockerNetwork, EngineState } from '../engine.js';
 import { factValue } from '../../lib/fact.js';
 import type { DockerFacts, LinkFacts } from './facts.js';
-import { finding, listed, restartDocker, shellName, uncheckedFact, type Finding } from './finding.js';
+import { finding, listed, removeDropIn, restartDocker, shellName, uncheckedFact, type Finding } from './finding.js';
 
 export const bridgeNetwork = 'bridge';
 export const masqueradeOption = 'com.docker.network.bridge.enable_ip_masquerade';
@@ -35,9 +35,22 @@ export function judgeBridge(plan: DockerPlan, facts: DockerFacts, state: EngineS
   const placed = network.subnets.some(subnet => samePrefix(subnet, plan.bridge));
   return [
     ...unchecked,
+    ...judgeRivals(factValue(facts.docker0)),
     ...(placed ? judgeBridgeLink(plan, facts, state) : [wrongSubnet(plan, network, state)]),
     ...judgeMtu(plan, facts, network, state),
     ...judgeMasquerade(plan, facts, network, state),
+  ];
+}
+
+/** A bridge of CNI that takes the lease too is what mostly stands there. */
+function judgeRivals(link: LinkFacts | undefined): readonly Finding[] {
+  if (!link?.rivals || link.rivals.length === 0) return [];
+  return [
+    finding('error', 'docker0-shared', [
+      `${link.name} and ${link.rivals.join(', ')} have one subnet: what is for containers on one goes to the other`,
+      'one bridge on the lease: that of Docker or that of CNI',
+      `${removeDropIn}, where it is to be that of CNI`,
+    ]),
   ];
 }
 

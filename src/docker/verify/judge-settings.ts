@@ -20,10 +20,9 @@ import { engineMajor } from '../engine.js';
 import { engineOptions, gateFile, poolOptions } from '../settings/settings.js';
 import { factValue } from '../../lib/fact.js';
 import type { DockerFacts } from './facts.js';
-import { finding, restartDocker, uncheckedFact, type Finding } from './finding.js';
+import { dropInPlace, finding, restartDocker, uncheckedFact, type Finding } from './finding.js';
 
 const plannedKeys = ['bip', 'mtu', 'ip-masq'] as const satisfies readonly DockerdKey[];
-const dropInPlace = '/etc/systemd/system/docker.service.d/tartan.conf';
 
 export interface DockerdSettings {
   /** The flags of the running dockerd, else of the one that would be started. */
