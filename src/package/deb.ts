@@ -8,6 +8,12 @@ import { run } from './run.js';
 import { emptyTree, type Tree } from './tree.js';
 
 /**
+ * The administrator's conffile. Its text never changes, examples stand elsewhere: dpkg asks about one that both sides have
+ * changed, and an upgrade without a terminal fails then.
+ */
+const settingsFile = 'etc/default/tartand';
+
+/**
  * @param fast leaves the files as they are, which tests want
  * @returns the name of the file, below `into`
  */
@@ -17,8 +23,10 @@ export function makeDeb(release: Release, platform: Platform, programs: Tree, in
   tree.adopt(programs, 'usr');
   tree.write('usr/share/doc/tartan/changelog.gz', compressed(debianChangelog(version, epoch)));
   tree.copy(join(root, 'config/package/debian/lintian-overrides'), 'usr/share/lintian/overrides/tartan');
+  tree.copy(join(root, 'config/package/debian/tartand.default'), settingsFile);
   const files = tree.names();
   tree.write('DEBIAN/control', controlFile(version, platform, installedSize(tree, files)));
+  tree.write('DEBIAN/conffiles', `/${settingsFile}\n`);
   tree.write('DEBIAN/md5sums', checksums(tree, files));
   for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) {
     tree.copy(join(root, 'config/package/debian', script), join('DEBIAN', script), 0o755);
@@ -76,7 +84,7 @@ function installedSize(tree: Tree, files: readonly string[]): number {
 
 function checksums(tree: Tree, files: readonly string[]): string {
   return files
-    .filter(name => !lstatSync(tree.path(name)).isSymbolicLink())
+    .filter(name => name !== settingsFile && !lstatSync(tree.path(name)).isSymbolicLink())
     .map(
       name =>
         `${createHash('md5')

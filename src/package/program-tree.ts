@@ -93,7 +93,6 @@ function addSystemFiles(root: string, tree: Tree): void {
   tree.copy(config('systemd/tartand.service'), 'lib/systemd/system/tartand.service');
   tree.copy(config('sysusers.d/tartan.conf'), 'lib/sysusers.d/tartan.conf');
   for (const [folder, place] of Object.entries(configFolders)) tree.copyAll(config(folder), place);
-  // Put in its place by the first installation alone, so that no upgrade asks about what the administrator changed.
   tree.copy(config('tartand.default'), 'share/tartan/tartand.default');
   // Put in its place by `tartan init` alone.
   tree.copy(config('systemd/tartan-etcd.service'), 'share/tartan/systemd/tartan-etcd.service');

@@ -81,12 +81,15 @@ describe('the .deb', () => {
     }
   });
 
-  test('no settings of the administrator are in it, and every file has a checksum', () => {
+  test('the administrator has a conffile whose text never changes, every other file has a checksum', () => {
+    expect(held('DEBIAN/conffiles')).toBe('/etc/default/tartand\n');
+    const hash = createHash('sha256').update(held('etc/default/tartand')).digest('hex');
+    expect(hash).toBe('afdef91d9049ee622b059e7073d999fe601b80c11ef4d624705d0a8ab8e7b839');
     execFileSync('md5sum', ['--quiet', '-c', 'DEBIAN/md5sums'], { cwd: debian });
     const files = readdirSync(debian, { recursive: true, withFileTypes: true })
       .filter(entry => entry.isFile())
       .map(entry => join(entry.parentPath, entry.name).slice(debian.length + 1))
-      .filter(name => !name.startsWith('DEBIAN/'));
+      .filter(name => !name.startsWith('DEBIAN/') && name !== 'etc/default/tartand');
     expect(files.filter(name => name.startsWith('etc/'))).toEqual([]);
     expect(held('usr/share/tartan/tartand.default')).toBe(readFileSync(join(root, 'config/tartand.default'), 'utf8'));
     expect(
