@@ -123,7 +123,7 @@ case $part in
 		step 'Ignition' .cache/release/cloud/usr/bin/ignition-validate config/cloud/ignition.json
 		step 'its states on a host' env TARTAN_DEB="$(echo $made/first/*_amd64.deb)" vitest run --project long test/long/docker-gate.test.ts
 		[ "$(uname -m)" != x86_64 ] ||
-			step 'arm64: versions, addon and the unit project' bash test/support/arm64.sh $made/first/*-image-arm64.tar $made/arm64
+			step 'arm64: versions, the addon and a part of the unit project' bash test/support/arm64.sh $made/first/*-image-arm64.tar $made/arm64
 		for kind in npm image; do
 			step "the package: $kind" env TARTAN_PACKAGES="$PWD/$made/first" vitest run --project long "test/long/package-$kind.test.ts"
 		done
