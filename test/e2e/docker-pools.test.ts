@@ -10,7 +10,7 @@ import type { Finding } from '../../src/docker/verify/finding.js';
 import { composePlugin, DockerEngine, type EngineOptions } from '../support/docker-engine.js';
 import { expectWell, lookAt, namesOf } from '../support/doctor.js';
 import { engineOf } from '../support/flow-bed.js';
-import type { LabHost } from '../support/lab-host.js';
+import type { Flags, LabHost } from '../support/lab-host.js';
 import { transfer } from '../support/traffic.js';
 import { useLab } from '../support/use-lab.js';
 
@@ -22,13 +22,16 @@ const engines = {
 } as const satisfies Readonly<Record<string, EngineOptions>>;
 const available = Object.values(engines).every(({ version }) => DockerEngine.available(version));
 
+function flagsOf({ letter, spaces }: LabHost): Flags {
+  const merged = { 'docker-config': 'daemon-json', 'docker-daemon-json': join(spaces.directory, 'b.json') };
+  return { 'docker-pools': 'true', ...(letter === 'b' && merged) };
+}
+
 const lab = useLab({ nodes: available ? Object.keys(engines) : [], docker: true }, async opened => {
   const start = async (host: LabHost): Promise<void> => {
     const engine = new DockerEngine(host, engines[host.letter as keyof typeof engines]);
     host.engine = engine;
-    const merged = { 'docker-config': 'daemon-json', 'docker-daemon-json': join(opened.spaces.directory, 'b.json') };
-    const flags = { 'docker-pools': 'true', ...(host.letter === 'b' && merged) };
-    await host.startDaemon(flags, { PATH: engine.path }).waitForEvent('daemon.ready');
+    await host.startDaemon(flagsOf(host), { PATH: engine.path }).waitForEvent('daemon.ready');
     await host.startEngine();
   };
   await Promise.all(opened.hosts.map(start));
@@ -49,8 +52,8 @@ interface End {
 }
 
 /** The network namespace of the container gets the name of one more host's. */
-async function endOf(host: LabHost, container: string): Promise<End> {
-  const letter = `${host.letter}${container}`;
+async function endOf(host: LabHost, container: string, name = container): Promise<End> {
+  const letter = `${host.letter}${name}`;
   await lab().spaces.adoptContainer(letter, await engineOf(host).pidOf(container));
   return { letter: `${letter}c`, address: await engineOf(host).addressOf(container) };
 }
@@ -153,3 +156,32 @@ test.skipIf(!available)('Docker 20 takes no pools, says so everywhere, and goes 
   await engineOf(c).runContainer('till', { network: 'shop' });
   await expectWhole(await endOf(c, 'till'), { letter: a.containerNamespace, address: a.containerAddress });
 });
+
+if (process.env['TARTAN_DOCKER_MATRIX'] === 'all')
+  test.skipIf(!available)(
+    'Docker and tartand started again, in either order: the networks and their sources stay',
+    async () => {
+      const restartDocker = async (host: LabHost): Promise<void> => {
+        await engineOf(host).stopDaemon();
+        await engineOf(host).startDaemon();
+        await engineOf(host).docker('start', 'till');
+      };
+      const restartTartand = async (host: LabHost): Promise<void> => {
+        await host.stopDaemon();
+        await host.startDaemon(flagsOf(host), { PATH: engineOf(host).path }).waitForEvent('daemon.ready');
+      };
+      const orders = [
+        [restartDocker, restartTartand],
+        [restartTartand, restartDocker],
+      ];
+      for (const [round, order] of orders.entries()) {
+        for (const restart of order) await Promise.all(takers().map(restart));
+        await lab().waitForRoutes();
+        const [one, other] = await Promise.all(takers().map(host => endOf(host, 'till', `r${round}`)));
+        if (!one || !other) throw new Error('two hosts');
+        await expectWhole(one, other);
+        await expectWhole(other, one);
+        for (const host of takers()) expect(await verify(host)).toEqual([]);
+      }
+    },
+  );

@@ -100,6 +100,7 @@ case $part in
 		;;
 	docker)
 		step 'who sees whom, in every combination' env TARTAN_DOCKER_MATRIX=all vitest run --project e2e test/e2e/docker-flows.test.ts
+		step "Docker's own networks over restarts" env TARTAN_DOCKER_MATRIX=all vitest run --project e2e test/e2e/docker-pools.test.ts
 		step 'the demo' npm run -s demo
 		step 'twenty restarts' env TARTAN_RESTARTS=20 vitest run --project e2e test/e2e/docker-restarts.test.ts
 		;;
