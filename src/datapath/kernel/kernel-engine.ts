@@ -156,7 +156,8 @@ class KernelEngine implements Datapath {
 
   check(): void {
     this.#tun.check();
-    this.#checkPath();
+    // Changes of its devices are told by events of their own.
+    if (this.#clock.now() - this.#checkedMs >= checkMs) this.#checkPath();
     this.#tellOffer();
   }
 
