@@ -36,6 +36,7 @@ import { daemonSettingsOf } from '../cli/daemon-settings.js';
 import { describeHiddenPlace } from '../cli/install-place.js';
 import { version } from '../cli/version.js';
 import { peerIcmp } from './peer-icmp.js';
+import { tidyMemoryLater } from './tidy-memory.js';
 import { feedWatchdog } from './watchdog.js';
 
 /** @returns the exit status */
@@ -78,7 +79,10 @@ async function serve(options: DaemonOptions, output: DaemonLog, env: NodeJS.Proc
   const backOff = openBackOff(directoriesOf(defaultNetworkName, options).runDir, bootClock, log);
   try {
     const agent = await openAgent(options, output, scope, state => {
-      if (state.startsWith('READY=1')) backOff.reset();
+      if (state.startsWith('READY=1')) {
+        backOff.reset();
+        scope.defer('memory', tidyMemoryLater());
+      }
       notify(state);
     });
     await agent.run(stop.signal);

@@ -73,7 +73,12 @@ function imageConfig(version: string, epoch: number, platform: Platform, layerId
     architecture: platform.debian,
     os: 'linux',
     config: {
-      Env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin'],
+      // The last two as in the unit.
+      Env: [
+        'PATH=/usr/sbin:/usr/bin:/sbin:/bin',
+        'NODE_OPTIONS=--max-semi-space-size=1 --v8-pool-size=1',
+        'MALLOC_ARENA_MAX=1',
+      ],
       Entrypoint: ['/usr/sbin/tartand'],
       Labels: { 'org.opencontainers.image.title': 'tartan', 'org.opencontainers.image.version': version },
     },

@@ -11,6 +11,7 @@ import { idleSizes } from './goals.js';
 import { Collector, median, type Group } from './groups.js';
 import { underUnit } from './kernel-engine.js';
 import { link, Lab, type Side, type Underlay } from './lab.js';
+import { unitSetting } from './priority.js';
 import { run, Running, tree } from './process.js';
 import type { RoundOptions } from './rounds.js';
 import { countMetric } from './tests.js';
@@ -37,16 +38,22 @@ const ready = countMetric('idle-ready', 'start to READY=1, or to its end', 's', 
 interface Programs {
   readonly node: string;
   readonly tartand: string;
-  /** What the unit puts before the program. */
-  readonly flags: readonly string[];
 }
+
+/** What the unit puts into the environment. */
+const unitEnvironment = Object.fromEntries(
+  [...unitSetting('Environment').matchAll(/"?(\w+)=([^"]*?)(?:"|(?= \w+=)|$)/g)].map(([, name, value]) => [
+    name,
+    value,
+  ]),
+);
 
 function findPrograms(): Programs {
   const processor = process.arch === 'arm64' ? 'arm64' : 'amd64';
   const home = join(tree, '.cache/package', processor, 'programs/lib/tartan');
   const packaged = join(home, 'dist/bundle/tartand.js');
-  if (existsSync(packaged)) return { node: join(home, 'bin/node'), tartand: packaged, flags: [] };
-  return { node: process.execPath, tartand: join(tree, 'dist/tartand.js'), flags: [] };
+  if (existsSync(packaged)) return { node: join(home, 'bin/node'), tartand: packaged };
+  return { node: process.execPath, tartand: join(tree, 'dist/tartand.js') };
 }
 
 interface Host {
@@ -56,13 +63,15 @@ interface Host {
 }
 
 /** A daemon with directories of its own, and the capabilities of the unit. */
-function startDaemon({ node, flags, tartand }: Programs, lab: Lab, side: Side, etcd: string, env = {}): Running {
+function startDaemon({ node, tartand }: Programs, lab: Lab, side: Side, etcd: string, env = {}): Running {
   const directory = directoryOf(lab, side);
   mkdirSync(directory, { recursive: true });
   const places = [`--run-dir=${directory}/run`, `--state-dir=${directory}/state`];
   const files = [`--subnet-file=${directory}/subnet.env`, `--docker-env-file=${directory}/docker.env`];
   const options = [`--iface=${link}`, `--etcd-endpoints=${etcd}`, ...places, ...files];
-  return new Running(lab.on(side, [...underUnit(), node, ...flags, tartand, ...options]), { env });
+  return new Running(lab.on(side, [...underUnit(), node, tartand, ...options]), {
+    env: { ...unitEnvironment, ...env },
+  });
 }
 
 function directoryOf(lab: Lab, side: Side): string {
