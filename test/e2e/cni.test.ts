@@ -21,14 +21,14 @@ test.skipIf(!hasCni)(
   async () => {
     const [a, b] = [lab().node('a'), lab().node('b')];
     const before = await a.run('iptables-save', '-t', 'nat');
-    const pod = await Pod.open(a, 'ap');
+    const pod = await Pod.open(a, 'p');
     const [given = ''] = await pod.add();
     const address = given.replace(/\/24$/, '');
     expect(prefixContains(parsePrefix(a.subnet), parseIpv4(address))).toBe(true);
     expect(await a.run('ip', '-br', '-4', 'address', 'show', 'cni0')).toContain(a.subnet.replace('.0/', '.1/'));
-    expect(await run(lab().spaces.inside('ap', ['cat', '/sys/class/net/eth0/mtu']))).toBe('1464\n');
+    expect(await run(lab().spaces.inside('p', ['cat', '/sys/class/net/eth0/mtu']))).toBe('1464\n');
     const ends = [
-      { letter: 'ap', address },
+      { letter: 'p', address },
       { letter: b.containerNamespace, address: b.containerAddress },
     ];
     for (const [from, to] of [ends, [...ends].reverse()]) {
@@ -47,7 +47,7 @@ test.skipIf(!hasCni)(
 
 test.skipIf(!hasCni)('docker0 and cni0 on one lease are found, and named', async () => {
   const b = lab().node('b');
-  const pod = await Pod.open(b, 'bp');
+  const pod = await Pod.open(b, 'q');
   await pod.add();
   const { stdout } = await b.tool('docker', 'verify', '-o', 'json', '--docker-host', engineOf(b).url);
   const { findings } = JSON.parse(stdout) as { findings: Finding[] };
