@@ -93,7 +93,7 @@ export class TreeHost extends SystemdHost {
   }
 
   async containerAddress(): Promise<string> {
-    const form = '{{.NetworkSettings.IPAddress}}';
+    const form = '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}';
     return (await this.run(['docker', 'inspect', '-f', form, box])).trim();
   }
 
@@ -141,7 +141,8 @@ export class TreeHost extends SystemdHost {
         .filter(name => !name.startsWith('veth')),
       routes: (await lines('ip', '-4', 'route', 'show', 'table', 'all', 'type', 'unicast')).map(withoutBridge),
       rules: (await lines('iptables-save'))
-        .filter(line => !line.startsWith('#'))
+        // Docker 28 and later leaves a table without rules.
+        .filter(line => !/^[#*]/.test(line))
         .map(line => withoutBridge(line.replace(/\[\d+:\d+\]/, ''))),
       accounts: await lines('cut', '-d:', '-f1', '/etc/passwd'),
     };
