@@ -64,6 +64,16 @@ static uint32_t resolve(struct bpf_insn *program, size_t count)
 	return left;
 }
 
+/* The verifier gives up when a signal comes. */
+static int load(union bpf_attr *a)
+{
+	for (int attempt = 1;; attempt++) {
+		int fd = bpf(BPF_PROG_LOAD, a);
+		if (fd >= 0 || errno != EAGAIN || attempt == LOAD_ATTEMPTS)
+			return fd;
+	}
+}
+
 int bpf_load(struct bpf_insn *program, size_t count)
 {
 	union bpf_attr a;
@@ -74,7 +84,7 @@ int bpf_load(struct bpf_insn *program, size_t count)
 	a.insn_cnt = resolve(program, count);
 	a.license = (uintptr_t) "Apache-2.0";
 
-	return bpf(BPF_PROG_LOAD, &a);
+	return load(&a);
 }
 
 int bpf_load_filter(const char *name, const struct bpf_insn *program, size_t count, char *log, uint32_t log_bytes)
@@ -91,12 +101,7 @@ int bpf_load_filter(const char *name, const struct bpf_insn *program, size_t cou
 	a.log_size = log != NULL ? log_bytes : 0;
 	strncpy(a.prog_name, name, sizeof a.prog_name - 1);
 
-	/* The verifier gives up when a signal comes. */
-	for (int attempt = 1;; attempt++) {
-		int fd = bpf(BPF_PROG_LOAD, &a);
-		if (fd >= 0 || errno != EAGAIN || attempt == LOAD_ATTEMPTS)
-			return fd;
-	}
+	return load(&a);
 }
 
 static int on_entry(enum bpf_cmd command, int map, const void *key, const void *value)

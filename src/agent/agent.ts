@@ -356,6 +356,7 @@ export class Agent {
       await pauseUntilRung(this.ports.clock, tickMs, this.#ticks, signal);
       if (this.hasTunnel) this.ports.datapath.check();
       if (this.peers.useSavedPeers()) this.reconciler.ring();
+      if (this.ports.docker.isChangedByOthers()) this.reconciler.ringHost();
     }
   }
 

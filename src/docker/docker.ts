@@ -41,4 +41,6 @@ export interface DockerFiles {
    * @throws TartanError HOST_REFUSED or CONFIG_INVALID naming the file; an older file stays as it was
    */
   write(settings: DockerSettings): Promise<DockerWriteResult>;
+  /** Whether one of these files, or Docker's own, is another one than at the end of the last `write`. It only looks. */
+  isChangedByOthers(): boolean;
 }

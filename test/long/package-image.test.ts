@@ -39,13 +39,14 @@ const flannelDir = (host: LabHost): string => join(host.spaces.directory, host.l
 /** As the README and config/compose have it. */
 async function runImage(host: LabHost, etcd: string, kept: readonly string[]): Promise<void> {
   for (const folder of [host.runDir, host.stateDir, flannelDir(host)]) mkdirSync(folder, { recursive: true });
-  await engineOf(host).docker(
-    ...['run', '-d', '--name', 'tartand', '--network', 'host', '--pid', 'host', '--restart', 'unless-stopped'],
-    ...['--cap-drop', 'ALL', ...kept.flatMap(name => ['--cap-add', name.replace('CAP_', '')])],
-    ...['--device', '/dev/net/tun', ...security.flatMap(option => ['--security-opt', option])],
-    ...['-v', `${host.runDir}:/run/tartan`, '-v', `${flannelDir(host)}:/run/flannel`],
-    ...['-v', `${host.stateDir}:/var/lib/tartan`, '-e', `TARTAN_ETCD_ENDPOINTS=${etcd}`, `tartan:${version}`],
-  );
+  const options = [
+    ['run', '-d', '--name', 'tartand', '--network', 'host', '--pid', 'host', '--restart', 'unless-stopped'],
+    ['--cap-drop', 'ALL', ...kept.flatMap(name => ['--cap-add', name.replace('CAP_', '')])],
+    ['--device', '/dev/net/tun', ...security.flatMap(option => ['--security-opt', option])],
+    ['-v', `${host.runDir}:/run/tartan`, '-v', `${flannelDir(host)}:/run/flannel`],
+    ['-v', `${host.stateDir}:/var/lib/tartan`, '-e', `TARTAN_ETCD_ENDPOINTS=${etcd}`],
+  ];
+  await engineOf(host).docker(...options.flat(), `tartan:${version}`);
   await ready(host);
 }
 

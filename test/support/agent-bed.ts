@@ -37,6 +37,7 @@ export function make(options: Partial<AgentOptions> = {}, needsForwarding = fals
   };
   const docker = {
     previousSubnet: () => parsePrefix('10.5.9.0/24'),
+    isChangedByOthers: () => false,
     write: async (settings: DockerSettings) => {
       if (JSON.stringify(settings) !== JSON.stringify(written.at(-1))) written.push(settings);
       return { written: [], conflicts: [...conflicts], needsForwarding };

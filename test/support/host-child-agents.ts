@@ -81,6 +81,7 @@ async function start(network: (typeof networks)[number], number: number): Promis
       datapath,
       docker: {
         previousSubnet: () => undefined,
+        isChangedByOthers: () => false,
         write: async () => ({ written: [], conflicts: [], needsForwarding: false }),
       },
       state: new StateFile(stateDir),

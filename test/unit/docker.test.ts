@@ -135,6 +135,24 @@ describe('the files', () => {
     }
   });
 
+  it('tell what others did to them since, also to a daemon.json that was not there', async () => {
+    const files = open();
+    expect(files.isChangedByOthers()).toBe(false);
+    await files.write(settings);
+    expect(files.isChangedByOthers()).toBe(false);
+    const { subnetFile, dockerEnvFile, docker } = options();
+    for (const change of [
+      () => rmSync(dockerEnvFile),
+      () => writeFileSync(subnetFile, 'DOCKER_OPTS=""\n'),
+      () => writeFileSync(docker.daemonJsonFile, '{}\n'),
+    ]) {
+      change();
+      expect(files.isChangedByOthers()).toBe(true);
+      await files.write(settings);
+      expect(files.isChangedByOthers()).toBe(false);
+    }
+  });
+
   it('replace a symbolic link instead of following it', async () => {
     const target = at('precious');
     writeFileSync(target, 'mine');

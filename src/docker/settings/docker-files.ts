@@ -2,6 +2,7 @@
  * Writes the files for Docker, mode 0644: `subnet.env` for flannel's readers, `docker.env` for Docker's unit, and only
  * when asked for Docker's own daemon.json. The settings stand in one of the last two, never in both.
  */
+import { statSync } from 'node:fs';
 import { isTartanError, messageOf, TartanError } from '../../lib/errors.js';
 import { readBounded, writeFileAtomic, readTextFile } from '../../lib/file.js';
 import {
@@ -62,6 +63,8 @@ export function openDockerFiles(
   const { subnetFile, dockerEnvFile, docker } = options;
   const version = new DockerdVersion(dockerd);
   const backend = new FirewallBackend(docker.firewall, version);
+  const stamps = (): string => [subnetFile, dockerEnvFile, docker.daemonJsonFile].map(stampOf).join(' ');
+  let written: string | undefined;
   const usesNftables = (): boolean =>
     readFile(docker.daemonJsonFile).options.get('firewall-backend') === 'nftables' ||
     findDockerdFlags(dockerEnvFile, root).some(
@@ -72,6 +75,7 @@ export function openDockerFiles(
       const text = readBounded(subnetFile, maxVariablesBytes);
       return text === undefined ? undefined : parseSubnetEnv(text);
     },
+    isChangedByOthers: () => written !== undefined && written !== stamps(),
     async write(settings) {
       const { wanted, problem } = await backend.wantsOptions(usesNftables);
       const parts = checkParts(settings.subnet, docker);
@@ -79,10 +83,13 @@ export function openDockerFiles(
       const major = parts.pools.length > 0 ? await version.major() : undefined;
       const pools = yieldPools(poolOptions(parts.pools, settings.mtu, major ?? 0), othersOf(options, root));
       const all = [...basic, ...pools.options];
-      const written = writeSubnetFile(subnetFile, settings);
+      // A write that fails is tried again by its caller.
+      written = undefined;
+      const subnetFiles = writeSubnetFile(subnetFile, settings);
       const report = docker.config === 'env' ? writeFlags(options, all) : writeMerged(options, all, root);
+      written = stamps();
       return {
-        written: [...written, ...report.written],
+        written: [...subnetFiles, ...report.written],
         conflicts: [
           ...report.conflicts,
           ...(problem === undefined ? [] : [problem]),
@@ -93,6 +100,16 @@ export function openDockerFiles(
       };
     },
   };
+}
+
+/** Tells one version of a file from the next without reading it. */
+function stampOf(path: string): string {
+  try {
+    const { ino, mtimeNs, size } = statSync(path, { bigint: true });
+    return `${ino}:${mtimeNs}:${size}`;
+  } catch {
+    return 'none';
+  }
 }
 
 /** Says why Docker gets no pools, where the engine is the reason. */
