@@ -18,6 +18,7 @@ import {
   type HttpRequest,
   type HttpResponse,
 } from './limited-http.js';
+import { statusSocketPath } from './socket-path.js';
 
 export interface StatusAnswers {
   readonly status: () => Status;
@@ -37,10 +38,6 @@ export interface StatusServerOptions extends StatusAnswers {
 const groupName = 'tartan';
 /** sun_path of unix(7) has 108 bytes, with the closing zero. */
 const maxPathBytes = 107;
-
-export function statusSocketPath(runDir: string): string {
-  return `${runDir}/tartand.sock`;
-}
 
 /** @throws TartanError USAGE, PERMISSION or CONFIG_INVALID when the socket cannot be made */
 export async function openStatusServer(options: StatusServerOptions): Promise<Closable> {

@@ -13,7 +13,7 @@ import { exitStatus, type ExitStatus } from './error.js';
 
 /** @param fix put right what is ours, then look again */
 export async function examine(call: Call, fix: boolean): Promise<ExitStatus> {
-  const fixed = fix ? call.io.ports.doctor.fix(await gather(call)) : [];
+  const fixed = fix ? await call.io.ports.doctor.fix(await gather(call)) : [];
   const report = await diagnose(call, fixed);
   print(call, report, (output, paint) => formatDoctor(report, output, paint));
   return report.ok ? exitStatus.ok : exitStatus.checkFailed;

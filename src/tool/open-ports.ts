@@ -1,20 +1,14 @@
 /** Opens the tool's ports on the real etcd, the real sockets and this process. */
 import { text } from 'node:stream/consumers';
 import { readDaemonEnvironment } from '../cli/environment-file.js';
-import { createEngineNetwork, readEngine } from '../docker/engine.js';
 import { errnoOf } from '../lib/errors.js';
 import { evidencePort } from './bugreport/evidence.js';
-import { readDockerFacts } from './docker-facts.js';
-import { readDoctorFacts } from './doctor-facts.js';
-import { fixOwn } from './doctor-fix.js';
-import { openEcho } from './echo.js';
 import type { TerminalPort, ToolIo, ToolPorts } from './ports.js';
 import { readEvents, readSettings, readStatus } from './status-client.js';
-import { readWay } from './trace-facts.js';
 
 export function openToolPorts(): ToolPorts {
   return {
-    // The client of etcd is half of the program, and most commands do not ask etcd.
+    // What most commands do not need is loaded by those that do: the client of etcd is half of the program.
     openStore: async options => (await import('./open-store.js')).openStore(options),
     readStatus,
     readEvents,
@@ -23,12 +17,19 @@ export function openToolPorts(): ToolPorts {
     cleanup: async request => (await import('./cleanup.js')).cleanUpHost(request),
     withoutForwarding: async (runDir, work) => (await import('./cleanup.js')).withoutForwarding(runDir, work),
     withoutDaemon: async (runDir, work) => (await import('./cleanup.js')).withoutDaemon(runDir, work),
-    openEcho,
+    openEcho: async () => (await import('./echo.js')).openEcho(),
     terminal,
-    readWay,
-    doctor: { readFacts: readDoctorFacts, fix: fixOwn },
+    readWay: async request => (await import('./trace-facts.js')).readWay(request),
+    doctor: {
+      readFacts: async request => (await import('./doctor-facts.js')).readDoctorFacts(request),
+      fix: async facts => (await import('./doctor-fix.js')).fixOwn(facts),
+    },
     evidence: evidencePort,
-    docker: { readFacts: readDockerFacts, readEngine, createNetwork: createEngineNetwork },
+    docker: {
+      readFacts: async place => (await import('./docker-facts.js')).readDockerFacts(place),
+      readEngine: async path => (await import('../docker/engine.js')).readEngine(path),
+      createNetwork: async (path, wanted) => (await import('../docker/engine.js')).createEngineNetwork(path, wanted),
+    },
   };
 }
 

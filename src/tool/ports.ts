@@ -104,7 +104,7 @@ export interface DoctorPorts {
   /** Never fails and takes two seconds at most: a fact that cannot be had in time says why. */
   readFacts(request: DoctorRequest): Promise<Pick<DoctorFacts, 'own' | 'host' | 'underlay'>>;
   /** Puts right what is ours alone. @returns one line for each change, or failure */
-  fix(facts: DoctorFacts): readonly string[];
+  fix(facts: DoctorFacts): Promise<readonly string[]>;
 }
 
 /** What `tartan bugreport` reads and writes. */

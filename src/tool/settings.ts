@@ -15,6 +15,9 @@ import { resolvePath } from '../cli/paths.js';
 import { environmentNames, findFlag, type FlagName } from '../cli/flags.js';
 import { readGoBoolean, type Environment } from '../cli/flag-syntax.js';
 
+/** Where `tartan web` offers its page. */
+export const defaultWebListen = '127.0.0.1:8286';
+
 /** Options by camel-case name, as commander returns them. */
 export type OptionValues = Readonly<Record<string, unknown>>;
 

@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { readEventFiles } from '../admin/event-file.js';
 import { eventListOf, eventListSchema } from '../admin/events.js';
-import { statusSocketPath } from '../admin/status-server.js';
+import { statusSocketPath } from '../admin/socket-path.js';
 import { statusSchema } from '../agent/status.js';
 import { daemonSettingsSchema, type DaemonSettings } from '../cli/daemon-settings.js';
 import { errnoOf, messageOf } from '../lib/errors.js';

@@ -5,7 +5,6 @@
 import { basename } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { showDockerPlan, verifyDocker } from './docker-commands.js';
-import { examine } from './doctor.js';
 import { createDockerNetwork } from './docker-network.js';
 import { writeDockerOpts } from './docker-opts.js';
 import { eventLevels, readSince, showEvents } from './event-commands.js';
@@ -17,11 +16,9 @@ import { showPeers } from './peers.js';
 import { peerStates } from './peer-view.js';
 import type { ToolIo } from './ports.js';
 import { cleanUp, getConfig, showLeases, setConfig, showStatus, validateConfig, type Call } from './commands.js';
-import { writeBugReport } from './bugreport/bugreport.js';
 import { exitStatus, formatToolError, toolErrorOf, usageError, type ExitStatus, type ToolError } from './error.js';
-import { addEtcdOptions, addFlag, ToolSettings, type OptionValues } from './settings.js';
+import { addEtcdOptions, addFlag, defaultWebListen, ToolSettings, type OptionValues } from './settings.js';
 import { showTop } from './top.js';
-import { defaultWebListen, serveWeb } from './web-command.js';
 import { traceWay } from './trace.js';
 import { addSetup } from './setup-commands.js';
 import { showVersion } from './version-command.js';
@@ -218,7 +215,7 @@ function addDoctor(parent: Command, run: Run): void {
     )
     .option('--fix', 'put right what is of tartan alone: settings of its link, its file with the subnet');
   addDockerHost(addDockerFiles(addFlag(addEtcdOptions(command), 'state-dir'))).action(() =>
-    run(command, (call, values) => examine(call, values['fix'] === true)),
+    run(command, async (call, values) => (await import('./doctor.js')).examine(call, values['fix'] === true)),
   );
 }
 
@@ -264,7 +261,9 @@ function addBugReport(parent: Command, run: Run): void {
     .description('write one archive with what helps to find a fault of this host, without passwords, tokens and keys')
     .option('--output <file>', 'a new file that ends with .tar.gz or .tar (one of its own in this directory)');
   addHost(addEtcdOptions(command)).action(() =>
-    run(command, (call, { output }) => writeBugReport(call, typeof output === 'string' ? output : undefined)),
+    run(command, async (call, { output }) =>
+      (await import('./bugreport/bugreport.js')).writeBugReport(call, typeof output === 'string' ? output : undefined),
+    ),
   );
 }
 
@@ -357,7 +356,9 @@ function addWeb(parent: Command, run: Run): void {
     .option('--status <file...>', 'other hosts in one picture: what tartan status -o json wrote there')
     .option('--hosts <file>', 'and these, asked by tartand --status-listen: lines of URL, TOKEN-FILE and CA-FILE')
     .addHelpText('after', '\nAn address that other hosts reach needs --token-file, --tls-cert and --tls-key.');
-  addHost(addEtcdOptions(command)).action(() => run(command, serveWeb));
+  addHost(addEtcdOptions(command)).action(() =>
+    run(command, async (call, values) => (await import('./web-command.js')).serveWeb(call, values)),
+  );
 }
 
 /** Adds the files that are read while the daemon cannot be asked. */

@@ -23,10 +23,8 @@ import type { Call } from './commands.js';
 import { exitStatus, ToolError, usageError, type ExitStatus } from './error.js';
 import { leaseListOf } from './lease-view.js';
 import type { ToolStore } from './ports.js';
-import type { OptionValues } from './settings.js';
+import { defaultWebListen, type OptionValues } from './settings.js';
 import { withoutControls } from './table.js';
-
-export const defaultWebListen = '127.0.0.1:8286';
 
 interface WebOptions {
   readonly where: ListenAddress | { readonly socketPath: string };

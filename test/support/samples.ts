@@ -135,6 +135,6 @@ export const noPorts: ToolPorts = {
     onInterrupt: () => ({ signal: new AbortController().signal, release: () => {} }),
   },
   evidence: { readFile: () => ({ known: true, value: undefined }), run: unexpected, writeNew: () => {} },
-  doctor: { readFacts: unexpected, fix: () => [] },
+  doctor: { readFacts: unexpected, fix: async () => [] },
   docker: { readFacts: unexpected, readEngine: unexpected, createNetwork: unexpected },
 };
