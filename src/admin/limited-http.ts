@@ -4,20 +4,13 @@
  * a limit on the life of a connection. Where there are too many the slowest client is dropped, never the newest. Malformed input is answered with
  * 400 and the connection is closed; nothing that a client sends makes the daemon throw.
  */
-import {
-  createServer,
-  STATUS_CODES,
-  type IncomingHttpHeaders,
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-} from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import type { IncomingHttpHeaders, IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { ListenOptions, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { AnswerQueue } from './answer-queue.js';
 import { messageOf } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
+import { nodeHttp, nodeHttps } from '../lib/node-http.js';
 
 export interface HttpRequest {
   readonly path: string;
@@ -105,8 +98,8 @@ export function createLimitedServer(name: string, handler: HttpHandler, log: Log
     else void readBody(request).then(body => (body === undefined ? answer(bodyTooLong) : answer(undefined, body)));
   };
   const server: Server = tls
-    ? createTlsServer({ ...options, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: idleMs }, onRequest)
-    : createServer(options, onRequest);
+    ? nodeHttps().createServer({ ...options, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: idleMs }, onRequest)
+    : nodeHttp().createServer(options, onRequest);
   limitServer(server, limits);
   // The whole request must have come by then: a client that sends one byte at a time is never idle.
   server.on(tls ? 'secureConnection' : 'connection', (socket: Socket) => {
@@ -225,7 +218,7 @@ const partBytes = 64 * 1024;
 /** @param onPart called whenever the kernel has taken a part of the answer */
 function respond(response: ServerResponse, { status, type, body, headers }: HttpResponse, onPart: () => void): void {
   const bytes = typeof body === 'string' ? Buffer.from(body) : body;
-  response.writeHead(status, STATUS_CODES[status], {
+  response.writeHead(status, nodeHttp().STATUS_CODES[status], {
     'Content-Type': type,
     'Content-Length': bytes.length,
     'Cache-Control': 'no-store',

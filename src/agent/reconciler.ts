@@ -35,7 +35,7 @@ export interface ReconcilerPorts {
  * sweep took, and a minute at most.
  */
 const sweep = { factor: 100, mostMs: 60_000 } as const;
-/** Passes are so many times rarer where the kernel tells of every change: it tells of no file, and not of all settings. */
+/** Passes are so many times rarer where the kernel tells of every change, which it does not of all settings. */
 const heardFactor = 6;
 /** Of a change in a sentence; the fields have all of it. */
 const longestChange = 100;

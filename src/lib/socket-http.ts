@@ -1,12 +1,6 @@
 /** One HTTP request over a unix socket or to an URL, bounded in time and memory. The connection is not kept. */
-import { createRequire } from 'node:module';
-import type * as Http from 'node:http';
-import type * as Https from 'node:https';
-
-const load = createRequire(import.meta.url);
-/** An import reads every name of the module, and some of these load fetch and web sockets: 20 ms of each command's start. */
-const http = (): typeof Http => load('node:http') as typeof Http;
-const https = (): typeof Https => load('node:https') as typeof Https;
+import type { ClientRequest } from 'node:http';
+import { nodeHttp, nodeHttps } from './node-http.js';
 
 export interface SocketRequest {
   readonly socketPath: string;
@@ -28,7 +22,7 @@ export function askSocket({ socketPath, path, body, timeoutMs, maxBytes }: Socke
   const headers = { Host: 'localhost', ...(body && { 'Content-Type': 'application/json' }) };
   const method = body ? 'POST' : 'GET';
   const options = { socketPath, path, method, headers, agent: false, signal: AbortSignal.timeout(timeoutMs) };
-  return receive(http().request(options), maxBytes, body && JSON.stringify(body));
+  return receive(nodeHttp().request(options), maxBytes, body && JSON.stringify(body));
 }
 
 export interface UrlRequest extends Pick<SocketRequest, 'timeoutMs' | 'maxBytes'> {
@@ -43,11 +37,13 @@ export interface UrlRequest extends Pick<SocketRequest, 'timeoutMs' | 'maxBytes'
 export function askUrl({ url, headers, ca, timeoutMs, maxBytes }: UrlRequest): Promise<SocketResponse> {
   const options = { headers, agent: false, signal: AbortSignal.timeout(timeoutMs) };
   const sent =
-    url.protocol === 'https:' ? https().request(url, { ...options, ...(ca && { ca }) }) : http().request(url, options);
+    url.protocol === 'https:'
+      ? nodeHttps().request(url, { ...options, ...(ca && { ca }) })
+      : nodeHttp().request(url, options);
   return receive(sent, maxBytes);
 }
 
-function receive(sent: Http.ClientRequest, maxBytes: number, body?: string): Promise<SocketResponse> {
+function receive(sent: ClientRequest, maxBytes: number, body?: string): Promise<SocketResponse> {
   return new Promise((resolve, reject) => {
     sent.on('response', response => {
       const parts: Buffer[] = [];

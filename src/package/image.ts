@@ -34,11 +34,7 @@ export function makeImage(release: Release, platform: Platform, programs: Tree, 
   const archive = new Tree(join(work, 'archive'));
   const plain = readFileSync(join(work, 'layer.tar'));
   const layer = addBlob(archive, mediaType('layer.v1.tar+gzip'), gzipSync(plain, { level }));
-  const config = addBlob(
-    archive,
-    mediaType('config.v1+json'),
-    json(imageConfig(version, epoch, platform, digestOf(plain))),
-  );
+  const config = addBlob(archive, mediaType('config.v1+json'), json(imageConfig(release, platform, digestOf(plain))));
   const manifest = { schemaVersion: 2, mediaType: mediaType('manifest.v1+json'), config, layers: [layer] };
   const descriptor = addBlob(archive, manifest.mediaType, json(manifest));
   archive.write('oci-layout', json({ imageLayoutVersion: '1.0.0' }));
@@ -66,25 +62,27 @@ function addDebian(cache: string, platform: Platform, root: Tree): void {
   root.write('etc/group', 'root:x:0:\n');
 }
 
-function imageConfig(version: string, epoch: number, platform: Platform, layerId: string): unknown {
+function imageConfig({ root, version, epoch }: Release, platform: Platform, layerId: string): unknown {
   const created = new Date(epoch * 1000).toISOString();
   return {
     created,
     architecture: platform.debian,
     os: 'linux',
     config: {
-      // The last two as in the unit.
-      Env: [
-        'PATH=/usr/sbin:/usr/bin:/sbin:/bin',
-        'NODE_OPTIONS=--max-semi-space-size=1 --v8-pool-size=1',
-        'MALLOC_ARENA_MAX=1',
-      ],
+      Env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', ...unitEnvironment(root)],
       Entrypoint: ['/usr/sbin/tartand'],
       Labels: { 'org.opencontainers.image.title': 'tartan', 'org.opencontainers.image.version': version },
     },
     rootfs: { type: 'layers', diff_ids: [layerId] },
     history: [{ created, created_by: 'npm run package' }],
   };
+}
+
+/** @returns the variables that the unit sets (systemd.exec(5)): what Node.js and malloc are told */
+function unitEnvironment(root: string): readonly string[] {
+  const unit = readFileSync(join(root, 'config/systemd/tartand.service'), 'utf8');
+  const line = /^Environment=(.*)$/m.exec(unit)?.[1] ?? '';
+  return [...line.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, bare]) => quoted ?? bare ?? '');
 }
 
 function imageIndex(descriptor: Descriptor, version: string, platform: Platform): unknown {

@@ -4,6 +4,7 @@
  */
 import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { statusSocketPath } from '../admin/socket-path.js';
 import { loadNodeId, nodeIdFile } from '../agent/local-node.js';
 import { StateFile } from '../agent/state-file.js';
 import { linkNames, tunnelDevice } from '../backend/all.js';
@@ -108,7 +109,7 @@ export async function withoutDaemon<T>(runDir: string, work: () => Promise<T>): 
 function removeFiles(runDir: string, stateDir: string): readonly string[] {
   const written = new StateFile(stateDir).writtenFiles();
   const envFile = join(runDir, 'docker.env');
-  const ours = [envFile, gateFile(envFile), ...['tartand.sock', lockName].map(name => join(runDir, name))];
+  const ours = [envFile, gateFile(envFile), statusSocketPath(runDir), join(runDir, lockName)];
   const gone = [...new Set([...written, ...ours])].filter(path => existsSync(path));
   for (const path of gone) rmSync(path, { force: true });
   if (existsSync(runDir) && readdirSync(runDir).length === 0) rmdirSync(runDir);

@@ -1,7 +1,6 @@
 /** Names the cause of a connection that failed, with the next step. The client has its own words for most of them. */
-import { request as requestPlain } from 'node:http';
-import { request as requestTls } from 'node:https';
 import { connect } from 'node:tls';
+import { nodeHttp, nodeHttps } from '../../lib/node-http.js';
 import { hostAndPort, isPlain, readTlsFiles, type EtcdOptions } from './options.js';
 
 const probeMs = 1_000;
@@ -70,7 +69,7 @@ async function speaksTls(endpoint: string): Promise<boolean> {
 async function speaksPlain(endpoint: string): Promise<boolean> {
   return new Promise(resolve => {
     const url = new URL('/version', endpoint.replace(/^https:/, 'http:'));
-    const request = requestPlain(url, { agent: false, timeout: probeMs }, answer => {
+    const request = nodeHttp().request(url, { agent: false, timeout: probeMs }, answer => {
       answer.resume();
       // Go's TLS server answers plain HTTP too, with 400.
       resolve(answer.statusCode !== 400);
@@ -86,7 +85,7 @@ export async function isInV2Store(options: EtcdOptions, endpoint: string, key: s
   return new Promise(resolve => {
     const tls = isPlain(endpoint) ? undefined : readTlsFiles(options);
     const files = tls ? { ca: tls.rootCertificate, cert: tls.certChain, key: tls.privateKey } : {};
-    const send = isPlain(endpoint) ? requestPlain : requestTls;
+    const { request: send } = isPlain(endpoint) ? nodeHttp() : nodeHttps();
     const request = send(new URL(path, endpoint), { ...files, agent: false, timeout: probeMs }, answer => {
       answer.resume();
       resolve(answer.statusCode === 200);
