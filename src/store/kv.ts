@@ -81,7 +81,7 @@ export interface Kv {
   list(range: KeyRange, o: AbortOptions): Promise<Listing>;
   /** Reads single keys in one linearizable call; those that are absent are left out. */
   read(keys: readonly Buffer[], o: AbortOptions): Promise<Listing>;
-  /** Does all writes if all compares hold, else none. The transaction is never sent twice. */
+  /** Does all writes if all compares hold, else none. It is never sent twice, unless it compares nothing. */
   commit(compares: readonly Compare[], writes: readonly Write[], o: AbortOptions): Promise<Commit>;
   /** @returns the lease id */
   grantLease(ttlSeconds: number, o: AbortOptions): Promise<string>;

@@ -47,8 +47,6 @@ export async function getNetworkText(kv: Kv, prefix: string, { signal }: AbortOp
 
 export async function putNetworkText(kv: Kv, prefix: string, text: string, { signal }: AbortOptions): Promise<void> {
   const { config } = new Keys(prefix);
-  // A write is never sent twice, so a read first finds an endpoint that answers.
-  await kv.list(onlyKey(config), { signal });
   await kv.commit([], [{ kind: 'put', key: config, value: Buffer.from(text), leaseId: '0' }], { signal });
 }
 

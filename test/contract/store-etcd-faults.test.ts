@@ -9,6 +9,7 @@ import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import { Keys } from '../../src/store/keys.js';
 import type { Kv } from '../../src/store/kv.js';
 import { openLeaseStore } from '../../src/store/leases.js';
+import { getNetworkText, putNetworkText } from '../../src/store/operator.js';
 import type { LeaseStore } from '../../src/store/store.js';
 import { EtcdServer, freePort } from '../support/etcd.js';
 import { Relay } from '../support/relay.js';
@@ -242,6 +243,20 @@ describe('endpoints', () => {
     } finally {
       silent.close();
       silent.unref();
+    }
+  });
+
+  it('are left by a first call that writes what may be written twice', async () => {
+    const dead = `http://127.0.0.1:${await freePort()}`;
+    const clients = Array.from({ length: 12 }, () =>
+      openEtcd({ endpoints: [dead, server.endpoint], prefix }, silentLog),
+    );
+    try {
+      const texts = clients.map((_, index) => `{"Network":"10.${index}.0.0/16"}`);
+      await Promise.all(clients.map(async (client, index) => putNetworkText(client, prefix, texts[index] ?? '', o())));
+      expect(texts).toContain(await getNetworkText(kv, prefix, o()));
+    } finally {
+      await Promise.all(clients.map(async client => client.close()));
     }
   });
 

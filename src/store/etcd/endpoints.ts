@@ -16,7 +16,7 @@ import { NoAnswer, plainMessage, errorKindOf, type EtcdErrorKind } from './error
 export interface CallOptions {
   readonly signal: AbortSignal;
   readonly timeoutMs?: number;
-  /** For a write, which must not be sent twice: the first failure of an endpoint ends the call. */
+  /** For a write that must not be done twice: the first failure of an endpoint ends the call. */
   readonly once?: boolean;
   /** The caller asks for less when the answer is larger than a message may be. */
   readonly maySplit?: boolean;

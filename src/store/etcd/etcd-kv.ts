@@ -115,7 +115,9 @@ class EtcdKv implements Kv {
   async commit(compares: readonly Compare[], writes: readonly Write[], { signal }: AbortOptions): Promise<Commit> {
     const request = { compare: compares.map(writeCompare), success: writes.map(writeOperation) };
     const what = `write of ${writes.map(({ key }) => printable(key.toString('latin1'))).join(' and ')}`;
-    const call = this.#call(what, ({ etcd }) => etcd.kv.txn(request), { signal, once: true });
+    // What compares nothing has the same effect when it is done again.
+    const once = compares.length > 0;
+    const call = this.#call(what, ({ etcd }) => etcd.kv.txn(request), { signal, once });
     const reply = await undefinedIfLeaseGone(call);
     if (!reply) return { outcome: 'lease-gone', revision: 0n };
     return { outcome: reply.succeeded ? 'done' : 'refused', revision: BigInt(reply.header.revision) };
