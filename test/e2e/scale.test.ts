@@ -112,9 +112,10 @@ test(`a host among ${peers} others: few calls, all routes within 10 s, no long p
     )}; ${Math.round(resident / 2 ** 20)} MiB; ${sayBlocked(blocked)}\n`,
   );
   expect(ms).toBeLessThan(10_000);
-  // The network document, in one page each what is held and what is leased, and what the announcement of the kernel engine
-  // reads when it comes meanwhile.
-  expect([3, 5]).toContain(asked('Range'));
+  // The network document, in one page each what is held and what is leased, and two keys that the announcement of the
+  // kernel engine reads, of which one, both or none was read by now.
+  expect(asked('Range')).toBeGreaterThanOrEqual(3);
+  expect(asked('Range')).toBeLessThanOrEqual(5);
   // The claim, that announcement, and a read of the proof that may fall due meanwhile.
   expect(asked('Txn')).toBeLessThanOrEqual(3);
   expect(asked('LeaseKeepAlive')).toBeLessThanOrEqual(1);
