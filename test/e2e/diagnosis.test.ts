@@ -3,7 +3,7 @@
  * next step, and healed. `TARTAN_DIAGNOSIS=all` (npm run test:long -- diagnosis) runs every row, else a selection.
  */
 import { afterAll, describe, onTestFailed, test } from 'vitest';
-import { keyPrefix } from '../support/lab.js';
+import { defaultNetwork, keyPrefix } from '../support/lab.js';
 import { useLab } from '../support/use-lab.js';
 import { FaultEtcd } from './faults/etcd.js';
 import { diagnoseRow, lastSeen, type DiagnosisRow } from './diagnosis/row.js';
@@ -63,7 +63,7 @@ if (runsAll) {
     const lab = useLab({ nodes: ['a'], etcd: false }, async opened => {
       etcd = new FaultEtcd(opened.spaces, 3);
       await etcd.start();
-      await etcd.write({ [`${keyPrefix}/config`]: '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}' });
+      await etcd.write({ [`${keyPrefix}/config`]: defaultNetwork });
       await opened.bringUp({ 'etcd-endpoints': etcd.endpoints });
     });
     afterAll(() => etcd?.close());

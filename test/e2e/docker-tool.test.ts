@@ -103,7 +103,7 @@ test('names a daemon.json that fights the flags or is none, and missing rules, a
   const folder = `/proc/${a.engine?.daemonPid}/root/etc/docker`;
   const file = `${folder}/daemon.json`;
   mkdirSync(folder, { recursive: true });
-  writeFileSync(file, '{"bip":"10.5.9.1/24","debug":false}');
+  writeFileSync(file, '{"bip":"10.5.209.1/24","debug":false}');
   const report = await verify(a);
   expect(errorsOf(report)).toEqual(['settings-conflict']);
   expect(report.findings[0]?.repair).toBe(

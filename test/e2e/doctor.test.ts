@@ -124,7 +124,7 @@ test('--fix puts our file right and says so', async () => {
   const a = lab().node('a');
   const right = readFileSync(a.subnetFile, 'utf8');
   const spoil = (): void => {
-    writeFileSync(a.subnetFile, right.replace(/FLANNEL_SUBNET=.*/, 'FLANNEL_SUBNET=10.5.77.1/24'));
+    writeFileSync(a.subnetFile, right.replace(/FLANNEL_SUBNET=.*/, 'FLANNEL_SUBNET=10.5.207.1/24'));
   };
   // The sweep of tartand, once in a while, is faster than doctor.
   const find = async (): Promise<boolean> => {

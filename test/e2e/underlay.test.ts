@@ -375,6 +375,6 @@ test('another address of our own: published, and peers follow within two seconds
   expect((await a.status()).node.publicIp).toBe(address);
   await expectTraffic();
   // The connection to etcd is another one too: what comes later is heard.
-  await lab().etcd.put('/coreos.com/network/subnets/10.5.77.0-24', '{"PublicIP":"192.0.2.77","BackendType":"udp"}');
-  await until('a new peer', async () => (await a.peerSubnets()).includes('10.5.77.0/24'), 3000);
+  await lab().etcd.put('/coreos.com/network/subnets/10.5.207.0-24', '{"PublicIP":"192.0.2.77","BackendType":"udp"}');
+  await until('a new peer', async () => (await a.peerSubnets()).includes('10.5.207.0/24'), 3000);
 });

@@ -17,14 +17,15 @@ export interface LabOptions {
   readonly unprivileged?: readonly string[];
   /** false: etcd is not started; `lab.etcd.start()` does it later. */
   readonly etcd?: boolean;
-  /** false: none is written; default: `10.5.0.0/16` with the udp backend. */
+  /** false: none is written; default: `defaultNetwork`. */
   readonly network?: string | false;
   /** Real engines instead of a bridge with a namespace; started by `bringUp`. */
   readonly docker?: boolean | EngineOptions;
 }
 
 export const keyPrefix = '/coreos.com/network';
-const defaultNetwork = '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}';
+/** Hosts take subnets below 10.5.200.0; those above are left to a test for peers, addresses and files of its own. */
+export const defaultNetwork = '{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","Backend":{"Type":"udp"}}';
 const etcdAddress = '192.0.2.254';
 const flowPort = 7001;
 const transferPort = 7002;

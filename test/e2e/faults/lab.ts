@@ -7,7 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../../src/lib/errors.js';
 import type { Scope } from '../../../src/lib/scope.js';
-import { keyPrefix, Lab } from '../../support/lab.js';
+import { defaultNetwork, keyPrefix, Lab } from '../../support/lab.js';
 import type { Flags, LabHost } from '../../support/lab-host.js';
 import { attempt, run, until } from '../../support/tools.js';
 import { Flow, type FlowReport } from '../../support/traffic.js';
@@ -39,7 +39,6 @@ export interface FaultLabOptions {
 /** Of the flow for once; below are those of the pairs, above none of the ports that the kernel gives out. */
 const lonePort = 7000;
 const ports = { first: 7001, rounds: 1000 };
-const network = '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}';
 
 export class FaultLab {
   readonly lab: Lab;
@@ -70,7 +69,7 @@ export class FaultLab {
     const opened = new FaultLab(lab, etcd, o);
     await etcd.start();
     opened.#history = await scope.own('history', new History(etcd, opened.log));
-    await etcd.write({ [`${keyPrefix}/config`]: network });
+    await etcd.write({ [`${keyPrefix}/config`]: defaultNetwork });
     opened.#mark('inject', startUp);
     await Promise.all(lab.hosts.map(host => host.bringUp(opened.flags)));
     for (const host of lab.hosts) await scope.own(`states of ${host.letter}`, new States(host, opened.log));
