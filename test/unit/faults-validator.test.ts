@@ -163,7 +163,7 @@ describe('I3: traffic and routes under a fault', () => {
     } as const;
     expect(
       broken({ ...flow, pair: 'a-b', lost: 4, duplicates: 0 }, { ...flow, pair: 'b-a', lost: 0, duplicates: 1 }),
-    ).toEqual(['I3 fault: 4 of 9 lost a-b, at most 0', 'I3 fault: 1 twice b-a']);
+    ).toEqual(['I3 fault: 4 of 9 lost a-b, at most 0, numbers 1 to 4', 'I3 fault: 1 twice b-a']);
     expect(broken({ ...flow, pair: 'a-b', lost: 9, duplicates: 0, lostMax: null })).toEqual([]);
   });
 

@@ -100,9 +100,11 @@ class Replay {
     if (!said) this.violations.push({ invariant, atMs, what });
   }
 
-  #flow({ fault, pair, sent, lost, lostMax, duplicates, atMs }: FlowLine): void {
-    if (lostMax !== null && lost > lostMax)
-      this.#break('I3', atMs, `${fault}: ${lost} of ${sent} lost ${pair}, at most ${lostMax}`);
+  #flow({ fault, pair, sent, lost, lostMax, firstLost, lastLost, duplicates, atMs }: FlowLine): void {
+    if (lostMax !== null && lost > lostMax) {
+      const numbers = `numbers ${firstLost} to ${lastLost}`;
+      this.#break('I3', atMs, `${fault}: ${lost} of ${sent} lost ${pair}, at most ${lostMax}, ${numbers}`);
+    }
     if (duplicates > 0) this.#break('I3', atMs, `${fault}: ${duplicates} twice ${pair}`);
   }
 
