@@ -42,7 +42,7 @@ grep -q '^arguments: ' <<<"$file"
 
 git clone -q . "$work/tree"
 cp -al .cache/release/arm64/node_modules "$work/tree/"
-node_modules/.bin/tsc -p tsconfig.build.json --outDir "$work/tree/dist"
+node_modules/.bin/tsc -p tsconfig.build.json --outDir "$work/tree/dist" --tsBuildInfoFile "$work/tree/dist/.tsbuildinfo"
 cp "$home"/dist/tartan{.node,-datapath} "$work/tree/dist/"
 cd "$work/tree"
 # An emulated program is that many times as slow.
