@@ -26,6 +26,7 @@ export interface State extends DatapathStats {
 const child = fileURLToPath(new URL('datapath-child.mjs', import.meta.url));
 const number = { a: 1, b: 2 } as const;
 const ip4 = (a: number, b: number, c: number, d: number): number => a * 2 ** 24 + b * 2 ** 16 + c * 2 ** 8 + d;
+const echoesAfter = 200;
 
 export function run(command: string, ...args: readonly string[]): string {
   return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -246,14 +247,16 @@ export class Lab {
 
   /** Echoes from a to b, 1000 a second; resolves to how many were lost. */
   async lost(packets: number): Promise<number> {
-    const args = ['netns', 'exec', this.namespace('a'), 'ping', '-n', '-q', '-i', '0.001', '-W', '2'];
-    const ping = spawn('ip', [...args, '-c', String(packets), '10.5.2.0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    // ping waits a millisecond for the last answer (schedule_exit of iputils), so others follow it, which do not count.
+    const args = ['netns', 'exec', this.namespace('a'), 'ping', '-n', '-i', '0.001', '-W', '2'];
+    const count = String(packets + echoesAfter);
+    const ping = spawn('ip', [...args, '-c', count, '10.5.2.0'], { stdio: ['ignore', 'pipe', 'inherit'] });
     let text = '';
     ping.stdout.setEncoding('utf8').on('data', part => (text += part));
     await new Promise(resolve => ping.once('close', resolve));
-    const match = /(\d+) packets transmitted, (\d+) received/.exec(text);
-    if (!match) throw new Error(`ping said: ${text}`);
-    return Number(match[1]) - Number(match[2]);
+    if (!text.includes(`${count} packets transmitted`)) throw new Error(`ping said: ${text}`);
+    const answered = [...text.matchAll(/ icmp_seq=(\d+) ttl=/g)].map(([, number]) => Number(number));
+    return packets - new Set(answered.filter(number => number <= packets)).size;
   }
 
   async close(): Promise<void> {

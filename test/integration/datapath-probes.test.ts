@@ -6,6 +6,7 @@ import type { PeerMeasurement, Stranger } from '../../src/datapath/datapath.js';
 import { formatIpv4 } from '../../src/model/ip.js';
 import { probeFeature } from '../../src/model/plan.js';
 import { attempt } from '../support/tools.js';
+import { echoes } from './container-lab.js';
 import { Lab, bothUp, run, until, type Daemon, type Host } from './datapath-lab.js';
 
 let lab: Lab;
@@ -25,7 +26,7 @@ async function measured(host: Host): Promise<PeerMeasurement> {
 
 test('packets and bytes of both directions are counted at both ends, and when they passed', async () => {
   const [before, other] = [await measured('a'), await measured('b')];
-  expect(await lab.lost(100)).toBe(0);
+  expect(await echoes(lab.namespace('a'), '10.5.2.0', 56)).toBe(100);
   const after = await until(
     'all counted',
     () => measured('a'),
