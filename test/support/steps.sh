@@ -32,9 +32,9 @@ bounded() {
 
 heading() { printf '\n== %s\n' "$1"; }
 
-count() { # NAME PASSED FAILED SKIPPED
+count() { # NAME PASSED FAILED SKIPPED [WHAT FAILED]
 	passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
-	[ "$3" -eq 0 ] || failures+=("$1")
+	[ "$3" -eq 0 ] || failures+=("$1${5:+$'\n'$5}")
 }
 
 # step NAME COMMAND...: one test, passed when the command ends with 0.
@@ -58,7 +58,7 @@ suite() {
 	read -r p f s <"$scratch/counts" || { p=0 f=0 s=0; }
 	[ $status -eq 0 ] || [ "$f" -gt 0 ] || { echo "vitest $name: FAILED with exit status $status"; f=1; }
 	[ $((p + f + s)) -gt 0 ] || { echo "vitest $name: FAILED, no test ran"; f=1; }
-	count "vitest $name" "$p" "$f" "$s"
+	count "vitest $name" "$p" "$f" "$s" "$(tail -n +2 "$scratch/counts" 2>/dev/null)"
 	echo "-- vitest $name: $p passed, $f failed, $s skipped, $((SECONDS - begin)) s"
 }
 
@@ -77,7 +77,7 @@ native() {
 	s=$(grep -cE '^[a-z-]+: skipped: ' "$scratch/native")
 	[ "$status" -eq 0 ] || [ "$f" -gt 0 ] || { echo "$name: FAILED with exit status $status"; f=1; }
 	[ $((p + f)) -gt 0 ] || { echo "$name: FAILED, no test ran"; f=1; }
-	count "$name" "$p" "$f" "$s"
+	count "$name" "$p" "$f" "$s" "$(grep -E '^[^ ]+\.[ch]:[0-9]+: ' "$scratch/native" | sed 's/^/  /')"
 	echo "-- $name: $p passed, $f failed, $s skipped, $((SECONDS - begin)) s"
 }
 
