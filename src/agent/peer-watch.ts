@@ -40,8 +40,11 @@ export interface WatchScope {
 const firstLookMs = 1_000;
 /** Without a peer there are only strangers to see. */
 const aloneMs = 10_000;
-/** A look that takes long is followed by a rest of so many times that: at most 0.1 % of a processor. */
-const rest = { factor: 1_000, mostMs: 4_000 } as const;
+/**
+ * A look that takes long is followed by a rest of so many times that: at most 0.1 % of a processor, and 2 % while a peer
+ * owes an answer, whose silence is told by looks that follow each other.
+ */
+const rest = { factor: 1_000, owingFactor: 50, mostMs: 4_000 } as const;
 /** Peers of whom time alone can change what is said: so many are judged at each look. */
 const turn = 100;
 /** At most so many neighbours are looked up at each look, each once in this time. */
@@ -127,10 +130,9 @@ export class PeerWatch {
     try {
       for (;;) {
         const beganMs = performance.now();
-        await this.look();
-        const tookMs = performance.now() - beganMs;
-        const restMs =
-          this.#peers.length === 0 ? aloneMs : Math.max(firstLookMs, Math.min(rest.mostMs, rest.factor * tookMs));
+        const isOwing = await this.look();
+        const longMs = (performance.now() - beganMs) * (isOwing ? rest.owingFactor : rest.factor);
+        const restMs = this.#peers.length === 0 ? aloneMs : Math.max(firstLookMs, Math.min(rest.mostMs, longMs));
         await pauseUntilRung(this.#ports.clock, restMs, this.#peersCame, signal);
       }
     } finally {
@@ -144,9 +146,10 @@ export class PeerWatch {
     if (this.#peers.length === 0) this.#peersCame.ring();
   }
 
-  async look(): Promise<void> {
+  /** @returns whether a peer owes an answer */
+  async look(): Promise<boolean> {
     const scope = this.#scope();
-    if (!scope) return;
+    if (!scope) return false;
     const nowMs = this.#ports.clock.now();
     if (scope.tunnel !== this.#seen?.tunnel || scope.leases !== this.#seen.leases) this.#take(scope, nowMs);
     this.#seen = scope;
@@ -165,6 +168,7 @@ export class PeerWatch {
       .strangers()
       .filter(({ address, lastMs }) => nowMs - lastMs <= strangerMs && !this.#byAddress.has(address));
     this.#problems = problemsOfPeers(census.active, census.pending, this.#strangers, { mtu: scope.mtu, nowMs });
+    return census.pending.length > 0;
   }
 
   /** A peer of the same identity stays what it was, wherever its host is now. */

@@ -41,7 +41,7 @@ const heardFactor = 6;
 const longestChange = 100;
 /** How many hidden peers a problem names. */
 const namedMax = 3;
-/** The least rest after a pass, as a multiple of the time that it took: events may be many. */
+/** The least rest after a pass, as a multiple of the time that one of an event takes: events may be many. */
 const rest = { factor: 4, mostMs: 2_000 } as const;
 
 export class Reconciler {
@@ -134,7 +134,7 @@ export class Reconciler {
   async run(resyncMs: number, signal: AbortSignal, onPass: () => Promise<void> | void): Promise<void> {
     this.#running = true;
     try {
-      for (let attempt = 0, sweepTookMs = 0, sweptAtMs = -Infinity; ;) {
+      for (let attempt = 0, sweepTookMs = 0, heardTookMs = 0, sweptAtMs = -Infinity; ;) {
         const beganMs = performance.now();
         // The timer of the resync may be early by a part of a millisecond.
         const isSweep = attempt > 0 || beganMs - sweptAtMs >= Math.max(resyncMs - 1, this.#sweepRestMs(sweepTookMs));
@@ -145,11 +145,11 @@ export class Reconciler {
         if (isSweep) {
           sweptAtMs = beganMs;
           sweepTookMs = tookMs;
-        }
+        } else heardTookMs = tookMs;
         if (attempt > 0) await this.#wake.wait(backoffMs(attempt, { firstMs: 250, capMs: resyncMs }), signal);
         else {
           // A pass that changed something may be followed at once by one that sees what came of it.
-          if (!this.#changed) await this.#urgent.wait(Math.min(rest.mostMs, rest.factor * tookMs), signal);
+          if (!this.#changed) await this.#urgent.wait(Math.min(rest.mostMs, rest.factor * heardTookMs), signal);
           const isHeard = this.#ports.host.hearsAll && !this.#changed;
           await this.#wake.wait(isHeard ? resyncMs * heardFactor : resyncMs, signal);
         }

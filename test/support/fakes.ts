@@ -1,4 +1,5 @@
 /** Fakes that record calls as text, for the agent's and the reconciler's unit tests. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type {
   Datapath,
   DatapathConfig,
@@ -51,15 +52,19 @@ export class FakeHost implements HostNetwork {
   readonly #listeners: (() => void)[] = [];
   #last = '';
 
-  /** Passes that read all of the host. */
+  /** Passes that read all of the host, and how long one takes. */
   sweeps = 0;
+  sweepMs = 0;
 
   async apply(
     _network: string,
     want = emptyPlan,
     { heardOnly = false }: Partial<ApplyOptions> = {},
   ): ReturnType<HostNetwork['apply']> {
-    if (!heardOnly) this.sweeps++;
+    if (!heardOnly) {
+      this.sweeps++;
+      if (this.sweepMs > 0) await delay(this.sweepMs);
+    }
     const text = [
       ...want.links.map(
         ({ name, mtu, address }) => `link ${name} mtu ${mtu} ${address === undefined ? '' : formatPrefix(address)}`,

@@ -140,6 +140,17 @@ it('a change seen by the kernel rings', async () => {
   await vi.waitFor(() => expect(passes).toBe(2));
 });
 
+it('a change is not made to wait by what a sweep took', async () => {
+  const { host, signal } = start(() => [], undefined, undefined, 1);
+  host.hearsAll = true;
+  host.sweepMs = 500;
+  await vi.waitFor(() => expect(host.sweeps).toBe(2), { timeout: 5_000 });
+  await vi.waitFor(() => expect(passes).toBeGreaterThanOrEqual(2), { timeout: 5_000 });
+  host.ring();
+  await vi.waitFor(() => expect(passes).toBeGreaterThan(2), { timeout: 1_000 });
+  signal.abort();
+});
+
 it('conflicts are shown as problems', async () => {
   const { host, reconciler } = start(() => []);
   await vi.waitFor(() => expect(passes).toBe(1));
