@@ -38,12 +38,16 @@ export class History {
    * store, or before the own lease is given up.
    * @param rewound the listing is older than what was known
    * @returns whether the store went back
-   * @throws TartanError STORE_UNAVAILABLE when a stranger answers
+   * @throws TartanError STORE_UNAVAILABLE when a stranger answers, or another store than the one that gave the listing
    */
   async examine(listing: Pick<Listing, 'clusterId'>, rewound: boolean, signal: AbortSignal): Promise<boolean> {
     const { kv, keys } = this.#context;
-    const [document] = (await kv.list(onlyKey(keys.config), { signal })).entries;
-    const entries = (await kv.list(keys.subnets, { signal })).entries.map(entry => readEntry(keys, entry));
+    const config = await kv.list(onlyKey(keys.config), { signal });
+    const subnets = await kv.list(keys.subnets, { signal });
+    for (const { clusterId } of [config, subnets])
+      if (clusterId !== listing.clusterId) throw mixedError(listing.clusterId, clusterId);
+    const [document] = config.entries;
+    const entries = subnets.entries.map(entry => readEntry(keys, entry));
     const sameCluster = this.clusterId === undefined || this.clusterId === listing.clusterId;
     const known = this.#isKnown(document, entries, sameCluster, rewound || !sameCluster);
     const owner = known ? undefined : this.#othersAt(entries);
@@ -105,6 +109,13 @@ function sameOwner(a: Lease, b: Lease): boolean {
 /** Returns an id as etcdctl shows it. */
 function hex(clusterId: string | undefined): string {
   return clusterId !== undefined && /^\d+$/.test(clusterId) ? BigInt(clusterId).toString(16) : String(clusterId);
+}
+
+function mixedError(listed: string, answers: string): TartanError {
+  return new TartanError(
+    'STORE_UNAVAILABLE',
+    `cluster ${hex(listed)} answered, and now cluster ${hex(answers)} does: check where --etcd-endpoints leads`,
+  );
 }
 
 /** The cause of an error of a stranger. */

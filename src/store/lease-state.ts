@@ -29,6 +29,8 @@ export interface LeaseState {
   readonly nextAction: NextAction;
   /** The key as last read or written. */
   readonly lease: Lease;
+  /** The newest revision at which the key was read. */
+  readonly seenRevision: bigint;
   /** The etcd lease that we renew; undefined when it is known to be gone, '0' for a reservation. */
   readonly leaseId: string | undefined;
   /** The etcd lease of the tombstone, which is renewed together with `leaseId`. */
@@ -80,6 +82,7 @@ export function initialLeaseState(wanted: OwnLeaseValue, ttlSeconds: number, cla
     status: 'held',
     nextAction: 'none',
     lease: claim.lease,
+    seenRevision: 0n,
     leaseId: claim.lease.leaseId,
     tombstoneLeaseId: claim.tombstoneLeaseId,
     published: [wanted],
@@ -178,12 +181,19 @@ function applyChange(state: LeaseState, change: LeaseChange): LeaseState {
 }
 
 function applyClaim(state: LeaseState, { lease, tombstoneLeaseId, sentAtMs }: Claim, nowMs: number): LeaseState {
-  // What we want may have changed during the write.
-  const nextAction = lease.text === state.wanted.text ? 'none' : 'rewrite';
+  const nextAction = actionAfter(state, lease);
   const alterations = putRight(state.alterations, nowMs);
   const { leaseId } = lease;
   const claimed: LeaseState = { ...state, lease, leaseId, tombstoneLeaseId, status: 'held', nextAction, alterations };
   return lease.leaseId === '0' ? asReservation(claimed) : applyRenewal(claimed, sentAtMs, state.ttlSeconds);
+}
+
+/** What comes after our own write. */
+function actionAfter({ seenRevision, wanted }: LeaseState, { revision, text }: Lease): NextAction {
+  // An event of somebody else's later write came before the answer.
+  if (revision < seenRevision) return 'observe';
+  // What we want may have changed during the write.
+  return text === wanted.text ? 'none' : 'rewrite';
 }
 
 function asReservation(state: LeaseState): LeaseState {
@@ -191,20 +201,21 @@ function asReservation(state: LeaseState): LeaseState {
 }
 
 function applyObservation(before: LeaseState, observation: KeyObservation, nowMs: number): LeaseState {
-  const state = before.strangerReason === undefined ? before : { ...before, strangerReason: undefined };
+  const known = before.strangerReason === undefined ? before : { ...before, strangerReason: undefined };
   // An event that is older than our own last write tells nothing new.
-  if (!observation.rewound && observation.revision < state.lease.revision) return state;
+  if (!observation.rewound && observation.revision < known.lease.revision) return known;
+  const state = { ...known, seenRevision: observation.revision };
   if (observation.kind === 'absent')
     return { ...state, status: 'gone', nextAction: 'create', alterations: endAlteration(state.alterations) };
   if (observation.kind === 'foreign') return asLost(state, observation.reason);
   const { lease, rewound } = observation;
-  const known = isSameVersion(state.lease, lease);
-  const owner = ownership(state, lease, rewound || known);
+  const isSame = isSameVersion(state.lease, lease);
+  const owner = ownership(state, lease, rewound || isSame);
   if (owner === 'foreign')
     return asLost(state, `it belongs to ${lease.nodeId === undefined ? 'another host' : `node ${lease.nodeId}`}`);
   const status = state.status === 'gone' ? 'held' : state.status;
   const nextAction = owner === 'ours' ? 'none' : 'rewrite';
-  const alterations = known && !rewound ? state.alterations : judgeAlteration(state, lease, rewound, nowMs);
+  const alterations = isSame && !rewound ? state.alterations : judgeAlteration(state, lease, rewound, nowMs);
   const observed: LeaseState = { ...state, status, lease, nextAction, alterations };
   if (lease.leaseId !== '0') return lease.leaseId === state.leaseId ? observed : { ...observed, nextAction: 'rewrite' };
   // The tombstone of a reservation does not expire either.

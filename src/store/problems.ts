@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../lib/clock.js';
 import { isTartanError, messageOf } from '../lib/errors.js';
+import { pauseUntilRung, Wake } from '../lib/wake.js';
 import { isStranger } from './history.js';
 
 interface Failure {
@@ -20,6 +21,7 @@ const silenceMs = 3_000;
 export class Problems {
   readonly #clock: Clock;
   readonly #failures = new Map<string, Failure>();
+  readonly #pauses = new Set<Wake>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -33,7 +35,18 @@ export class Problems {
 
   /** The part has its answer, or does not ask any more. */
   ended(part: string): void {
-    this.#failures.delete(part);
+    if (this.#failures.delete(part)) for (const pause of this.#pauses) pause.ring();
+  }
+
+  /** The pause of a part before it asks again: until then, or until another part that failed has its answer. */
+  async pause(ms: number, signal: AbortSignal): Promise<void> {
+    const pause = new Wake();
+    this.#pauses.add(pause);
+    try {
+      await pauseUntilRung(this.#clock, ms, pause, signal);
+    } finally {
+      this.#pauses.delete(pause);
+    }
   }
 
   /** What refuses us, each once. */

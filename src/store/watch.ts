@@ -89,7 +89,7 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
       problems.failed(part, error);
       if (throttle.due()) log.warn('store.unavailable', error.message, { attempt: failures });
     }
-    await clock.sleep(backoffMs(failures, retry), signal);
+    await problems.pause(backoffMs(failures, retry), signal);
   }
 }
 

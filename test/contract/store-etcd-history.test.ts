@@ -103,18 +103,18 @@ describe('etcd restored from a backup and overtaken', () => {
 
   it('fault C6: a peer made anew elsewhere at the same revisions is followed, and our own key is told as it is', async () => {
     const lease = await backedUp();
+    const before = lease.lease.text;
     relay.cut();
     await server.restore();
     // The same number of writes: each key has the revision of before and another content.
     await filler();
     await put(kv, key(theirs), flannel('192.0.2.28'));
-    const value = lease.lease.text.replace('192.0.2.1', '192.0.2.77');
-    await put(kv, key(ours), value);
+    await put(kv, key(ours), before.replace('192.0.2.1', '192.0.2.77'));
     await filler();
     relay.restore();
     await until('the peer is followed', () => addressOf('10.5.8.0/24') === '192.0.2.28', 8_000);
     expect(sets.at(-1)?.epoch).toBe(1);
-    await until('put right', async () => (await all(kv, key(ours)))[0]?.value === lease.lease.text, 8_000);
+    await until('put right', async () => (await all(kv, key(ours)))[0]?.value === before, 8_000);
     expect(lease.lost.aborted).toBe(false);
   });
 
@@ -160,7 +160,7 @@ describe('an etcd without our history', () => {
       await put(kv, `${prefix}/config`, document);
       await put(kv, key(kept), flannel('192.0.2.9'));
       await put(kv, key(theirs), flannel('192.0.2.8'));
-      const lease = await start(4);
+      const lease = await start(8);
       const { deadlineMs } = lease;
       relay.cut();
       if (wiped) await server.restart({ wipe: true });

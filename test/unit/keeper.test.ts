@@ -111,6 +111,17 @@ describe('what is seen at our key', () => {
     expect(after([{ ...absent, rewound: true }], written).status).toBe('gone');
   });
 
+  it.each<[string, KeyObservation]>([
+    ['its end', absent],
+    ['an alteration', present({ publicIp: parseIpv4('192.0.2.2') }, 12n)],
+  ])('%s that is seen before the answer to our own earlier write is read again', (_, later) => {
+    const claim = { lease: { ...lease, revision: 11n }, tombstoneLeaseId: '88', sentAtMs: 4_000 };
+    const written = after([later, { kind: 'claimed', claim }]);
+    expect(written).toMatchObject({ status: 'held', nextAction: 'observe' });
+    expect(after([present({}, 11n)], written).nextAction).toBe('none');
+    expect(after([{ ...absent, revision: 13n }], written)).toMatchObject({ status: 'gone', nextAction: 'create' });
+  });
+
   it('a reservation has no deadline and no renewal', () => {
     const reserved = after([present({ leaseId: '0' })]);
     expect(reserved).toMatchObject({ leaseId: '0', deadlineMs: Infinity, renewAtMs: Infinity });
