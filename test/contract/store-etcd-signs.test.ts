@@ -5,7 +5,7 @@ import { silentLog } from '../../src/lib/log.js';
 import { openEtcd } from '../../src/store/etcd/etcd-kv.js';
 import { Endpoints } from '../../src/store/etcd/endpoints.js';
 import { openLeaseStore } from '../../src/store/leases.js';
-import { EtcdServer, freePort } from '../support/etcd.js';
+import { deadEndpoint, EtcdServer } from '../support/etcd.js';
 import { Relay } from '../support/relay.js';
 import { prefix, until } from '../support/store.js';
 
@@ -23,8 +23,7 @@ afterAll(async () => {
 
 it('tells which endpoint answers, asks the others while one fails, and why it does not answer', async () => {
   const [first, second] = relays as [Relay, Relay];
-  const dead = `http://127.0.0.1:${await freePort()}`;
-  const endpoints = [first.endpoint, second.endpoint, dead];
+  const endpoints = [first.endpoint, second.endpoint, deadEndpoint];
   const client = new Endpoints({ endpoints, prefix }, { firstLookMs: 200, lookMs: 300 });
   const ask = (): Promise<unknown> => client.call(({ etcd }) => etcd.kv.range({ key: Buffer.from('key') }), { signal });
   const states = (): readonly string[] => client.signs.current.map(({ state }) => state);
@@ -37,7 +36,8 @@ it('tells which endpoint answers, asks the others while one fails, and why it do
       'told',
       async () => (
         await ask(),
-        states().join() === endpoints.map(e => (e === relay.endpoint || e === dead ? 'silent' : 'answers')).join()
+        states().join() ===
+          endpoints.map(e => (e === relay.endpoint || e === deadEndpoint ? 'silent' : 'answers')).join()
       ),
     );
     expect(client.signs.current[2]?.reason).toBe('nothing listens there');

@@ -1,10 +1,11 @@
 /**
- * A real etcd for tests: own child process, ephemeral loopback ports, its own temporary directory, stopped by its pid.
+ * A real etcd for tests: own child process, loopback ports of its own, its own temporary directory, stopped by its pid.
  * Binaries: TARTAN_ETCD and TARTAN_ETCDCTL, else from PATH, else unpacked by the set-up script.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer, type AddressInfo, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -16,8 +17,6 @@ const run = promisify(execFile);
 export interface EtcdServerOptions {
   /** More command line arguments. */
   readonly args?: readonly string[];
-  /** Restart on the same ports. */
-  readonly ports?: readonly [client: number, peer: number];
   readonly scheme?: 'http' | 'https';
 }
 
@@ -40,7 +39,7 @@ export class EtcdServer {
 
   static async start(options: EtcdServerOptions = {}): Promise<EtcdServer> {
     const directory = mkdtempSync(join(tmpdir(), `tartan-etcd-${process.pid}-`));
-    const server = new EtcdServer(directory, options.ports ?? [await freePort(), await freePort()], options);
+    const server = new EtcdServer(directory, await freePorts(), options);
     try {
       await server.#healthy();
       return server;
@@ -152,7 +151,7 @@ export class EtcdServer {
   async #answers(): Promise<boolean> {
     try {
       // With TLS only that the port is open: the tests' own client shows the rest.
-      if (this.#options.scheme === 'https') return !(await isFree(this.port));
+      if (this.#options.scheme === 'https') return await isOpen(this.port);
       return (await fetch(`${this.endpoint}/health`, { signal: AbortSignal.timeout(1000) })).ok;
     } catch {
       return false;
@@ -160,23 +159,36 @@ export class EtcdServer {
   }
 }
 
-export async function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+/** Nothing listens there: it is in no range that somebody is given a port from. */
+export const deadEndpoint = 'http://127.0.0.1:1';
+
+/** Ports below those that the kernel gives to whoever asks for any, so nobody else gets them meanwhile. */
+async function freePorts(): Promise<readonly [client: number, peer: number]> {
+  const servers: Server[] = [];
+  for (let attempt = 0; servers.length < 2; attempt++) {
     const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() =>
-        address && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port')),
-      );
-    });
-  });
+    try {
+      server.listen(20_000 + Math.floor(Math.random() * 10_000), '127.0.0.1');
+      await once(server, 'listening');
+      servers.push(server);
+    } catch (error) {
+      if (attempt === 20) throw error;
+    }
+  }
+  const [client, peer] = servers.map(server => (server.address() as AddressInfo).port) as [number, number];
+  for (const server of servers) server.close();
+  await Promise.all(servers.map(server => once(server, 'close')));
+  return [client, peer];
 }
 
-async function isFree(port: number): Promise<boolean> {
-  return new Promise(resolve => {
-    const server = createServer();
-    server.on('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-  });
+async function isOpen(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
 }
