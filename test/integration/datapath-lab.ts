@@ -13,6 +13,7 @@ import type { DatapathStats } from '../../src/datapath/datapath.js';
 import { native, type NativeTable } from '../../src/lib/native.js';
 import type { HangLimits } from '../../src/lib/supervisor.js';
 import { patience, root } from '../support/tools.js';
+import { Flow, type Places } from '../support/traffic.js';
 
 export type Host = 'a' | 'b';
 
@@ -130,6 +131,8 @@ export class Lab {
   readonly #id = `dp${process.pid}`;
   readonly #directory = mkdtempSync(`/tmp/tartan-${process.pid}-`);
   readonly #daemons: Daemon[] = [];
+  /** A flow of a test that failed still has its port. */
+  #nextPort = 7000;
 
   constructor() {
     for (const host of ['a', 'b'] as const) run('ip', 'netns', 'add', this.namespace(host));
@@ -202,8 +205,8 @@ export class Lab {
       readonly engines?: boolean;
     } = {},
     how: DaemonOptions = {},
+    daemon = this.daemon(host, how),
   ): Promise<{ readonly daemon: Daemon; readonly adopted: boolean }> {
-    const daemon = this.daemon(host, how);
     const options = { runDir: this.runDir(host), device: 'tartan0', ...more };
     const { adopted } = (await daemon.call('open', options)) as State;
     await daemon.call('start', this.config(host));
@@ -235,6 +238,16 @@ export class Lab {
     return this.ip(host, '-br', 'link').includes('tartan0');
   }
 
+  /** Numbered datagrams to the other host through the tunnel, 1000 a second. */
+  flow(from: Host = 'a'): Promise<Flow> {
+    const inside: Places['inside'] = (letter, command) => [
+      ...['ip', 'netns', 'exec', this.namespace(letter === 'a' ? 'a' : 'b')],
+      ...command,
+    ];
+    const to = from === 'a' ? 'b' : 'a';
+    return Flow.open({ inside }, { from, to, address: `10.5.${number[to]}.0`, port: this.#nextPort++, rate: 1000 });
+  }
+
   /** One echo from a to b through the tunnel. */
   reaches(): boolean {
     try {
@@ -264,7 +277,7 @@ export class Lab {
     for (const host of ['a', 'b'] as const) {
       // A data process outlives its daemon; the namespace is ours, so whatever runs in it is too.
       const pids = run('ip', 'netns', 'pids', this.namespace(host)).split('\n').filter(Boolean).map(Number);
-      for (const pid of pids) process.kill(pid, 'SIGKILL');
+      for (const pid of pids) if (isRunning(pid)) process.kill(pid, 'SIGKILL');
       run('ip', 'netns', 'delete', this.namespace(host));
     }
     rmSync(this.#directory, { recursive: true, force: true });

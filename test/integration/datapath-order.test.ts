@@ -8,7 +8,8 @@ import { Lab, bothUp } from './datapath-lab.js';
 import { Reporter, inside, usePrograms } from './steering-lab.js';
 
 const rounds = 7;
-const datagrams = 3000;
+/** The full queue of dense flows leaves room for a good part of both, whenever its thread gets a processor. */
+const datagrams = 500;
 /** More than makes a flow sparse again. */
 const silenceMs = 1100;
 /** More than crosses meanwhile. */
@@ -53,7 +54,7 @@ test.each([
     // Across the silence order is a matter of time only (addon/steering.c), and this machine may be starved.
     expect(report).toMatchObject({ duplicates: 0, reordered: 0 });
     // Of a full queue packets may be lost; with none of most rounds it would be another test.
-    expect(report['received']).toBeGreaterThan((datagrams * rounds) / 5);
+    expect(report['received']).toBeGreaterThan((datagrams * rounds) / 3);
   }
   expect((await a.state()).features).toContain('sparse_apart');
 });

@@ -25,14 +25,23 @@ async function measured(host: Host): Promise<PeerMeasurement> {
 }
 
 test('packets and bytes of both directions are counted at both ends, and when they passed', async () => {
-  const [before, other] = [await measured('a'), await measured('b')];
+  // A packet is counted after it was sent.
+  const [before, other] = await until(
+    'both ends agree',
+    async () => [await measured('a'), await measured('b')] as const,
+    ([a, b]) => a.received.packets === b.sent.packets && b.received.packets === a.sent.packets,
+  );
   expect(await echoes(lab.namespace('a'), '10.5.2.0', 56)).toBe(100);
   const after = await until(
     'all counted',
     () => measured('a'),
     ({ received }) => received.packets >= before.received.packets + 100,
   );
-  const there = await measured('b');
+  const there = await until(
+    'all counted there',
+    () => measured('b'),
+    ({ sent }) => sent.packets >= other.sent.packets + 100,
+  );
   expect(after.identity).toBe('10.5.2.0/24 n2');
   const grown = (now: PeerMeasurement, then: PeerMeasurement): readonly number[] => [
     now.sent.packets - then.sent.packets,

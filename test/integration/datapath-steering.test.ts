@@ -213,6 +213,8 @@ test('a bulk flow stays bulk while it sends, however little, and is sparse after
 
 test('another flow stays sparse while one is bulk', async () => {
   await open(2);
+  // What a container sends before one of its flows is bulk is judged together.
+  await send({ port: 7000, count: 150 });
   await Promise.all([
     send({ port: 7000, count: 150, rounds: 20, silenceMs: 5 }),
     send({ port: 7001, count: 1, rounds: 100, silenceMs: 1 }),

@@ -204,6 +204,8 @@ describe('a created link', () => {
 
   test('somebody else has its name: named, not touched, and nothing goes through it', async () => {
     lab.run('ip link add vx7 type vxlan id 7 dstport 8472 local 192.0.2.1');
+    // Its own IPv6 address is tentative for a while.
+    lab.run('ip link set vx7 addrgenmode none');
     lab.run('ip addr add 198.51.100.7/24 dev vx7');
     lab.run('ip link set vx7 up');
     lab.run('ip neigh add 198.51.100.8 lladdr 02:00:00:00:00:08 dev vx7 nud permanent');

@@ -188,8 +188,11 @@ describe('under traffic', () => {
       ),
     );
     const flood = lab.flood('192.0.2.66', ['10.5.1.1', '10.5.1.9', '10.5.1.0']);
+    const listed = (table: string): string => run(...lab.inside('a', 'nft', 'list', 'table', 'ip', table));
+    // Some come as far as the stack, while there is no filter: chance may want more rounds.
+    const came = (): boolean => /counter packets [1-9]/.test(listed('came'));
     try {
-      for (let round = 0; round < 10; round++) {
+      for (let round = 0; round < 10 || (!came() && flood.exitCode === null); round++) {
         await delay(50);
         run(...lab.inside('a', 'tc', 'qdisc', 'delete', 'dev', 'tartan-k', 'clsact'));
         await until(
@@ -202,9 +205,7 @@ describe('under traffic', () => {
     } finally {
       flood.kill('SIGKILL');
     }
-    const [inside, stack] = ['seen', 'came'].map(table => run(...lab.inside('a', 'nft', 'list', 'table', 'ip', table)));
-    // Some came as far as the stack, while there was no filter.
-    expect(stack).toMatch(/counter packets [1-9]/);
-    expect(inside?.match(/counter packets \d+/g)).toEqual(['counter packets 0', 'counter packets 0']);
+    expect(came()).toBe(true);
+    expect(listed('seen').match(/counter packets \d+/g)).toEqual(['counter packets 0', 'counter packets 0']);
   });
 });

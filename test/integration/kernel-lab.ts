@@ -4,7 +4,6 @@ import type { KernelOffer } from '../../src/model/features.js';
 import type { EngineChoice } from '../../src/model/plan.js';
 import type { PeerMeasurement } from '../../src/datapath/datapath.js';
 import { innerPacket } from '../support/inner-packet.js';
-import { Flow, type Places } from '../support/traffic.js';
 import { Lab, until, type Daemon, type Host, type State } from './datapath-lab.js';
 
 export const kernelMtu = 1464;
@@ -18,8 +17,6 @@ const gpeHeader = Buffer.from([0x0c, 0, 0, 1, 0, 0, 1, 0]);
 
 export class KernelLab extends Lab {
   engine: EngineChoice = 'kernel';
-  /** A flow of a test that failed still has its port. */
-  #nextPort = 7000;
 
   override config(host: Host): object {
     return { ...super.config(host), mtu: kernelMtu, engine: this.engine };
@@ -38,12 +35,6 @@ export class KernelLab extends Lab {
     const { daemon } = await this.up(host, { engines: true });
     this.configureLink(host);
     return daemon;
-  }
-
-  /** Numbered datagrams from a to b, 1000 a second. */
-  flow(): Promise<Flow> {
-    const spaces: Places = { inside: (letter, command) => this.inside(letter === 'a' ? 'a' : 'b', ...command) };
-    return Flow.open(spaces, { from: 'a', to: 'b', address: '10.5.2.0', port: this.#nextPort++, rate: 1000 });
   }
 
   /**

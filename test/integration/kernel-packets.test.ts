@@ -231,6 +231,11 @@ test.each([
     places.address('b'),
   ];
   await attempt(places.inside('a', ping));
+  await until(
+    'three packets',
+    () => capture.lines.length,
+    count => count >= 3,
+  );
   await delay(50);
   expect(await capture.stop()).toHaveLength(3);
 });

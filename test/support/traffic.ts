@@ -1,4 +1,5 @@
 /** Measured traffic between namespaces by native/build/probe (probe.c), and captures by tcpdump. */
+import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { ended, probe, run, start, type Running } from './tools.js';
@@ -67,7 +68,9 @@ export class Flow {
   static async open(spaces: Places, o: Between & { readonly rate: number }): Promise<Flow> {
     const receiver = start(spaces.inside(o.to, [probe, 'receive', String(o.port)]));
     const answer = await linesAfterFirst(receiver);
-    const sender = start(spaces.inside(o.from, [probe, 'send', o.address, String(o.port), String(o.rate)]));
+    // A sender that moves to another processor overtakes what waits at the former one, without any overlay too.
+    const words = [probe, 'send', o.address, String(o.port), String(o.rate)];
+    const sender = start(spaces.inside(o.from, ['taskset', '-c', '0', ...words]));
     const sent = await secondLine(sender);
     return new Flow(sender, sent.line, receiver, answer);
   }
@@ -152,10 +155,12 @@ export async function notifySocket(path: string): Promise<{ readonly first: Prom
 /** Counts the packets that match a filter until `stop`. */
 export class Capture {
   readonly #child: Running;
+  readonly #told: Promise<unknown>;
   #text = '';
 
   private constructor(child: Running) {
     this.#child = child;
+    this.#told = once(child.stdout, 'close');
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.#text += text;
     });
@@ -170,10 +175,14 @@ export class Capture {
   }
 
   /** One line a packet. */
+  get lines(): readonly string[] {
+    return this.#text.split('\n').filter(line => line !== '');
+  }
+
   async stop(): Promise<readonly string[]> {
     this.#child.kill('SIGINT');
-    await ended(this.#child);
-    return this.#text.split('\n').filter(line => line !== '');
+    await this.#told;
+    return this.lines;
   }
 }
 
