@@ -90,6 +90,7 @@ test('so does the way back to flags, where a rival in the file is reported and l
   await a.startDaemon(asFlags()).waitForEvent('daemon.ready');
   expect(text()).toBe(before);
   expect(readFileSync(a.dockerEnvFile, 'utf8')).toContain('--bip=10.5.1.1/24');
+  await until('the lease is confirmed', async () => (await a.status()).ready);
   writeFileSync(daemonJson(), '{"mtu": 1400}');
   const { msg } = await a.daemon.waitForEvent('docker.conflict');
   expect(msg).toContain(`${daemonJson()} has 'mtu', beside tartan's --mtu dockerd does not start`);
@@ -117,6 +118,7 @@ test('a key among the flags of Docker is refused before it stands twice, until i
   try {
     const { msg } = await daemon.waitForEvent('plan.failed');
     expect(msg).toMatch(/^--bip stands in the flags of \/etc\/default\/docker, beside 'bip' in .*: take it out of/);
+    await daemon.waitForEvent('lease.acquired');
     expect(await a.status()).toMatchObject({ ready: false, problems: [msg] });
     expect(text()).toBe(before);
     expect(readFileSync(a.dockerEnvFile, 'utf8')).toContain('--bip=10.5.1.1/24');

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { isAlive } from '../support/lab-host.js';
-import { attempt, toolProgram } from '../support/tools.js';
+import { attempt, toolProgram, until } from '../support/tools.js';
 import { notifySocket } from '../support/traffic.js';
 import { useLab } from '../support/use-lab.js';
 
@@ -41,8 +41,10 @@ test('the tunnel link, its address and the routes', async () => {
   expect(await a.run('sysctl', '-n', 'net.ipv4.conf.tartan0.forwarding')).toBe('1\n');
 });
 
-test('the private directories are private', () => {
+test('the private directories are private', async () => {
   const a = lab().node('a');
+  // It is written beside its name first.
+  await until('the pairs are written', () => existsSync(`${a.runDir}/kernel-pairs.json`));
   expect(statSync(a.stateDir).mode & 0o777).toBe(0o700);
   expect(statSync(`${a.runDir}/datapath.sock`).mode & 0o777).toBe(0o600);
   // What both programs share has no name that anybody could open.

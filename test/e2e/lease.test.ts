@@ -13,7 +13,11 @@ function ownKey(subnet: string): string {
 
 test("the lease value is flannel's with our members beside", async () => {
   const a = lab().node('a');
-  const value: unknown = JSON.parse((await lab().etcd.get(ownKey(a.subnet))) ?? '');
+  // The data plane offers its engine after the first lease.
+  const value = await until('the features', async () => {
+    const published = JSON.parse((await lab().etcd.get(ownKey(a.subnet))) ?? '') as { features?: { kernel?: object } };
+    return published.features?.kernel && published;
+  });
   const { id, bootId } = (await a.status()).node;
   const ours = { hostName: hostname(), features: { probe: 1, kernel: { port: 4790, vni: 1 } } };
   // flannel's udp backend publishes no type and no port.
@@ -67,7 +71,7 @@ test('features are not withdrawn beside a daemon, and after it the data plane go
   expect(await lab().etcd.get(key)).toBe(ours.replace(',"features":{"probe":1,"kernel":{"port":4790,"vni":1}}', ''));
   expect(await b.pingFromContainer(a.containerAddress)).toBe(true);
   await a.startDaemon().waitForEvent('daemon.ready');
-  expect(await lab().etcd.get(key)).toBe(ours);
+  await until('the features', async () => (await lab().etcd.get(key)) === ours);
 });
 
 test('renewal writes nothing', async () => {

@@ -20,9 +20,18 @@ const watchedBy = async (from: LabHost, of: LabHost): Promise<PeerWatched | unde
   return peers.find(({ publicIp }) => publicIp === of.address)?.watched ?? undefined;
 };
 
-/** Containers of the host want to reach those of the others, all the time. */
-function talk(from: LabHost, to: readonly LabHost[]): void {
-  for (const host of to) from.pingFromContainer(host.containerAddress).catch(() => {});
+/** Meanwhile containers of the host want to reach those of the others. */
+async function whileTalking<T>(from: LabHost, to: readonly LabHost[], work: () => Promise<T>): Promise<T> {
+  const talk = (): void => {
+    for (const host of to) from.pingFromContainer(host.containerAddress).catch(() => {});
+  };
+  talk();
+  const timer = setInterval(talk, 1_000);
+  try {
+    return await work();
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 async function untilTold(
@@ -31,29 +40,26 @@ async function untilTold(
   what: readonly (readonly [LabHost, RegExp])[],
 ): Promise<Status> {
   const began = performance.now();
-  await until(
-    `${from.letter} tells ${what.map(([host, reason]) => `${host.letter} ${String(reason)}`).join(', ')}`,
-    async () => {
-      talk(from, to);
-      const all = await Promise.all(
-        what.map(async ([host, reason]) => reason.test((await watchedBy(from, host))?.reason ?? '')),
-      );
-      return all.every(Boolean);
-    },
-    toldMs,
-  );
+  const told = async (): Promise<boolean> => {
+    const all = await Promise.all(
+      what.map(async ([host, reason]) => reason.test((await watchedBy(from, host))?.reason ?? '')),
+    );
+    return all.every(Boolean);
+  };
+  const wanted = what.map(([host, reason]) => `${host.letter} ${String(reason)}`).join(', ');
+  await whileTalking(from, to, () => until(`${from.letter} tells ${wanted}`, told, toldMs));
   console.log(`told after ${((performance.now() - began) / 1000).toFixed(1)} s`);
   return from.status();
 }
 
 async function untilUp(from: LabHost, to: readonly LabHost[]): Promise<void> {
-  await until(`all are up for ${from.letter}`, async () => {
-    talk(from, to);
+  const up = async (): Promise<boolean> => {
     const { peers, problems } = await from.status();
     const others = problems.filter(text => !text.startsWith('the path to 192.0.2.4 carries'));
     if (others.length > 0) throw new Error(others.join('; '));
     return to.every(host => peers.find(({ publicIp }) => publicIp === host.address)?.watched?.state === 'up');
-  });
+  };
+  await whileTalking(from, to, () => until(`all are up for ${from.letter}`, up));
 }
 
 /** Both ends of the underlay of a host, and one rule for UDP 8285. */
@@ -106,19 +112,16 @@ test('fault D11, fault D17: one way only, and a host that is off', async () => {
   await run(lab().spaces.inside('u', ['ip', 'link', 'set', 'pc', 'down']));
   await a.run('ip', 'neighbour', 'flush', 'all');
   // b is heard, because it wants through too.
-  const asks = setInterval(() => talk(b, [a]), 1_000);
-  try {
-    await untilTold(
+  await whileTalking(b, [a], () =>
+    untilTold(
       a,
       [b, c, d],
       [
         [b, /^we hear 192\.0\.2\.2 and it does not answer: UDP 8285 from here to there is blocked/],
         [c, /^192\.0\.2\.3 does not answer ARP on eth0 \(powered off, another network, wrong interface\)$/],
       ],
-    );
-  } finally {
-    clearInterval(asks);
-  }
+    ),
+  );
   await heal(b);
   await run(lab().spaces.inside('u', ['ip', 'link', 'set', 'pc', 'up']));
   await untilUp(a, [b, c, d]);
@@ -137,12 +140,11 @@ test('fault D12: the firewall of this host', async () => {
 test('fault D21: a path that swallows long packets is told with both numbers', async () => {
   const [a, ...others] = nodes() as [LabHost, ...LabHost[]];
   const told = async (): Promise<boolean> => {
-    talk(a, others);
     const { problems, peers } = await a.status();
     if (problems.some(text => narrow.test(text))) return true;
     throw new Error(JSON.stringify([problems, peers.map(({ publicIp, watched }) => [publicIp, watched?.pathMtu.out])]));
   };
-  await until('the narrow path is told', told, 40_000);
+  await whileTalking(a, others, () => until('the narrow path is told', told, 40_000));
   const { peers, summary } = await a.status();
   // By the kernel 36 bytes less than the switch takes, by user space 28.
   expect([1364, 1372]).toContain(peers.find(({ publicIp }) => publicIp === '192.0.2.4')?.watched?.pathMtu.out);

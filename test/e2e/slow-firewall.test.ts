@@ -50,13 +50,18 @@ test('fault C7: a new peer has its route while iptables-save and nft hang, which
 test('fault C7: a rival removes our first rule every 50 ms: told with place and rival, few lines of log', async () => {
   const host = lab().node('a');
   const script = join(lab().spaces.directory, 'rival.sh');
-  writeFileSync(script, 'while :; do iptables -w -D DOCKER-USER 1 2>/dev/null; sleep 0.05; done\n');
+  const flag = join(lab().spaces.directory, 'rival');
+  writeFileSync(flag, '');
+  writeFileSync(script, `while [ -e ${flag} ]; do iptables -w -D DOCKER-USER 1 2>/dev/null; sleep 0.05; done\n`);
   const repairs = (): number =>
     host.daemon.events('plan.applied').filter(({ changes }) => JSON.stringify(changes ?? '').includes('DOCKER-USER'))
       .length;
   const before = repairs();
-  const rival = host.run('timeout', '7', 'sh', script).catch(() => '');
+  const rival = host.run('timeout', '60', 'sh', script);
   await until('told', async () => (await host.status()).problems.some(text => text.startsWith('rule_fight')));
+  // It is told, and nothing is repaired meanwhile.
+  await delay(3000);
+  rmSync(flag);
   await rival;
   const [told] = (await host.status()).problems;
   expect(told).toMatch(/^rule_fight iptables filter DOCKER-USER: another program \(iptables/);

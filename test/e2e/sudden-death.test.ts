@@ -9,7 +9,7 @@ import { expect, test } from 'vitest';
 import { Daemon } from '../support/daemon.js';
 import { dumpHost } from '../support/host-dump.js';
 import type { LabHost } from '../support/lab-host.js';
-import { attempt } from '../support/tools.js';
+import { attempt, until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const kills = Number(process.env['TARTAN_START_KILLS'] ?? 5);
@@ -46,7 +46,10 @@ test(
       expect(await victim.end()).toBe('SIGKILL');
       const what = `round ${round}, killed after ${Math.round(atMs)} of ${Math.round(startMs)} ms`;
       await host.startDaemon().waitForEvent('daemon.ready');
-      const status = await host.status();
+      const status = await until('the lease is confirmed', async () => {
+        const now = await host.status();
+        return now.lease?.state === 'held' && now;
+      });
       expect({ ready: status.ready, problems: status.problems, subnet: host.subnet }, what).toEqual({
         ready: true,
         problems: [],

@@ -32,7 +32,15 @@ beforeEach(() => {
 const docker = (...args: readonly string[]): Promise<string> => host.run(['docker', ...args]);
 
 async function datapathPid(): Promise<number> {
-  return Number(await host.run(['pgrep', '-x', 'tartan-datapath']));
+  const [pid, ...others] = await datapathPids();
+  if (pid === undefined || others.length > 0) throw new Error(`data processes: ${[pid, ...others].join(', ')}`);
+  return pid;
+}
+
+/** Those that run: one that has ended waits for its parent. */
+async function datapathPids(): Promise<readonly number[]> {
+  const { stdout } = await host.attempt(['pgrep', '-r', 'R,S,D', '-x', 'tartan-datapath']);
+  return stdout.split('\n').filter(Boolean).map(Number);
 }
 
 function subnetEnv(name: string): string {
@@ -166,7 +174,7 @@ test('systemctl restart leaves Docker, the data plane and the files as they are,
 test('fault U10: no restart leaves a process behind, because the data process has a scope of its own', async () => {
   await host.startJournal();
   for (let i = 0; i < 2; i++) await host.systemctl('restart', 'tartand');
-  const said = await host.journal('tartand.service');
+  const said = await host.journal('-o', 'cat', 'UNIT=tartand.service');
   expect(said.match(/Started/g)).toHaveLength(2);
   expect(said).not.toMatch(/left-over process|remains running after unit stopped/);
   const scope = `tartan-datapath-${await datapathPid()}.scope`;
@@ -184,12 +192,16 @@ test('under the journal a record is an entry with its priority and its fields', 
   host.write(dropIn, '[Service]\nStandardOutput=journal\nStandardError=journal\n');
   await host.systemctl('daemon-reload');
   await host.systemctl('restart', 'tartand');
-  const text = await host.run(['journalctl', '--no-pager', '-o', 'json', '-u', 'tartand']);
-  const entries = text
-    .trim()
-    .split('\n')
-    .map(line => JSON.parse(line) as Record<string, string>);
-  expect(entries.find(({ EVENT }) => EVENT === 'daemon.ready')).toMatchObject({
+  // systemd hears that tartand is ready before the journal does.
+  const entry = await until('an entry', async () => {
+    const text = await host.journal('-o', 'json', '-u', 'tartand');
+    const entries = text
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line) as Record<string, string>);
+    return entries.find(({ EVENT }) => EVENT === 'daemon.ready');
+  });
+  expect(entry).toMatchObject({
     PRIORITY: '6',
     SUBNET: subnetEnv('FLANNEL_SUBNET').replace(/\.1\//, '.0/'),
     MESSAGE: expect.stringMatching(/^Docker may start: this host carries 10\.5\./),
@@ -197,7 +209,7 @@ test('under the journal a record is an entry with its priority and its fields', 
     _TRANSPORT: 'journal',
   });
   // What an operator asks for after a healthy start.
-  const warnings = await host.run(['journalctl', '--no-pager', '-o', 'cat', '-p', 'warning', '-u', 'tartand']);
+  const warnings = await host.journal('-o', 'cat', '-p', 'warning', '-u', 'tartand');
   expect(warnings.split('\n').filter(line => line !== '' && !line.startsWith('etcd '))).toEqual([]);
   await host.run(['rm', dropIn]);
   await host.systemctl('daemon-reload');
@@ -354,7 +366,7 @@ test('cleanup leaves Docker alone, and tartand can be started again', async () =
   const dockerd = await host.mainPid('docker');
   await host.systemctl('stop', 'tartand');
   await host.run(['tartan', 'cleanup']);
-  expect((await host.attempt(['pgrep', '-x', 'tartan-datapath'])).status).toBe(1);
+  expect(await datapathPids()).toEqual([]);
   expect((await host.attempt(['ip', 'link', 'show', 'tartan0'])).status).toBe(1);
   expect(await host.run(['iptables-save'])).not.toContain('tartan');
   expect(await host.run(['ls', '/run'])).not.toMatch(/^tartan$/m);
@@ -383,8 +395,8 @@ test("fault N5: with the account of sysusers.d the next data process is that acc
   await host.systemctl('restart', 'tartand');
   await host.run(['kill', '-KILL', String(before)]);
   await until('another data process', async () => {
-    const { stdout } = await host.attempt(['pgrep', '-x', 'tartan-datapath']);
-    return stdout !== '' && Number(stdout) !== before;
+    const pids = await datapathPids();
+    return pids.length === 1 && pids[0] !== before;
   });
   expect(host.read(`/proc/${await datapathPid()}/status`)).toMatch(new RegExp(`^Uid:\\t${user}\\t${user}\\t`, 'm'));
 });

@@ -28,6 +28,8 @@ export class LabEtcd {
       ['--listen-client-urls', scheme === 'http' ? 'http://0.0.0.0:2379' : `${local},${this.#hostUrl(scheme)}`],
       ['--advertise-client-urls', this.endpoint, '--logger', 'zap'],
       ['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `lab=${peer}`],
+      // It is killed, and the machine is not; other tests write to the same disk.
+      ['--unsafe-no-fsync'],
       more,
     ].flat();
     const child = startService(

@@ -163,8 +163,10 @@ export class SystemdHost {
     await this.systemctl('log-target', 'journal');
   }
 
-  journal(unit: string): Promise<string> {
-    return this.run(['journalctl', '--no-pager', '-o', 'cat', `UNIT=${unit}`]);
+  /** What has been sent to the journal stands in it. @param words of journalctl */
+  async journal(...words: readonly string[]): Promise<string> {
+    await this.run(['journalctl', '--sync']);
+    return this.run(['journalctl', '--no-pager', ...words]);
   }
 
   /** What systemd thinks of our units, and the last of what they said. */
