@@ -42,7 +42,7 @@ const longestChange = 100;
 /** How many hidden peers a problem names. */
 const namedMax = 3;
 /** The least rest after a pass, as a multiple of the time that one of an event takes: events may be many. */
-const rest = { factor: 4, mostMs: 2_000 } as const;
+const rest = { factor: 4, mostMs: 500 } as const;
 
 export class Reconciler {
   /** The number of failed passes over the host since the last good one. */
@@ -145,6 +145,7 @@ export class Reconciler {
         if (isSweep) {
           sweptAtMs = beganMs;
           sweepTookMs = tookMs;
+          heardTookMs = 0;
         } else heardTookMs = tookMs;
         if (attempt > 0) await this.#wake.wait(backoffMs(attempt, { firstMs: 250, capMs: resyncMs }), signal);
         else {

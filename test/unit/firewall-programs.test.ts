@@ -35,7 +35,5 @@ test('fault C7: a program that hangs is ended with what it started, and the next
   setTimeout(() => stop.abort(new Error('stopped')), 50);
   await expect(hanging).rejects.toThrow('stopped');
   expect(performance.now() - began).toBeLessThan(5_000);
-  await vi.waitFor(async () =>
-    expect(await runCommand('sh', ['-c', 'echo yes'], '', new AbortController().signal)).toBe('yes\n'),
-  );
+  expect(await runCommand('sh', ['-c', 'echo yes'], '', new AbortController().signal)).toBe('yes\n');
 });

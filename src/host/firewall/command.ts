@@ -15,6 +15,8 @@ export type RunCommand = (file: string, args: readonly string[], input: string, 
 export class Hang extends Error {}
 
 const timeoutMs = 5_000;
+/** What a program that got SIGKILL is given to end. */
+const killedMs = 500;
 /** A host with a hundred thousand rules writes about 15 MB. */
 const outputBytes = 128 * 1024 * 1024;
 const errorBytes = 64 * 1024;
@@ -42,15 +44,25 @@ export const runCommand: RunCommand = (file, args, input, signal) => {
     child.on('error', reject);
     if (child.pid === undefined) return;
     const [output, words] = [new Output(child.stdout, outputBytes), new Output(child.stderr, errorBytes)];
-    const settle = (error?: unknown): void => {
+    const stopWaiting = (): void => {
       clearTimeout(timer);
       signal.removeEventListener('abort', abort);
+    };
+    const settle = (error?: unknown): void => {
+      stopWaiting();
       if (error === undefined) resolve(output.text);
       else reject(error instanceof Error ? error : new Error(messageOf(error)));
     };
     const end = (error: unknown): void => {
+      stopWaiting();
       kill(file, child);
-      settle(error);
+      if (!stuck.has(file)) return settle(error);
+      // Who asks again next does not meet one that is just ending.
+      const late = setTimeout(() => settle(error), killedMs);
+      child.once('exit', () => {
+        clearTimeout(late);
+        settle(error);
+      });
     };
     const abort = (): void => end(signal.reason);
     const late = `${file}: no answer in ${timeoutMs / 1000} s, the program was ended: run '${[file, ...args].join(' ')}' and see what it waits for`;
