@@ -22,6 +22,7 @@ export class Problems {
   readonly #clock: Clock;
   readonly #failures = new Map<string, Failure>();
   readonly #pauses = new Set<Wake>();
+  #answers = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -35,11 +36,22 @@ export class Problems {
 
   /** The part has its answer, or does not ask any more. */
   ended(part: string): void {
-    if (this.#failures.delete(part)) for (const pause of this.#pauses) pause.ring();
+    if (!this.#failures.delete(part)) return;
+    this.#answers++;
+    for (const pause of this.#pauses) pause.ring();
   }
 
-  /** The pause of a part before it asks again: until then, or until another part that failed has its answer. */
-  async pause(ms: number, signal: AbortSignal): Promise<void> {
+  /** How often a part that had failed has got its answer. */
+  get answers(): number {
+    return this.#answers;
+  }
+
+  /**
+   * The pause of a part before it asks again: until then, or until another part that failed has its answer.
+   * @param answers of the time when this part asked; an answer that came since ends the pause at once
+   */
+  async pause(ms: number, answers: number, signal: AbortSignal): Promise<void> {
+    if (answers !== this.#answers) return signal.throwIfAborted();
     const pause = new Wake();
     this.#pauses.add(pause);
     try {

@@ -59,6 +59,7 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
   let first = options.after;
   for (let failedLists = 0, brokenWatches = 0; ;) {
     let failures: number;
+    let { answers } = problems;
     try {
       const after = first ?? (await listOnce(options, position));
       first = undefined;
@@ -66,6 +67,7 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
       // The store answers again, so a break of the watch must not wait as long as the failed lists did.
       failedLists = 0;
       problems.ended(part);
+      ({ answers } = problems);
       options.onLife?.(true);
       const startedMs = clock.now();
       const end = await watchUntilSweep(options, after, events => {
@@ -89,7 +91,7 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
       problems.failed(part, error);
       if (throttle.due()) log.warn('store.unavailable', error.message, { attempt: failures });
     }
-    await problems.pause(backoffMs(failures, retry), signal);
+    await problems.pause(backoffMs(failures, retry), answers, signal);
   }
 }
 

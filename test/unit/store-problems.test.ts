@@ -12,7 +12,7 @@ const { signal } = new AbortController();
 it('a part that pauses after a failure asks again when another one has its answer', async () => {
   const problems = new Problems(new TestClock());
   const order: string[] = [];
-  const paused = problems.pause(5_000, signal).then(() => void order.push('asks again'));
+  const paused = problems.pause(5_000, problems.answers, signal).then(() => void order.push('asks again'));
   problems.ended('a part that did not fail');
   await new Promise(resolve => setImmediate(resolve));
   problems.failed('leases', new TartanError('STORE_UNAVAILABLE', 'no answer'));
@@ -20,6 +20,8 @@ it('a part that pauses after a failure asks again when another one has its answe
   problems.ended('leases');
   await paused;
   expect(order).toEqual(['answer', 'asks again']);
+  // It was asking meanwhile.
+  await problems.pause(5_000, problems.answers - 1, signal);
 });
 
 it('what another cluster answers says nothing of the one that gave a listing', async () => {
