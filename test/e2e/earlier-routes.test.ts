@@ -42,8 +42,9 @@ test('fault U14: an upgrade replaces the routes of an earlier version, and none 
   const reports = [];
   for (const flow of flows) reports.push(await flow.stop());
   // A flow that never pauses changes to the kernel engine meanwhile, and what was under way then may come late.
-  for (const { sent, lost, duplicates } of reports) {
+  for (const { sent, lost, duplicates, reordered } of reports) {
     expect({ lost, duplicates }).toEqual({ lost: 0, duplicates: 0 });
+    expect(reordered).toBeLessThan(100);
     expect(sent).toBeGreaterThan(1000);
   }
 });

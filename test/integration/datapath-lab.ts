@@ -240,10 +240,8 @@ export class Lab {
 
   /** Numbered datagrams to the other host through the tunnel, 1000 a second. */
   flow(from: Host = 'a'): Promise<Flow> {
-    const inside: Places['inside'] = (letter, command) => [
-      ...['ip', 'netns', 'exec', this.namespace(letter === 'a' ? 'a' : 'b')],
-      ...command,
-    ];
+    const inside: Places['inside'] = (letter, command) =>
+      ['ip', 'netns', 'exec', this.namespace(letter === 'a' ? 'a' : 'b')].concat(command);
     const to = from === 'a' ? 'b' : 'a';
     return Flow.open({ inside }, { from, to, address: `10.5.${number[to]}.0`, port: this.#nextPort++, rate: 1000 });
   }

@@ -21,10 +21,22 @@ beforeEach(() => {
   stateDir = mkdtempSync(join(tmpdir(), 'tartan-agent-'));
   stop = new AbortController();
 });
-afterEach(() => {
+afterEach(async () => {
   stop.abort();
+  // An agent writes its state once more at its end.
+  await Promise.allSettled(runs.splice(0));
   rmSync(stateDir, { recursive: true });
 });
+
+const runs: Promise<unknown>[] = [];
+
+class WatchedAgent extends Agent {
+  override run(signal: AbortSignal): ReturnType<Agent['run']> {
+    const running = super.run(signal);
+    runs.push(running);
+    return running;
+  }
+}
 
 export function make(options: Partial<AgentOptions> = {}, needsForwarding = false, chosen: UnderlayAddress = underlay) {
   const [store, host, datapath] = [new FakeStore(), new FakeHost(), new FakeDatapath()];
@@ -43,7 +55,7 @@ export function make(options: Partial<AgentOptions> = {}, needsForwarding = fals
       return { written: [], conflicts: [...conflicts], needsForwarding };
     },
   };
-  const agent = new Agent(
+  const agent = new WatchedAgent(
     {
       store,
       host,

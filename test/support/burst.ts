@@ -52,7 +52,9 @@ export async function sendBurst(
   o: Between & { readonly parts: readonly string[] },
 ): Promise<BurstReport & SentReport> {
   const receiver = await BurstReceiver.open(spaces, o.to, o.port);
-  const text = await run(spaces.inside(o.from, [burst, 'send', o.address, String(o.port), ...o.parts]));
+  // As the sender of a flow (traffic.ts).
+  const send = ['taskset', '-c', '0', burst, 'send', o.address, String(o.port), ...o.parts];
+  const text = await run(spaces.inside(o.from, send));
   const sent = JSON.parse(text.split('\n')[1] ?? '') as SentReport;
   return { ...sent, ...(await receiver.report(sent.sent)) };
 }

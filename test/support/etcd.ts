@@ -162,13 +162,17 @@ export class EtcdServer {
 /** Nothing listens there: it is in no range that somebody is given a port from. */
 export const deadEndpoint = 'http://127.0.0.1:1';
 
-/** Ports below those that the kernel gives to whoever asks for any, so nobody else gets them meanwhile. */
+/**
+ * Ports below those that the kernel gives to whoever asks for any, of a range of this worker of vitest, so nobody else gets
+ * them meanwhile.
+ */
 async function freePorts(): Promise<readonly [client: number, peer: number]> {
   const servers: Server[] = [];
+  const first = 20_000 + (Number(process.env['VITEST_POOL_ID'] ?? 0) % 10) * 1_000;
   for (let attempt = 0; servers.length < 2; attempt++) {
     const server = createServer();
     try {
-      server.listen(20_000 + Math.floor(Math.random() * 10_000), '127.0.0.1');
+      server.listen(first + Math.floor(Math.random() * 1_000), '127.0.0.1');
       await once(server, 'listening');
       servers.push(server);
     } catch (error) {

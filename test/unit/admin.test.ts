@@ -233,7 +233,7 @@ describe('the limited server', () => {
       stalledMs: 60_000,
       headerBytes: 1024,
       idleMs: 60_000,
-      connectionMs: 300,
+      connectionMs: 1_000,
     };
     const server = createLimitedServer('the test', answer, silentLog, { limits });
     scope.defer('server', () => closeServer(server));

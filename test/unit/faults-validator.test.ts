@@ -43,6 +43,7 @@ function state(atMs: number, host: Host, more: Partial<DaemonState> = {}, line: 
     ready: true,
     subnet: subnetOf[host],
     lease: 'held',
+    deadlineSeconds: 2,
     peers: { [subnetOf[other]]: addressOf[other] },
     adopted: true,
     received: 0,

@@ -170,7 +170,7 @@ describe('requests', () => {
   });
 
   test('no answer: an error after the deadline, and the late one harms nobody', async () => {
-    const socket = new NetlinkSocket(kernel, { timeoutMs: 20 });
+    const socket = new NetlinkSocket(kernel, { timeoutMs: 200 });
     await expect(socket.change(24, 0, new Uint8Array())).rejects.toMatchObject({ code: 'ETIMEDOUT' });
     kernel.listeners[0]?.(undefined, acknowledged({ type: 24, flags: 0, sequence: 1 }, -1));
     kernel.reply = request => [acknowledged(request)];

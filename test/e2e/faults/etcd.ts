@@ -68,6 +68,8 @@ export class Member {
       ['--name', `m${this.index}`, '--data-dir', this.#dataDirectory],
       // The address of a Unix socket must look like host:port; it is a file in the working directory.
       ['--listen-client-urls', `http://0.0.0.0:${clientPort(this.index)},unix://${socketName(this.index)}`],
+      // It is killed, and the machine is not; other tests write to the same disk.
+      ['--unsafe-no-fsync'],
       ['--advertise-client-urls', this.endpoint, '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
       [
         '--initial-cluster',

@@ -1,5 +1,5 @@
 /**
- * The fault lab: hosts and an etcd as in support/lab.ts, a numbered flow of 1000 packets a second for each pair, and
+ * The fault lab: hosts and an etcd as in support/lab.ts, a numbered flow for each pair, 1000 packets a second of each host, and
  * a log of everything for the validator. `run` is one fault from its injection to the moment all is as before.
  *
  *   inject --> in force --> heal --> converged      flows run all the time; between two faults all must be well
@@ -175,7 +175,9 @@ export class FaultLab {
   /** One numbered flow, in which losses are counted from now on. */
   flow(from: LabHost, to: LabHost, port = lonePort): Promise<Flow> {
     const ends = { from: from.containerNamespace, to: to.containerNamespace };
-    return Flow.open(this.lab.spaces, { ...ends, address: to.containerAddress, port, rate: 1000 });
+    // The queue of a host holds half a second of what it sends in all.
+    const rate = Math.floor(1000 / (this.lab.hosts.length - 1));
+    return Flow.open(this.lab.spaces, { ...ends, address: to.containerAddress, port, rate });
   }
 
   async #openFlows(): Promise<readonly PairFlow[]> {
@@ -242,6 +244,9 @@ export class FaultLab {
       if (!state) return `${host.letter} does not answer`;
       if (!state.ready || state.lease !== 'held' || !state.adopted)
         return `${host.letter} is ${state.phase}, lease ${state.lease}`;
+      // It has not been renewed since the fault: it may end yet.
+      if (state.deadlineSeconds !== null && state.deadlineSeconds < 1)
+        return `the lease of ${host.letter} is not renewed`;
       const others = subnets.filter(subnet => subnet !== state.subnet);
       if (others.some(subnet => !(subnet in state.peers))) return `${host.letter} lacks a peer of ${others.join()}`;
       const entry = await this.etcd.read(this.keyOf(host));

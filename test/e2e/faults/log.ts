@@ -25,6 +25,8 @@ export interface DaemonState {
   readonly ready: boolean;
   readonly subnet: string | null;
   readonly lease: string | null;
+  /** Until the lease must have been renewed; null for one without an end. */
+  readonly deadlineSeconds: number | null;
   /** Address of the owner by subnet. */
   readonly peers: Readonly<Record<string, string>>;
   /** The data plane works with the newest table. */

@@ -86,6 +86,7 @@ function summary({ node, phase, ready, lease, peers, datapath }: Status): Daemon
     ready,
     subnet: lease?.subnet ?? null,
     lease: lease?.state ?? null,
+    deadlineSeconds: lease?.deadlineSeconds ?? null,
     peers: Object.fromEntries(peers.map(({ subnet, publicIp }) => [subnet, publicIp])),
     adopted: adopted && datapath.generationAdopted === datapath.generationPublished,
     received: datapath?.counters['rx_ok'] ?? 0,
