@@ -217,20 +217,14 @@ static void handle_packet(struct tx *t, size_t bytes)
 	enum verdict verdict = forward_outbound(&p, tso.segment_bytes, &w->self, &w->routes, &out);
 	if (verdict == SEND_TO_PEER)
 		verdict = judge_path(w, &p, tso.segment_bytes, &out);
-	switch (verdict) {
-	case SEND_TO_PEER:
+	if (verdict == SEND_TO_PEER) {
 		add_packet(t, &tso, &p, &out); /* counted when it is sent */
 		return;
-	case REPLY_ICMP:
-		if (icmp_reply_allow(w, &out.header))
-			icmp_reply_send(w, &out.error, &p, &out.header);
-		break;
-	case WRITE_TO_TUN:
-	case TAKE_PROBE:
-	case DROP:
-		break;
 	}
+	/* Who hears the answer finds it counted. */
 	count_add(w->block, out.counter, tso.segments);
+	if (verdict == REPLY_ICMP && icmp_reply_allow(w, &out.header))
+		icmp_reply_send(w, &out.error, &p, &out.header);
 }
 
 static void tx_flush(struct tx *t)
