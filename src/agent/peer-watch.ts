@@ -41,8 +41,8 @@ const firstLookMs = 1_000;
 /** Without a peer there are only strangers to see. */
 const aloneMs = 10_000;
 /**
- * A look that takes long is followed by a rest of so many times that: at most 0.1 % of the time, and 2 % while a peer owes
- * an answer, whose silence is told by looks that follow each other.
+ * A look that takes long is followed by a rest of so many times that, `mostMs` at most: 0.1 % of the time, and 2 % while a
+ * peer owes an answer, whose silence is told by looks that follow each other.
  */
 const rest = { factor: 1_000, owingFactor: 50, mostMs: 4_000 } as const;
 /** Peers of whom time alone can change what is said: so many are judged at each look. */

@@ -41,7 +41,7 @@ const heardFactor = 6;
 const longestChange = 100;
 /** How many hidden peers a problem names. */
 const namedMax = 3;
-/** The least rest after a pass, as a multiple of the time that one of an event takes: events may be many. */
+/** The rest after a pass that was no sweep, as a multiple of the time that it took: events may be many. */
 const rest = { factor: 4, mostMs: 500 } as const;
 
 export class Reconciler {

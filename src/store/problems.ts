@@ -34,7 +34,7 @@ export class Problems {
     this.#failures.set(part, { message: messageOf(error), refused, sinceMs, lastMs: this.#clock.now() });
   }
 
-  /** The part has its answer, or does not ask any more. */
+  /** The part has its answer. */
   ended(part: string): void {
     if (!this.#failures.delete(part)) return;
     this.#answers++;

@@ -75,6 +75,7 @@ export async function listWatch(options: ListWatchOptions): Promise<never> {
         if (last) position = { revision: revisionOf(last), clusterId: after.clusterId };
         options.onEvents(events);
       });
+      ({ answers } = problems);
       if (end === 'sweep' || clock.now() - startedMs >= soundMs) {
         brokenWatches = 0;
         throttle.reset();

@@ -163,8 +163,8 @@ export class EtcdServer {
 export const deadEndpoint = 'http://127.0.0.1:1';
 
 /**
- * Ports below those that the kernel gives to whoever asks for any, of a range of this worker of vitest, so nobody else gets
- * them meanwhile.
+ * Ports below those that the kernel gives to whoever asks for any, of a range of this worker of vitest, so nobody else
+ * of this run gets them meanwhile.
  */
 async function freePorts(): Promise<readonly [client: number, peer: number]> {
   const servers: Server[] = [];

@@ -15,7 +15,7 @@ export type RunCommand = (file: string, args: readonly string[], input: string, 
 export class Hang extends Error {}
 
 const timeoutMs = 5_000;
-/** What a program that got SIGKILL is given to end. */
+/** What a program that gave no answer and got SIGKILL is given to end. */
 const killedMs = 500;
 /** A host with a hundred thousand rules writes about 15 MB. */
 const outputBytes = 128 * 1024 * 1024;
@@ -53,20 +53,24 @@ export const runCommand: RunCommand = (file, args, input, signal) => {
       if (error === undefined) resolve(output.text);
       else reject(error instanceof Error ? error : new Error(messageOf(error)));
     };
-    const end = (error: unknown): void => {
+    const abort = (): void => {
+      kill(file, child);
+      settle(signal.reason);
+    };
+    const endLate = (): void => {
       stopWaiting();
       kill(file, child);
-      if (!stuck.has(file)) return settle(error);
+      const error = new Hang(late);
+      if (stuck.get(file) !== child) return settle(error);
       // Who asks again next does not meet one that is just ending.
-      const late = setTimeout(() => settle(error), killedMs);
+      const grace = setTimeout(() => settle(error), killedMs);
       child.once('exit', () => {
-        clearTimeout(late);
+        clearTimeout(grace);
         settle(error);
       });
     };
-    const abort = (): void => end(signal.reason);
     const late = `${file}: no answer in ${timeoutMs / 1000} s, the program was ended: run '${[file, ...args].join(' ')}' and see what it waits for`;
-    const timer = setTimeout(() => end(new Hang(late)), timeoutMs);
+    const timer = setTimeout(endLate, timeoutMs);
     signal.addEventListener('abort', abort, { once: true });
     running.add(child.pid);
     child.on('error', settle);

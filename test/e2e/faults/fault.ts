@@ -5,7 +5,7 @@ export interface Fault {
   readonly name: string;
   readonly inject: (lab: FaultLab) => Promise<void>;
   readonly heal?: (lab: FaultLab) => Promise<void>;
-  /** Packets that each flow of 1000 a second from or to the victim may lose; default none. */
+  /** Packets that a flow of 1000 a second from or to the victim may lose; default none. */
   readonly lostMax?: number;
   /** The victim may drop peers, and they it; default no. */
   readonly peersMayGo?: boolean;

@@ -1,5 +1,5 @@
 /**
- * Every fault once, under 1000 packets a second for each pair, in three labs at a time: most of a fault is waiting.
+ * Every fault once, under 1000 packets a second of each host, in three labs at a time: most of a fault is waiting.
  * TARTAN_REPEAT=N befalls a fourth lab N times with what must work every time.
  */
 import { afterAll, beforeAll, describe, test } from 'vitest';

@@ -175,9 +175,12 @@ export class FaultLab {
   /** One numbered flow, in which losses are counted from now on. */
   flow(from: LabHost, to: LabHost, port = lonePort): Promise<Flow> {
     const ends = { from: from.containerNamespace, to: to.containerNamespace };
-    // The queue of a host holds half a second of what it sends in all.
-    const rate = Math.floor(1000 / (this.lab.hosts.length - 1));
-    return Flow.open(this.lab.spaces, { ...ends, address: to.containerAddress, port, rate });
+    return Flow.open(this.lab.spaces, { ...ends, address: to.containerAddress, port, rate: this.#rate });
+  }
+
+  /** Packets a second of a flow: the queue of a host holds half a second of a thousand a second in all. */
+  get #rate(): number {
+    return Math.floor(1000 / (this.lab.hosts.length - 1));
   }
 
   async #openFlows(): Promise<readonly PairFlow[]> {
@@ -198,7 +201,7 @@ export class FaultLab {
     const reports = await Promise.all(flows.map(({ flow }) => flow.stop()));
     for (const [index, report] of reports.entries()) {
       const { pair = '', touched = false } = flows[index] ?? {};
-      const lostMax = touched ? (fault.lostMax ?? 0) : 0;
+      const lostMax = touched ? Math.ceil(((fault.lostMax ?? 0) * this.#rate) / 1000) : 0;
       this.log.add({
         kind: 'flow',
         atMs: this.log.now(),
