@@ -29,7 +29,7 @@ export interface LeaseState {
   readonly nextAction: NextAction;
   /** The key as last read or written. */
   readonly lease: Lease;
-  /** The newest revision at which the key was read. */
+  /** The revision at which the key was read last. */
   readonly seenRevision: bigint;
   /** The etcd lease that we renew; undefined when it is known to be gone, '0' for a reservation. */
   readonly leaseId: string | undefined;

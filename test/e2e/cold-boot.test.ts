@@ -275,7 +275,7 @@ test('degraded: another owner stops the traffic at once, and the daemon stays, n
   const b = lab().node('b');
   await b.stopDaemon();
   await b.startDaemon({ 'on-lost': 'degraded', 'healthz-port': '8471' }).waitForEvent('daemon.ready');
-  await until('the lease is confirmed', async () => (await b.status()).ready);
+  await b.untilConfirmed();
   const docker = readFileSync(b.dockerEnvFile, 'utf8');
   const key = `${subnets}/${b.subnet.replace('/', '-')}`;
   await lab().etcd.put(key, JSON.stringify({ PublicIP: '192.0.2.66', nodeId: 'another' }));

@@ -90,7 +90,7 @@ test('so does the way back to flags, where a rival in the file is reported and l
   await a.startDaemon(asFlags()).waitForEvent('daemon.ready');
   expect(text()).toBe(before);
   expect(readFileSync(a.dockerEnvFile, 'utf8')).toContain('--bip=10.5.1.1/24');
-  await until('the lease is confirmed', async () => (await a.status()).ready);
+  await a.untilConfirmed();
   writeFileSync(daemonJson(), '{"mtu": 1400}');
   const { msg } = await a.daemon.waitForEvent('docker.conflict');
   expect(msg).toContain(`${daemonJson()} has 'mtu', beside tartan's --mtu dockerd does not start`);

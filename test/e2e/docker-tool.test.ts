@@ -6,7 +6,6 @@ import type { Finding } from '../../src/docker/verify/finding.js';
 import { askedEngine, DockerEngine } from '../support/docker-engine.js';
 import { expectWell, lookAt, namesOf } from '../support/doctor.js';
 import type { LabHost } from '../support/lab-host.js';
-import { until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const stranger = '--bip=10.99.0.1/24 --mtu=1500 --live-restore';
@@ -130,7 +129,7 @@ test('judges by the files while tartand is away, and then names what is gone', a
   expect(JSON.parse(plan.stdout)).toMatchObject({ source: 'files', lease: a.subnet });
   expect(plan.stderr).toContain('tartand cannot be asked');
   await a.bringUp({ 'ip-masq': 'true' });
-  await until('the lease is confirmed', async () => (await a.status()).ready);
+  await a.untilConfirmed();
   expect(errorsOf(await verify(a))).toEqual([]);
 });
 

@@ -1,11 +1,20 @@
 /** Routes and address of an earlier version, which carried another protocol number, are replaced under traffic. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { LabHost } from '../support/lab-host.js';
 import { until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
 const rounds = Number(process.env['TARTAN_ROUTE_ROUNDS'] ?? 8);
-const lab = useLab({ nodes: ['a', 'b'] }, opened => opened.bringUp());
+const lab = useLab({ nodes: ['a', 'b'] }, async opened => {
+  await opened.bringUp();
+  // A flow that never pauses may lose its order when it changes its engine: it is the kernel's from the start.
+  const [a, b] = [opened.node('a'), opened.node('b')];
+  await a.untilByKernel(b);
+  await b.untilByKernel(a);
+  // The file of the pairs is written each second.
+  await delay(1500);
+});
 
 /** What an earlier version has made stands in the place of ours: one message to the kernel, so a route is always there. */
 async function makeEarlier(host: LabHost): Promise<void> {
@@ -41,10 +50,8 @@ test('fault U14: an upgrade replaces the routes of an earlier version, and none 
   }
   const reports = [];
   for (const flow of flows) reports.push(await flow.stop());
-  // A flow that never pauses changes to the kernel engine meanwhile, and what was under way then may come late.
   for (const { sent, lost, duplicates, reordered } of reports) {
-    expect({ lost, duplicates }).toEqual({ lost: 0, duplicates: 0 });
-    expect(reordered).toBeLessThan(100);
+    expect({ lost, duplicates, reordered }).toEqual({ lost: 0, duplicates: 0, reordered: 0 });
     expect(sent).toBeGreaterThan(1000);
   }
 });

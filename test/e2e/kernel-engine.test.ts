@@ -1,7 +1,6 @@
 /** The engine kernel between real daemons: containers' packets pass no process, whoever of ours is dead. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import type { LabHost } from '../support/lab-host.js';
 import { until } from '../support/tools.js';
 import { useLab } from '../support/use-lab.js';
 
@@ -9,25 +8,10 @@ const lab = useLab({ nodes: ['a', 'b'] }, async opened => {
   await opened.bringUp();
 });
 
-/** Packets that the kernel link has sent. */
-async function sentByKernel(host: LabHost): Promise<number> {
-  const [link] = JSON.parse(await host.run('ip', '-j', '-s', 'link', 'show', 'tartan-k'));
-  return link.stats64.tx.packets;
-}
-
-/** Pings until the kernel link carries what is sent. */
-async function untilByKernel(from: LabHost, to: LabHost): Promise<void> {
-  await until(`packets from ${from.letter} by the kernel`, async () => {
-    const before = await sentByKernel(from);
-    await from.pingFromContainer(to.containerAddress, 5);
-    return (await sentByKernel(from)) >= before + 5;
-  });
-}
-
 test('containers of two hosts talk by the kernel: numbered packets, and a transfer with its checksum', async () => {
   const [a, b] = [lab().node('a'), lab().node('b')];
-  await untilByKernel(a, b);
-  await untilByKernel(b, a);
+  await a.untilByKernel(b);
+  await b.untilByKernel(a);
   // Questions go by this port whatever carries the packets.
   const capture = await lab().captureUnderlay('udp port 8285 and udp[8] & 0xf0 = 0x40');
   const { sent, received } = await lab().transfer(a, b, 50_000_000);
@@ -41,8 +25,8 @@ test('containers of two hosts talk by the kernel: numbered packets, and a transf
 
 test('tartand and the data process of a host are killed, and start again: none of 1000 a second each way is lost', async () => {
   const [a, b] = [lab().node('a'), lab().node('b')];
-  await untilByKernel(a, b);
-  await untilByKernel(b, a);
+  await a.untilByKernel(b);
+  await b.untilByKernel(a);
   // The file of the pairs is written each second.
   await delay(1500);
   const [out, back] = [await lab().flow(a, b), await lab().flow(b, a)];
@@ -50,27 +34,27 @@ test('tartand and the data process of a host are killed, and start again: none o
   await a.stopDaemon('SIGKILL');
   process.kill(pid, 'SIGKILL');
   await delay(1000);
-  const before = await sentByKernel(a);
+  const before = await a.sentByKernel();
   await a.startDaemon().waitForEvent('daemon.ready');
   await lab().waitForRoutes();
   await delay(2000);
-  expect(await sentByKernel(a)).toBeGreaterThan(before + 1500);
+  expect(await a.sentByKernel()).toBeGreaterThan(before + 1500);
   expect(await out.stop()).toMatchObject({ lost: 0, duplicates: 0, reordered: 0 });
   expect(await back.stop()).toMatchObject({ lost: 0, duplicates: 0, reordered: 0 });
 });
 
 test('the network document switches the engine off and on: none of 1000 a second each way is lost', async () => {
   const [a, b] = [lab().node('a'), lab().node('b')];
-  await untilByKernel(a, b);
+  await a.untilByKernel(b);
   const [out, back] = [await lab().flow(a, b), await lab().flow(b, a)];
   await lab().setNetwork('{"Network":"10.5.0.0/16","Backend":{"Type":"udp"},"Engine":"user"}');
   await until('user space', async () => {
-    const before = await sentByKernel(a);
+    const before = await a.sentByKernel();
     await delay(300);
-    return (await sentByKernel(a)) < before + 20;
+    return (await a.sentByKernel()) < before + 20;
   });
   await lab().setNetwork();
-  await untilByKernel(a, b);
+  await a.untilByKernel(b);
   const reports = [await out.stop(), await back.stop()];
   expect(reports.map(({ lost, duplicates }) => [lost, duplicates])).toEqual([
     [0, 0],

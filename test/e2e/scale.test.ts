@@ -192,7 +192,7 @@ test('in the steady state nothing is written', async () => {
   await host.stopDaemon();
   await host.startDaemon({ 'etcd-endpoints': etcd.endpoints, 'lease-ttl': '6' }).waitForEvent('daemon.ready');
   // Among so many a start may go on with the saved lease first.
-  await until('the lease is confirmed', async () => (await host.status()).ready);
+  await host.untilConfirmed();
   const before = { calls: await calls(), revision: await etcd.revision() };
   await until(
     'renewed four times',

@@ -238,10 +238,14 @@ export class Lab {
     return this.ip(host, '-br', 'link').includes('tartan0');
   }
 
+  /** The command that runs another one in the namespace of a host. */
+  enter(host: Host, command: readonly string[]): readonly [string, ...string[]] {
+    return ['ip', 'netns', 'exec', this.namespace(host), ...command];
+  }
+
   /** Numbered datagrams to the other host through the tunnel, 1000 a second. */
   flow(from: Host = 'a'): Promise<Flow> {
-    const inside: Places['inside'] = (letter, command) =>
-      ['ip', 'netns', 'exec', this.namespace(letter === 'a' ? 'a' : 'b')].concat(command);
+    const inside: Places['inside'] = (letter, command) => this.enter(letter === 'a' ? 'a' : 'b', command);
     const to = from === 'a' ? 'b' : 'a';
     return Flow.open({ inside }, { from, to, address: `10.5.${number[to]}.0`, port: this.#nextPort++, rate: 1000 });
   }

@@ -54,7 +54,7 @@ async function msOf(work: () => Promise<unknown>): Promise<number> {
 
 test('fault C17: a pass that no event asked for reads none of it, and routes of others ring for nobody', async () => {
   await host.apply('default', plan);
-  // What our own changes rang for, routes; a reading of rules rests.
+  // What our own changes of routes rang for is read once more; rules rest.
   await host.apply('default', plan, { heardOnly: true });
   const whole = await msOf(() => host.apply('default', plan));
   const heard: number[] = [];

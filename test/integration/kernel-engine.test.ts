@@ -112,7 +112,7 @@ test('the engine is switched off and on as the agent does it: none of 1000 a sec
   const { lost, duplicates, reordered } = await numbered.stop();
   expect([lost, duplicates]).toEqual([0, 0]);
   // A flow that never pauses changes its way once each time; what waited for a processor then comes late.
-  expect(reordered).toBeLessThan(100);
+  expect(reordered).toBeLessThan(20);
 });
 
 test('before a downgrade all goes by user space, whatever runs: none of 1000 a second is lost', async () => {

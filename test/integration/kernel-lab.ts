@@ -28,7 +28,7 @@ export class KernelLab extends Lab {
 
   /** Runs in the namespace of a host. */
   inside(host: Host, ...command: readonly string[]): readonly [string, ...string[]] {
-    return ['ip', 'netns', 'exec', this.namespace(host), ...command];
+    return this.enter(host, command);
   }
 
   async kernelUp(host: Host): Promise<Daemon> {

@@ -74,7 +74,7 @@ export class SpeedLab extends Lab implements Places {
   }
 
   inside(letter: string, command: readonly string[]): readonly string[] {
-    return ['ip', 'netns', 'exec', this.namespace(letter === 'a' ? 'a' : 'b'), ...command];
+    return this.enter(letter === 'a' ? 'a' : 'b', command);
   }
 
   /** Of the hosts with a data process. */

@@ -20,7 +20,7 @@ export function usePrograms(...sources: readonly string[]): (name: string) => st
 }
 
 export function inside(lab: Lab, host: Host, command: readonly string[]): readonly string[] {
-  return ['ip', 'netns', 'exec', lab.namespace(host), ...command];
+  return lab.enter(host, command);
 }
 
 /** A program that says "ready" and, at its end, a line of JSON. */

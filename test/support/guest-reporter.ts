@@ -1,6 +1,7 @@
 /** In a guest (guest.ts): tells each test, and each error outside of one, as a line of JSON on the device of TARTAN_GUEST_RESULTS. */
 import { appendFileSync } from 'node:fs';
-import type { Reporter, SerializedError, TestCase, TestModule, TestSuite } from 'vitest/node';
+import type { Reporter, SerializedError, TestCase, TestModule } from 'vitest/node';
+import { errorsOutsideTests } from './reporter.js';
 
 /** One line; `end` is the last one of a run that came to its end. */
 export interface GuestResult {
@@ -20,8 +21,7 @@ export default class GuestReporter implements Reporter {
   }
 
   onTestModuleEnd(module: TestModule): void {
-    const suites: readonly (TestModule | TestSuite)[] = [module, ...module.children.allSuites()];
-    const errors = suites.flatMap(suite => suite.errors());
+    const errors = errorsOutsideTests(module);
     if (errors.length > 0)
       tell({ file: module.relativeModuleId, name: 'outside of its tests', state: 'failed', errors: textsOf(errors) });
   }

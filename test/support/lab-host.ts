@@ -149,6 +149,26 @@ export class LabHost {
     });
   }
 
+  /** A start with a saved lease is ready before etcd has confirmed it. */
+  async untilConfirmed(): Promise<void> {
+    await until(`the lease of host ${this.letter} is confirmed`, async () => (await this.status()).ready);
+  }
+
+  /** Packets that the kernel link has sent. */
+  async sentByKernel(): Promise<number> {
+    const [link] = JSON.parse(await this.run('ip', '-j', '-s', 'link', 'show', 'tartan-k'));
+    return link.stats64.tx.packets;
+  }
+
+  /** Pings until the kernel link carries what is sent. */
+  async untilByKernel(to: LabHost): Promise<void> {
+    await until(`packets from ${this.letter} by the kernel`, async () => {
+      const before = await this.sentByKernel();
+      await this.pingFromContainer(to.containerAddress, 5);
+      return (await this.sentByKernel()) >= before + 5;
+    });
+  }
+
   async counters(): Promise<Readonly<Record<string, number>>> {
     return (await this.status()).datapath?.counters ?? {};
   }

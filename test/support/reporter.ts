@@ -45,7 +45,8 @@ function nameOf(test: TestCase): string {
   return `${test.module.relativeModuleId} > ${test.fullName}`;
 }
 
-function errorsOutsideTests(module: TestModule): readonly SerializedError[] {
+/** Of its hooks and of the file itself. */
+export function errorsOutsideTests(module: TestModule): readonly SerializedError[] {
   const suites: readonly (TestModule | TestSuite)[] = [module, ...module.children.allSuites()];
   return suites.flatMap(suite => suite.errors());
 }

@@ -344,7 +344,7 @@ it('logs once what keeps Docker from its settings, and shows it for as long as i
   await vi.waitFor(() => expect(host.calls.length).toBeGreaterThan(1));
   conflicts.length = 0;
   host.ring();
-  await vi.waitFor(() => expect(snapshot(agent, 'x').problems).toEqual([]), 5_000);
+  await vi.waitFor(() => expect(snapshot(agent, 'x').problems).toEqual([]));
   expect(events.filter(event => event === 'docker.conflict')).toHaveLength(1);
 });
 

@@ -1,6 +1,6 @@
 /**
- * The fault lab: hosts and an etcd as in support/lab.ts, a numbered flow for each pair, 1000 packets a second of each host, and
- * a log of everything for the validator. `run` is one fault from its injection to the moment all is as before.
+ * The fault lab: hosts and an etcd as in support/lab.ts, a numbered flow for each pair, 1000 packets a second of each
+ * host, and a log of everything for the validator. `run` is one fault from its injection to the moment all is as before.
  *
  *   inject --> in force --> heal --> converged      flows run all the time; between two faults all must be well
  */
